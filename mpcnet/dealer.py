@@ -1,0 +1,72 @@
+"""The assistant T: it runs the servers' own program on shapes, knows every mask, and emits the corrections.
+
+An opening is free for the dealer: it learns nothing from it and sends nothing for it. So it needs no answer from the
+servers, and can run ahead of them as far as their buffers allow. It sees shapes and randomness only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mpcnet import ring
+from mpcnet.prg import Keystream
+from mpcnet.randomness import Balance, Function, Secret, evaluate
+from mpcnet.rounds import Done, Part, Program, advance
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Correction:
+    """A share for the server that does not expand it from its seed."""
+
+    part: Part
+    payload: ring.Bytes
+
+
+@dataclass(slots=True, repr=False)
+class DealerSource:
+    """Both servers' keystreams, and the corrections of the current segment."""
+
+    streams: tuple[Keystream, Keystream]
+    party: int = 0
+    device: str = "meta"
+    balance: Balance = field(default_factory=Balance)
+    _pending: tuple[list[Correction], list[Correction]] = field(default_factory=lambda: ([], []))
+
+    def mask(self, shape: Sequence[int], bits: int) -> Secret:
+        first, second = (stream.words(shape, bits) for stream in self.streams)
+        return Secret(bits, _shape_only(shape, bits), first + second, first)
+
+    def deal(
+        self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int, label: str
+    ) -> Secret:
+        value = ring.fit(evaluate(function, secrets), bits).expand(tuple(shape))
+        part = Part(bits, tuple(shape), label)
+        receiver = self.balance.receiver(part.nbytes)
+        other = self.streams[1 - receiver].words(shape, bits)
+        # Uniform: `other` is a fresh keystream word of the full ring, so value - other says nothing about value.
+        self._pending[receiver].append(Correction(part, ring.pack(value - other, bits)))
+        return Secret(bits, _shape_only(shape, bits), value)
+
+    def take(self) -> tuple[list[Correction], list[Correction]]:
+        """The corrections since the last call, by receiver."""
+        taken, self._pending = self._pending, ([], [])
+        return taken
+
+
+def deal(program: Program[object], source: DealerSource) -> Iterator[tuple[list[Correction], list[Correction]]]:
+    """Run a program as the dealer: yields the corrections of each segment; one segment ends at each exchange."""
+    reply: list[Tensor] | None = None
+    while True:
+        step = advance(program, reply)
+        yield source.take()
+        if isinstance(step, Done):
+            return
+        reply = list(step.mine)
+
+
+def _shape_only(shape: Sequence[int], bits: int) -> Tensor:
+    return torch.empty(tuple(shape), dtype=ring.dtype(bits), device="meta")

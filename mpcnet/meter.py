@@ -1,0 +1,150 @@
+"""Static cost: run a program on shapes, and write down every segment it will have.
+
+A `Plan` is what both servers and the dealer agree on before any data moves: for each segment the corrections that
+either server will receive, and the exchange that ends it. The servers check every frame against it before they
+allocate, and its digest is part of the handshake's program digest. It must equal what a real run measures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mpcnet import ring
+from mpcnet.ledger import Ledger
+from mpcnet.randomness import Balance, Function, Secret
+from mpcnet.rounds import Done, Part, Program, advance
+
+CHAIN_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The corrections consumed before an exchange, by receiver, and the exchange (empty for the last segment)."""
+
+    label: str
+    dealt: tuple[tuple[Part, ...], tuple[Part, ...]]
+    exchange: tuple[Part, ...]
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole public transcript of a program, before it runs."""
+
+    segments: tuple[Segment, ...]
+    ledger: Ledger
+    live_bytes: int
+    peak_bytes: int
+    result: Any = None
+
+    @property
+    def digest(self) -> bytes:
+        return self.segments[-1].chain
+
+
+@dataclass(slots=True)
+class MeterSource:
+    """Hands out shapes, and counts what the dealer will have to send."""
+
+    party: int = 0
+    device: str = "meta"
+    ledger: Ledger = field(default_factory=Ledger)
+    balance: Balance = field(default_factory=Balance)
+    _pending: tuple[list[Part], list[Part]] = field(default_factory=lambda: ([], []))
+
+    def mask(self, shape: Sequence[int], bits: int) -> Secret:
+        return Secret(bits, ring.zeros(shape, bits, "meta"))
+
+    def deal(
+        self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int, label: str
+    ) -> Secret:
+        part = Part(bits, tuple(shape), label)
+        receiver = self.balance.receiver(part.nbytes)
+        self.ledger.dealt(part, receiver)
+        self._pending[receiver].append(part)
+        return Secret(bits, ring.zeros(shape, bits, "meta"))
+
+    def take(self) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+        first, second = self._pending
+        self._pending = ([], [])
+        return tuple(first), tuple(second)
+
+
+def measure(program: Program[Any], source: MeterSource) -> Plan:
+    """Run `program` on shapes. Costs milliseconds, needs no data, no key and no peer."""
+    segments: list[Segment] = []
+    chain = bytes(CHAIN_BYTES)
+    reply: list[Tensor] | None = None
+    with _memory() as memory:
+        while True:
+            step = advance(program, reply)
+            exchange = () if isinstance(step, Done) else step.parts
+            dealt = source.take()
+            label = exchange[0].label if exchange else "result"
+            chain = _link(chain, label, dealt, exchange)
+            segments.append(Segment(label, dealt, exchange, chain))
+            if isinstance(step, Done):
+                return Plan(tuple(segments), source.ledger, memory.live, memory.peak, step.value)
+            source.ledger.exchange(exchange)
+            reply = [torch.empty_like(value) for value in step.mine]
+
+
+def _link(
+    chain: bytes, label: str, dealt: tuple[tuple[Part, ...], tuple[Part, ...]], exchange: tuple[Part, ...]
+) -> bytes:
+    """The running transcript: a hash of everything public so far, in one unambiguous encoding."""
+    rows = [[[part.bits, list(part.shape)] for part in parts] for parts in (*dealt, exchange)]
+    return hashlib.blake2b(chain + msgpack.packb([label, rows]), digest_size=CHAIN_BYTES, person=b"mpcnet chain").digest()
+
+
+class _Memory(TorchDispatchMode):
+    """Bytes of the tensors alive, and their maximum, counted as each is made and dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._seen:
+            return
+        self._seen.add(storage)
+        nbytes = storage.nbytes()
+        self.live += nbytes
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._drop, nbytes)
+
+    def _drop(self, nbytes: int) -> None:
+        self.live -= nbytes
+
+
+@contextmanager
+def _memory() -> Iterator[_Memory]:
+    memory = _Memory()
+    with memory:
+        yield memory

@@ -1,0 +1,199 @@
+"""Products of opened values, and the faithful Pi_Mul, Pi_Square, Pi_MatMul on top of them.
+
+Opening costs the round, multiplying costs none. For x = X + sum_i a_i and y = Y + sum_j b_j, with X, Y public and
+a_i, b_j known to the dealer,
+
+    [x y] = X [y] + Y [x] - X Y + sum_ij [a_i b_j]
+
+where the public product is added by party 0 only, and [a_i b_j] is dealt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mpcnet import ring
+from mpcnet.randomness import Secret, carry
+from protocols.party import Party
+from protocols.share import Lifted, Masked, Shared, Term
+
+WIDE = 64  # the ring products land in unless a narrower one is asked for
+
+
+def own_ring(x: Masked) -> Lifted:
+    """x = x^ - r as a form in the ring it was opened in: no growth, nothing dealt."""
+    return Lifted(x.opened, (Term(-1, x.mask),), x.bits, x.frac, x.party)
+
+
+def lift(p: Party, x: Masked, bits: int = WIDE) -> Lifted:
+    """Grow an opened value to a wider ring. Needs |x| < 2^(k-2) as an integer of its k-bit ring.
+
+    With x' = x + 2^(k-2), over the integers x' = x'^ - r + 2^k m (1 - msb x'^), m = msb(r); and r = r_0 + r_1 - 2^k c.
+    So x is a form in r, whose wide shares cost the dealt carry c, and in m.
+
+    Rounds   0
+    Offline  2 ceil((bits - k) / 8) bytes an element
+    Source   protocol.md section 3; the carry replaces a full dealt share of r
+    """
+    k = x.bits
+    if bits < k:
+        raise ValueError(f"{p.label}: cannot lift {k} bits to {bits}")
+    if bits == k:
+        return own_ring(x)
+    spare = bits - k
+    offset = 1 << (k - 2)
+    moved = ring.unsigned(x.opened.to(torch.int64) + offset, k)
+    mask = x.mask
+    wrapped = _deal_carry(p, mask, x.shape, spare)
+    top = p.deal(lambda r: ring.unsigned(r, k) >> (k - 1), (mask,), x.shape, spare)
+    wide = ring.fit(ring.unsigned(mask.share, k), bits) - (ring.fit(wrapped.share, bits) << k)
+    plain = None if mask.plain is None else ring.unsigned(mask.plain, k)
+    form = (
+        Term(-1, Secret(bits, wide, plain)),
+        Term(ring.fit(1 - (moved >> (k - 1)), bits), top, k),
+    )
+    return Lifted(ring.fit(moved - offset, bits), form, bits, x.frac, x.party)
+
+
+def _deal_carry(p: Party, mask: Secret, shape: Sequence[int], bits: int) -> Secret:
+    with_first = Secret(mask.bits, mask.share, mask.first)
+    return p.deal(lambda r, first: carry(r, first, mask.bits), (mask, with_first), shape, bits)
+
+
+def lift_bit(p: Party, b: Masked, bits: int = WIDE) -> Lifted:
+    """An opened bit b = b^ xor rho as a number: b^ + (1 - 2 b^) rho, rho dealt in the wide ring.
+
+    Rounds   0
+    Offline  ceil(bits / 8) bytes an element
+    """
+    rho = p.deal(lambda r: r & 1, (b.mask,), b.shape, bits)
+    public = ring.fit(b.opened, bits)
+    return Lifted(public, (Term(1 - 2 * public, rho),), bits, 0, b.party)
+
+
+def product(p: Party, x: Lifted, y: Lifted) -> Shared:
+    """Elementwise product with broadcasting; fraction bits add up.
+
+    Rounds   0
+    Offline  for every pair of terms, ceil((bits - shifts) / 8) bytes an element of the result
+    """
+    if x.bits != y.bits:
+        raise ValueError(f"{p.label}: cannot multiply in rings of {x.bits} and {y.bits} bits")
+    bits = x.bits
+    shape = torch.broadcast_shapes(x.shape, y.shape)
+    total = x.public * y.shared().value + y.public * x.shared().value
+    if x.party == 0:
+        total = total - x.public * y.public
+    for left in x.terms:
+        for right in y.terms:
+            total = _add_cross(p, total, left, right, shape, bits, 1)
+    return Shared(total, bits, x.frac + y.frac, x.party)
+
+
+def square(p: Party, x: Lifted) -> Shared:
+    """x * x: the symmetric half of the pairs of :func:`product` is dealt once.
+
+    Rounds   0
+    Offline  8 + 4 bytes an element for a 28-bit opening in a 64-bit ring
+    """
+    total = 2 * x.public * x.shared().value
+    if x.party == 0:
+        total = total - x.public * x.public
+    for index, left in enumerate(x.terms):
+        for other, right in enumerate(x.terms[index:]):
+            total = _add_cross(p, total, left, right, x.shape, x.bits, 1 if other == 0 else 2)
+    return Shared(total, x.bits, 2 * x.frac, x.party)
+
+
+def _add_cross(
+    p: Party, total: Tensor, left: Term, right: Term, shape: Sequence[int], bits: int, times: int
+) -> Tensor:
+    """Add times * (left term) * (right term); nothing to add where the shifts leave the ring."""
+    shift = left.shift + right.shift + (times - 1)
+    if shift >= bits:
+        return total
+    dealt = p.deal(lambda a, b: _word(a, bits) * _word(b, bits), (left.secret, right.secret), shape, bits - shift)
+    value = ring.fit(dealt.share, bits)
+    if shift:
+        value = value << shift
+    return total + left.coefficient * (right.coefficient * value)
+
+
+def _word(plain: Tensor, bits: int) -> Tensor:
+    """A term's plain value in the wide ring. Terms keep their plain values canonical, so widening is exact."""
+    return ring.fit(plain, bits)
+
+
+def matmul(p: Party, x: Masked, y: Masked) -> Shared:
+    """Matrix product of two opened values in the narrower of their rings; fraction bits add up.
+
+    [x y] = [x] y^ - x^ [r_y] + [r_x r_y]
+
+    Rounds   0
+    Offline  ceil(bits / 8) bytes an element of the result
+    """
+    bits = min(x.bits, y.bits)
+    shape = _matmul_shape(x.shape, y.shape)
+    cross = p.deal(lambda a, b: ring.matmul(a, b, bits), (x.mask, y.mask), shape, bits)
+    value = ring.matmul(x.shared().value, y.opened, bits) - ring.matmul(x.opened, y.mask.share, bits)
+    return Shared(value + cross.share, bits, x.frac + y.frac, x.party)
+
+
+def _matmul_shape(x: Sequence[int], y: Sequence[int]) -> tuple[int, ...]:
+    if x[-1] != y[-2]:
+        raise ValueError(f"matrix product of {list(x)} and {list(y)}")
+    return (*torch.broadcast_shapes(tuple(x[:-2]), tuple(y[:-2])), x[-2], y[-1])
+
+
+async def pi_mul(p: Party, x: Shared, y: Shared) -> Shared:
+    """Pi_Mul: [x], [y] -> [x y], by Beaver's identity.
+
+    Rounds   1
+    Sends    16 bytes an element each way in the 64-bit ring
+    Offline  8 bytes an element
+    Source   SecFormer (Luo et al. 2024), section 2; Beaver (1991)
+    """
+    a, b = await p.open(x, y)
+    return product(p, own_ring(a), own_ring(b))
+
+
+async def pi_square(p: Party, x: Shared) -> Shared:
+    """Pi_Square: [x] -> [x^2].
+
+    Rounds   1
+    Sends    8 bytes an element each way in the 64-bit ring
+    Offline  8 bytes an element
+    Source   SecFormer, section 2
+    """
+    return square(p, own_ring(await p.open_one(x)))
+
+
+async def pi_matmul(p: Party, x: Shared, y: Shared) -> Shared:
+    """Pi_MatMul: [X], [Y] -> [X Y].
+
+    Rounds   1
+    Sends    8 bytes an element of X and of Y each way in the 64-bit ring
+    Offline  8 bytes an element of the result
+    Source   SecFormer, section 2
+    """
+    a, b = await p.open(x, y)
+    return matmul(p, a, b)
+
+
+async def relift(p: Party, x: Shared, bits: int, opened_bits: int) -> Shared:
+    """Grow a share to a wider ring. Needs |x| < 2^(opened_bits - 2) as an integer.
+
+    Rounds   1
+    Sends    ceil(opened_bits / 8) bytes an element each way
+    Offline  2 ceil((bits - opened_bits) / 8) bytes an element
+    """
+    return lift(p, await p.open_one(x.reduce(opened_bits)), bits).shared()
+
+
+def with_frac(x: Lifted, frac: int) -> Lifted:
+    """Read the same integers at another scale: x becomes x * 2^(x.frac - frac)."""
+    return replace(x, frac=frac)

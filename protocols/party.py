@@ -1,0 +1,88 @@
+"""The context a protocol runs in: the only object through which it can spend a round or draw a secret.
+
+One class serves all four interpreters; they differ in the `Source` of their randomness and in who drives the
+coroutine (see mpcnet.randomness): computing server, dealer, meter, fixed-point oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mpcnet import ring
+from mpcnet.randomness import Function, PlainSource, Secret, Source
+from mpcnet.rounds import Exchange, Part
+from protocols.share import Masked, Shared
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A party at one place of the program; `label` names the place in the ledger and in errors."""
+
+    source: Source
+    label: str = ""
+
+    def at(self, name: str) -> Party:
+        """The same party at a named place below this one."""
+        return replace(self, label=f"{self.label}/{name}" if self.label else name)
+
+    async def open(self, *values: Shared) -> list[Masked]:
+        """Open each value under a fresh mask.
+
+        Rounds   1, for all values together
+        Sends    ceil(bits / 8) bytes an element each way (single bits: 1/8)
+        Hiding   x^ = x + r mod 2^bits with r fresh and uniform over exactly the bits that are sent: x^ is uniform
+        """
+        secrets = [self.source.mask(value.shape, value.bits) for value in values]
+        parts = tuple(Part(value.bits, value.shape, self.label) for value in values)
+        mine = tuple(value.value + secret.share for value, secret in zip(values, secrets, strict=True))
+        opened = await Exchange(parts, mine)
+        return [
+            Masked(x, secret, value.frac, value.party)
+            for x, secret, value in zip(opened, secrets, values, strict=True)
+        ]
+
+    async def open_one(self, value: Shared) -> Masked:
+        """:meth:`open` for a single value."""
+        (masked,) = await self.open(value)
+        return masked
+
+    def deal(self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int) -> Secret:
+        """Shares of a function of secrets from the dealer; no round. Offline: ceil(bits/8) bytes an element."""
+        return self.source.deal(function, secrets, shape, bits, self.label)
+
+    def rescale(self, x: Shared, frac: int) -> Shared:
+        """Bring x to fewer fraction bits, exactly: no wrap error is possible.
+
+        Each share, read as an unsigned integer, is shifted right; the wrap of the shares contributes 2^(k-t), which is 0
+        in the smaller ring. Two floors lose up to 1 ulp each, so party 0 adds one ulp: what remains is stochastic
+        rounding, unbiased, below 1 ulp.
+
+        Rounds   0;  price: the ring loses as many bits as the fraction
+        Source   protocol.md section 1
+        """
+        count = x.frac - frac
+        if count == 0:
+            return x
+        if count < 0:
+            return replace(x, value=x.value << -count, frac=frac)
+        half = 1 << (count - 1)
+        value = x.value
+        if isinstance(self.source, PlainSource):
+            value = ring.shift_right(value + half, x.bits, count)  # one share: round to nearest
+        else:
+            value = ring.shift_right(value, x.bits, count) + (1 if x.party == 0 else 0)
+        return Shared(value, x.bits - count, frac, x.party)
+
+    def zero(self, shape: Sequence[int], bits: int, frac: int) -> Shared:
+        """A fresh sharing of zero: what makes the shares of a result independent of how it was computed."""
+        secret = self.deal(lambda: torch.zeros(tuple(shape), dtype=ring.dtype(bits)), (), shape, bits)
+        return Shared(secret.share, bits, frac, self.source.party)
+
+    def constant(self, value: Tensor, bits: int, frac: int) -> Shared:
+        """A public tensor as a sharing."""
+        word = ring.encode(value, frac, bits).to(self.source.device)
+        return Shared(word if self.source.party == 0 else torch.zeros_like(word), bits, frac, self.source.party)

@@ -1,0 +1,160 @@
+"""Values as the computing parties hold them: `Shared`, `Masked`, `Lifted`.
+
+Shared   x = x_0 + x_1 mod 2^bits; the real number is x / 2^frac, x read as signed. Sums, public factors and
+         rearrangements are operators and free.
+Masked   public x^ = x + r mod 2^bits with r known to the dealer only. Products of masked values are local
+         (:mod:`protocols.arith`).
+Lifted   x as a public linear form in values only the dealer knows, x = X + sum_i c_i 2^(s_i) t_i, in a ring
+         that may be wider than the one x was opened in. Masks, wrap bits and opened bits are all such forms, so one
+         product rule serves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mpcnet import ring
+from mpcnet.randomness import Secret
+
+Rearrange = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Shared:
+    """One party's additive share. `party` decides who adds public numbers: party 0."""
+
+    value: Tensor
+    bits: int
+    frac: int
+    party: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape)
+
+    def reduce(self, bits: int) -> Shared:
+        """The same value in a narrower ring: free."""
+        if bits > self.bits:
+            raise ValueError(f"a share cannot grow from {self.bits} to {bits} bits by itself: open it and lift it")
+        return replace(self, value=ring.fit(self.value, bits), bits=bits)
+
+    def map(self, rearrange: Rearrange) -> Shared:
+        return replace(self, value=rearrange(self.value))
+
+    def reshape(self, *shape: int) -> Shared:
+        return self.map(lambda value: value.reshape(shape))
+
+    def sum(self, dim: int, keepdim: bool = False) -> Shared:
+        return self.map(lambda value: value.sum(dim, keepdim=keepdim, dtype=value.dtype))
+
+    def scale(self, factor: int | Tensor, frac: int = 0) -> Shared:
+        """Times a public integer (or integer tensor) that stands for factor / 2^frac."""
+        if isinstance(factor, Tensor):
+            factor = ring.fit(factor, self.bits).to(self.value.device)
+        return replace(self, value=self.value * factor, frac=self.frac + frac)
+
+    def halve(self, count: int = 1) -> Shared:
+        """Divided by 2^count exactly, by reading the same integer at a finer scale."""
+        return replace(self, frac=self.frac + count)
+
+    def __neg__(self) -> Shared:
+        return replace(self, value=-self.value)
+
+    def __add__(self, other: Shared | float | Tensor) -> Shared:
+        if isinstance(other, Shared):
+            if other.frac != self.frac:
+                raise ValueError(f"cannot add {self.frac} and {other.frac} fraction bits: rescale one")
+            bits = min(self.bits, other.bits)
+            return replace(self, value=ring.fit(self.value, bits) + ring.fit(other.value, bits), bits=bits)
+        if self.party != 0:
+            return self
+        number = torch.as_tensor(other, dtype=torch.float64)
+        return replace(self, value=self.value + ring.encode(number, self.frac, self.bits).to(self.value.device))
+
+    def __sub__(self, other: Shared | float | Tensor) -> Shared:
+        return self + (-other)
+
+
+def concatenate(values: Sequence[Shared], dim: int) -> Shared:
+    """Join shares of one ring and scale."""
+    first = values[0]
+    if any((value.bits, value.frac) != (first.bits, first.frac) for value in values):
+        raise ValueError("can only join shares of one ring and scale")
+    return replace(first, value=torch.cat([value.value for value in values], dim))
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Masked:
+    """An opened value x^ = x + r: `opened` is public and canonical, `mask` is r as this party sees it."""
+
+    opened: Tensor
+    mask: Secret
+    frac: int
+    party: int
+
+    @property
+    def bits(self) -> int:
+        return self.mask.bits
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.opened.shape)
+
+    def map(self, rearrange: Rearrange) -> Masked:
+        """The same rearrangement of the opened value and of its mask."""
+        return replace(self, opened=rearrange(self.opened), mask=self.mask.map(rearrange))
+
+    def shared(self) -> Shared:
+        """The shares again: x^ - r, for free."""
+        value = self.opened - self.mask.share if self.party == 0 else -self.mask.share
+        return Shared(value, self.bits, self.frac, self.party)
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Term:
+    """coefficient * 2^shift * secret, with a public coefficient."""
+
+    coefficient: Tensor | int
+    secret: Secret
+    shift: int = 0
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Lifted:
+    """x = public + sum of terms, mod 2^bits; every secret's share lives in a ring of bits - shift or more."""
+
+    public: Tensor
+    terms: tuple[Term, ...]
+    bits: int
+    frac: int
+    party: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.public.shape)
+
+    def map(self, rearrange: Rearrange) -> Lifted:
+        terms = tuple(
+            Term(t.coefficient if isinstance(t.coefficient, int) else rearrange(t.coefficient), t.secret.map(rearrange), t.shift)
+            for t in self.terms
+        )
+        return replace(self, public=rearrange(self.public), terms=terms)
+
+    def affine(self, factor: int, offset: float, frac: int = 0) -> Lifted:
+        """x * factor / 2^frac + offset, for a public integer and a public real number: free."""
+        shift = ring.encode(torch.tensor(offset, dtype=torch.float64), self.frac + frac, self.bits)
+        terms = tuple(Term(t.coefficient * factor, t.secret, t.shift) for t in self.terms)
+        public = self.public * factor + shift.to(self.public.device)
+        return replace(self, public=public, terms=terms, frac=self.frac + frac)
+
+    def shared(self) -> Shared:
+        """The additive shares of x in the wide ring: free."""
+        total = self.public if self.party == 0 else torch.zeros_like(self.public)
+        for term in self.terms:
+            part = term.coefficient * ring.fit(term.secret.share, self.bits)
+            total = total + (part << term.shift if term.shift else part)
+        return Shared(ring.fit(total, self.bits), self.bits, self.frac, self.party)
