@@ -1,0 +1,151 @@
+"""GeLU and tanh for every input: a fitted middle between exact tails.
+
+GeLU(x) = x/2 + E(x) with E(x) = x erf(x / sqrt 2) / 2, even. Beyond 4 it is 0 or x to 1.3e-4.
+
+| function | middle | rounds | used by |
+|---|---|---|---|
+| `gelu` | E by five odd cosines | 3 | suite "fast" |
+| `pi_gelu` | erf by seven sines (SecFormer v2) | 4 | suite "secformer" |
+| `pi_gelu_polynomial` | E by two polynomials in x^2 (SecFormer v1) | 4 | comparison |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from mpcnet.rounds import parallel
+from protocols.arith import lift, lift_bit, product
+from protocols.compare import at_least
+from protocols.party import Party
+from protocols.series import Series, fourier
+from protocols.share import Masked, Shared
+
+# protocols.fit: GELU_EVEN, ERF, TANH, INNER, OUTER print these.
+ODD = (0, 1, 3, 5, 7, 9)
+EVEN_PART = (1.999823426, -1.732060349, -0.2149625821, -0.0457621261, -0.006509708626, -0.0004772625188)
+ERF_SINES = (1.254947516, -0.1205430029, 0.3330170867, -0.08947771123, 0.08657782892, -0.01944445066, 0.008589750349)
+TANH_SINES = (
+    -0.6513446167, 3.28083036, -3.774214567, 4.034627097, -3.388274259, 2.581607118,
+    -1.657096963, 0.9420087578, -0.4415578187, 0.1734219644, -0.04909833861, 0.009478714807,
+)  # fmt: skip
+INNER = (0.001961073791, 0.3848731779, -0.05031514188, 0.003380427498)
+OUTER = (0.3709368699, 0.1741764165, -0.006636711731, 0.0001315806691)
+
+GELU_EVEN = Series(16, cosine=tuple(zip(ODD, EVEN_PART, strict=True)))
+ERF = Series(16, sine=tuple(enumerate(ERF_SINES, 1)))
+TANH = Series(16, sine=tuple(enumerate(TANH_SINES, 1)))
+
+LOW, HIGH = -4.0, 4.25  # a coarse bit may switch 1/4 early, so the middle serves [-4.25, 4.25], where it is fitted
+STEP = 0.25  # how coarsely thresholds are compared
+TANH_LOW, TANH_HIGH = -4.75, 5.0
+SPLIT = 2.25  # where the two polynomials of |x| meet with equal errors
+
+
+def _drop(x: Masked) -> int:
+    """Fraction bits below STEP."""
+    return max(x.frac - 2, 0)
+
+
+async def gelu(p: Party, x: Shared, bits: int) -> Shared:
+    """GeLU, right for every x of the ring: [low <= x < high] (x/2 + E(x)) + [x >= high] x.
+
+    The result has x.frac + 1 fraction bits in a ring of `bits`.
+
+    Rounds   3
+    Error    <= 4.5e-4 absolute at 12 fraction bits, of which 3.5e-4 are the tail where it begins and 5e-5 the fit
+    Source   SecFormer's Pi_Sin applied to E (protocol.md section 6)
+    """
+    opened = await p.open_one(x)
+    small = x.bits + 2  # x/2 + E(x) at one more fraction bit than x, |.| <= |x| + 1
+    series = fourier(p, opened, GELU_EVEN, small + 14, x.frac + 1, dealt_frac=14)
+    even = p.rescale(series, x.frac + 1)
+    grown = lift(p, opened, bits)
+    half = grown.shared().reduce(min(bits, even.bits)).halve()
+    inside = await at_least(p, opened, [LOW, HIGH], _drop(opened))
+    low, high = (inside.map(lambda value, i=i: value[i]) for i in (0, 1))
+    between, above, middle = await p.open(low + high, high, half + even)
+    result = product(p, lift_bit(p, between, bits), lift(p, middle, bits))
+    tail = product(p, lift_bit(p, above, bits), grown)
+    return result + replace(tail, value=tail.value << 1, frac=tail.frac + 1)
+
+
+async def pi_gelu(p: Party, x: Shared, bits: int) -> Shared:
+    """Pi_GeLU by segmented Fourier: x/2 (1 + erf), erf = -1, seven sines, or 1. Result: 2 x.frac + 4 fraction bits.
+
+    Rounds   4
+    Sends    under 20 bytes an element each way for a 24-bit input
+    Error    <= 6e-4 absolute at 12 fraction bits, for |x| up to 8; the tails are 6e-5 |x|
+    Source   SecFormer, section 3; deviations: power-of-two period and refitted sines (theirs err by 2e-2), and the two
+             comparisons read the same opening as the sines
+    """
+    opened = await p.open_one(x)
+    fine = x.frac + 3  # 1 + erf multiplies values up to 4 before it is exactly 2
+    erf = await _clipped(p, opened, ERF, LOW, HIGH, fine, bits)
+    factor = lift(p, await p.open_one((erf + 1.0).reduce(fine + 4)), bits)
+    return product(p, lift(p, opened, bits), factor).halve()
+
+
+async def tanh(p: Party, x: Shared, bits: int) -> Shared:
+    """tanh by twelve sines between -5 and 5, and -1 or 1 outside; x.frac fraction bits in a ring of `bits`.
+
+    Rounds   3
+    Error    <= 4e-4 absolute at 12 fraction bits
+    """
+    return await _clipped(p, await p.open_one(x), TANH, TANH_LOW, TANH_HIGH, x.frac, bits)
+
+
+async def _clipped(
+    p: Party, x: Masked, series: Series, low: float, high: float, frac: int, bits: int
+) -> Shared:
+    """An odd series inside [low, high), -1 below and 1 above: 2 rounds after the opening of x."""
+    small = frac + 5  # |f| < 2 inside; outside it is multiplied by 0, whatever it is
+    waves = p.rescale(fourier(p, x, series, small + 20, frac + 4, dealt_frac=16), frac)
+    inside = await at_least(p, x, [low, high], _drop(x))
+    below, above = (inside.map(lambda value, i=i: value[i]) for i in (0, 1))
+    between, top, middle = await p.open(below + above, above, waves)
+    chosen = product(p, lift_bit(p, between, bits), lift(p, middle, bits))
+    inner, upper = lift_bit(p, between, bits).shared(), lift_bit(p, top, bits).shared()
+    sign = upper.scale(2) + inner  # 2 above, 1 between, 0 below
+    return chosen + replace(sign, value=sign.value << frac, frac=frac) - 1.0
+
+
+async def pi_gelu_polynomial(p: Party, x: Shared, bits: int) -> Shared:
+    """Pi_GeLU by segmented polynomials: E(x) by cubics in x^2 on |x| < 2.25 and up to 4.25. Result: x.frac bits.
+
+    Rounds   4
+    Error    <= 4e-3 absolute, of which 2.4e-3 are the fit's (PUMA's polynomials err by 2e-2)
+    Source   SecFormer v1, whose coefficients are unpublished: own fit
+    """
+    opened = await p.open_one(x)
+    grown = lift(p, opened, bits)
+    thresholds = [LOW, -SPLIT, SPLIT, HIGH]
+    squared = p.rescale(product(p, grown, grown), x.frac).reduce(x.bits + 8)
+    inside, (u,) = await parallel(at_least(p, opened, thresholds, max(x.frac - 5, 0)), p.open(squared))
+    wide_u = lift(p, u, bits)
+    square = p.rescale(product(p, wide_u, wide_u), x.frac).reduce(x.bits + 12)
+    bit = [inside.map(lambda value, i=i: value[i]) for i in range(4)]
+    inner, outer = bit[1] + bit[2], bit[0] + bit[1] + bit[2] + bit[3]
+    b_inner, b_outer, b_above, u2 = await p.open(inner, outer, bit[3], square)
+    wide_square = lift(p, u2, bits)
+    cube = product(p, wide_square, wide_u)
+    powers = [wide_u.shared(), wide_square.shared(), p.rescale(cube, x.frac)]
+    middles = [_polynomial(p, powers, c, x.frac).reduce(x.bits + 4) for c in (INNER, OUTER)]
+    half = grown.shared().reduce(x.bits + 4)
+    first, second = await p.open(*(middle + p.rescale(half.halve(), x.frac) for middle in middles))
+    total = product(p, lift_bit(p, b_inner, bits), lift(p, first, bits))
+    total = total + product(p, lift_bit(p, b_outer, bits), lift(p, second, bits))
+    return total + product(p, lift_bit(p, b_above, bits), grown)
+
+
+def _polynomial(p: Party, powers: Sequence[Shared], coefficients: Sequence[float], frac: int) -> Shared:
+    """c_0 + sum c_i powers_i with 24-bit coefficients (the cube of 18 multiplies the last), rescaled once."""
+    scale = 24
+    bits = min(power.bits for power in powers)
+    total = p.constant(torch.full(powers[0].shape, coefficients[0]), bits, frac + scale)
+    for power, value in zip(powers, coefficients[1:], strict=True):
+        total = total + power.reduce(bits).scale(round(value * 2**scale), scale)
+    return p.rescale(total, frac)
+

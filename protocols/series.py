@@ -1,0 +1,133 @@
+"""Fourier functions: any trigonometric polynomial of a bounded value, local after its opening (SecFormer's Pi_Sin).
+
+With x = x^ - r and w = 2 pi / P,
+
+    cos(k w x) = cos(k w x^) cos(k w r) + sin(k w x^) sin(k w r)
+
+where the dealer shares cos(k w r) and sin(k w r). For a period that is a power of two, reduction mod P 2^frac is a
+reduction of the ring: one opening of x serves every series of x, and the result lands in any ring.
+
+The public factors are computed in integers only. Two hosts that rounded a cosine differently would multiply different
+public numbers into shares, and the result would be noise; libm differs between hosts, integers do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from mpcnet import ring
+from protocols.party import Party
+from protocols.share import Masked, Shared
+
+TRIG_FRAC = 30  # fraction bits of the tables: products of two entries fit an int64
+TABLE_BITS = 10  # an angle is split into digits of this size
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """f(x) = sum_k cosine[k] cos(k w x) + sine[k] sin(k w x), w = 2 pi / period; (harmonic, coefficient) pairs."""
+
+    period: int
+    cosine: tuple[tuple[int, float], ...] = ()
+    sine: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def harmonics(self) -> tuple[int, ...]:
+        """The harmonics that need dealt values, in order; the constant needs none."""
+        return tuple(sorted({k for k, _ in (*self.cosine, *self.sine)} - {0}))
+
+
+def fourier(p: Party, x: Masked, series: Series, bits: int, frac: int, dealt_frac: int = 14) -> Shared:
+    """Evaluate a series on an opened value; exact periodicity, for every x.
+
+    The result has `frac` + `dealt_frac` fraction bits in a ring of `bits`; rescale it as wanted.
+
+    Rounds   0
+    Offline  2 ceil(bits / 8) bytes an element and harmonic
+    Error    about (number of harmonics) * 2^-dealt_frac / 2, besides the fit's
+    Source   SecFormer, Pi_Sin (after Zheng et al.); deviation: the period is a power of two, so reduction is exact
+    """
+    size = (series.period.bit_length() - 1) + x.frac
+    if series.period & (series.period - 1) or not x.frac <= size <= x.bits:
+        raise ValueError(f"{p.label}: period {series.period} does not divide the ring of {x.bits} bits, {x.frac} fraction")
+    harmonics = series.harmonics
+    secrets = p.deal(
+        lambda r: _waves(ring.unsigned(r, size), size, harmonics, dealt_frac), (x.mask,),
+        (2 * len(harmonics), *x.shape), bits,
+    )  # fmt: skip
+    total = torch.zeros(x.shape, dtype=torch.int64, device=x.opened.device)
+    if x.party == 0:
+        constant = sum(value for k, value in series.cosine if k == 0)
+        total = total + round(constant * 2 ** (frac + dealt_frac))
+    angle = ring.unsigned(x.opened, size)
+    for row, k in enumerate(harmonics):
+        cos, sin = _cos_sin(k * angle, size)
+        a, b = (_coefficient(pairs, k, frac) for pairs in (series.cosine, series.sine))
+        total = total + _scaled(a * cos + b * sin) * secrets.share[2 * row]
+        total = total + _scaled(a * sin - b * cos) * secrets.share[2 * row + 1]
+    return Shared(ring.fit(total, bits), bits, frac + dealt_frac, x.party)
+
+
+async def pi_sin(p: Party, x: Shared, series: Series) -> Shared:
+    """Pi_Sin: [x] -> [f(x)] for a series of power-of-two period.
+
+    Rounds   1
+    Sends    ceil((log2 P + frac) / 8) bytes an element each way: 3 for P = 16 and 16 fraction bits
+    Source   SecFormer, Pi_Sin
+    """
+    size = (series.period.bit_length() - 1) + x.frac
+    return fourier(p, await p.open_one(x.reduce(size)), series, 64, 16)
+
+
+def _coefficient(pairs: Sequence[tuple[int, float]], harmonic: int, frac: int) -> int:
+    return round(sum(value for k, value in pairs if k == harmonic) * 2**frac)
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """Drop the table's fraction bits, to nearest."""
+    return (x + (1 << (TRIG_FRAC - 1))) >> TRIG_FRAC
+
+
+def _waves(angle: Tensor, size: int, harmonics: Sequence[int], frac: int) -> Tensor:
+    """cos and sin of each harmonic of the mask, stacked [cos k1, sin k1, cos k2, ...], at `frac` bits."""
+    rows = [wave for k in harmonics for wave in _cos_sin(k * angle, size)]
+    half = 1 << (TRIG_FRAC - frac - 1)
+    return torch.stack([(row + half) >> (TRIG_FRAC - frac) for row in rows])
+
+
+def _cos_sin(angle: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """cos and sin of 2 pi angle / 2^size in integers, from tables of two digits of the angle."""
+    angle = angle & ((1 << size) - 1)
+    coarse = min(size, TABLE_BITS)
+    fine = size - coarse
+    cos, sin = (table.to(angle.device)[angle >> fine] for table in _table(coarse, coarse))
+    if fine:
+        low = angle & ((1 << fine) - 1)
+        c, s = (table.to(angle.device)[low] for table in _table(fine, size))
+        cos, sin = _scaled(cos * c - sin * s), _scaled(sin * c + cos * s)
+    return cos, sin
+
+
+@cache
+def _table(digits: int, size: int) -> tuple[Tensor, Tensor]:
+    """cos and sin of 2 pi i / 2^size for i < 2^digits, by Taylor sums in integers of 96 fraction bits."""
+    pi = 248902613312231085230521944622  # floor(pi * 2^96)
+    pairs = [_cos_sin_exact((2 * pi * i) >> size) for i in range(1 << digits)]
+    cos, sin = zip(*pairs, strict=True)
+    return torch.tensor(cos), torch.tensor(sin)
+
+
+def _cos_sin_exact(angle: int) -> tuple[int, int]:
+    """cos and sin of angle / 2^96, rounded to TRIG_FRAC bits."""
+    sums, term, n = [0, 0], 1 << 96, 0
+    while term:
+        sums[n & 1] += term if n % 4 < 2 else -term
+        n += 1
+        term = (term * angle >> 96) // n
+    half = 1 << (96 - TRIG_FRAC - 1)
+    return (sums[0] + half) >> (96 - TRIG_FRAC), (sums[1] + half) >> (96 - TRIG_FRAC)
