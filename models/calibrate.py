@@ -1,0 +1,168 @@
+"""Ranges of every intermediate value, measured on sample texts: what widths and domains the private model needs.
+
+The ranges are public metadata of the model. They are stored as JSON with the weights' SHA-256 and are refused for any
+other weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from models.reference import Folded, Softmax, classify, embed
+from models.shape import BertShape
+from models.text import Text, Tokens, encode, encode_full
+from mpcnet.errors import LocalConfigError
+
+FORMAT = "mpcnet calibration"
+VERSION = 1
+TEXTS = Path(__file__).with_name("calibration_texts.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Smallest and largest of `count` values at one site."""
+
+    min: float
+    max: float
+    count: int
+
+    @property
+    def absmax(self) -> float:
+        """Largest magnitude."""
+        return max(abs(self.min), abs(self.max))
+
+    def join(self, other: Range) -> Range:
+        """The range of both samples together."""
+        return Range(min(self.min, other.min), max(self.max, other.max), self.count + other.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """ranges[softmax][site], the sites of models.reference, over `sentences` rows of `tokens` tokens in all."""
+
+    weights_sha256: str
+    sentences: int
+    tokens: int
+    ranges: Mapping[str, Mapping[str, Range]]
+
+    def at(self, softmax: Softmax, site: str) -> Range:
+        """The range at one site.
+
+        :raises LocalConfigError: the site was not measured.
+        """
+        if site not in self.ranges[softmax]:
+            raise LocalConfigError(f"calibration, {softmax} softmax: want site {site}, got none")
+        return self.ranges[softmax][site]
+
+
+def calibrate(shape: BertShape, folded: Folded, batches: Iterable[Tokens], weights_sha256: str) -> Calibration:
+    """Run the plaintext model with both softmax variants over the batches and keep every site's range.
+
+    :raises LocalConfigError: there is no batch, or a value is not finite.
+    :raises LocalInputError: a batch does not fit the model.
+    """
+    ranges: dict[str, dict[str, Range]] = {softmax: {} for softmax in get_args(Softmax)}
+    run = classify if shape.head == "classification" else embed
+    sentences = tokens = 0
+    for batch in batches:
+        sentences, tokens = sentences + len(batch.mask), tokens + int(batch.mask.sum())
+        for softmax in get_args(Softmax):
+            with torch.inference_mode():
+                run(shape, folded, batch.ids, batch.types, batch.mask, softmax, _Recorder(ranges[softmax]))
+    if not sentences:
+        raise LocalConfigError("calibration: want at least one batch, got none")
+    return Calibration(weights_sha256, sentences, tokens, ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorder:
+    """Widens the range of each site it is shown."""
+
+    ranges: dict[str, Range]
+
+    def __call__(self, site: str, value: Tensor) -> None:
+        low, high = value.aminmax()
+        if not bool(torch.isfinite(low) & torch.isfinite(high)):
+            raise LocalConfigError(f"calibration: want finite values, got {low} ... {high} at {site}")
+        seen = Range(low.item(), high.item(), value.numel())
+        self.ranges[site] = self.ranges[site].join(seen) if site in self.ranges else seen
+
+
+def default_texts() -> list[Text]:
+    """This project's own calibration texts, one a line; a tab separates the two texts of a pair."""
+    lines = TEXTS.read_text("utf-8").splitlines()
+    return [(line.split("\t")[0], line.split("\t")[1]) if "\t" in line else line for line in lines if line]
+
+
+def text_batches(tokenizer_dir: str | Path, texts: list[Text], length: int, size: int = 8) -> list[Tokens]:
+    """Batches of `size` rows: the texts of at most `length` tokens by length, then full rows of exactly `length`.
+
+    Full rows, cut from all texts joined, make the longest row sums part of the calibration.
+    """
+    tokens = encode(tokenizer_dir, texts, limit=1 << 30)
+    counts = tokens.mask.sum(1)
+    fitting = [row for row in counts.argsort().tolist() if counts[row] <= length]
+    batches = []
+    for rows in (fitting[start : start + size] for start in range(0, len(fitting), size)):
+        width = int(counts[rows].max())
+        batches.append(Tokens(tokens.ids[rows, :width], tokens.types[rows, :width], tokens.mask[rows, :width]))
+    full = encode_full(tokenizer_dir, texts, length)
+    pieces = (torch.split(x, size) for x in (full.ids, full.types, full.mask))
+    return batches + [Tokens(*piece) for piece in zip(*pieces, strict=True)]
+
+
+def save(calibration: Calibration, path: Path) -> None:
+    """Write the calibration as JSON."""
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "weights_sha256": calibration.weights_sha256,
+        "sentences": calibration.sentences,
+        "tokens": calibration.tokens,
+        "ranges": {
+            softmax: {site: [seen.min, seen.max, seen.count] for site, seen in sites.items()}
+            for softmax, sites in calibration.ranges.items()
+        },
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+
+
+def load(path: Path, weights_sha256: str) -> Calibration:
+    """Read a calibration of these weights.
+
+    :raises LocalConfigError: the file is missing, malformed, of another version, or belongs to other weights.
+    """
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise LocalConfigError(f"calibration {path}: want a JSON file, got {type(error).__name__}") from error
+    kind = (document.get("format"), document.get("version")) if isinstance(document, dict) else type(document).__name__
+    if kind != (FORMAT, VERSION):
+        raise LocalConfigError(f"calibration {path}: want {(FORMAT, VERSION)}, got {kind}")
+    if document.get("weights_sha256") != weights_sha256:
+        raise LocalConfigError(
+            f"calibration {path}: belongs to other weights: want sha256 {weights_sha256}, "
+            f"got {document.get('weights_sha256')}; calibrate this model again"
+        )
+    try:
+        ranges = {
+            softmax: {site: _range(site, *values) for site, values in document["ranges"][softmax].items()}
+            for softmax in get_args(Softmax)
+        }
+        return Calibration(weights_sha256, int(document["sentences"]), int(document["tokens"]), ranges)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LocalConfigError(f"calibration {path}: want ranges of both softmax variants, got {error!r}") from error
+
+
+def _range(site: str, low: Any, high: Any, count: Any) -> Range:
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high and count > 0):
+        raise ValueError(f"{site}: [{low}, {high}], count {count}")
+    return Range(float(low), float(high), int(count))

@@ -1,0 +1,219 @@
+"""The plaintext model over the folded weights (models.weights.fold): what the private model must reproduce.
+
+Computes in the dtype of the weights: float64 to compare with, float32 to be quick. `observe(site, value)` sees every
+intermediate value, valid tokens only; padded positions hold values of their own that nothing valid depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from transformers import BertForSequenceClassification, BertModel
+
+from models.shape import BertShape
+from models.text import Tokens
+from models.weights import Checkpoint, centre
+from mpcnet.errors import LocalConfigError, LocalInputError
+
+Softmax: TypeAlias = Literal["exact", "2quad"]
+Observe: TypeAlias = Callable[[str, Tensor], None]
+Folded: TypeAlias = Mapping[str, Tensor]
+
+QUAD_SHIFT = 5.0  # c of SecFormer's 2Quad, (s + c)^2 / sum (s + c)^2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watch:
+    """Hands the valid part of each value to `observe`. mask is bool [batch, seq]."""
+
+    mask: Tensor
+    observe: Observe | None
+
+    def rows(self, site: str, value: Tensor) -> None:
+        """[batch, seq, ...]"""
+        if self.observe is not None:
+            self.observe(site, value[self.mask])
+
+    def heads(self, site: str, value: Tensor) -> None:
+        """[batch, head, seq, ...]"""
+        self.rows(site, value.transpose(1, 2))
+
+    def pairs(self, site: str, value: Tensor) -> None:
+        """[batch, head, query, key]"""
+        if self.observe is not None:
+            valid = self.mask[:, None, :, None] & self.mask[:, None, None, :]
+            self.observe(site, value[valid.expand_as(value)])
+
+
+def forward(
+    shape: BertShape,
+    folded: Folded,
+    token_ids: Tensor,
+    type_ids: Tensor,
+    mask: Tensor,
+    softmax: Softmax = "exact",
+    observe: Observe | None = None,
+) -> Tensor:
+    """Hidden states of the last layer, [batch, seq, hidden]; all inputs are [batch, seq].
+
+    :raises LocalInputError: shapes differ, an id is out of range, or a row has no valid token.
+    """
+    check_tokens(shape, token_ids, type_ids, mask)
+    watch = _Watch(mask.bool(), observe)
+    normal = _encoder(shape, folded, token_ids, type_ids, softmax, watch)
+    hidden = folded["final.gamma"] * normal + folded["final.beta"]
+    watch.rows("final.hidden", hidden)
+    return hidden
+
+
+def embed(
+    shape: BertShape,
+    folded: Folded,
+    token_ids: Tensor,
+    type_ids: Tensor,
+    mask: Tensor,
+    softmax: Softmax = "exact",
+    observe: Observe | None = None,
+) -> Tensor:
+    """Mean of the valid tokens' hidden states, [batch, hidden], not normalised."""
+    hidden = forward(shape, folded, token_ids, type_ids, mask, softmax, observe)
+    weight = mask[:, :, None].to(hidden.dtype)
+    return (hidden * weight).sum(1) / weight.sum(1)
+
+
+def classify(
+    shape: BertShape,
+    folded: Folded,
+    token_ids: Tensor,
+    type_ids: Tensor,
+    mask: Tensor,
+    softmax: Softmax = "exact",
+    observe: Observe | None = None,
+) -> Tensor:
+    """Logits, [batch, labels]: tanh(N_first @ pooler) @ classifier.
+
+    :raises LocalConfigError: the model has no classification head.
+    """
+    if shape.head != "classification":
+        raise LocalConfigError(f"classify: want a model with head classification, got {shape.head}")
+    check_tokens(shape, token_ids, type_ids, mask)
+    normal = _encoder(shape, folded, token_ids, type_ids, softmax, _Watch(mask.bool(), observe))
+    pooled = normal[:, 0] @ folded["pooler.weight"] + folded["pooler.bias"]
+    logits = torch.tanh(pooled) @ folded["classifier.weight"] + folded["classifier.bias"]
+    if observe is not None:
+        observe("pooler.input", pooled)
+        observe("logits", logits)
+    return logits
+
+
+def check_tokens(shape: BertShape, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> None:
+    """Refuse token arrays the model has no embedding for.
+
+    :raises LocalInputError: see :func:`forward`.
+    """
+    sizes = [tuple(x.shape) for x in (token_ids, type_ids, mask)]
+    if sizes[0] != sizes[1] or sizes[0] != sizes[2] or len(sizes[0]) != 2 or 0 in sizes[0]:
+        raise LocalInputError(f"tokens: want ids, types and mask of one shape [batch, seq], got {sizes}")
+    if sizes[0][1] > shape.positions:
+        raise LocalInputError(f"tokens: want at most {shape.positions} positions, got {sizes[0][1]}")
+    for what, values, limit in (("ids", token_ids, shape.vocab), ("types", type_ids, shape.types), ("mask", mask, 2)):
+        if int(values.min()) < 0 or int(values.max()) >= limit:
+            raise LocalInputError(f"tokens: want {what} in 0 ... {limit - 1}, got one outside")
+    if not bool(mask.bool().any(1).all()):
+        raise LocalInputError("tokens: want a valid token in every row, got a row of padding")
+
+
+def _encoder(
+    shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tensor, softmax: Softmax, watch: _Watch
+) -> Tensor:
+    """The last layer's bare normalised value, [batch, seq, hidden]."""
+    table = folded["embedding.table"]
+    words = table[token_ids] + table[shape.vocab + type_ids]
+    normal = _norm(words + folded["embedding.position"][: token_ids.shape[1]], shape, "embedding", watch)
+    watch.rows("embedding.normal", normal)
+    for i in range(shape.layers):
+        context = _attention(normal, folded, f"layer{i}", shape, softmax, watch)
+        residual = centre(folded[f"layer{i}.out.gamma"] * normal)
+        watch.rows(f"layer{i}.residual", residual)
+        change = context @ folded[f"layer{i}.out.weight"] + folded[f"layer{i}.out.bias"]
+        normal = _norm(change + residual, shape, f"layer{i}.out", watch)
+        watch.rows(f"layer{i}.out.normal", normal)
+        normal = _norm(_ffn(normal, folded, f"layer{i}", watch), shape, f"layer{i}.down", watch)
+        watch.rows(f"layer{i}.normal", normal)
+    return normal
+
+
+def _norm(centred: Tensor, shape: BertShape, site: str, watch: _Watch) -> Tensor:
+    """C sqrt(d / T) with T = sum C^2 + d eps; C has zero mean."""
+    square_sum = centred.square().sum(-1) + shape.hidden * shape.eps
+    watch.rows(f"{site}.centred", centred)
+    watch.rows(f"{site}.square_sum", square_sum)
+    return centred * (shape.hidden / square_sum).sqrt()[..., None]
+
+
+def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, softmax: Softmax, watch: _Watch) -> Tensor:
+    """sum_j p_j v_j / sum_j p_j with p = exp(s - max s) or (s + 5)^2, over valid keys j; [batch, seq, hidden]."""
+    qkv = normal @ folded[f"{layer}.qkv.weight"] + folded[f"{layer}.qkv.bias"]
+    watch.rows(f"{layer}.qkv", qkv)
+    # [batch, seq, 3 * hidden] -> 3 x [batch, head, seq, head_dim]
+    query, key, value = qkv.reshape(*qkv.shape[:2], 3, shape.heads, shape.head_dim).permute(2, 0, 3, 1, 4)
+    watch.heads(f"{layer}.value", value)
+    scores = query @ key.transpose(2, 3)  # [batch, head, query, key]
+    watch.pairs(f"{layer}.scores", scores)
+    valid = watch.mask[:, None, None, :]
+    row_max = scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True)
+    watch.heads(f"{layer}.row_max", row_max)
+    weights = (scores - row_max).exp() if softmax == "exact" else (scores + QUAD_SHIFT).square()
+    weights = weights.masked_fill(~valid, 0)
+    row_sum = weights.sum(-1, keepdim=True)
+    watch.heads(f"{layer}.row_sum", row_sum)
+    raw = weights @ value
+    watch.heads(f"{layer}.context_raw", raw)
+    context: Tensor = (raw / row_sum).transpose(1, 2).flatten(2)
+    watch.rows(f"{layer}.context", context)
+    return context
+
+
+def _ffn(normal: Tensor, folded: Folded, layer: str, watch: _Watch) -> Tensor:
+    """gelu(N @ up) @ down + bias + centre(gamma N): the centred input of the layer's last LayerNorm."""
+    up = normal @ folded[f"{layer}.up.weight"] + folded[f"{layer}.up.bias"]
+    watch.rows(f"{layer}.up", up)
+    gelu = torch.nn.functional.gelu(up)
+    watch.rows(f"{layer}.gelu", gelu)
+    residual = centre(folded[f"{layer}.down.gamma"] * normal)
+    watch.rows(f"{layer}.down.residual", residual)
+    return gelu @ folded[f"{layer}.down.weight"] + folded[f"{layer}.down.bias"] + residual
+
+
+def huggingface_hidden(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Hidden states of the published model run by transformers, [batch, seq, hidden].
+
+    :raises LocalConfigError: the checkpoint is random.
+    """
+    model = BertModel.from_pretrained(_published(checkpoint), dtype=dtype).eval()
+    with torch.inference_mode():
+        output = model(input_ids=tokens.ids, token_type_ids=tokens.types, attention_mask=tokens.mask)
+    hidden: Tensor = output.last_hidden_state
+    return hidden
+
+
+def huggingface_logits(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Logits of the published classifier run by transformers, [batch, labels].
+
+    :raises LocalConfigError: the checkpoint is random.
+    """
+    model = BertForSequenceClassification.from_pretrained(_published(checkpoint), dtype=dtype).eval()
+    with torch.inference_mode():
+        output = model(input_ids=tokens.ids, token_type_ids=tokens.types, attention_mask=tokens.mask)
+    logits: Tensor = output.logits
+    return logits
+
+
+def _published(checkpoint: Checkpoint) -> str:
+    if not checkpoint.source:
+        raise LocalConfigError(f"reference: want a published model, got {checkpoint.origin}")
+    return checkpoint.source

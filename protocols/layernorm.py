@@ -1,0 +1,30 @@
+"""LayerNorm of rows whose mean is already zero: x / sqrt(mean(x^2) + eps), without gamma and beta.
+
+The mean is removed by the previous linear map, gamma and beta belong to the next one (models.weights folds them).
+"""
+
+from __future__ import annotations
+
+from protocols.arith import lift, product, square
+from protocols.division import RowRange, rsqrt
+from protocols.party import Party
+from protocols.share import Shared
+
+
+async def pi_layer_norm(
+    p: Party, x: Shared, eps: float, rows: RowRange, rsqrt_frac: int, frac: int
+) -> Shared:
+    """Pi_LayerNorm on centred rows [..., d]; `rows` is the calibrated range of T = sum x^2 + d eps.
+
+    Needs |x| < 2^(k-2) as an integer. The result has `frac` fraction bits in a ring of 64 - (x.frac + rsqrt_frac - frac).
+
+    Rounds   2 t + 1 (open x; 2 t - 1 for 1/sqrt; open it)
+    Error    relative <= 5e-4 a row, from Goldschmidt, and rounding
+    Source   SecFormer, Pi_LayerNorm; deviation: calibrated deflation, product with the opened x is local
+    """
+    width = x.shape[-1]
+    wide = lift(p, await p.open_one(x))
+    total = square(p, wide).sum(-1, keepdim=True) + width * eps
+    scale = await rsqrt(p.at("rsqrt"), total, rows, factor=width**0.5)
+    factor = await p.open_one(p.rescale(scale, rsqrt_frac))
+    return p.rescale(product(p, wide, lift(p, factor)), frac)

@@ -1,0 +1,89 @@
+"""A coarse row maximum in three rounds, whatever the length of the row.
+
+Softmax needs the maximum only to keep e^(s - m) in range. Scores are counted into 64 buckets of width 2 by rotating
+dealt one-hot vectors, and the highest bucket that is not empty gives m with max <= m < max + 4.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mpcnet import ring
+from protocols.arith import lift_bit
+from protocols.boolean import xor_of_products
+from protocols.party import Party
+from protocols.share import Masked, Shared
+
+BUCKET_BITS = 6
+BUCKETS = 1 << BUCKET_BITS
+WIDTH_BITS = 1  # a bucket is 2 wide, so scores in [-62, 62) have one
+LIMIT = (BUCKETS // 2 - 1) << WIDTH_BITS
+SLACK = 4.0  # m - max is below this
+TABLE_BITS = 8  # a count of up to 8 bits is tested for zero by one table
+
+
+async def coarse_max(p: Party, scores: Shared, keep: Tensor) -> Shared:
+    """m with max <= m < max + 4 along the last axis, for scores in [-62, 62), over the keys where `keep` is 1.
+
+    [..., query, key] -> [..., query, 1] at the scores' scale, in their ring.
+
+    Rounds   3 (coarse scores, counts, bits) for up to 255 keys, 4 beyond
+    Sends    1 byte a score, 63 + 8 bytes a row each way
+    Offline  64 bytes a score (128 from 256 keys on), about 2.2 kB a row
+    Source   protocol.md section 7, "coarse row maximum", with buckets of 2 instead of 4
+    """
+    count_bits = max(8, scores.shape[-1].bit_length())
+    coarse = p.rescale(scores.halve(WIDTH_BITS), 0) + float(BUCKETS // 2)
+    opened = await p.open_one(coarse.reduce(BUCKET_BITS))
+    counts = _counts(p, opened, keep, count_bits)
+    at_or_above = counts.map(lambda value: value.flip(-1).cumsum(-1, dtype=value.dtype).flip(-1)[..., 1:])
+    empty = await _is_zero(p, await p.open_one(at_or_above))
+    opened_bits = await p.open_one(empty)
+    empties = lift_bit(p, opened_bits, scores.bits).shared().sum(-1, keepdim=True)
+    top = -empties + float(BUCKETS - 1)  # the highest bucket in use
+    m = top + (1.0 - BUCKETS // 2)  # rounding may have lowered a score by less than one bucket
+    return m.map(lambda value: value << (scores.frac + WIDTH_BITS)).halve(scores.frac)
+
+
+def _counts(p: Party, x: Masked, keep: Tensor, bits: int) -> Shared:
+    """How many kept scores of a row fall into each bucket: [..., query, key] -> [..., query, bucket]."""
+
+    def hot(r: Tensor) -> Tensor:
+        return ring.fit(ring.unsigned(r, BUCKET_BITS).unsqueeze(-1) == torch.arange(BUCKETS), bits)
+
+    table = p.deal(hot, (x.mask,), (*x.shape, BUCKETS), bits).share
+    table = table * ring.fit(keep, bits).to(table.device).unsqueeze(-1)
+    rows, keys = int(torch.Size(x.shape[:-1]).numel()), x.shape[-1]
+    # Bucket b of a score opened as u is entry u - b of its table. Sum the tables of equal u first, then rotate.
+    place = ring.unsigned(x.opened, BUCKET_BITS).reshape(rows, keys)
+    place = place + BUCKETS * torch.arange(rows, device=place.device).unsqueeze(-1)
+    grouped = torch.zeros(rows * BUCKETS, BUCKETS, dtype=table.dtype, device=table.device)
+    grouped = grouped.index_add(0, place.reshape(-1), table.reshape(rows * keys, BUCKETS))
+    u, b = torch.arange(BUCKETS).unsqueeze(0), torch.arange(BUCKETS).unsqueeze(1)
+    rotate = (u * BUCKETS + ((u - b) & (BUCKETS - 1))).to(table.device)
+    counts = grouped.reshape(rows, BUCKETS * BUCKETS)[:, rotate].sum(-1, dtype=table.dtype)
+    return Shared(counts.reshape(*x.shape[:-1], BUCKETS), bits, 0, x.party)
+
+
+async def _is_zero(p: Party, x: Masked) -> Shared:
+    """The bit [x = 0]: x^ = r, read from one-hot tables of r.
+
+    Rounds   0 for up to 8 bits, else 1
+    Offline  2^8 bits an element for each 8 bits
+    """
+    tables = []
+    for start in range(0, x.bits, TABLE_BITS):
+        size = min(TABLE_BITS, x.bits - start)
+
+        def hot(r: Tensor, start: int = start, size: int = size) -> Tensor:
+            digit = (ring.unsigned(r, x.bits) >> start) & ((1 << size) - 1)
+            return (digit.unsqueeze(-1) == torch.arange(1 << size)).to(torch.uint8)
+
+        table = p.deal(hot, (x.mask,), (*x.shape, 1 << size), 1).share
+        digit = (ring.unsigned(x.opened, x.bits) >> start) & ((1 << size) - 1)
+        picked = torch.take_along_dim(table, digit.unsqueeze(-1), -1).squeeze(-1)
+        tables.append(Shared(picked, 1, 0, x.party))
+    if len(tables) == 1:
+        return tables[0]
+    return xor_of_products(p, await p.open(*tables), [tuple(range(len(tables)))])

