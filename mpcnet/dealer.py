@@ -6,7 +6,7 @@ servers, and can run ahead of them as far as their buffers allow. It sees shapes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from mpcnet import ring
 from mpcnet.prg import Keystream
 from mpcnet.randomness import Balance, Function, Secret, evaluate
-from mpcnet.rounds import Done, Part, Program, advance
+from mpcnet.rounds import Done, Part, Program, T, advance
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -24,6 +24,9 @@ class Correction:
 
     part: Part
     payload: ring.Bytes
+
+
+Corrections = tuple[list[Correction], list[Correction]]  # by receiving server
 
 
 @dataclass(slots=True, repr=False)
@@ -51,20 +54,23 @@ class DealerSource:
         self._pending[receiver].append(Correction(part, ring.pack(value - other, bits)))
         return Secret(bits, _shape_only(shape, bits), value)
 
-    def take(self) -> tuple[list[Correction], list[Correction]]:
+    def take(self) -> Corrections:
         """The corrections since the last call, by receiver."""
         taken, self._pending = self._pending, ([], [])
         return taken
 
 
-def deal(program: Program[object], source: DealerSource) -> Iterator[tuple[list[Correction], list[Correction]]]:
-    """Run a program as the dealer: yields the corrections of each segment; one segment ends at each exchange."""
+def deal(program: Program[T], source: DealerSource) -> Generator[Corrections, None, T]:
+    """Run a program as the dealer: yields the corrections of each segment; one segment ends at each exchange.
+
+    The generator returns what the program returned: for a load, the model as the dealer sees it (its masks).
+    """
     reply: list[Tensor] | None = None
     while True:
         step = advance(program, reply)
         yield source.take()
         if isinstance(step, Done):
-            return
+            return step.value
         reply = list(step.mine)
 
 

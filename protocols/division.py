@@ -15,6 +15,7 @@ from protocols.share import Lifted, Shared
 
 ROW_FRAC = 24  # fraction bits of q: 1e-3 is still known to 6e-5
 Q_BITS = 32  # |q| < 4 with growth room to spare
+Z_FRAC = 22  # of the deflated reciprocal, 0.5 at least; its ring of 40 bits then holds values up to 2^16
 TOLERANCE = 2e-4  # relative error an iteration count must reach on the whole range, in exact arithmetic
 
 
@@ -67,7 +68,7 @@ async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
         wide_q, wide_z = await _open(p, q, z)
         m = wide_q.affine(-1, 2.0)
         q = p.rescale(product(p, wide_q, m), ROW_FRAC).reduce(Q_BITS)
-        z = m.shared() if wide_z is None else p.rescale(product(p, wide_z, m), ROW_FRAC)
+        z = p.rescale(m.shared() if wide_z is None else product(p, wide_z, m), Z_FRAC)
     assert z is not None
     return z, e
 
@@ -106,7 +107,7 @@ async def divide(p: Party, a: Shared, b: Shared, rows: RowRange) -> Shared:
     """Pi_Div: a / b for b in the calibrated range, at ROW_FRAC fraction bits; b broadcasts against a.
 
     The reciprocal stays deflated, multiplies the numerator, and the result is rescaled once (protocol.md, SecFormer's
-    code multiplies a rounded reciprocal and loses up to 15%). Needs |a / b| 2^e < 2^(62 - a.frac - 24).
+    code multiplies a rounded reciprocal and loses up to 15%). Needs |a / b| 2^e < 2^(62 - a.frac - Z_FRAC).
 
     Rounds   t + 1
     """

@@ -26,13 +26,13 @@ Build = Callable[..., Program[Any]]
 class Run:
     """What both servers returned, and everything that was opened, for statistics."""
 
-    results: list[Any]
+    results: list[Any]  # of server 0, server 1 and the dealer
     ledger: Ledger
     opened: list[tuple[Part, Tensor]] = field(default_factory=list)
     sent: list[Tensor] = field(default_factory=list)
 
     def value(self) -> Tensor:
-        return combine(*self.results)
+        return combine(*self.results[:2])
 
 
 def combine(first: Shared, second: Shared) -> Tensor:
@@ -82,8 +82,12 @@ class Session:
                 p.source.tape.finish()
             if isinstance(steps[0], Done):
                 run.results = [step.value for step in steps]
-                assert next(dealer, None) is None
-                return run
+                try:
+                    next(dealer)
+                except StopIteration as stop:
+                    run.results.append(stop.value)
+                    return run
+                raise AssertionError("the dealer has more segments than the servers")
             replies = self._exchange(run, steps, tamper)
 
     def _load(self, corrections: Any, ledger: Ledger) -> None:

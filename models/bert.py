@@ -1,0 +1,198 @@
+"""A private BERT: one input from one-hot tokens to the pooled result, read from top to bottom.
+
+Every matrix product is [activation opened under a fresh mask] x [weight opened once per load under a standing mask].
+Shapes: B sentences, n tokens each, d hidden, h heads, k = d / h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from models import numbers as N
+from models.numbers import Numbers
+from models.shape import BertShape
+from mpcnet.randomness import Secret
+from protocols.arith import lift, matmul, own_ring, product
+from protocols.gelu import tanh
+from protocols.layernorm import pi_layer_norm
+from protocols.party import Party
+from protocols.share import Masked, Shared
+from protocols.softmax import exponentials, squares, weigh
+from protocols.suites import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The public description of a private model: what all parties must agree on."""
+
+    shape: BertShape
+    numbers: Numbers
+    suite: Suite
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Model:
+    """Loaded weights: those that multiply are opened under standing masks, the others stay shared."""
+
+    config: Config
+    opened: Mapping[str, Masked]
+    shared: Mapping[str, Shared]
+
+
+async def load(p: Party, config: Config, shares: Mapping[str, Shared]) -> Model:
+    """Open every multiplying weight once; its mask r_W stands for as long as this model does.
+
+    Rounds   layers + 2
+    Sends    6 bytes a weight, 2 (or 3) an element of the embedding table
+    Hiding   W^ = W + r_W, r_W fresh, uniform, and used for this version of the weights only
+    """
+    opened: dict[str, Masked] = {}
+    shared: dict[str, Shared] = {}
+    groups: dict[str, list[str]] = {}
+    for name in shares:
+        groups.setdefault(name.split(".")[0], []).append(name)
+    for group, names in groups.items():
+        multiplying = [name for name in names if name.endswith((".weight", ".gamma", ".table"))]
+        masked = await p.at("load").at(group).open(*(shares[name] for name in multiplying))
+        opened.update(zip(multiplying, map(_standing, masked), strict=True))
+        shared.update((name, shares[name]) for name in names if name not in multiplying)
+    return Model(config, opened, shared)
+
+
+def _standing(x: Masked) -> Masked:
+    """Forget the dealer's copy of r_0: a weight is never grown."""
+    return replace(x, mask=Secret(x.mask.bits, x.mask.share, x.mask.plain))
+
+
+async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
+    """One-hot tokens [B, n, vocab + types] to sentence embeddings [B, d] or logits [B, labels].
+
+    `keep` [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
+    """
+    x = await embed(p.at("embedding"), model, tokens)
+    normal = await _norm(p.at("embedding"), model, "embedding", x)
+    for i in range(model.config.shape.layers):
+        normal = await encoder_layer(p.at(f"layer{i}"), model, f"layer{i}", normal, keep)
+    if model.config.shape.head == "classification":
+        result = await classify(p, model, normal)
+    else:
+        result = await pool(p.at("pool"), model, normal, keep)
+    return result + p.at("result").zero(result.shape, result.bits, result.frac)
+
+
+async def embed(p: Party, model: Model, tokens: Shared) -> Shared:
+    """Table lookup as a product with one-hot rows, in the table's small ring; positions are public, so a slice.
+
+    Rounds   1
+    Sends    2 (or 3) bytes a token and table row each way
+    """
+    batch, n, rows = tokens.shape
+    opened = await p.open_one(tokens.reshape(batch * n, rows))
+    words = matmul(p, opened, model.opened["embedding.table"]).reshape(batch, n, -1)
+    position = model.shared["embedding.position"].map(lambda value: value[:n])
+    return words + position
+
+
+async def _norm(p: Party, model: Model, site: str, x: Shared) -> Shared:
+    """LayerNorm without gamma and beta: [B, n, d] in, bare normalised values in a ring of 48 bits out."""
+    numbers, shape = model.config.numbers, model.config.shape
+    rows, eps = numbers.norm_rows(site), shape.eps
+    rsqrt_frac = 64 - N.NORMAL_BITS + N.NORMAL_FRAC - x.frac
+    return await pi_layer_norm(p.at("norm"), x, eps, rows, rsqrt_frac, N.NORMAL_FRAC)
+
+
+async def encoder_layer(p: Party, model: Model, layer: str, normal: Shared, keep: Tensor) -> Shared:
+    """One layer, from bare normalised values to bare normalised values: [B, n, d] -> [B, n, d]."""
+    opened = await p.at("qkv").open_one(normal)
+    projected = _linear(p.at("qkv"), model, f"{layer}.qkv", opened)
+    residual = _residual(p.at("qkv"), model, f"{layer}.out.gamma", opened, projected)
+    context = await attention(p, model, layer, projected, keep)
+    change = _linear(p.at("out"), model, f"{layer}.out", await p.at("out").open_one(context))
+    x = p.rescale(change + residual, N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
+    opened = await p.at("up").open_one(await _norm(p.at("out"), model, f"{layer}.out", x))
+    projected = _linear(p.at("up"), model, f"{layer}.up", opened)
+    residual = _residual(p.at("up"), model, f"{layer}.down.gamma", opened, projected)
+    activated = await feed_forward(p, model, projected)
+    change = _linear(p.at("down"), model, f"{layer}.down", await p.at("down").open_one(activated))
+    x = p.rescale(change + p.rescale(residual, change.frac), N.CENTRED_FRAC)
+    return await _norm(p.at("down"), model, f"{layer}.down", x)
+
+
+def _linear(p: Party, model: Model, name: str, x: Masked) -> Shared:
+    """x W + b at the sum of their fraction bits. [B, n, in] -> [B, n, out]."""
+    result = matmul(p, x, model.opened[f"{name}.weight"])
+    bias = model.shared[f"{name}.bias"].reduce(result.bits)
+    return result + p.rescale(bias, result.frac)
+
+
+def _residual(p: Party, model: Model, gamma: str, normal: Masked, projected: Shared) -> Shared:
+    """gamma N minus its mean over d; the mean is the last column of the projection that N feeds."""
+    scaled = product(p, own_ring(normal), own_ring(model.opened[gamma]))
+    mean = projected.map(lambda value: value[..., -1:]).halve(N.MEAN_SHIFT)
+    return scaled + -p.rescale(mean, scaled.frac)
+
+
+async def attention(p: Party, model: Model, layer: str, projected: Shared, keep: Tensor) -> Shared:
+    """softmax(q k') v for every head: [B, n, 3 d + 1] -> [B, n, d]."""
+    shape, numbers, p = model.config.shape, model.config.numbers, p.at("attention")
+    batch, n = projected.shape[:2]
+    d, heads, width = shape.hidden, shape.heads, shape.head_dim
+    # [B, n, 3 d] -> 3 x [B, h, n, k]
+    split = projected.map(lambda v: v[..., : 3 * d].reshape(batch, n, 3, heads, width).permute(2, 0, 3, 1, 4))
+    query, key, value = (split.map(lambda v, i=i: v[i]) for i in range(3))
+    query, key = (p.rescale(x, N.QUERY_FRAC).reduce(N.QUERY_BITS) for x in (query, key))
+    value = p.rescale(value, numbers.value_frac(n)).reduce(N.VALUE_BITS)
+    q, k, v = await p.open(query, key, value)
+    scores = p.rescale(matmul(p, q, k.map(lambda x: x.transpose(2, 3))), N.SCORE_FRAC).reduce(N.SCORE_BITS)
+    bits, rows = numbers.weigh_bits(layer, n), numbers.softmax_rows(layer, n)
+    grown = lift(p, v, bits.product).shared()
+    valid = keep[:, None, None, :]
+    if numbers.softmax == "exact":
+        weights = await exponentials(p.at("exp"), scores, valid, numbers.numerator_frac())
+    else:
+        weights = await squares(p.at("2quad"), scores, valid, bits.product, numbers.numerator_frac())
+    context = await weigh(p, weights, grown, rows, bits)
+    return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
+
+
+async def feed_forward(p: Party, model: Model, projected: Shared) -> Shared:
+    """GeLU of the first ffn columns: [B, n, ffn + 1] -> [B, n, ffn]."""
+    suite, p = model.config.suite, p.at("gelu")
+    up = projected.map(lambda value: value[..., :-1])
+    activated = await suite.gelu(p, p.rescale(up, N.UP_FRAC).reduce(N.UP_BITS), suite.gelu_ring)
+    return p.rescale(activated, N.GELU_FRAC).reduce(N.GELU_BITS)
+
+
+async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
+    """gamma mean(N) + beta, the mean over tokens that are not padding: [B, n, d] -> [B, d].
+
+    Rounds   1
+    """
+    lengths = keep.sum(1, keepdim=True)
+    share = torch.round(2.0**N.NORMAL_FRAC / lengths).to(torch.int64) * keep
+    mean = p.rescale(normal.scale(share.unsqueeze(-1), N.NORMAL_FRAC).sum(1), 16)
+    opened = await p.open_one(mean)
+    gamma = model.opened["final.gamma"]
+    scaled = product(p, own_ring(opened), replace(own_ring(gamma), bits=opened.bits))
+    beta = p.rescale(model.shared["final.beta"].reduce(scaled.bits), scaled.frac)
+    return p.rescale(scaled + beta, LOGIT_FRAC)
+
+
+async def classify(p: Party, model: Model, normal: Shared) -> Shared:
+    """Logits from the first token: classifier(tanh(pooler(N_0))): [B, n, d] -> [B, labels].
+
+    Rounds   5
+    """
+    first = normal.map(lambda value: value[:, 0])
+    pooled = _linear(p.at("pooler"), model, "pooler", await p.at("pooler").open_one(first))
+    pooled = p.rescale(pooled, N.UP_FRAC).reduce(N.UP_BITS)
+    activated = await tanh(p.at("tanh"), pooled, N.POOLER_BITS)
+    logits = _linear(p.at("classifier"), model, "classifier", await p.at("classifier").open_one(activated))
+    return p.rescale(logits, LOGIT_FRAC)
+
+
+LOGIT_FRAC = N.LOGIT_FRAC

@@ -1,0 +1,164 @@
+"""Scales and ring widths of a private model, derived from its calibrated ranges, and the proof that nothing overflows.
+
+A chain of matrix products never gets its bits back: it starts in a 64-bit ring and every rescale takes ring bits with
+the fraction bits (protocols.party.rescale). The widths below are one such budget; :func:`plan` checks each site's
+calibrated range, times a margin, against the ring it has to fit, and refuses the model otherwise, naming every site.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.calibrate import Calibration
+from models.reference import Softmax
+from models.shape import BertShape
+from mpcnet.errors import LocalConfigError
+from protocols.division import RSQRT_LIMIT, RowRange
+from protocols.exponential import RANGE
+from protocols.rowmax import LIMIT, SLACK
+from protocols.softmax import SHIFT, WeighBits
+
+MARGIN = 1.5  # texts the model was not calibrated on stay within 1.16 of its ranges on SST-2 and STS-B
+SCORE_MARGIN = 1.25  # of scores under exact softmax, whose maximum is found in 64 buckets only
+
+WEIGHT_FRAC = 14  # weights' rounding dominates the model's error
+NORMAL_FRAC = 12  # of LayerNorm's result: up to 20, needs range more than fraction
+CENTRED_FRAC = 14  # of LayerNorm's input
+RSQRT_FRAC = 14  # of 1/sigma
+NORMAL_BITS = 64 - (CENTRED_FRAC + RSQRT_FRAC - NORMAL_FRAC)  # what is left of 64 bits after LayerNorm's rescale
+CENTRED_BITS = 28  # ring LayerNorm's input is opened in: |C| < 2^12
+QUERY_FRAC, QUERY_BITS = 11, 32  # queries and keys: their product keeps 8 integer bits at 22 fraction bits
+SCORE_FRAC, SCORE_BITS = 12, 22
+VALUE_BITS = 24  # ring values are opened in to grow them
+UP_FRAC, UP_BITS = 12, 24  # GeLU's input: |U| < 2^10
+GELU_FRAC, GELU_BITS = 13, 40  # GeLU's result, and the ring of the product that follows
+CONTEXT_FRAC, CONTEXT_BITS = 12, 48
+MEAN_SHIFT = 6  # the mean of a residual is computed from weights of a d-th: 6 more fraction bits keep it exact enough
+POOLER_BITS = 48
+LOGIT_FRAC = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Everything about number formats that depends on a model. Public; part of the program digest."""
+
+    softmax: Softmax
+    table_bits: int
+    table_frac: int
+    value_max: float
+    rows: Mapping[str, tuple[float, float]]
+
+    def norm_rows(self, site: str) -> RowRange:
+        """The calibrated range of a LayerNorm's sum of squares."""
+        return RowRange(*self.rows[f"{site}.square_sum"])
+
+    def softmax_rows(self, layer: str, keys: int) -> RowRange:
+        """The range of a row sum: proved for exact softmax (some key has s > m - 4), calibrated for 2Quad."""
+        if self.softmax == "exact":
+            return RowRange(0.95 * math.exp(-SLACK), float(max(keys, 2)))
+        return RowRange(*self.rows[f"{layer}.row_sum"])
+
+    def numerator_frac(self) -> int:
+        return 16 if self.softmax == "exact" else 12
+
+    def weigh_bits(self, layer: str, keys: int) -> WeighBits:
+        """Widths of the product with V for rows of `keys` keys."""
+        low = self.softmax_rows(layer, keys).low
+        context_frac = max(2, CONTEXT_FRAC + 2 - math.floor(math.log2(low)))
+        ring = 40 if self.softmax == "exact" else 48
+        return WeighBits(ring, min(context_frac, 22), 24, CONTEXT_BITS, CONTEXT_FRAC)
+
+    def value_frac(self, keys: int) -> int:
+        """Fraction bits of V: what |sum_j e_j v_j| <= keys * max |v| leaves of the ring of 40 bits."""
+        if self.softmax == "2quad":
+            return 12
+        return min(12, 40 - 2 - self.numerator_frac() - math.ceil(math.log2(max(keys, 2) * self.value_max)))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "rows": {site: list(pair) for site, pair in self.rows.items()}}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Numbers:
+        rows = {site: (float(low), float(high)) for site, (low, high) in values["rows"].items()}
+        return Numbers(
+            values["softmax"], int(values["table_bits"]), int(values["table_frac"]), float(values["value_max"]), rows
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A site whose values must stay below a limit."""
+
+    site: str
+    limit: float
+    got: float
+
+    def __str__(self) -> str:
+        return f"{self.site}: want < {self.limit:g}, got {self.got:.4g} with its margin"
+
+
+def plan(shape: BertShape, calibration: Calibration, softmax: Softmax) -> Numbers:
+    """Choose the formats of a model and prove them on its calibrated ranges.
+
+    :raises LocalConfigError: a value could overflow its ring; every such site is named.
+    """
+    rows = {
+        site: (calibration.at(softmax, site).min / MARGIN, calibration.at(softmax, site).max * MARGIN)
+        for site in _row_sites(shape, softmax)
+    }
+    table = MARGIN * calibration.at(softmax, "embedding.centred").absmax
+    table_bits, table_frac = _table_format(table)
+    values = [calibration.at(softmax, f"layer{i}.value").absmax for i in range(shape.layers)]
+    numbers = Numbers(softmax, table_bits, table_frac, MARGIN * max(values), rows)
+    broken = [need for need in _needs(shape, calibration, numbers) if need.got >= need.limit]
+    if broken:
+        raise LocalConfigError("planner: values could overflow: " + "; ".join(map(str, broken)))
+    return numbers
+
+
+def _row_sites(shape: BertShape, softmax: Softmax) -> Iterator[str]:
+    yield "embedding.square_sum"
+    for i in range(shape.layers):
+        yield from (f"layer{i}.out.square_sum", f"layer{i}.down.square_sum")
+        if softmax == "2quad":
+            yield f"layer{i}.row_sum"
+
+
+def _table_format(largest: float) -> tuple[int, int]:
+    """The embedding's ring: 16 bits (and a three times faster product) if 11 fraction bits fit, else 24."""
+    whole = max(0, math.ceil(math.log2(largest)))
+    bits = 16 if 16 - 2 - whole >= 11 else 24
+    return bits, bits - 2 - whole
+
+
+def _needs(shape: BertShape, calibration: Calibration, numbers: Numbers) -> Iterator[Need]:
+    """Every bound that openings, growth and conversions rely on: |x| 2^frac < 2^(bits - 2)."""
+
+    def fits(site: str, frac: int, bits: int, extra: float = 0.0, margin: float = MARGIN) -> Need:
+        return Need(site, 2.0 ** (bits - 2 - frac), margin * calibration.at(numbers.softmax, site).absmax + extra)
+
+    yield fits("embedding.centred", numbers.table_frac, numbers.table_bits)
+    for i in range(shape.layers):
+        layer = f"layer{i}"
+        yield fits(f"{layer}.qkv", QUERY_FRAC, QUERY_BITS)
+        yield fits(f"{layer}.value", numbers.value_frac(128), VALUE_BITS)
+        yield from _softmax_needs(layer, calibration, numbers)
+        yield fits(f"{layer}.context", CONTEXT_FRAC, 24)
+        yield fits(f"{layer}.out.centred", CENTRED_FRAC, CENTRED_BITS)
+        yield fits(f"{layer}.up", UP_FRAC, UP_BITS)
+        yield fits(f"{layer}.down.centred", CENTRED_FRAC, GELU_BITS - (GELU_FRAC + WEIGHT_FRAC - CENTRED_FRAC))
+    yield from (Need(site, 2.0**10, high / low / RSQRT_LIMIT / 2**10) for site, (low, high) in numbers.rows.items())
+
+
+def _softmax_needs(layer: str, calibration: Calibration, numbers: Numbers) -> Iterator[Need]:
+    scores = calibration.at(numbers.softmax, f"{layer}.scores")
+    if numbers.softmax == "exact":
+        yield Need(f"{layer}.scores", LIMIT, SCORE_MARGIN * scores.absmax)
+        yield Need(f"{layer}.scores (span)", RANGE - SLACK, SCORE_MARGIN * (scores.max - scores.min))
+        return
+    yield Need(f"{layer}.scores", 2.0 ** (SCORE_BITS - 2 - SCORE_FRAC), MARGIN * scores.absmax + SHIFT)
+    raw = calibration.at(numbers.softmax, f"{layer}.context_raw")
+    yield Need(f"{layer}.context_raw", 2.0 ** (48 - 2 - 24), MARGIN * raw.absmax)

@@ -1,0 +1,69 @@
+"""The private model's parameters: names, shapes, rings; from folded float weights to ring words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models import numbers as N
+from models.bert import Config
+from mpcnet import ring
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One array that the model owner shares between the servers."""
+
+    name: str
+    shape: tuple[int, ...]
+    bits: int
+    frac: int
+
+
+def parameters(config: Config) -> list[Parameter]:
+    """Every parameter of a model, in the order in which it is shared and loaded."""
+    shape, numbers = config.shape, config.numbers
+    d, wide = shape.hidden, N.NORMAL_BITS
+    table = (numbers.table_bits, numbers.table_frac)
+
+    def linear(name: str, rows: int, columns: int, bits: int) -> Iterator[Parameter]:
+        yield Parameter(f"{name}.weight", (rows, columns), bits, N.WEIGHT_FRAC)
+        yield Parameter(f"{name}.bias", (columns,), bits, N.WEIGHT_FRAC)
+
+    found = [
+        Parameter("embedding.table", (shape.vocab + shape.types, d), *table),
+        Parameter("embedding.position", (shape.positions, d), *table),
+    ]
+    for layer in (f"layer{i}" for i in range(shape.layers)):
+        found += linear(f"{layer}.qkv", d, 3 * d + 1, wide)
+        found.append(Parameter(f"{layer}.out.gamma", (d,), wide, N.WEIGHT_FRAC))
+        found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS)
+        found += linear(f"{layer}.up", d, shape.ffn + 1, wide)
+        found.append(Parameter(f"{layer}.down.gamma", (d,), wide, N.WEIGHT_FRAC))
+        found += linear(f"{layer}.down", shape.ffn, d, N.GELU_BITS)
+    if shape.head == "classification":
+        found += linear("pooler", d, d, wide)
+        found += linear("classifier", d, shape.labels, N.POOLER_BITS)
+    else:
+        found.append(Parameter("final.gamma", (d,), wide, N.WEIGHT_FRAC))
+        found.append(Parameter("final.beta", (d,), wide, N.WEIGHT_FRAC))
+    return found
+
+
+def encode(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Folded float weights as ring words, with the extra column that gives the residual's mean."""
+    words = {}
+    for parameter in parameters(config):
+        value = folded[parameter.name]
+        layer, _, rest = parameter.name.partition(".")
+        if rest in ("qkv.weight", "up.weight"):
+            gamma = folded[f"{layer}.{'out' if rest == 'qkv.weight' else 'down'}.gamma"]
+            mean = gamma * 2.0**N.MEAN_SHIFT / config.shape.hidden
+            value = torch.cat([value, mean.to(value.dtype).unsqueeze(1)], 1)
+        elif rest in ("qkv.bias", "up.bias"):
+            value = torch.cat([value, value.new_zeros(1)])
+        words[parameter.name] = ring.encode(value, parameter.frac, parameter.bits)
+    return words
