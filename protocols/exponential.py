@@ -28,7 +28,7 @@ RANGE = 120  # the widest argument
 DEALT_FRAC = 26  # of e^(-r_lo): times e^8 its rounding is still below 2^-15
 PUBLIC_FRAC = 14
 LAST = -2  # the last bucket that can hold more than 2^-23
-EXACT_FRAC = 26  # of the two table digits; their product fits an int64
+EXACT_FRAC = 25  # of the two table digits; e^8 in 37 bits times the other in 26 fits an int64
 
 
 def exponential(p: Party, x: Masked, frac: int) -> Shared:
