@@ -1,0 +1,121 @@
+"""The tree of errors. After any of them the session is over, on both sides.
+
+::
+
+    MpcError                      everything this package raises on purpose; `exit_code` is the process's
+    |-- LocalError                our fault
+    |   |-- LocalConfigError      a setting, an address, a file of the deployment
+    |   |-- LocalInputError       a value given to us by our own caller
+    |   `-- LocalStateError       a call at the wrong moment (two receivers, a mask used twice)
+    |-- RemoteError               the peer's fault
+    |   |-- RemoteProtocolError   bytes that are not the protocol
+    |   |-- RemoteIdentityError   a certificate that is not who we expect (or ours, refused by the peer)
+    |   |-- RemoteMismatchError   another version, program or configuration
+    |   `-- RemoteAbort           the peer gave up and said why
+    `-- ChannelError              the wire's
+        |-- ChannelClosed         the connection ended
+        |-- ChannelTimeout        nothing came in time
+        `-- ChannelBusy           the port is in use
+
+Each prints as one line: who, where, expected, got, and what to do about it. None carries a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+MAX_LINE = 1000  # characters: a mismatch of a dozen settings fits, a hostile text does not fill a log
+
+
+def one_line(text: str, limit: int = MAX_LINE) -> str:
+    """`text` as one printable line: a peer's words may hold newlines or terminal escapes."""
+    clean = "".join(char if char.isprintable() else " " for char in text)
+    clean = " ".join(clean.split())
+    return clean if len(clean) <= limit else clean[: limit - 3] + "..."
+
+
+def describe(where: str, want: object, got: object, hint: str = "") -> str:
+    """The usual line: `server1, round 7: want 3 x 4096 bytes, got 2 x 4096; HINT`."""
+    return f"{where}: want {want}, got {got}" + (f"; {hint}" if hint else "")
+
+
+class MpcError(Exception):
+    """Root of the tree; the exit codes are those of BSD's sysexits.h."""
+
+    exit_code: ClassVar[int] = 70  # EX_SOFTWARE
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+class LocalError(MpcError):
+    """Our fault."""
+
+
+class LocalConfigError(LocalError):
+    """A setting, an address or a file of the deployment is wrong."""
+
+    exit_code = 78  # EX_CONFIG
+
+
+class LocalInputError(LocalError):
+    """A value given to us by our own caller is wrong."""
+
+    exit_code = 65  # EX_DATAERR
+
+
+class LocalStateError(LocalError):
+    """A call at the wrong moment."""
+
+
+class RemoteError(MpcError):
+    """The peer's fault."""
+
+    exit_code = 76  # EX_PROTOCOL
+
+
+class RemoteProtocolError(RemoteError):
+    """The peer sent bytes that are not the protocol."""
+
+
+class RemoteIdentityError(RemoteError):
+    """The peer is not who we expect, or it refused our certificate."""
+
+    exit_code = 77  # EX_NOPERM
+
+
+class RemoteMismatchError(RemoteError):
+    """The peer runs another version, program or configuration."""
+
+    exit_code = 78  # EX_CONFIG: one of the two configurations has to change
+
+
+class RemoteAbort(RemoteError):
+    """The peer gave up; `reason` is its public one-line reason."""
+
+    def __init__(self, peer: str, reason: str) -> None:
+        self.peer = peer
+        self.reason = one_line(reason, 300)
+        super().__init__(f"{peer} aborted: {self.reason}")
+
+
+class ChannelError(MpcError):
+    """The wire's fault."""
+
+    exit_code = 69  # EX_UNAVAILABLE
+
+
+class ChannelClosed(ChannelError):
+    """The connection ended."""
+
+
+class ChannelTimeout(ChannelError):
+    """Nothing came, or nothing left, in time."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
+class ChannelBusy(ChannelError):
+    """The port is in use."""
+
+    exit_code = 75  # EX_TEMPFAIL

@@ -1,0 +1,123 @@
+"""Handshake and seeds over memory channels."""
+
+import asyncio
+import pickle
+
+import pytest
+
+from mpcnet.channel import memory_pair
+from mpcnet.errors import LocalConfigError, RemoteIdentityError, RemoteMismatchError, RemoteProtocolError
+from mpcnet.mesh import Peer, Program, Seed, agree_seed, handshake
+from mpcnet.rounds import Part
+from mpcnet.wire import Header
+
+DIGEST = bytes(range(32))
+PROGRAM = Program(DIGEST, {"frac": 12, "model": "tiny", "exact": True})
+
+
+async def shake(a=PROGRAM, b=PROGRAM, roles=("server0", "server1")) -> list:
+    ends = memory_pair("server0", "server1")
+    pairs = zip(ends, roles, (a, b), strict=True)
+    return await asyncio.gather(*(handshake(*pair) for pair in pairs), return_exceptions=True)
+
+
+async def test_both_sides_agree_on_a_fresh_session() -> None:
+    a, b = await shake()
+    assert isinstance(a, Peer) and isinstance(b, Peer)
+    assert a.session == b.session and len(a.session) == 16
+    assert a.nonces == b.nonces[::-1]
+    assert (a.name, b.name) == ("server1", "server0")
+    again, _ = await shake()
+    assert again.session != a.session
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (Program(bytes(32), PROGRAM.settings), "program: ours 0001020304050607..., theirs 0000000000000000..."),
+        (Program(DIGEST, {"frac": 13, "model": "tiny", "exact": True}), "frac: ours 12, theirs 13"),
+        (Program(DIGEST, {"frac": 12, "model": "tiny"}), "exact: ours True, theirs nothing"),
+        (Program(DIGEST, {"frac": 12, "model": "tiny", "exact": 1}), "exact: ours True, theirs 1"),
+    ],
+)
+async def test_a_mismatch_is_shown_key_by_key_on_both_sides(other: Program, words: str) -> None:
+    a, b = await shake(b=other)
+    assert isinstance(a, RemoteMismatchError) and isinstance(b, RemoteMismatchError)
+    assert words in str(a)
+    assert "model" not in str(a) and "role" not in str(a) and "nonce" not in str(a)
+
+
+async def test_all_differences_are_listed() -> None:
+    a, _ = await shake(b=Program(DIGEST, {"frac": 13, "model": "base", "exact": True}))
+    assert "frac: ours 12, theirs 13; model: ours tiny, theirs base" in str(a)
+
+
+async def test_the_certificate_has_the_last_word() -> None:
+    a, b = await shake(roles=("server0", "dealer"))
+    assert isinstance(a, RemoteIdentityError) and "its certificate says server1, its hello dealer" in str(a)
+    assert isinstance(b, Peer)  # the liar sees nothing wrong; the honest side is gone
+
+
+async def test_reflection_is_noticed() -> None:
+    near, far = memory_pair("server0", "server0")
+
+    async def mirror() -> None:
+        header = await far.receive(lambda header: memoryview(b""))
+        await far.send(header)
+
+    with pytest.raises(RemoteIdentityError, match="ourselves"):
+        await asyncio.gather(handshake(near, "server0", PROGRAM), mirror())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"version": 2}, RemoteMismatchError, "version: ours 1, theirs 2"),
+        ({"version": True}, RemoteMismatchError, "version"),
+        ({"nonce": bytes(31)}, RemoteProtocolError, "wrong type or size"),
+        ({"program": "x" * 32}, RemoteProtocolError, "wrong type or size"),
+        ({"surprise": 1}, RemoteProtocolError, "fields"),
+        ({"role": None}, RemoteIdentityError, "server1"),
+    ],
+)
+async def test_hostile_hellos(change: dict, error: type[Exception], words: str) -> None:
+    near, far = memory_pair("server0", "server1")
+    fields = {"version": 1, "role": "server1", "program": DIGEST, "nonce": bytes(32)} | change
+    await far.send(Header("control", bytes(16), label="hello", fields=fields))
+    with pytest.raises(error, match=words):
+        await handshake(near, "server0", Program(DIGEST))
+
+
+async def test_digest_has_32_bytes() -> None:
+    near, _ = memory_pair("server0", "server1")
+    with pytest.raises(LocalConfigError):
+        await handshake(near, "server0", Program(b"short"))
+
+
+async def test_seed_is_shared_bound_and_hidden() -> None:
+    a, b = await shake()
+    first = await asyncio.gather(agree_seed(a, "masks"), agree_seed(b, "masks"))
+    second = await asyncio.gather(agree_seed(a, "masks"), agree_seed(b, "masks"))
+    assert first[0] == first[1] and second[0] == second[1]
+    assert first[0] != second[0]
+    assert len(first[0].reveal()) == 32
+    assert first[0].reveal().hex() not in repr(first[0]) and repr(first[0]) == str(first[0]) == "Seed(...)"
+    with pytest.raises(TypeError):
+        pickle.dumps(first[0])
+    with pytest.raises(TypeError):
+        hash(first[0])
+    assert Seed(bytes(32)) != bytes(32)
+
+
+async def test_seed_for_another_purpose_is_refused() -> None:
+    a, b = await shake()
+    results = await asyncio.gather(agree_seed(a, "masks"), agree_seed(b, "bits"), return_exceptions=True)
+    assert all(isinstance(result, RemoteProtocolError) for result in results)
+
+
+async def test_seed_of_another_size_is_refused() -> None:
+    a, b = await shake()
+    header = Header("control", a.session, label="seed", parts=(Part(8, (31,)),), fields={"purpose": "masks"})
+    await b.channel.send(header, memoryview(bytes(31)))
+    with pytest.raises(RemoteProtocolError):
+        await agree_seed(a, "masks")
