@@ -179,7 +179,7 @@ async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
     gamma = model.opened["final.gamma"]
     scaled = product(p, own_ring(opened), replace(own_ring(gamma), bits=opened.bits))
     beta = p.rescale(model.shared["final.beta"].reduce(scaled.bits), scaled.frac)
-    return p.rescale(scaled + beta, LOGIT_FRAC)
+    return p.rescale(scaled + beta, N.LOGIT_FRAC)
 
 
 async def classify(p: Party, model: Model, normal: Shared) -> Shared:
@@ -192,7 +192,4 @@ async def classify(p: Party, model: Model, normal: Shared) -> Shared:
     pooled = p.rescale(pooled, N.UP_FRAC).reduce(N.UP_BITS)
     activated = await tanh(p.at("tanh"), pooled, N.POOLER_BITS)
     logits = _linear(p.at("classifier"), model, "classifier", await p.at("classifier").open_one(activated))
-    return p.rescale(logits, LOGIT_FRAC)
-
-
-LOGIT_FRAC = N.LOGIT_FRAC
+    return p.rescale(logits, N.LOGIT_FRAC)

@@ -22,7 +22,7 @@ from mpcnet import ring
 from mpcnet.errors import LocalStateError
 
 SEED_BYTES = 32
-_ZEROS = np.zeros(1 << 20, np.uint8)  # encrypted to give the keystream; 1 MiB stays in the cache
+_ZEROS = memoryview(bytes(1 << 20))  # encrypted to give the keystream; 1 MiB stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class Keystream:
     def raw(self, count: int) -> ring.Bytes:
         """The next `count` bytes."""
         out = np.empty(count, np.uint8)
-        for start in range(0, count, _ZEROS.size):
-            stop = min(start + _ZEROS.size, count)
-            self._encryptor.update_into(_ZEROS[: stop - start], out[start:stop])
+        for start in range(0, count, _ZEROS.nbytes):
+            stop = min(start + _ZEROS.nbytes, count)
+            self._encryptor.update_into(_ZEROS[: stop - start], out[start:stop].data)
         return out
 
     def words(self, shape: Sequence[int], bits: int) -> Tensor:

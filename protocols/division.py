@@ -6,6 +6,7 @@ multiplies them in the 64-bit ring and rescales exactly; opening regrows the rin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, log2
 
@@ -16,6 +17,7 @@ from protocols.share import Lifted, Shared
 ROW_FRAC = 24  # fraction bits of q: 1e-3 is still known to 6e-5
 Q_BITS = 32  # |q| < 4 with growth room to spare
 Z_FRAC = 22  # of the deflated reciprocal, 0.5 at least; its ring of 40 bits then holds values up to 2^16
+SMALLEST = 2.0**-16  # q below this: 1/q leaves the ring of z, and q itself has less than 8 bits
 TOLERANCE = 2e-4  # relative error an iteration count must reach on the whole range, in exact arithmetic
 
 
@@ -32,19 +34,20 @@ class RowRange:
 
     def reciprocal_steps(self, deflation: int) -> int:
         """Iterations until (1 - q)^(2^t) is below the tolerance on the whole range."""
-        return _steps(self.low / 2**deflation, lambda q: q * (2 - q))
+        return self._steps(deflation, lambda q: q * (2 - q))
 
     def rsqrt_steps(self, deflation: int) -> int:
-        return _steps(self.low / 2**deflation, lambda q: q * ((3 - q) / 2) ** 2)
+        return self._steps(deflation, lambda q: q * ((3 - q) / 2) ** 2)
 
-
-def _steps(q: float, step: object, most: int = 40) -> int:
-    assert callable(step)
-    for count in range(1, most):
-        q = step(q)
-        if abs(1 - q) <= TOLERANCE:
-            return count
-    raise ValueError("the range is too wide for Goldschmidt's iteration")
+    def _steps(self, deflation: int, step: Callable[[float], float]) -> int:
+        """Both ends count: the error is largest at one of them, the upper one where the range is narrow."""
+        ends = [self.low / 2**deflation, self.high / 2**deflation]
+        count = 0
+        while max(abs(1 - q) for q in ends) > TOLERANCE or count == 0:
+            if ends[0] < SMALLEST:
+                raise ValueError(f"the range {self.low:g} to {self.high:g} is too wide for Goldschmidt's iteration")
+            ends, count = [step(q) for q in ends], count + 1
+        return count
 
 
 RECIPROCAL_LIMIT = 1.5  # q in (0, 2) converges; 1.5 leaves a margin of a third

@@ -1,0 +1,219 @@
+"""The command line: `mpcnet COMMAND --help`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from launch import client, dealer, owner, party, report, settings
+from launch.node import open_node, peak_bytes, run
+from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
+from models.prepare import checkpoint, prepare
+from models.program import Plans, Size
+from models.shape import PRESETS
+from models.text import Tokens
+from mpcnet.errors import LocalConfigError, MpcError
+from mpcnet.meter import Memory
+from protocols.suites import SUITES
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
+    "Private BERT inference by secure multi-party computation: two servers and a dealer compute on a client's text, "
+    "and no single machine learns the text, the weights or the answer."
+))  # fmt: skip
+console = Console(stderr=True, highlight=False)
+Softmax = Literal["exact", "2quad"]
+Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
+Model = Annotated[
+    str, typer.Option(help=f"demo, a directory, a hub name, or one of {', '.join(PRESETS)} (random weights).")
+]
+SuiteName = Annotated[str, typer.Option("--suite", help=f"One of {', '.join(SUITES)}.")]
+SoftmaxName = Annotated[Softmax, typer.Option("--softmax", help="exact runs any checkpoint; 2quad is SecFormer's.")]
+Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
+Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, or to make if it is not there.")]
+
+
+@app.command("simulate")
+def simulate_command(
+    texts: Annotated[list[str] | None, typer.Argument(help="Sentences; three are built in.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Read sentences from this file, one a line.")] = None,
+    model: Model = "demo",
+    suite: SuiteName = "fast",
+    softmax: SoftmaxName = "exact",
+    net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps[,jitter=2ms].")] = "none",
+    batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 8,
+    length: Annotated[int, typer.Option(min=0, help="Pad every sentence to so many tokens; 0: to the longest.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each process's kernels.")] = 1,
+    timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
+    calibration: Calibration = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
+    json_file: Json = "",
+) -> None:
+    """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
+    if file is not None:
+        texts = [line for line in _read(file).splitlines() if line.strip()]
+    chosen = Options(model, suite, softmax, net, batch, length, threads, timeout, calibration, keep)
+    outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
+    _emit(outcome.document, json_file)
+    if json_file != "-":
+        _show(outcome, texts or list(DEFAULT_TEXTS))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalConfigError(f"{path}: want a text file, got {error}") from error
+
+
+def _emit(document: dict[str, Any], target: str) -> None:
+    if target == "-":
+        print(json.dumps(document))
+    elif target:
+        Path(target).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+
+
+def _show(outcome: Outcome, texts: list[str]) -> None:
+    """Embeddings beside the plaintext model's, the cost by operation, and the totals."""
+    out, document = Console(highlight=False), outcome.document
+    if outcome.prepared.random:
+        out.print("[yellow]random weights: the cost and the time are real, the answer means nothing[/yellow]")
+    rows = Table(title="private result beside the plaintext model's", title_justify="left")
+    for column in ("text", "private (first values)", "plaintext", "cosine"):
+        rows.add_column(column)
+    cosines = torch.cosine_similarity(outcome.private, outcome.plain, dim=1)
+    names = ["random tokens"] if outcome.prepared.random else texts
+    for name, mine, theirs, cosine in zip(names[:8], outcome.private, outcome.plain, cosines, strict=False):
+        first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
+        rows.add_row(name[:48], *first, f"{cosine:.6f}")
+    out.print(rows)
+    out.print(report.table(outcome.operations, "cost by operation, server0, measured (equal to the plan)"))
+    report.show(out, "totals", {
+        "model": f"{document['model']}, {document['suite']} suite, {document['softmax']} softmax, net {document['net']}",
+        "weights": outcome.prepared.checkpoint.origin,
+        "sentences": f"{document['sentences']} in {document['requests']} request(s)",
+        "rounds": document["rounds"],
+        "online, one server": f"{document['sent_bytes'] / 1e6:.1f} MB sent, {document['received_bytes'] / 1e6:.1f} MB received",
+        "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
+        "seconds": "offline {seconds_offline:.2f}, online {seconds_online:.2f}, total {seconds_total:.2f}".format(**document),
+        "peak memory": ", ".join(f"{role} {value / 1e6:.0f} MB" for role, value in document["peaks"].items()),
+        "accuracy": f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}",
+        "machine": f"{document['machine']}, commit {document['commit']}",
+    })  # fmt: skip
+
+
+@app.command("plan")
+def plan_command(
+    model: Model = "demo",
+    length: Annotated[int, typer.Option(min=1, help="Tokens of a sentence.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
+    suite: SuiteName = "fast",
+    softmax: SoftmaxName = "exact",
+    calibration: Calibration = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
+    with console.status("preparing") as status:
+        prepared = prepare(model, suite, softmax, length, calibration, status.update)
+        memory = Memory()
+        plans = Plans(prepared.config, memory)
+        loading = report.planned(plans.load.ledger, memory.peak)
+        ledger = plans.infer(Size(batch, length)).ledger
+    document = report.planned(ledger, memory.peak + max(ledger.total().dealt_bytes))
+    document |= {"model": model, "length": length, "batch": batch, "suite": suite, "softmax": softmax}
+    document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
+    if as_json:
+        print(json.dumps(document))
+        return
+    out = Console(highlight=False)
+    title = f"planned cost: {model}, {batch} x {length} tokens, {suite} suite, {softmax} softmax"
+    out.print(report.table(document["operations"], title))
+    report.show(out, "totals", {
+        "rounds": document["rounds"],
+        "online, one server": f"{document['sent_bytes'] / 1e6:.2f} MB each way",
+        "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
+        "a server's arrays at their peak": f"{document['peak_bytes'] / 1e6:.0f} MB, all corrections in stock",
+        "loading the weights, once": f"{loading['rounds']} rounds, {loading['sent_bytes'] / 1e6:.1f} MB each way",
+        **({"note": "random weights: for cost and time only"} if prepared.random else {}),
+    })  # fmt: skip
+
+
+@app.command("party")
+def party_command(
+    config: Config,
+    requests: Annotated[int, typer.Option(min=0, help="End in order after so many requests; 0: never.")] = 0,
+) -> None:
+    """Run a computing server (server0 or server1)."""
+    node = open_node(settings.read(config))
+    raise typer.Exit(run(party.main(node, requests), node.role))
+
+
+@app.command("dealer")
+def dealer_command(config: Config) -> None:
+    """Run the dealer of correlated randomness."""
+    node = open_node(settings.read(config))
+    raise typer.Exit(run(dealer.main(node), node.role))
+
+
+@app.command("owner")
+def owner_command(config: Config, model: Model = "demo") -> None:
+    """Share a model's weights between the two servers, once, and leave."""
+    node = open_node(settings.read(config))
+    raise typer.Exit(run(owner.main(node, checkpoint(model)), node.role))
+
+
+@app.command("client")
+def client_command(
+    config: Config,
+    texts: Annotated[list[str] | None, typer.Argument(help="Sentences.")] = None,
+    tokenizer: Annotated[str, typer.Option(help="The model whose tokenizer to use: demo, a directory, a hub name.")] = "demo",
+    tokens: Annotated[Path | None, typer.Option(help="JSON batches of ids, types and mask, instead of texts.")] = None,
+    json_file: Json = "-",
+) -> None:
+    """Ask the two servers about a text, and put their shares of the answer together."""
+    node = open_node(settings.read(config))
+    batches = _token_batches(tokens) if tokens else [client.tokenise(node, tokenizer, texts or [])]
+    raise typer.Exit(run(_ask_all(node, batches, json_file), node.role))
+
+
+def _token_batches(path: Path) -> list[Tokens]:
+    try:
+        rows = json.loads(_read(path))
+        return [Tokens(*(torch.tensor(row[name]) for name in ("ids", "types", "mask"))) for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise LocalConfigError(f"{path}: want JSON batches of ids, types and mask, got {error!r}") from error
+
+
+async def _ask_all(node: Any, batches: list[Tokens], target: str) -> int:
+    answers = []
+    for tokens in batches:
+        answer = await client.ask(node, tokens)
+        answers.append({**asdict(answer), "values": answer.values.tolist(), "peak_bytes": peak_bytes()})
+        node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
+    text = json.dumps(answers)
+    if target == "-":
+        print(text)
+    else:
+        await asyncio.to_thread(Path(target).write_text, text + "\n", "utf-8")
+    return 0
+
+
+def main() -> None:
+    """Entry point: an error of ours is one line and an exit code."""
+    try:
+        app()
+    except MpcError as error:
+        console.print(f"[bold red]mpcnet[/bold red]  {error}", soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The client: tokenises its text, shares it between the servers, and puts the answer together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from launch import frames, sharing
+from launch.node import Node, end
+from launch.wire_names import READY, REQUEST, RESULT, TOKENS
+from models.demo import demo_model_dir
+from models.numbers import LOGIT_FRAC
+from models.prepare import DEMO
+from models.program import Size
+from models.text import Text, Tokens, encode
+from mpcnet import ring
+from mpcnet.errors import MpcError, RemoteProtocolError
+from mpcnet.mesh import Peer
+from mpcnet.rounds import Part
+from mpcnet.wire import Header
+from protocols.share import Shared
+
+REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Answer:
+    """The result in the clear, and what it cost: one public report by each server."""
+
+    values: Tensor
+    reports: tuple[dict[str, Any], dict[str, Any]]
+    seconds_offline: float
+    seconds_online: float
+
+
+def tokenise(node: Node, model: str, texts: Sequence[Text]) -> Tokens:
+    """Texts as token batches of this program's model.
+
+    :raises LocalInputError: a text is empty or longer than the model allows.
+    """
+    folder = str(demo_model_dir()) if model == DEMO else model
+    return encode(folder, texts, node.config.shape.positions)
+
+
+async def ask(node: Node, tokens: Tokens) -> Answer:
+    """One request over fresh connections: [B, n] tokens to [B, d] embeddings or [B, labels] logits.
+
+    :raises MpcError: a server is gone, refused, or the two disagree.
+    """
+    peers = await asyncio.gather(node.dial("server0"), node.dial("server1"))
+    try:
+        answer = await _converse(node, peers, tokens)
+    except MpcError as error:
+        end(peers, node.role, error)
+        raise
+    await asyncio.gather(*(peer.channel.close() for peer in peers))
+    return answer
+
+
+async def _converse(node: Node, peers: list[Peer], tokens: Tokens) -> Answer:
+    config = node.config
+    size = Size(*tokens.ids.shape)
+    start = time.perf_counter()
+    mask, name = Part(1, tuple(tokens.mask.shape)), secrets.token_bytes(16)
+    packed = ring.pack(tokens.mask.to(torch.uint8), 1)
+    for peer in peers:
+        await frames.send(peer, REQUEST, [(mask, packed)], id=name)
+    for peer in peers:
+        await frames.receive(peer, READY, frames.exactly(peer, READY, ()))
+    ready = time.perf_counter()
+    rows, bits = config.shape.vocab + config.shape.types, config.numbers.table_bits
+    hot = sharing.one_hot(tokens.ids, tokens.types, config.shape.vocab, rows, bits)
+    parts = sharing.token_parts(size, rows, bits)
+    halves = torch.split(hot, [part.shape[1] for part in parts], 1)
+    split = sharing.split(list(zip(parts, halves, strict=True)), TOKENS)
+    await asyncio.gather(*(_send_tokens(peer, split, party) for party, peer in enumerate(peers)))
+    results = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
+    done = time.perf_counter()
+    (first, one), (second, two) = results
+    if (first.bits, first.shape) != (second.bits, second.shape):
+        raise RemoteProtocolError(f"the servers' results are no shares of one value: {first.bits}, {second.bits} bits")
+    values = ring.decode(first.value + second.value, first.frac, first.bits)
+    return Answer(values, (one, two), ready - start, done - ready)
+
+
+async def _send_tokens(peer: Peer, split: sharing.Split, party: int) -> None:
+    seed = (sharing.SEED, np.frombuffer(split.seeds[party], np.uint8))
+    await frames.send(peer, TOKENS, [seed, *split.explicit[party]])
+
+
+async def _result(peer: Peer, node: Node, size: Size) -> tuple[Shared, dict[str, Any]]:
+    """One server's share of the result, and its report."""
+    shape = node.config.shape
+    columns = shape.labels if shape.head == "classification" else shape.hidden
+
+    def check(header: Header) -> None:
+        sizes = [part.shape for part in header.parts]
+        if len(sizes) != 2 or sizes[0] != (size.batch, columns) or header.parts[1].nbytes > REPORT_LIMIT:
+            raise RemoteProtocolError(f"{peer.name}, result: want [{size.batch}, {columns}] and a report, got {sizes}")
+
+    header, (raw, text) = await frames.receive(peer, RESULT, check)
+    try:
+        report = json.loads(text.tobytes())
+    except ValueError as error:
+        raise RemoteProtocolError(f"{peer.name}: its report is not JSON") from error
+    part = header.parts[0]
+    return Shared(ring.unpack(raw, part), part.bits, LOGIT_FRAC, 0), report

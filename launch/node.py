@@ -1,0 +1,127 @@
+"""What every process does first and last: settings, program, connections, and one clear line if it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from launch.settings import Settings
+from models import program
+from models.bert import Config
+from mpcnet.channel import Channel
+from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
+from mpcnet.latency import shaped
+from mpcnet.mesh import Mesh, Peer, connect_mesh, handshake
+from mpcnet.tls import Identity, Roster, dial
+
+console = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A process that knows its role, its program and who it may talk to."""
+
+    settings: Settings
+    config: Config
+    identity: Identity
+    roster: Roster
+
+    @property
+    def role(self) -> str:
+        return self.settings.role
+
+    def say(self, text: str) -> None:
+        """One progress line on standard error."""
+        console.print(f"[bold]{self.role}[/bold]  {text}", soft_wrap=True)
+
+    async def mesh(self, on_guest: Callable[[Channel], None] | None = None) -> Mesh:
+        """Connect with the other computing parties."""
+        found = await connect_mesh(
+            self.role, self.settings.addresses, self.identity, self.roster, program.agreement(self.config),
+            self.settings.timeout_s, on_guest=on_guest, on_wait=self._waiting, on_refused=self._refused,
+        )  # fmt: skip
+        return replace(found, peers={name: self._shaped(peer) for name, peer in found.peers.items()})
+
+    async def dial(self, role: str) -> Peer:
+        """Connect to a server as a guest."""
+        address = self.settings.addresses[role]
+        channel = await dial(
+            address, self.identity, self.roster, role, self.settings.timeout_s, on_wait=self._waiting
+        )
+        return await self.greet(channel)
+
+    async def greet(self, channel: Channel) -> Peer:
+        """The handshake on a fresh channel."""
+        return self._shaped(await handshake(channel, self.role, program.agreement(self.config)))
+
+    def _shaped(self, peer: Peer) -> Peer:
+        return replace(peer, channel=shaped(peer.channel, self.settings.link))
+
+    def _waiting(self, role: str, address: str, reason: str) -> None:
+        self.say(f"waiting for {role} at {address}: {reason}")
+
+    def _refused(self, address: str, error: MpcError) -> None:
+        self.say(f"refused a connection from {address}: {error}")
+
+
+def open_node(settings: Settings) -> Node:
+    """Read the program and the keys.
+
+    :raises LocalConfigError: a file is missing or malformed.
+    """
+    torch.set_num_threads(settings.threads or torch.get_num_threads())
+    folder = settings.folder
+    config = program.read(settings.program_path)
+    return Node(settings, config, Identity.in_folder(folder), Roster.load(folder / "roster.json"))
+
+
+def end(peers: Iterable[Peer], role: str, error: MpcError) -> None:
+    """Give up: every peer learns why, in one public line. An abort is passed on as it was said."""
+    reason = error.reason if isinstance(error, RemoteAbort) else str(error)
+    told = reason if isinstance(error, RemoteAbort) else f"{role}: {reason}"
+    for peer in peers:
+        peer.channel.abort(told)
+
+
+def run(main: Coroutine[Any, Any, int], role: str) -> int:
+    """Run a process's main coroutine on uvloop; an error is one line and an exit code, never a traceback."""
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_until_signal(main, role))
+    except MpcError as error:
+        console.print(f"[bold red]{role} failed[/bold red]  {error}", soft_wrap=True, markup=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop  # type: ignore[no-any-return]
+
+
+async def _until_signal(main: Coroutine[Any, Any, int], role: str) -> int:
+    """SIGTERM ends a process in order: its peers are told, and the exit code is 0 only if nothing was cut short."""
+    task = asyncio.ensure_future(main)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise ChannelClosed(f"{role} was stopped") from None
+
+
+def peak_bytes() -> int:
+    """The largest resident set of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

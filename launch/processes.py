@@ -1,0 +1,117 @@
+"""The localhost deployment of a simulation: fresh keys, free ports, one process per role, all of it removed at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launch import settings as settings_file
+from launch.certs import create_deployment, role_folder
+from launch.settings import Settings
+from models import program
+from models.bert import Config
+from mpcnet.errors import MpcError
+
+ROLES = ("server0", "server1", "dealer", "owner", "client")
+LISTENERS = ("server0", "server1", "dealer")
+POLL_S = 0.05
+
+
+class PartyFailed(MpcError):
+    """A process of the simulation ended early; the message is its own last line."""
+
+
+@dataclass(slots=True)
+class Deployment:
+    """A folder with one sub-folder per role, and the processes started from it."""
+
+    folder: Path
+    threads: int
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def config(self, role: str) -> Path:
+        return self.folder / role_folder(role) / settings_file.FILE
+
+    def log(self, role: str) -> Path:
+        return self.folder / f"{role}.log"
+
+    def start(self, role: str, command: str, *arguments: str) -> None:
+        """Start `mpcnet COMMAND --config ...` as a process of its own; it talks to its log."""
+        line = [sys.executable, "-m", "launch.cli", command, "--config", str(self.config(role)), *arguments]
+        with self.log(role).open("wb") as log:
+            self.running[role] = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
+
+    def wait(self, roles: Sequence[str]) -> None:
+        """Wait until these have ended well.
+
+        :raises PartyFailed: any process has failed; the first one to fail is named.
+        """
+        while True:
+            codes = {role: process.poll() for role, process in self.running.items()}
+            failed = [role for role, code in codes.items() if code]
+            if failed:
+                self._settle()
+                raise PartyFailed("; ".join(f"{role} (exit code {codes[role]}): {self.last_line(role)}" for role in failed))
+            if all(codes[role] == 0 for role in roles):
+                return
+            time.sleep(POLL_S)
+
+    def last_line(self, role: str) -> str:
+        lines = self.log(role).read_text("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _settle(self, seconds: float = 5.0) -> None:
+        """Let the others notice, so that what they say is in their logs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            for process in self.running.values():
+                process.wait(seconds)
+
+    def stop(self) -> None:
+        """End whatever still runs."""
+        for process in self.running.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in self.running.values():
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def deployment(config: Config, net: str, threads: int, timeout_s: float, keep: Path | None) -> Iterator[Deployment]:
+    """Make a deployment in a temporary folder (or `keep`), and end its processes on the way out, whatever happens."""
+    folder = keep or Path(tempfile.mkdtemp(prefix="mpcnet-"))
+    made = Deployment(folder, threads)
+    try:
+        create_deployment(folder, ROLES)
+        addresses = dict(zip(LISTENERS, _free_addresses(len(LISTENERS)), strict=True))
+        for role in ROLES:
+            place = folder / role_folder(role)
+            program.save(config, place / "program.json")
+            settings_file.write(
+                Settings(folder=place, role=role, addresses=addresses, timeout_s=timeout_s, threads=threads, net=net)
+            )
+        yield made
+    finally:
+        made.stop()
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_addresses(count: int) -> list[str]:
+    """Ports that are free now; a listener that loses the race says so."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]

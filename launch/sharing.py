@@ -1,0 +1,87 @@
+"""How the model owner and the client split their secrets between the servers.
+
+For each array one server expands its share from a seed (32 bytes on the wire) and the other receives the difference. The
+explicit half alternates, so that both links carry the same load.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.parameters import Parameter
+from models.program import Size
+from mpcnet import ring
+from mpcnet.prg import SEED_BYTES, Domain, Guard, Keystream
+from mpcnet.ring import Bytes
+from mpcnet.rounds import Part
+
+SEED = Part(8, (SEED_BYTES,), "seed")
+
+
+def receiver(index: int) -> int:
+    """Which server receives array `index` explicitly."""
+    return 1 - index % 2
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Split:
+    """The shares of a list of arrays: a seed for each server, and the explicit halves by server."""
+
+    seeds: tuple[bytes, bytes]
+    explicit: tuple[list[tuple[Part, Bytes]], list[tuple[Part, Bytes]]]
+
+
+def split(values: Sequence[tuple[Part, Tensor]], purpose: str) -> Split:
+    """Additive shares of each array: uniform words from a seed, and the value minus them."""
+    seeds = (secrets.token_bytes(SEED_BYTES), secrets.token_bytes(SEED_BYTES))
+    streams = [_stream(seed, purpose) for seed in seeds]
+    explicit: tuple[list[tuple[Part, Bytes]], list[tuple[Part, Bytes]]] = ([], [])
+    for index, (part, value) in enumerate(values):
+        chosen = receiver(index)
+        other = streams[1 - chosen].words(part.shape, part.bits)
+        explicit[chosen].append((part, ring.pack(value - other, part.bits)))
+    return Split(seeds, explicit)
+
+
+def expand(parts: Sequence[Part], party: int, seed: bytes, explicit: Sequence[Bytes], purpose: str) -> list[Tensor]:
+    """The shares of server `party`: explicit where it is the receiver, from its seed elsewhere."""
+    stream, given = _stream(seed, purpose), iter(explicit)
+    return [
+        ring.unpack(next(given), part) if receiver(index) == party else stream.words(part.shape, part.bits)
+        for index, part in enumerate(parts)
+    ]
+
+
+def explicit_parts(parts: Sequence[Part], party: int) -> list[Part]:
+    """The arrays that server `party` receives explicitly."""
+    return [part for index, part in enumerate(parts) if receiver(index) == party]
+
+
+def _stream(seed: bytes, purpose: str) -> Keystream:
+    # The seed is fresh for this one split, so the session and stream of its domain may be constant.
+    return Keystream(seed, Domain(bytes(16), 0, purpose), Guard())
+
+
+def token_parts(size: Size, rows: int, bits: int) -> list[Part]:
+    """One-hot tokens in two halves of the sequence, so that each server receives one of them."""
+    half = (size.length + 1) // 2
+    return [Part(bits, (size.batch, half, rows)), Part(bits, (size.batch, size.length - half, rows))]
+
+
+def weight_parts(parameters: Sequence[Parameter]) -> list[Part]:
+    return [Part(q.bits, q.shape, q.name) for q in parameters]
+
+
+def one_hot(ids: Tensor, types: Tensor, vocab: int, rows: int, bits: int) -> Tensor:
+    """[B, n] ids and types to [B, n, vocab + types] with two ones a row."""
+    hot = torch.zeros(*ids.shape, rows, dtype=ring.dtype(bits))
+    hot.scatter_(2, ids.unsqueeze(-1), 1)
+    return hot.scatter_(2, vocab + types.unsqueeze(-1), 1)
+
+
+Shares = Mapping[str, Tensor]

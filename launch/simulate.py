@@ -1,0 +1,197 @@
+"""The localhost simulation: five processes over TLS, and the plaintext model beside their answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from launch import report
+from launch.processes import Deployment, deployment
+from models import reference
+from models.prepare import Prepared, prepare, random_tokens
+from models.program import Plans, Size
+from models.reference import Softmax
+from models.text import Text, Tokens, encode
+from mpcnet.errors import LocalInputError, MpcError
+from mpcnet.latency import parse_link
+
+DEFAULT_TEXTS = (
+    "The new phone takes wonderful pictures in the dark.",
+    "Photos made at night with this handset look great.",
+    "The council will vote on the budget next Tuesday.",
+)
+
+
+class PlanMissed(MpcError):
+    """The measured cost is not the planned one: a bug, never to be hidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to simulate, and how."""
+
+    model: str = "demo"
+    suite: str = "fast"
+    softmax: Softmax = "exact"
+    net: str = "none"
+    batch: int = 8
+    length: int = 0
+    threads: int = 1
+    timeout_s: float = 120.0
+    calibration: Path | None = None
+    keep: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Outcome:
+    """Private and plaintext results, [sentences, columns], and the cost of all requests together."""
+
+    prepared: Prepared
+    private: Tensor
+    plain: Tensor
+    document: dict[str, Any]
+    operations: list[dict[str, Any]]
+
+
+def simulate(texts: Sequence[Text], options: Options, console: Console) -> Outcome:
+    """Run the whole thing.
+
+    :raises LocalInputError: a text is empty or too long.
+    :raises PartyFailed: a process ended early.
+    :raises PlanMissed: the measured rounds or bytes differ from the plan.
+    """
+    parse_link(options.net)
+    with console.status("preparing the model") as status:
+        prepared = prepare(
+            options.model, options.suite, options.softmax, options.length or 128, options.calibration, status.update
+        )
+        batches = _batches(prepared, texts, options)
+    with deployment(prepared.config, options.net, options.threads, options.timeout_s, options.keep) as made:
+        start = time.perf_counter()
+        answers = _run(made, prepared, batches, options, console)
+        seconds = time.perf_counter() - start
+    private = torch.cat([torch.tensor(answer["values"], dtype=torch.float64) for answer in answers])
+    with console.status("running the plaintext model"):
+        plain = torch.cat([_plain(prepared, tokens, options.softmax) for tokens in batches])
+    operations, totals = _combine(answers)
+    with console.status("checking the measured cost against the plan"):
+        _check_plan(prepared, batches, answers)
+    document = {**totals, **_accuracy(private, plain), **_facts(prepared, options), "seconds_run": seconds}
+    document["operations"] = operations
+    return Outcome(prepared, private, plain, document, operations)
+
+
+def _batches(prepared: Prepared, texts: Sequence[Text], options: Options) -> list[Tokens]:
+    """Texts as token batches of one length each: neighbours share a batch, padded to its longest."""
+    shape = prepared.config.shape
+    if prepared.random:
+        return [random_tokens(prepared.checkpoint, 1, options.length or 128)]
+    if not texts:
+        raise LocalInputError("simulate: want at least one text, got none")
+    limit = options.length or shape.positions
+    groups = [texts[start : start + options.batch] for start in range(0, len(texts), options.batch)]
+    batches = []
+    for group in groups:
+        tokens = encode(prepared.checkpoint.source, group, limit)
+        spare = (options.length or tokens.ids.shape[1]) - tokens.ids.shape[1]
+        batches.append(Tokens(*(torch.nn.functional.pad(x, (0, spare)) for x in (tokens.ids, tokens.types, tokens.mask))))
+    return batches
+
+
+def _run(
+    made: Deployment, prepared: Prepared, batches: Sequence[Tokens], options: Options, console: Console
+) -> list[dict[str, Any]]:
+    """Start the processes, and collect what the client got."""
+    with console.status("server0, server1, dealer: starting") as status:
+        made.start("dealer", "dealer")
+        for role in ("server0", "server1"):
+            made.start(role, "party", "--requests", str(len(batches)))
+        status.update("owner: sharing the weights")
+        made.start("owner", "owner", "--model", options.model)
+        made.wait(["owner"])
+        asked, told = made.folder / "client" / "tokens.json", made.folder / "client" / "answers.json"
+        asked.write_text(json.dumps([{name: getattr(b, name).tolist() for name in ("ids", "types", "mask")} for b in batches]))
+        status.update(f"client: {len(batches)} private request(s) of up to {options.batch} sentences")
+        made.start("client", "client", "--tokens", str(asked), "--json", str(told))
+        made.wait(["client"])
+        status.update("waiting for the parties to end in order")
+        made.wait(["server0", "server1", "dealer"])
+    answers: list[dict[str, Any]] = json.loads(told.read_text())
+    return answers
+
+
+def _plain(prepared: Prepared, tokens: Tokens, softmax: Softmax) -> Tensor:
+    """The float model with the same softmax."""
+    run = reference.classify if prepared.config.shape.head == "classification" else reference.embed
+    with torch.inference_mode():
+        return run(prepared.config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, softmax).double()
+
+
+def _check_plan(prepared: Prepared, batches: Sequence[Tokens], answers: Sequence[dict[str, Any]]) -> None:
+    """Both servers' measured ledgers must equal the static plan, operation by operation."""
+    plans = Plans(prepared.config)
+    for tokens, answer in zip(batches, answers, strict=True):
+        size = Size(*tokens.ids.shape)
+        plan = report.planned(plans.infer(size).ledger, 0)
+        for party, measured in enumerate(answer["reports"]):
+            if missed := report.same(plan, measured):
+                raise PlanMissed(f"server{party}, {size.batch} x {size.length} tokens: {'; '.join(missed[:3])}")
+
+
+def _combine(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Add up the requests: operations by name as server0 measured them, totals with the public keys."""
+    merged: dict[str, dict[str, Any]] = {}
+    for answer in answers:
+        for row in answer["reports"][0]["operations"]:
+            known = merged.setdefault(row["name"], {"name": row["name"]})
+            for key, value in row.items():
+                if key == "dealt_bytes":
+                    known[key] = [a + b for a, b in zip(known.get(key, [0, 0]), value, strict=True)]
+                elif key not in ("name", "offline_bytes"):
+                    known[key] = known.get(key, 0) + value
+            known["offline_bytes"] = max(known["dealt_bytes"])
+    operations = list(merged.values())
+    keys = ("rounds", "sent_bytes", "received_bytes", "compute_s", "wait_s")
+    totals: dict[str, Any] = {key: sum(row[key] for row in operations) for key in keys}
+    dealt = [sum(row["dealt_bytes"][party] for row in operations) for party in (0, 1)]
+    totals |= {"dealt_bytes": dealt, "offline_bytes": max(dealt)}
+    for phase in ("offline", "online"):
+        totals[f"seconds_{phase}"] = sum(answer[f"seconds_{phase}"] for answer in answers)
+    totals["seconds_total"] = totals["seconds_offline"] + totals["seconds_online"]
+    peaks = {f"server{i}": max(answer["reports"][i]["peak_bytes"] for answer in answers) for i in (0, 1)}
+    peaks["dealer"] = max(answer["reports"][0]["dealer"]["peak_bytes"] for answer in answers)
+    peaks["client"] = max(answer["peak_bytes"] for answer in answers)
+    return operations, {**totals, "peak_bytes": max(peaks.values()), "peaks": peaks, "requests": len(answers)}
+
+
+def _accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:
+    cosines = torch.cosine_similarity(private, plain, dim=1)
+    return {
+        "sentences": len(private),
+        "min_cosine": cosines.min().item(),
+        "mean_cosine": cosines.mean().item(),
+        "max_abs_error": (private - plain).abs().max().item(),
+    }
+
+
+def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
+    return {
+        "model": options.model,
+        "random_weights": prepared.random,
+        "suite": options.suite,
+        "softmax": options.softmax,
+        "net": options.net,
+        "commit": report.commit(),
+        "machine": report.machine(),
+        "threads": options.threads,
+        "cores": os.cpu_count(),
+    }

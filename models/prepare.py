@@ -1,0 +1,115 @@
+"""From a model's name to a private program: checkpoint, folded weights, calibration, number formats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models import calibrate, numbers
+from models.bert import Config
+from models.calibrate import Calibration
+from models.demo import demo_checkpoint
+from models.reference import Softmax
+from models.shape import PRESETS, preset
+from models.text import Tokens
+from models.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
+from mpcnet.errors import LocalConfigError
+from protocols.suites import SUITES
+
+DEMO = "demo"
+RANDOM_SEED = 0
+CALIBRATED_LENGTH = 128  # tokens; longer requests are calibrated at their own length
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Prepared:
+    """Everything the model owner has, and the public program made of it."""
+
+    checkpoint: Checkpoint
+    folded: dict[str, Tensor]
+    calibration: Calibration
+    config: Config
+
+    @property
+    def random(self) -> bool:
+        """True for an architecture with random weights: good for cost and time, not for answers."""
+        return not self.checkpoint.source
+
+
+def checkpoint(model: str) -> Checkpoint:
+    """`demo`, a preset's name (random weights), a directory, or a hub name.
+
+    :raises LocalConfigError: there is no such model, or it has unsupported parts.
+    """
+    if model == DEMO:
+        return demo_checkpoint()
+    if model in PRESETS and not Path(model).exists():
+        return random_checkpoint(preset(model), RANDOM_SEED)
+    return load_checkpoint(model)
+
+
+def prepare(
+    model: str,
+    suite: str,
+    softmax: Softmax,
+    length: int = CALIBRATED_LENGTH,
+    calibration_file: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Prepared:
+    """Load, fold and calibrate a model, and derive its program.
+
+    :raises LocalConfigError: the model, its calibration or the suite cannot be used.
+    """
+    if suite not in SUITES:
+        raise LocalConfigError(f"suite: want one of {', '.join(SUITES)}, got {suite}")
+    say(f"loading {model}")
+    found = checkpoint(model)
+    if length > found.shape.positions:
+        raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
+    folded = fold(found)
+    calibration = _calibration(found, folded, max(length, CALIBRATED_LENGTH), calibration_file, say)
+    formats = numbers.plan(found.shape, calibration, softmax)
+    return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite]))
+
+
+def _calibration(
+    found: Checkpoint, folded: dict[str, Tensor], length: int, file: Path | None, say: Callable[[str], None]
+) -> Calibration:
+    """Read the stored calibration of these weights, or make and store it."""
+    path = file or _default_path(found, length)
+    if path.exists():
+        return calibrate.load(path, found.sha256)
+    say(f"calibrating ranges on {'random tokens' if not found.source else 'sample texts'} (once for these weights)")
+    length = min(length, found.shape.positions)
+    if found.source:
+        batches = calibrate.text_batches(found.source, calibrate.default_texts(), length)
+    else:
+        batches = [random_tokens(found, 2, length)]
+        folded = {name: value.float() for name, value in folded.items()}
+    result = calibrate.calibrate(found.shape, folded, batches, found.sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    calibrate.save(result, path)
+    say(f"calibration stored in {path}")
+    return result
+
+
+def _default_path(found: Checkpoint, length: int) -> Path:
+    """Beside a model of the user's own; in the user's cache for the demo package, hub models and random weights."""
+    folder = Path(found.source) if found.source else None
+    name = f"mpcnet-calibration-{length}.json"
+    if folder and folder.is_dir() and os.access(folder, os.W_OK) and "site-packages" not in folder.parts:
+        return folder / name
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "mpcnet" / found.sha256[:16] / name
+
+
+def random_tokens(found: Checkpoint, batch: int, length: int) -> Tokens:
+    """Random token ids, for architectures without a tokenizer. Public and not secret, so a seeded generator."""
+    generator = torch.Generator().manual_seed(RANDOM_SEED)
+    ids = torch.randint(0, found.shape.vocab, (batch, length), generator=generator)
+    return Tokens(ids, torch.zeros_like(ids), torch.ones_like(ids))

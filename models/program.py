@@ -1,0 +1,124 @@
+"""The public program: what all parties must agree on, as a file, and the plans of its runs.
+
+`program.json` holds the architecture, the number formats and the suite: no weights, and no hash of weights. Its digest is
+exchanged in every handshake; a difference ends both sides, naming the settings that differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mpcnet
+from models.bert import Config, Model, infer, load
+from models.numbers import Numbers
+from models.parameters import parameters
+from models.shape import BertShape
+from mpcnet import ring
+from mpcnet.errors import LocalConfigError
+from mpcnet.mesh import Program
+from mpcnet.meter import Memory, MeterSource, Plan, measure
+from protocols.party import Party
+from protocols.share import Shared
+from protocols.suites import SUITES
+
+FORMAT = "mpcnet program"
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": mpcnet.__version__,
+        "suite": config.suite.name,
+        "shape": config.shape.to_dict(),
+        "numbers": config.numbers.to_dict(),
+    }
+
+
+def save(config: Config, path: Path) -> None:
+    path.write_text(json.dumps(to_dict(config), indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def read(path: Path) -> Config:
+    """:raises LocalConfigError: the file is missing, malformed, or of another version."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        kind = (values.get("format"), values.get("version"))
+        if kind != (FORMAT, mpcnet.__version__):
+            raise LocalConfigError(f"program {path}: want {(FORMAT, mpcnet.__version__)}, got {kind}")
+        return Config(
+            BertShape.from_dict(values["shape"]), Numbers.from_dict(values["numbers"]), SUITES[values["suite"]]
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LocalConfigError(f"program {path}: want a program file, got {error!r}") from error
+
+
+def agreement(config: Config) -> Program:
+    """The digest of the program, and the settings that show a difference."""
+    text = json.dumps(to_dict(config), sort_keys=True)
+    rows = json.dumps(config.numbers.to_dict(), sort_keys=True).encode()
+    settings = {
+        "version": mpcnet.__version__,
+        "suite": config.suite.name,
+        "softmax": config.numbers.softmax,
+        "calibration": hashlib.sha256(rows).hexdigest()[:16],
+        **{f"model.{name}": value for name, value in config.shape.to_dict().items()},
+    }
+    return Program(hashlib.sha256(text.encode()).digest(), settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The public size of a request: sentences, and tokens of the longest."""
+
+    batch: int
+    length: int
+
+
+class Plans:
+    """The static plans of a program: of loading the weights, and of inference for each request size."""
+
+    def __init__(self, config: Config, memory: Memory | None = None) -> None:
+        source = MeterSource()
+        self.config = config
+        self.memory = memory
+        self.load = measure(load(Party(source), config, parameter_shapes(config, "meta")), source, memory)
+        self._infer = cache(self._measure)
+
+    def infer(self, size: Size) -> Plan:
+        """The plan of one inference; the same object each time it is asked for."""
+        return self._infer(size)
+
+    def _measure(self, size: Size) -> Plan:
+        source = MeterSource()
+        tokens = token_shape(self.config, size)
+        model: Model = self.load.result
+        return measure(infer(Party(source), model, tokens, torch.ones(size.batch, size.length)), source, self.memory)
+
+
+def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:
+    """Every parameter as shapes only (or zeros): what the meter and the dealer load."""
+    return {q.name: Shared(ring.zeros(q.shape, q.bits, device), q.bits, q.frac, 0) for q in parameters(config)}
+
+
+def token_shape(config: Config, size: Size) -> Shared:
+    """One-hot tokens as shapes only."""
+    rows, bits = config.shape.vocab + config.shape.types, config.numbers.table_bits
+    return Shared(ring.zeros((size.batch, size.length, rows), bits, "meta"), bits, 0, 0)
+
+
+def describe(config: Config) -> Mapping[str, Any]:
+    """A line's worth of facts for people."""
+    shape = config.shape
+    return {
+        "model": f"BERT {shape.layers} x {shape.hidden}, {shape.heads} heads, {shape.head}",
+        "suite": config.suite.name,
+        "softmax": config.numbers.softmax,
+    }
