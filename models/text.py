@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoTokenizer
 
 from mpcnet.errors import LocalConfigError, LocalInputError
 
@@ -78,6 +77,8 @@ def _encode_one(tokenizer: Any, text: Text, which: str, limit: int) -> Any:
 
 
 def _load(tokenizer_dir: str | Path) -> Any:
+    from transformers import AutoTokenizer  # two seconds to import: only who tokenises waits for it
+
     try:
         return AutoTokenizer.from_pretrained(str(tokenizer_dir), local_files_only=Path(tokenizer_dir).is_dir())
     except (OSError, ValueError) as error:

@@ -21,8 +21,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import BertConfig
-from transformers.utils import cached_file
 
 from models.shape import BertShape
 from models.supported import unsupported_parameters, unsupported_settings
@@ -198,6 +196,8 @@ def _fold_ffn(raw: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
 
 def _file(source: str, name: str, optional: bool = False) -> str:
     """The local path of a checkpoint's file, fetched from the hub if `source` is a hub name; "" if it may be absent."""
+    from transformers.utils import cached_file  # two seconds to import: only who loads a checkpoint waits for it
+
     try:
         path = cached_file(source, name)
     except OSError:  # no such directory, no such hub name, no network
@@ -235,6 +235,8 @@ def _supported_shape(
 
 
 def _shape(config: Mapping[str, Any], header: Mapping[str, Any]) -> BertShape:
+    from transformers import BertConfig
+
     values = BertConfig().to_dict() | dict(config)
     classifies = "BertForSequenceClassification" in (values.get("architectures") or [])
     labels = header["classifier.weight"].get_shape()[0] if "classifier.weight" in header else len(values["id2label"])

@@ -5,7 +5,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from models.demo import demo_checkpoint
-from models.reference import classify, embed, forward, huggingface_hidden, huggingface_logits
+from models.published import huggingface_hidden, huggingface_logits
+from models.reference import classify, embed, forward
 from models.shape import BertShape
 from models.text import Tokens, encode
 from models.weights import fold, load_checkpoint, random_checkpoint
