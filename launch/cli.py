@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from launch import client, dealer, owner, party, report, settings
+from launch import bench, client, dealer, owner, party, report, settings
 from launch.node import open_node, peak_bytes, run
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
 from models.prepare import checkpoint, prepare
@@ -29,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
     "Private BERT inference by secure multi-party computation: two servers and a dealer compute on a client's text, "
     "and no single machine learns the text, the weights or the answer."
 ))  # fmt: skip
+app.add_typer(bench.app, name="bench")
 console = Console(stderr=True, highlight=False)
 Softmax = Literal["exact", "2quad"]
 Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
@@ -99,7 +100,7 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
     report.show(out, "totals", {
         "model": f"{document['model']}, {document['suite']} suite, {document['softmax']} softmax, net {document['net']}",
         "weights": outcome.prepared.checkpoint.origin,
-        "sentences": f"{document['sentences']} in {document['requests']} request(s)",
+        "sentences": f"{document['sentences']} in {len(document['requests'])} request(s)",
         "rounds": document["rounds"],
         "online, one server": f"{document['sent_bytes'] / 1e6:.1f} MB sent, {document['received_bytes'] / 1e6:.1f} MB received",
         "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),

@@ -66,7 +66,7 @@ async def ask(node: Node, tokens: Tokens) -> Answer:
     return answer
 
 
-async def _converse(node: Node, peers: list[Peer], tokens: Tokens) -> Answer:
+async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens) -> Answer:
     config = node.config
     size = Size(*tokens.ids.shape)
     start = time.perf_counter()

@@ -170,7 +170,8 @@ def _combine(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], d
     peaks = {f"server{i}": max(answer["reports"][i]["peak_bytes"] for answer in answers) for i in (0, 1)}
     peaks["dealer"] = max(answer["reports"][0]["dealer"]["peak_bytes"] for answer in answers)
     peaks["client"] = max(answer["peak_bytes"] for answer in answers)
-    return operations, {**totals, "peak_bytes": max(peaks.values()), "peaks": peaks, "requests": len(answers)}
+    each = [{key: answer[key] for key in ("seconds_offline", "seconds_online")} for answer in answers]
+    return operations, {**totals, "peak_bytes": max(peaks.values()), "peaks": peaks, "requests": each}
 
 
 def _accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:

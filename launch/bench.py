@@ -1,0 +1,153 @@
+"""`mpcnet bench`: the figures this project claims, printed as JSON lines that name machine, commit and n."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import typer
+from rich.console import Console
+from torch import Tensor
+
+from launch.sharing import token_parts
+from launch.simulate import Options, Outcome, simulate
+from models.program import Size
+from mpcnet.errors import LocalInputError
+from mpcnet.latency import parse_link
+
+app = typer.Typer(no_args_is_help=True, help="Print the figures of the README: accuracy, time, latency.")
+console = Console(stderr=True, highlight=False)
+Softmax = Literal["exact", "2quad"]
+SuiteName = Annotated[str, typer.Option("--suite", help="secformer or fast.")]
+SoftmaxName = Annotated[Softmax, typer.Option("--softmax", help="exact or 2quad.")]
+Model = Annotated[str, typer.Option(help="demo, a directory, a hub name, or an architecture with random weights.")]
+Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
+
+
+@app.command("embeddings")
+def embeddings(
+    data: Annotated[Path, typer.Option(help="A TSV file with a header; SST-2's dev.tsv, say.")],
+    column: Annotated[str, typer.Option(help="Column of the sentence.")] = "sentence",
+    sentences: Annotated[int, typer.Option(min=1)] = 64,
+    model: Model = "demo",
+    suite: SuiteName = "fast",
+    softmax: SoftmaxName = "exact",
+    batch: Batch = 8,
+) -> None:
+    """Cosine of private and plaintext embedding for each of the first sentences of a file."""
+    texts = [row[column] for row in _rows(data, [column])[:sentences]]
+    outcome = simulate(texts, Options(model, suite, softmax, batch=batch), console)
+    cosines = torch.cosine_similarity(outcome.private, outcome.plain, dim=1)
+    keys = ("min_cosine", "mean_cosine", "max_abs_error", "seconds_total")
+    _print("embeddings", outcome, n=len(cosines), data=data.parent.name, **{key: outcome.document[key] for key in keys})
+
+
+@app.command("similarity")
+def similarity(
+    data: Annotated[Path, typer.Option(help="A TSV file with a header; STS-B's dev.tsv, say.")],
+    pairs: Annotated[int, typer.Option(min=2)] = 200,
+    first: Annotated[str, typer.Option(help="Column of the first sentence.")] = "sentence1",
+    second: Annotated[str, typer.Option(help="Column of the second sentence.")] = "sentence2",
+    score: Annotated[str, typer.Option(help="Column of the score.")] = "score",
+    model: Model = "demo",
+    suite: SuiteName = "fast",
+    softmax: SoftmaxName = "exact",
+    batch: Batch = 8,
+) -> None:
+    """Spearman correlation with people's scores of private and of plaintext cosine similarities."""
+    rows = _rows(data, [first, second, score])[:pairs]
+    texts = [row[name] for row in rows for name in (first, second)]
+    outcome = simulate(texts, Options(model, suite, softmax, batch=batch), console)
+    scores = torch.tensor([float(row[score]) for row in rows], dtype=torch.float64)
+    private, plain = (_similarities(x) for x in (outcome.private, outcome.plain))
+    found = {"spearman_private": spearman(private, scores), "spearman_plain": spearman(plain, scores)}
+    found["difference"] = found["spearman_private"] - found["spearman_plain"]
+    keys = ("min_cosine", "seconds_total")
+    _print("similarity", outcome, n=len(rows), **found, **{key: outcome.document[key] for key in keys})
+
+
+@app.command("time")
+def time_command(
+    length: Annotated[int, typer.Option(min=1, help="Tokens.")] = 128,
+    runs: Annotated[int, typer.Option(min=1, help="Requests in one deployment; the first warms up.")] = 5,
+    net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
+    model: Model = "demo",
+    suite: SuiteName = "fast",
+    softmax: SoftmaxName = "exact",
+) -> None:
+    """Seconds of one sentence, offline and online, and what rounds, bytes and compute predict for the link."""
+    options = replace(Options(model, suite, softmax, net), batch=1, length=length)
+    outcome = simulate(["A man is playing a guitar on a small stage."] * (runs + 1), options, console)
+    document, timed = outcome.document, outcome.document["requests"][1:]
+    rows: dict[str, Any] = {}
+    for phase in ("offline", "online"):
+        rows |= _spread(f"seconds_{phase}", [request[f"seconds_{phase}"] for request in timed])
+    rows |= _spread("seconds_total", [sum(request.values()) for request in timed])
+    predicted = _predict(outcome, options)
+    measured = rows["seconds_online_median"]
+    count = len(document["requests"])
+    cost = {key: document[key] / count for key in ("rounds", "sent_bytes", "offline_bytes")}
+    _print(
+        "time", outcome, n=len(timed), length=length, net=net, **rows, **cost, predicted_online=predicted,
+        residual=measured / predicted - 1, peaks=document["peaks"],
+    )  # fmt: skip
+
+
+def _predict(outcome: Outcome, options: Options) -> float:
+    """rounds * one-way delay + bytes / bandwidth + compute, of the median request, the client's legs included.
+
+    The compute is what server0 spent outside waiting in the same run; the client uploads half of its one-hot rows to each
+    server, and the answer takes one flight more.
+    """
+    link, document = parse_link(options.net), outcome.document
+    count = len(document["requests"])
+    rounds, sent, compute = (document[key] / count for key in ("rounds", "sent_bytes", "compute_s"))
+    config = outcome.prepared.config
+    rows, bits = config.shape.vocab + config.shape.types, config.numbers.table_bits
+    upload = max(part.nbytes for part in token_parts(Size(1, options.length), rows, bits))
+    return float((rounds + 2) * link.rtt_s / 2 + 8 * (sent + upload) / link.bandwidth_bps + compute)
+
+
+def spearman(x: Tensor, y: Tensor) -> float:
+    """Spearman's rank correlation; ties share their mean rank."""
+    ranks = torch.stack([_ranks(x), _ranks(y)])
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+def _ranks(x: Tensor) -> Tensor:
+    values, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).to(torch.float64)
+    return (last - (counts.to(torch.float64) - 1) / 2)[inverse]
+
+
+def _similarities(embeddings: Tensor) -> Tensor:
+    return torch.cosine_similarity(embeddings[0::2], embeddings[1::2], dim=1)
+
+
+def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Median, least and largest."""
+    return {f"{name}_median": statistics.median(values), f"{name}_min": min(values), f"{name}_max": max(values)}
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a TSV file as dictionaries. GLUE does not quote, so a quote is a character like any other."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalInputError(f"{path}: want a TSV file, got {error}") from error
+    header = lines[0].split("\t") if lines else []
+    if missing := [name for name in columns if name not in header]:
+        raise LocalInputError(f"{path}: want columns {', '.join(columns)}, got no {', '.join(missing)} in {header}")
+    return [dict(zip(header, line.split("\t"), strict=False)) for line in lines[1:] if line.strip()]
+
+
+def _print(what: str, outcome: Outcome, **figures: Any) -> None:
+    """One JSON line."""
+    facts = {key: outcome.document[key] for key in ("model", "suite", "softmax", "commit", "machine", "threads")}
+    rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()}
+    print(json.dumps({"bench": what, **rounded, **facts}))

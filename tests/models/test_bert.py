@@ -1,0 +1,56 @@
+"""The private model against the fixed-point oracle and the float model, in lock-step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from private import TINY, private_model, tiny_model
+
+from models.calibrate import default_texts, text_batches
+from models.demo import demo_checkpoint
+from models.text import Tokens, encode
+
+SUITES = pytest.mark.parametrize("suite", ["secformer", "fast"])
+SOFTMAX = pytest.mark.parametrize("softmax", ["exact", "2quad"])
+
+
+@SUITES
+@SOFTMAX
+def test_tiny_embedding(suite: str, softmax: str) -> None:
+    model, tokens = tiny_model(suite, softmax)
+    private, whole, floats = model.run(tokens)
+    assert (private - floats).abs().max() < 0.02
+    assert (private - whole).abs().max() < 0.02
+    assert torch.cosine_similarity(private, floats).min() > 0.9995
+
+
+@SUITES
+def test_tiny_classifier(suite: str) -> None:
+    model, tokens = tiny_model(suite, "exact", replace(TINY, head="classification", labels=3, pooling="first"))
+    private, _, floats = model.run(tokens)
+    assert private.shape == (3, 3)
+    assert (private - floats).abs().max() < 0.02
+
+
+def test_two_hundred_runs_without_a_catastrophic_error() -> None:
+    """A single wrap error anywhere would move an output by orders of magnitude. Sentences of a batch are independent."""
+    model, tokens = tiny_model("fast", "exact")
+    many = Tokens(*(x.repeat(25, 1)[:50] for x in (tokens.ids, tokens.types, tokens.mask)))
+    worst = 0.0
+    for _ in range(4):
+        private, _, floats = model.run(many)
+        worst = max(worst, (private - floats).abs().max().item())
+    assert 0 < worst < 0.03
+
+
+@pytest.mark.parametrize(("suite", "softmax"), [("fast", "exact"), ("secformer", "2quad")])
+def test_demo_embedding(suite: str, softmax: str) -> None:
+    checkpoint = demo_checkpoint()
+    texts = ["A man is playing a guitar.", "why?"]
+    model = private_model(checkpoint, text_batches(checkpoint.source, default_texts()[:24], 128), suite, softmax)
+    private, whole, floats = model.run(encode(checkpoint.source, texts, 128))
+    assert (private - floats).abs().max() < 0.01
+    assert torch.cosine_similarity(private, floats).min() > 0.9999
+    assert torch.cosine_similarity(private, whole).min() > 0.9999

@@ -1,0 +1,91 @@
+"""Whole private models in lock-step: sharing a model's parameters and tokens, loading, and inferring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lockstep import Run, Session, oracle, same_cost
+from torch import Tensor
+
+from models import calibrate, numbers, reference
+from models.bert import Config, infer, load
+from models.parameters import encode, parameters
+from models.prepare import random_tokens
+from models.program import Plans, Size
+from models.reference import Softmax
+from models.shape import BertShape
+from models.text import Tokens
+from models.weights import Checkpoint, fold, random_checkpoint
+from mpcnet import ring
+from protocols.share import Shared
+from protocols.suites import SUITES
+
+TINY = BertShape(layers=2, hidden=32, heads=2, ffn=64, vocab=50, positions=24)
+
+
+@dataclass
+class Private:
+    """A model loaded by two servers, a dealer and the oracle, beside its float weights."""
+
+    config: Config
+    folded: dict[str, Tensor]
+    session: Session
+    loaded: Run
+    plain: Any
+    plans: Plans
+
+    def run(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+        """Private, oracle and float results; the measured cost must equal the plan."""
+        shape = self.config.shape
+        bits, rows = self.config.numbers.table_bits, shape.vocab + shape.types
+        hot = torch.zeros(*tokens.ids.shape, rows, dtype=torch.int64)
+        hot.scatter_(2, tokens.ids.unsqueeze(-1), 1).scatter_(2, shape.vocab + tokens.types.unsqueeze(-1), 1)
+        shares = share_words(self.session, hot, bits, 0)
+        measured = self.session.run(lambda p, model, x: infer(p, model, x, tokens.mask), self.loaded.results, shares)
+        same_cost(measured, self.plans.infer(Size(*tokens.ids.shape)))
+        word = Shared(ring.fit(hot, bits), bits, 0, 0)
+        answer = oracle(lambda p, x: infer(p, self.plain, x, tokens.mask), word)
+        call = reference.classify if shape.head == "classification" else reference.embed
+        floats = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.numbers.softmax)
+        return measured.value(), ring.decode(answer.value, answer.frac, answer.bits), floats
+
+
+def share_words(session: Session, word: Tensor, bits: int, frac: int) -> list[Shared]:
+    """Shares of ring words: for server 0, server 1, and shapes for the dealer."""
+    word = ring.fit(word, bits)
+    first = ring.fit(torch.randint(-(2**63), 2**63 - 1, word.shape, generator=session.rng), bits)
+    return [Shared(first, bits, frac, 0), Shared(word - first, bits, frac, 1), Session.shape(word, bits, frac)]
+
+
+def private_model(
+    checkpoint: Checkpoint, batches: list[Tokens], suite: str, softmax: Softmax, seed: int = 0
+) -> Private:
+    """Calibrate, share, load."""
+    folded = fold(checkpoint)
+    ranges = calibrate.calibrate(checkpoint.shape, folded, batches, checkpoint.sha256)
+    config = Config(checkpoint.shape, numbers.plan(checkpoint.shape, ranges, softmax), SUITES[suite])
+    words, session, plans = encode(config, folded), Session(seed), Plans(config)
+    shares: list[dict[str, Shared]] = [{}, {}, {}]
+    for q in parameters(config):
+        for store, share in zip(shares, share_words(session, words[q.name], q.bits, q.frac), strict=True):
+            store[q.name] = share
+    loaded = session.run(lambda p, x: load(p, config, x), shares)
+    same_cost(loaded, plans.load)
+    whole = {q.name: Shared(words[q.name], q.bits, q.frac, 0) for q in parameters(config)}
+    return Private(config, folded, session, loaded, oracle(lambda p, x: load(p, config, x), whole), plans)
+
+
+def tiny_model(suite: str, softmax: Softmax, shape: BertShape = TINY, scale: float = 8.0) -> tuple[Private, Tokens]:
+    """A small random model; weights scaled up so that attention is not flat, and some tokens with padding."""
+    raw = random_checkpoint(shape, 1)
+    tensors = {
+        name: value * scale if name.endswith("weight") and value.ndim == 2 and "embedding" not in name else value
+        for name, value in raw.tensors.items()
+    }
+    checkpoint = Checkpoint(shape, tensors, raw.source, raw.origin, raw.license, raw.sha256)
+    tokens = random_tokens(checkpoint, 3, 9)
+    tokens.mask[1, 6:] = 0
+    tokens.mask[2, 1:] = 0
+    return private_model(checkpoint, [tokens], suite, softmax), tokens
