@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,20 +20,36 @@ from models.shape import BertShape
 from mpcnet.randomness import Secret
 from protocols.arith import lift, matmul, own_ring, product
 from protocols.gelu import tanh
-from protocols.layernorm import pi_layer_norm
+from protocols.layernorm import layer_norm
 from protocols.party import Party
 from protocols.share import Masked, Shared
 from protocols.softmax import exponentials, squares, weigh
 from protocols.suites import Suite
 
 
+Embedding: TypeAlias = Literal["private", "client"]
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The public description of a private model: what all parties must agree on."""
+    """The public description of a private model: what all parties must agree on.
+
+    `embedding` says who looks tokens up: the servers, in a private table, or the client, in a table that is public.
+    """
 
     shape: BertShape
     numbers: Numbers
     suite: Suite
+    embedding: Embedding = "private"
+
+    @property
+    def input_columns(self) -> int:
+        """Columns of what a client shares for each token: its one-hot row, or its centred embedding."""
+        return self.shape.hidden if self.embedding == "client" else self.shape.vocab + self.shape.types
+
+    @property
+    def input_frac(self) -> int:
+        return self.numbers.table_frac if self.embedding == "client" else 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -69,11 +87,11 @@ def _standing(x: Masked) -> Masked:
 
 
 async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
-    """One-hot tokens [B, n, vocab + types] to sentence embeddings [B, d] or logits [B, labels].
+    """One-hot tokens [B, n, vocab + types], or embeddings [B, n, d], to sentence embeddings [B, d] or logits [B, labels].
 
     `keep` [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
     """
-    x = await embed(p.at("embedding"), model, tokens)
+    x = tokens if model.config.embedding == "client" else await embed(p.at("embedding"), model, tokens)
     normal = await _norm(p.at("embedding"), model, "embedding", x)
     for i in range(model.config.shape.layers):
         normal = await encoder_layer(p.at(f"layer{i}"), model, f"layer{i}", normal, keep)
@@ -93,7 +111,7 @@ async def embed(p: Party, model: Model, tokens: Shared) -> Shared:
     batch, n, rows = tokens.shape
     opened = await p.open_one(tokens.reshape(batch * n, rows))
     words = matmul(p, opened, model.opened["embedding.table"]).reshape(batch, n, -1)
-    position = model.shared["embedding.position"].map(lambda value: value[:n])
+    position = model.shared["embedding.position"].take(slice(n))
     return words + position
 
 
@@ -102,7 +120,7 @@ async def _norm(p: Party, model: Model, site: str, x: Shared) -> Shared:
     numbers, shape = model.config.numbers, model.config.shape
     rows, eps = numbers.norm_rows(site), shape.eps
     rsqrt_frac = 64 - N.NORMAL_BITS + N.NORMAL_FRAC - x.frac
-    return await pi_layer_norm(p.at("norm"), x, eps, rows, rsqrt_frac, N.NORMAL_FRAC)
+    return await layer_norm(p.at("norm"), x, eps, rows, rsqrt_frac, N.NORMAL_FRAC, model.config.suite.rsqrt)
 
 
 async def encoder_layer(p: Party, model: Model, layer: str, normal: Shared, keep: Tensor) -> Shared:
@@ -132,7 +150,7 @@ def _linear(p: Party, model: Model, name: str, x: Masked) -> Shared:
 def _residual(p: Party, model: Model, gamma: str, normal: Masked, projected: Shared) -> Shared:
     """gamma N minus its mean over d; the mean is the last column of the projection that N feeds."""
     scaled = product(p, own_ring(normal), own_ring(model.opened[gamma]))
-    mean = projected.map(lambda value: value[..., -1:]).halve(N.MEAN_SHIFT)
+    mean = projected.take(np.s_[..., -1:]).halve(N.MEAN_SHIFT)
     return scaled + -p.rescale(mean, scaled.frac)
 
 
@@ -143,7 +161,7 @@ async def attention(p: Party, model: Model, layer: str, projected: Shared, keep:
     d, heads, width = shape.hidden, shape.heads, shape.head_dim
     # [B, n, 3 d] -> 3 x [B, h, n, k]
     split = projected.map(lambda v: v[..., : 3 * d].reshape(batch, n, 3, heads, width).permute(2, 0, 3, 1, 4))
-    query, key, value = (split.map(lambda v, i=i: v[i]) for i in range(3))
+    query, key, value = (split.take(i) for i in range(3))
     query, key = (p.rescale(x, N.QUERY_FRAC).reduce(N.QUERY_BITS) for x in (query, key))
     value = p.rescale(value, numbers.value_frac(n)).reduce(N.VALUE_BITS)
     q, k, v = await p.open(query, key, value)
@@ -155,14 +173,14 @@ async def attention(p: Party, model: Model, layer: str, projected: Shared, keep:
         weights = await exponentials(p.at("exp"), scores, valid, numbers.numerator_frac())
     else:
         weights = await squares(p.at("2quad"), scores, valid, bits.product, numbers.numerator_frac())
-    context = await weigh(p, weights, grown, rows, bits)
+    context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
 
 
 async def feed_forward(p: Party, model: Model, projected: Shared) -> Shared:
     """GeLU of the first ffn columns: [B, n, ffn + 1] -> [B, n, ffn]."""
     suite, p = model.config.suite, p.at("gelu")
-    up = projected.map(lambda value: value[..., :-1])
+    up = projected.take(np.s_[..., :-1])
     activated = await suite.gelu(p, p.rescale(up, N.UP_FRAC).reduce(N.UP_BITS), suite.gelu_ring)
     return p.rescale(activated, N.GELU_FRAC).reduce(N.GELU_BITS)
 
@@ -187,7 +205,7 @@ async def classify(p: Party, model: Model, normal: Shared) -> Shared:
 
     Rounds   5
     """
-    first = normal.map(lambda value: value[:, 0])
+    first = normal.take(np.s_[:, 0])
     pooled = _linear(p.at("pooler"), model, "pooler", await p.at("pooler").open_one(first))
     pooled = p.rescale(pooled, N.UP_FRAC).reduce(N.UP_BITS)
     activated = await tanh(p.at("tanh"), pooled, N.POOLER_BITS)

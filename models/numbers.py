@@ -16,7 +16,7 @@ from models.calibrate import Calibration
 from models.reference import Softmax
 from models.shape import BertShape
 from mpcnet.errors import LocalConfigError
-from protocols.division import RSQRT_LIMIT, RowRange
+from protocols.division import LARGEST_ROOT, RowRange
 from protocols.exponential import RANGE
 from protocols.rowmax import LIMIT, SLACK
 from protocols.softmax import SHIFT, WeighBits
@@ -150,7 +150,10 @@ def _needs(shape: BertShape, calibration: Calibration, numbers: Numbers) -> Iter
         yield fits(f"{layer}.out.centred", CENTRED_FRAC, CENTRED_BITS)
         yield fits(f"{layer}.up", UP_FRAC, UP_BITS)
         yield fits(f"{layer}.down.centred", CENTRED_FRAC, GELU_BITS - (GELU_FRAC + WEIGHT_FRAC - CENTRED_FRAC))
-    yield from (Need(site, 2.0**10, high / low / RSQRT_LIMIT / 2**10) for site, (low, high) in numbers.rows.items())
+    for site, (low, high) in numbers.rows.items():
+        yield Need(f"{site} (largest / smallest)", 2.0**14, high / low)
+        if site.endswith("square_sum"):
+            yield Need(f"{site} (1 / sigma)", LARGEST_ROOT, math.sqrt(shape.hidden / low))
 
 
 def _softmax_needs(layer: str, calibration: Calibration, numbers: Numbers) -> Iterator[Need]:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from models import numbers as N
 from models.bert import Config
+from models.text import Tokens
 from mpcnet import ring
+from mpcnet.errors import LocalConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,10 @@ def parameters(config: Config) -> list[Parameter]:
         yield Parameter(f"{name}.weight", (rows, columns), bits, N.WEIGHT_FRAC)
         yield Parameter(f"{name}.bias", (columns,), bits, N.WEIGHT_FRAC)
 
-    found = [
-        Parameter("embedding.table", (shape.vocab + shape.types, d), *table),
-        Parameter("embedding.position", (shape.positions, d), *table),
-    ]
+    found = []
+    if config.embedding == "private":
+        found.append(Parameter("embedding.table", (shape.vocab + shape.types, d), *table))
+        found.append(Parameter("embedding.position", (shape.positions, d), *table))
     for layer in (f"layer{i}" for i in range(shape.layers)):
         found += linear(f"{layer}.qkv", d, 3 * d + 1, wide)
         found.append(Parameter(f"{layer}.out.gamma", (d,), wide, N.WEIGHT_FRAC))
@@ -51,6 +53,20 @@ def parameters(config: Config) -> list[Parameter]:
         found.append(Parameter("final.gamma", (d,), wide, N.WEIGHT_FRAC))
         found.append(Parameter("final.beta", (d,), wide, N.WEIGHT_FRAC))
     return found
+
+
+def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] | None = None) -> Tensor:
+    """What a client shares, as ring words: one-hot rows, or embeddings looked up in the public table of `folded`."""
+    shape, bits = config.shape, config.numbers.table_bits
+    if config.embedding == "client":
+        if folded is None:
+            raise LocalConfigError("client: this program wants embeddings, so the client needs the model's public table")
+        table = folded["embedding.table"]
+        words = table[tokens.ids] + table[shape.vocab + tokens.types]
+        return ring.encode(words + folded["embedding.position"][: tokens.ids.shape[1]], config.input_frac, bits)
+    hot = torch.zeros(*tokens.ids.shape, config.input_columns, dtype=ring.dtype(bits))
+    hot.scatter_(2, tokens.ids.unsqueeze(-1), 1)
+    return hot.scatter_(2, shape.vocab + tokens.types.unsqueeze(-1), 1)
 
 
 def encode(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models import calibrate, numbers
-from models.bert import Config
+from models.bert import Config, Embedding
 from models.calibrate import Calibration
 from models.demo import demo_checkpoint
 from models.reference import Softmax
@@ -59,6 +59,7 @@ def prepare(
     softmax: Softmax,
     length: int = CALIBRATED_LENGTH,
     calibration_file: Path | None = None,
+    embedding: Embedding = "private",
     say: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
     """Load, fold and calibrate a model, and derive its program.
@@ -74,7 +75,7 @@ def prepare(
     folded = fold(found)
     calibration = _calibration(found, folded, max(length, CALIBRATED_LENGTH), calibration_file, say)
     formats = numbers.plan(found.shape, calibration, softmax)
-    return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite]))
+    return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
 
 
 def _calibration(

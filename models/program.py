@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 import mpcnet
-from models.bert import Config, Model, infer, load
+from models.bert import Config, Embedding, Model, infer, load
 from models.numbers import Numbers
 from models.parameters import parameters
 from models.shape import BertShape
@@ -37,6 +36,7 @@ def to_dict(config: Config) -> dict[str, Any]:
         "format": FORMAT,
         "version": mpcnet.__version__,
         "suite": config.suite.name,
+        "embedding": config.embedding,
         "shape": config.shape.to_dict(),
         "numbers": config.numbers.to_dict(),
     }
@@ -53,9 +53,10 @@ def read(path: Path) -> Config:
         kind = (values.get("format"), values.get("version"))
         if kind != (FORMAT, mpcnet.__version__):
             raise LocalConfigError(f"program {path}: want {(FORMAT, mpcnet.__version__)}, got {kind}")
-        return Config(
-            BertShape.from_dict(values["shape"]), Numbers.from_dict(values["numbers"]), SUITES[values["suite"]]
-        )
+        if values["embedding"] not in get_args(Embedding):
+            raise ValueError(f"embedding {values['embedding']!r}")
+        shape, numbers = BertShape.from_dict(values["shape"]), Numbers.from_dict(values["numbers"])
+        return Config(shape, numbers, SUITES[values["suite"]], values["embedding"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}") from error
 
@@ -68,6 +69,7 @@ def agreement(config: Config) -> Program:
         "version": mpcnet.__version__,
         "suite": config.suite.name,
         "softmax": config.numbers.softmax,
+        "embedding": config.embedding,
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
         **{f"model.{name}": value for name, value in config.shape.to_dict().items()},
     }
@@ -109,16 +111,8 @@ def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:
 
 
 def token_shape(config: Config, size: Size) -> Shared:
-    """One-hot tokens as shapes only."""
-    rows, bits = config.shape.vocab + config.shape.types, config.numbers.table_bits
-    return Shared(ring.zeros((size.batch, size.length, rows), bits, "meta"), bits, 0, 0)
+    """What clients share for a request of this size, as shapes only."""
+    bits = config.numbers.table_bits
+    words = ring.zeros((size.batch, size.length, config.input_columns), bits, "meta")
+    return Shared(words, bits, config.input_frac, 0)
 
-
-def describe(config: Config) -> Mapping[str, Any]:
-    """A line's worth of facts for people."""
-    shape = config.shape
-    return {
-        "model": f"BERT {shape.layers} x {shape.hidden}, {shape.heads} heads, {shape.head}",
-        "suite": config.suite.name,
-        "softmax": config.numbers.softmax,
-    }

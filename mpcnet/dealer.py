@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from mpcnet import ring
@@ -35,13 +34,12 @@ class DealerSource:
 
     streams: tuple[Keystream, Keystream]
     party: int = 0
-    device: str = "meta"
     balance: Balance = field(default_factory=Balance)
     _pending: tuple[list[Correction], list[Correction]] = field(default_factory=lambda: ([], []))
 
     def mask(self, shape: Sequence[int], bits: int) -> Secret:
         first, second = (stream.words(shape, bits) for stream in self.streams)
-        return Secret(bits, _shape_only(shape, bits), first + second, first)
+        return Secret(bits, ring.zeros(shape, bits, "meta"), first + second, first)
 
     def deal(
         self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int, label: str
@@ -52,7 +50,7 @@ class DealerSource:
         other = self.streams[1 - receiver].words(shape, bits)
         # Uniform: `other` is a fresh keystream word of the full ring, so value - other says nothing about value.
         self._pending[receiver].append(Correction(part, ring.pack(value - other, bits)))
-        return Secret(bits, _shape_only(shape, bits), value)
+        return Secret(bits, ring.zeros(shape, bits, "meta"), value)
 
     def take(self) -> Corrections:
         """The corrections since the last call, by receiver."""
@@ -71,8 +69,4 @@ def deal(program: Program[T], source: DealerSource) -> Generator[Corrections, No
         yield source.take()
         if isinstance(step, Done):
             return step.value
-        reply = list(step.mine)
-
-
-def _shape_only(shape: Sequence[int], bits: int) -> Tensor:
-    return torch.empty(tuple(shape), dtype=ring.dtype(bits), device="meta")
+        reply = [ring.zeros(part.shape, part.bits, "meta") for part in step.parts]

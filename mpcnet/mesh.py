@@ -199,10 +199,14 @@ class Mesh:
     peers: Mapping[str, Peer]
     server: Server | None
 
-    async def close(self) -> None:
-        """Stop listening, then close every channel in order."""
+    async def stop_listening(self) -> None:
+        """No guests any more."""
         if self.server is not None:
             await self.server.close()
+
+    async def close(self) -> None:
+        """Stop listening, then close every channel in order."""
+        await self.stop_listening()
         await asyncio.gather(*(peer.channel.close() for peer in self.peers.values()))
 
 
@@ -220,7 +224,8 @@ async def connect_mesh(
 ) -> Mesh:
     """Connect `role` with the parties of its row in the picture above and shake hands with each.
 
-    `addresses` are those of the listeners. Guests are handed to `on_guest` as they come, before any handshake.
+    `timeout_s` is how long to wait for a party, now and for every frame. `addresses` are those of the listeners.
+    Guests are handed to `on_guest` as they come, before any handshake.
 
     :raises MpcError: a party could not be reached, is not who it should be, or runs something else.
     """
@@ -241,7 +246,10 @@ async def connect_mesh(
             channel.abort(f"{role} has no place for {channel.peer} now")
 
     async def dialled(name: str) -> Peer:
-        channel = await dial(_address(addresses, name), identity, roster, name, timeout_s, on_wait=on_wait)
+        address = _address(addresses, name)
+        channel = await dial(
+            address, identity, roster, name, timeout_s, channel_timeout_s=timeout_s, on_wait=on_wait
+        )
         opened.append(channel)
         return await _shake(channel, role, program)
 
@@ -256,12 +264,16 @@ async def connect_mesh(
     accept = (*AWAITS.get(kind, ()), *GUESTS.get(kind, ()))
     server = None
     if accept:
-        server = await listen(_address(addresses, role), identity, roster, accept, arrived, on_refused=on_refused)
+        address = _address(addresses, role)
+        server = await listen(
+            address, identity, roster, accept, arrived, channel_timeout_s=timeout_s, on_refused=on_refused
+        )
     try:
         found = await _all([*map(dialled, DIALS[kind]), *map(awaited, arrivals)])
-    except BaseException:
+    except BaseException as error:
+        reason = f": {error}" if isinstance(error, MpcError) else ""
         for channel in opened:
-            channel.abort(f"{role} could not connect to all parties")
+            channel.abort(f"{role} could not connect to all parties{reason}")
         if server is not None:
             await server.close()
         raise

@@ -8,22 +8,19 @@ allocate, and its digest is part of the handshake's program digest. It must equa
 from __future__ import annotations
 
 import hashlib
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
-import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mpcnet import ring
 from mpcnet.ledger import Ledger
 from mpcnet.randomness import Balance, Function, Secret
 from mpcnet.rounds import Done, Part, Program, advance
+from mpcnet.shapes import Memory as Memory  # what callers pass to :func:`measure`
 
 CHAIN_BYTES = 8
 
@@ -56,7 +53,6 @@ class MeterSource:
     """Hands out shapes, and counts what the dealer will have to send."""
 
     party: int = 0
-    device: str = "meta"
     ledger: Ledger = field(default_factory=Ledger)
     balance: Balance = field(default_factory=Balance)
     _pending: tuple[list[Part], list[Part]] = field(default_factory=lambda: ([], []))
@@ -95,7 +91,7 @@ def measure(program: Program[Any], source: MeterSource, memory: Memory | None = 
             if isinstance(step, Done):
                 return Plan(tuple(segments), source.ledger, step.value)
             source.ledger.exchange(exchange)
-            reply = [torch.empty_like(value) for value in step.mine]
+            reply = [ring.zeros(part.shape, part.bits, "meta") for part in step.parts]
 
 
 def _link(
@@ -103,40 +99,5 @@ def _link(
 ) -> bytes:
     """The running transcript: a hash of everything public so far, in one unambiguous encoding."""
     rows = [[[part.bits, list(part.shape)] for part in parts] for parts in (*dealt, exchange)]
-    return hashlib.blake2b(chain + msgpack.packb([label, rows]), digest_size=CHAIN_BYTES, person=b"mpcnet chain").digest()
-
-
-class Memory(TorchDispatchMode):
-    """Bytes of the tensors alive, and their maximum, counted as each is made and dropped."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.live = 0
-        self.peak = 0
-        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._seen:
-            return
-        self._seen.add(storage)
-        nbytes = storage.nbytes()
-        self.live += nbytes
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._drop, nbytes)
-
-    def _drop(self, nbytes: int) -> None:
-        self.live -= nbytes
-
+    text = chain + msgpack.packb([label, rows])
+    return hashlib.blake2b(text, digest_size=CHAIN_BYTES, person=b"mpcnet chain").digest()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
@@ -76,6 +75,4 @@ class Keystream:
 
     def words(self, shape: Sequence[int], bits: int) -> Tensor:
         """The next uniform words of a k-bit ring, drawn at storage width (the bits above k are arbitrary)."""
-        kind = ring.dtype(bits)
-        raw = self.raw(prod(shape) * kind.itemsize)
-        return torch.from_numpy(raw).view(kind).reshape(tuple(shape))
+        return ring.from_stored(self.raw(prod(shape) * ring.dtype(bits).itemsize), bits, shape)

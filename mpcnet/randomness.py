@@ -57,9 +57,6 @@ class Source(Protocol):
     @property
     def party(self) -> int: ...
 
-    @property
-    def device(self) -> str: ...
-
     def mask(self, shape: Sequence[int], bits: int) -> Secret: ...
 
     def deal(
@@ -117,7 +114,6 @@ class ServerSource:
     stream: Keystream
     tape: Tape = field(default_factory=Tape)
     balance: Balance = field(default_factory=Balance)
-    device: str = "cpu"
 
     def mask(self, shape: Sequence[int], bits: int) -> Secret:
         return Secret(bits, self.stream.words(shape, bits))
@@ -136,7 +132,6 @@ class PlainSource:
     """The fixed-point oracle: one party that holds every value whole, and masks that are all zero."""
 
     party: int = 0
-    device: str = "cpu"
 
     def mask(self, shape: Sequence[int], bits: int) -> Secret:
         zero = ring.zeros(shape, bits)

@@ -10,12 +10,15 @@ runs about three times faster than a 64-bit one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcnet.rounds import Part
+from mpcnet.shapes import ShapeOnly
 
 MAX_BITS = 64
 Bytes = NDArray[np.uint8]
@@ -83,6 +86,11 @@ def matmul(a: Tensor, b: Tensor, bits: int) -> Tensor:
     return fit(a, bits) @ fit(b, bits)
 
 
+def lookup(table: Tensor, index: Tensor) -> Tensor:
+    """The entries of a one-dimensional table, for an index of any shape, none of it negative."""
+    return table.index_select(0, index.reshape(-1)).reshape(index.shape)
+
+
 def pack(x: Tensor, bits: int) -> Bytes:
     """The wire form of a tensor: ceil(k/8) little-endian bytes an element, single bits eight to a byte.
 
@@ -114,7 +122,13 @@ def unpack(raw: Bytes, part: Part) -> Tensor:
         raw = wide.reshape(-1)
     elif not raw.flags.aligned or raw.ctypes.data % stored:
         raw = raw.copy()
-    return torch.from_numpy(raw).view(kind).reshape(part.shape)
+    return from_stored(raw, part.bits, part.shape)
+
+
+def from_stored(raw: Bytes, bits: int, shape: Sequence[int]) -> Tensor:
+    """Words of storage width, read in place (by numpy: torch cannot view an empty array as another type)."""
+    width = dtype(bits).itemsize
+    return torch.from_numpy(raw.view(np.uint8 if width == 1 else f"<i{width}")).reshape(tuple(shape))
 
 
 def add_opened(mine: Tensor, theirs: Tensor, bits: int) -> Tensor:
@@ -123,4 +137,7 @@ def add_opened(mine: Tensor, theirs: Tensor, bits: int) -> Tensor:
 
 
 def zeros(shape: Sequence[int], bits: int, device: str = "cpu") -> Tensor:
+    """Zeros, or on the device "meta" only their shape (:mod:`mpcnet.shapes`)."""
+    if device == "meta":
+        return cast(Tensor, ShapeOnly(shape, dtype(bits)))
     return torch.zeros(tuple(shape), dtype=dtype(bits), device=device)

@@ -8,8 +8,10 @@ memory is allocated for it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -43,18 +45,27 @@ class Stream:
         segment = self.plan.segments[sequence]
         return Header(kind, session, self.number, sequence, segment.label, segment.chain, tuple(parts))
 
-    def check(self, got: Header, want: Header, where: str) -> None:
-        """:raises RemoteProtocolError: the frame is not the next of this stream."""
-        place = f"{where}, segment {want.sequence} ({want.label})"
-        for name in ("kind", "session", "stream", "sequence", "label"):
-            mine, theirs = getattr(want, name), getattr(got, name)
-            if mine != theirs:
-                shown = ("ours", "another") if name == "session" else (mine, theirs)
-                raise RemoteProtocolError(describe(place, f"{name} {shown[0]}", shown[1]))
-        if sizes(got.parts) != sizes(want.parts):
-            raise RemoteProtocolError(describe(place, _shown(want.parts), _shown(got.parts)))
-        if got.chain != want.chain:
-            raise RemoteProtocolError(describe(place, f"transcript {want.chain.hex()}", got.chain.hex()))
+    @contextmanager
+    def at(self, sequence: int) -> Iterator[None]:
+        """An error of the wire or the peer says in which segment it happened."""
+        try:
+            yield
+        except (ChannelError, RemoteProtocolError) as error:
+            label = self.plan.segments[sequence].label
+            raise type(error)(f"stream {self.number}, segment {sequence} ({label}): {error}") from error
+
+
+def check(got: Header, want: Header, peer: str) -> None:
+    """:raises RemoteProtocolError: the frame is not the one that the plan wants."""
+    for name in ("kind", "session", "stream", "sequence", "label"):
+        mine, theirs = getattr(want, name), getattr(got, name)
+        if mine != theirs:
+            shown = ("ours", "another") if name == "session" else (mine, theirs)
+            raise RemoteProtocolError(describe(peer, f"{name} {shown[0]}", shown[1]))
+    if sizes(got.parts) != sizes(want.parts):
+        raise RemoteProtocolError(describe(peer, _shown(want.parts), _shown(got.parts)))
+    if got.chain != want.chain:
+        raise RemoteProtocolError(describe(peer, f"transcript {want.chain.hex()}", got.chain.hex()))
 
 
 def sizes(parts: Sequence[Part]) -> list[tuple[int, tuple[int, ...]]]:
@@ -101,13 +112,6 @@ class Stock:
         self._changed.set()
         return tape
 
-    async def stop(self) -> None:
-        """End the task; a stock that was not used up is dropped, never used later."""
-        self._tapes.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
     async def _until(self, ready: Callable[[], bool]) -> None:
         while not ready():
             if self._failure is not None:
@@ -136,16 +140,17 @@ class Stock:
         if not parts:
             return Tape()
         want = self.stream.header(DEAL, self.dealer.session, sequence, parts)
-        payload = await _receive(self.dealer, self.stream, want)
+        with self.stream.at(sequence):
+            payload = await _receive(self.dealer, want)
         return Tape(parts, payload)
 
 
-async def _receive(peer: Peer, stream: Stream, want: Header) -> ring.Bytes:
+async def _receive(peer: Peer, want: Header) -> ring.Bytes:
     """The payload of exactly the frame `want`."""
     buffers: list[ring.Bytes] = []
 
     def expect(got: Header) -> memoryview:
-        stream.check(got, want, f"{peer.role} from {peer.name}, stream {stream.number}")
+        check(got, want, peer.name)
         buffers.append(np.empty(want.payload_bytes, np.uint8))
         return buffers[0].data
 
@@ -161,6 +166,16 @@ async def run_server(
     :raises RemoteProtocolError: a frame of the peer or the dealer is not the one the plan wants.
     :raises ChannelError: the peer or the dealer is gone, or too slow.
     """
+    try:
+        return await _run_server(program, source, stream, peer, stock, clock)
+    finally:
+        if inspect.getcoroutinestate(program) == inspect.CORO_CREATED:
+            program.close()  # never begun: Python would warn of it
+
+
+async def _run_server(
+    program: Program[T], source: ServerSource, stream: Stream, peer: Peer, stock: Stock, clock: Clock
+) -> tuple[T, Ledger]:
     ledger = Ledger()
     reply: list[Tensor] | None = None
     heavy = False
@@ -203,9 +218,10 @@ async def _exchange(
     packed = await asyncio.to_thread(_pack, step) if heavy else _pack(step)
     want = stream.header(ROUND, peer.session, sequence, step.parts)
     sent = clock()
-    _, payload = await asyncio.gather(
-        peer.channel.send(want, *(raw.data for raw in packed)), _receive(peer, stream, want)
-    )
+    with stream.at(sequence):
+        _, payload = await asyncio.gather(
+            peer.channel.send(want, *(raw.data for raw in packed)), _receive(peer, want)
+        )
     received = clock()
     opened = await asyncio.to_thread(_open, step, payload) if heavy else _open(step, payload)
     for index, (part, raw) in enumerate(zip(step.parts, packed, strict=True)):
@@ -247,16 +263,11 @@ async def run_dealer(
             if [correction.part for correction in sent] != list(parts):
                 raise AssertionError(f"segment {sequence} deals otherwise than planned")
             header = stream.header(DEAL, peer.session, sequence, parts)
-            await peer.channel.send(header, *(correction.payload.data for correction in sent))
+            with stream.at(sequence):
+                await peer.channel.send(header, *(correction.payload.data for correction in sent))
     try:
         next(dealing)
     except StopIteration as stop:
         result: T = stop.value
         return result
     raise AssertionError("the dealer's program goes on after its plan has ended")
-
-
-def local_failure(error: MpcError, role: str) -> str:
-    """The public line a peer is told when we give up."""
-    kind = "lost a peer" if isinstance(error, ChannelError) else "failed"
-    return f"{role} {kind}: {error}"

@@ -23,7 +23,7 @@ def xor_of_products(p: Party, bits: Sequence[Masked], monomials: Sequence[tuple[
     Offline  1 bit an element for each distinct subset of two or more masks
     """
     shape = bits[0].shape
-    total = torch.zeros(shape, dtype=torch.uint8, device=p.source.device)
+    total = torch.zeros_like(bits[0].opened)
     coefficient: dict[tuple[int, ...], Tensor] = {}
     for monomial in monomials:
         for size in range(len(monomial) + 1):

@@ -14,9 +14,11 @@ from protocols.arith import WIDE, lift, product, square
 from protocols.party import Party
 from protocols.share import Lifted, Shared
 
-ROW_FRAC = 24  # fraction bits of q: 1e-3 is still known to 6e-5
+ROW_FRAC = 26  # fraction bits of q: 3e-5, the least of a row of 512, is still known to 2e-4
 Q_BITS = 32  # |q| < 4 with growth room to spare
-Z_FRAC = 22  # of the deflated reciprocal, 0.5 at least; its ring of 40 bits then holds values up to 2^16
+LARGEST_ROOT = 2.0**9  # y is opened in a ring of 37 bits: 26 fraction bits, and two for growth
+START_FRAC = 24  # of y's public start; m's 27, these, and 2^9 make 61 bits
+Z_FRAC = 20  # of the deflated reciprocal, 0.5 at least; its ring of 38 bits then holds values up to 2^16
 SMALLEST = 2.0**-16  # q below this: 1/q leaves the ring of z, and q itself has less than 8 bits
 TOLERANCE = 2e-4  # relative error an iteration count must reach on the whole range, in exact arithmetic
 
@@ -60,8 +62,8 @@ async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
     q = x / 2^e, z = 1; repeat m = 2 - q; q <- q m; z <- z m.
 
     Rounds   t (t iterations; the first needs no opening of z, the last none of q)
-    Sends    4 + 5 bytes a row and iteration each way
-    Error    relative <= 5e-4 over the range
+    Sends    9 t - 2 bytes a row each way (4 for t = 1)
+    Error    relative <= 2e-4 + 2^(e - 25) / low: TOLERANCE, and the roundings of the least q
     Source   SecFormer, section 3 (eta = 5000, t = 13 there); eta and t come from calibration here
     """
     e = rows.deflation(RECIPROCAL_LIMIT)
@@ -77,15 +79,19 @@ async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
 
 
 async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Shared:
-    """factor / sqrt(x) for x in the calibrated range, at 24 fraction bits.
+    """factor / sqrt(x) for x in the calibrated range, at ROW_FRAC fraction bits.
 
     q = x / 2^e, y = factor / 2^(e/2); repeat m = (3 - q) / 2; q <- q m^2; y <- y m.
 
     Rounds   2 t - 1 (m^2 is opened for its second product; the first iteration needs no opening of y)
-    Sends    4 + 4 + 5 bytes a row and iteration each way
-    Error    relative <= 5e-4 over the range
+    Sends    13 t - 9 bytes (4 if t = 1) a row each way
+    Error    relative <= 2e-4 + 2^(e - 26) / low
     Source   SecFormer, section 3 (eta = 2000, t = 11 there); eta and t come from calibration here
+
+    :raises ValueError: factor / sqrt(low) is LARGEST_ROOT or more: y would not fit the ring it is opened in.
     """
+    if factor >= LARGEST_ROOT * rows.low**0.5:
+        raise ValueError(f"{p.label}: want factor / sqrt(x) < {LARGEST_ROOT}, got {factor / rows.low**0.5:.4g}")
     e = rows.deflation(RSQRT_LIMIT)
     q = _deflate(p, x, e)
     start = factor * 2 ** (-e / 2)
@@ -95,7 +101,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
         wide_q, wide_y = await _open(p, q, y)
         m = replace(wide_q.affine(-1, 3.0), frac=ROW_FRAC + 1)
         if wide_y is None:
-            scaled = replace(m.affine(round(start * 2**16), 0.0), frac=m.frac + 16).shared()
+            scaled = replace(m.affine(round(start * 2**START_FRAC), 0.0), frac=m.frac + START_FRAC).shared()
         else:
             scaled = product(p, wide_y, m)
         y = p.rescale(scaled, ROW_FRAC)

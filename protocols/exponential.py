@@ -4,8 +4,8 @@ With d = x^ - r in a ring of period 128, r = 8 r_hi + r_lo and x^ = 8 x_hi + x_l
 
     e^d = e^(8 j + x_lo) e^(-r_lo),   j = x_hi - r_hi
 
-The dealer shares onehot(r_hi)[v] e^(-r_lo) for its 16 values v; the servers know x_hi, so the entry that belongs to j is at
-v = x_hi - j. Only j = 0, -1, -2 matter: below -16 the result is under 2^-23 and counts as 0.
+The dealer shares onehot(r_hi)[v] e^(-r_lo) for its 16 values v; the servers know x_hi, so the entry that belongs to j
+is at v = x_hi - j. Only j = 0, -1, -2 matter: below -16 the result is under 2^-23 and counts as 0.
 
 The public factor is computed in integers, so that two hosts never differ in it (see protocols.series).
 """
@@ -63,10 +63,10 @@ def exponential(p: Party, x: Masked, frac: int) -> Shared:
 def _factor(low: Tensor, j: int, frac: int) -> Tensor:
     """e^(8 j + low / 2^frac) at PUBLIC_FRAC bits, as the product of two table digits."""
     fine_bits = (BUCKET_BITS + frac) // 2
-    coarse = _table(BUCKET_BITS + frac - fine_bits, frac - fine_bits, j).to(low.device)
-    fine = _table(fine_bits, frac, 0).to(low.device)
+    coarse = _table(BUCKET_BITS + frac - fine_bits, frac - fine_bits, j)
+    fine = _table(fine_bits, frac, 0)
     shift = 2 * EXACT_FRAC - PUBLIC_FRAC
-    value = coarse[low >> fine_bits] * fine[low & ((1 << fine_bits) - 1)]
+    value = ring.lookup(coarse, low >> fine_bits) * ring.lookup(fine, low & ((1 << fine_bits) - 1))
     return (value + (1 << (shift - 1))) >> shift
 
 

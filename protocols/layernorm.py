@@ -5,26 +5,32 @@ The mean is removed by the previous linear map, gamma and beta belong to the nex
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
 from protocols.arith import lift, product, square
 from protocols.division import RowRange, rsqrt
 from protocols.party import Party
 from protocols.share import Shared
 
+Root: TypeAlias = Callable[[Party, Shared, RowRange, float], Coroutine[Any, Any, Shared]]
 
-async def pi_layer_norm(
-    p: Party, x: Shared, eps: float, rows: RowRange, rsqrt_frac: int, frac: int
+
+async def layer_norm(
+    p: Party, x: Shared, eps: float, rows: RowRange, rsqrt_frac: int, frac: int, root: Root = rsqrt
 ) -> Shared:
-    """Pi_LayerNorm on centred rows [..., d]; `rows` is the calibrated range of T = sum x^2 + d eps.
+    """Pi_LayerNorm (with Goldschmidt as `root`) on centred rows [..., d]; `rows` is the calibrated range of T = sum x^2 + d eps.
 
-    Needs |x| < 2^(k-2) as an integer. The result has `frac` fraction bits in a ring of 64 - (x.frac + rsqrt_frac - frac).
+    Needs |x| < 2^(k-2) as an integer. The result has `frac` fraction bits in a ring of
+    64 - (x.frac + rsqrt_frac - frac).
 
-    Rounds   2 t + 1 (open x; 2 t - 1 for 1/sqrt; open it)
-    Error    relative <= 5e-4 a row, from Goldschmidt, and rounding
+    Rounds   2 + those of `root`: 2 t - 1 by Goldschmidt, 3 by segments
+    Error    relative <= 2e-4 + 2^(e - 26) / low a row (protocols.division), and rounding
     Source   SecFormer, Pi_LayerNorm; deviation: calibrated deflation, product with the opened x is local
     """
     width = x.shape[-1]
     wide = lift(p, await p.open_one(x))
     total = square(p, wide).sum(-1, keepdim=True) + width * eps
-    scale = await rsqrt(p.at("rsqrt"), total, rows, factor=width**0.5)
+    scale = await root(p.at("rsqrt"), total, rows, width**0.5)
     factor = await p.open_one(p.rescale(scale, rsqrt_frac))
     return p.rescale(product(p, wide, lift(p, factor)), frac)

@@ -57,9 +57,9 @@ class Party:
     def rescale(self, x: Shared, frac: int) -> Shared:
         """Bring x to fewer fraction bits, exactly: no wrap error is possible.
 
-        Each share, read as an unsigned integer, is shifted right; the wrap of the shares contributes 2^(k-t), which is 0
-        in the smaller ring. Two floors lose up to 1 ulp each, so party 0 adds one ulp: what remains is stochastic
-        rounding, unbiased, below 1 ulp.
+        Each share, read as an unsigned integer, is shifted right; the wrap of the shares contributes 2^(k-t), which is
+        0 in the smaller ring. Two floors lose up to 1 ulp each, so party 0 adds one ulp: what remains is stochastic
+        rounding: 1 ulp at most, 2^-t ulp on average.
 
         Rounds   0;  price: the ring loses as many bits as the fraction
         Source   protocol.md section 1
@@ -79,10 +79,10 @@ class Party:
 
     def zero(self, shape: Sequence[int], bits: int, frac: int) -> Shared:
         """A fresh sharing of zero: what makes the shares of a result independent of how it was computed."""
-        secret = self.deal(lambda: torch.zeros(tuple(shape), dtype=ring.dtype(bits)), (), shape, bits)
+        secret = self.deal(lambda: ring.zeros(shape, bits), (), shape, bits)
         return Shared(secret.share, bits, frac, self.source.party)
 
     def constant(self, value: Tensor, bits: int, frac: int) -> Shared:
         """A public tensor as a sharing."""
-        word = ring.encode(value, frac, bits).to(self.source.device)
+        word = ring.encode(value, frac, bits)
         return Shared(word if self.source.party == 0 else torch.zeros_like(word), bits, frac, self.source.party)

@@ -1,7 +1,7 @@
 """A coarse row maximum in three rounds, whatever the length of the row.
 
 Softmax needs the maximum only to keep e^(s - m) in range. Scores are counted into 64 buckets of width 2 by rotating
-dealt one-hot vectors, and the highest bucket that is not empty gives m with max <= m < max + 4.
+dealt one-hot vectors, and the highest bucket that is not empty gives m with max < m <= max + 4.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ BUCKET_BITS = 6
 BUCKETS = 1 << BUCKET_BITS
 WIDTH_BITS = 1  # a bucket is 2 wide, so scores in [-62, 62) have one
 LIMIT = (BUCKETS // 2 - 1) << WIDTH_BITS
-SLACK = 4.0  # m - max is below this
+SLACK = 4.0  # m - max is at most this
 TABLE_BITS = 8  # a count of up to 8 bits is tested for zero by one table
 
 
 async def coarse_max(p: Party, scores: Shared, keep: Tensor) -> Shared:
-    """m with max <= m < max + 4 along the last axis, for scores in [-62, 62), over the keys where `keep` is 1.
+    """m with max < m <= max + 4 along the last axis, for scores in [-62, 62), over the keys where `keep` is 1.
 
     [..., query, key] -> [..., query, 1] at the scores' scale, in their ring.
 
     Rounds   3 (coarse scores, counts, bits) for up to 255 keys, 4 beyond
-    Sends    1 byte a score, 63 + 8 bytes a row each way
+    Sends    1 byte a score, 63 bytes and 63 bits a row each way (126 and 189 from 256 keys on)
     Offline  64 bytes a score (128 from 256 keys on), about 2.2 kB a row
     Source   protocol.md section 7, "coarse row maximum", with buckets of 2 instead of 4
     """
@@ -53,15 +53,15 @@ def _counts(p: Party, x: Masked, keep: Tensor, bits: int) -> Shared:
         return ring.fit(ring.unsigned(r, BUCKET_BITS).unsqueeze(-1) == torch.arange(BUCKETS), bits)
 
     table = p.deal(hot, (x.mask,), (*x.shape, BUCKETS), bits).share
-    table = table * ring.fit(keep, bits).to(table.device).unsqueeze(-1)
+    table = table * ring.fit(keep, bits).unsqueeze(-1)
     rows, keys = int(torch.Size(x.shape[:-1]).numel()), x.shape[-1]
     # Bucket b of a score opened as u is entry u - b of its table. Sum the tables of equal u first, then rotate.
     place = ring.unsigned(x.opened, BUCKET_BITS).reshape(rows, keys)
-    place = place + BUCKETS * torch.arange(rows, device=place.device).unsqueeze(-1)
-    grouped = torch.zeros(rows * BUCKETS, BUCKETS, dtype=table.dtype, device=table.device)
+    place = place + BUCKETS * torch.arange(rows).unsqueeze(-1)
+    grouped = table.new_zeros(rows * BUCKETS, BUCKETS)
     grouped = grouped.index_add(0, place.reshape(-1), table.reshape(rows * keys, BUCKETS))
     u, b = torch.arange(BUCKETS).unsqueeze(0), torch.arange(BUCKETS).unsqueeze(1)
-    rotate = (u * BUCKETS + ((u - b) & (BUCKETS - 1))).to(table.device)
+    rotate = u * BUCKETS + ((u - b) & (BUCKETS - 1))
     counts = grouped.reshape(rows, BUCKETS * BUCKETS)[:, rotate].sum(-1, dtype=table.dtype)
     return Shared(counts.reshape(*x.shape[:-1], BUCKETS), bits, 0, x.party)
 

@@ -11,8 +11,9 @@ Lifted   x as a public linear form in values only the dealer knows, x = X + sum_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,10 @@ class Shared:
     def map(self, rearrange: Rearrange) -> Shared:
         return replace(self, value=rearrange(self.value))
 
+    def take(self, index: Any) -> Shared:
+        """The elements at `index`: an integer, a slice, or a tuple of them."""
+        return self.map(lambda value: value[index])
+
     def reshape(self, *shape: int) -> Shared:
         return self.map(lambda value: value.reshape(shape))
 
@@ -54,7 +59,7 @@ class Shared:
     def scale(self, factor: int | Tensor, frac: int = 0) -> Shared:
         """Times a public integer (or integer tensor) that stands for factor / 2^frac."""
         if isinstance(factor, Tensor):
-            factor = ring.fit(factor, self.bits).to(self.value.device)
+            factor = ring.fit(factor, self.bits)
         return replace(self, value=self.value * factor, frac=self.frac + frac)
 
     def halve(self, count: int = 1) -> Shared:
@@ -73,18 +78,10 @@ class Shared:
         if self.party != 0:
             return self
         number = torch.as_tensor(other, dtype=torch.float64)
-        return replace(self, value=self.value + ring.encode(number, self.frac, self.bits).to(self.value.device))
+        return replace(self, value=self.value + ring.encode(number, self.frac, self.bits))
 
     def __sub__(self, other: Shared | float | Tensor) -> Shared:
         return self + (-other)
-
-
-def concatenate(values: Sequence[Shared], dim: int) -> Shared:
-    """Join shares of one ring and scale."""
-    first = values[0]
-    if any((value.bits, value.frac) != (first.bits, first.frac) for value in values):
-        raise ValueError("can only join shares of one ring and scale")
-    return replace(first, value=torch.cat([value.value for value in values], dim))
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -122,6 +119,10 @@ class Term:
     secret: Secret
     shift: int = 0
 
+    def map(self, rearrange: Rearrange) -> Term:
+        coefficient = self.coefficient if isinstance(self.coefficient, int) else rearrange(self.coefficient)
+        return Term(coefficient, self.secret.map(rearrange), self.shift)
+
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Lifted:
@@ -138,17 +139,14 @@ class Lifted:
         return tuple(self.public.shape)
 
     def map(self, rearrange: Rearrange) -> Lifted:
-        terms = tuple(
-            Term(t.coefficient if isinstance(t.coefficient, int) else rearrange(t.coefficient), t.secret.map(rearrange), t.shift)
-            for t in self.terms
-        )
+        terms = tuple(term.map(rearrange) for term in self.terms)
         return replace(self, public=rearrange(self.public), terms=terms)
 
     def affine(self, factor: int, offset: float, frac: int = 0) -> Lifted:
         """x * factor / 2^frac + offset, for a public integer and a public real number: free."""
         shift = ring.encode(torch.tensor(offset, dtype=torch.float64), self.frac + frac, self.bits)
         terms = tuple(Term(t.coefficient * factor, t.secret, t.shift) for t in self.terms)
-        public = self.public * factor + shift.to(self.public.device)
+        public = self.public * factor + shift
         return replace(self, public=public, terms=terms, frac=self.frac + frac)
 
     def shared(self) -> Shared:

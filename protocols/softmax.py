@@ -6,10 +6,13 @@ sums are sums of their shares and cost nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from mpcnet.rounds import parallel
 from protocols.arith import lift, matmul, product, relift, square
 from protocols.division import RowRange, reciprocal
 from protocols.exponential import PERIOD_BITS, exponential
@@ -17,6 +20,7 @@ from protocols.party import Party
 from protocols.rowmax import coarse_max
 from protocols.share import Shared
 
+Inverse: TypeAlias = Callable[[Party, Shared, RowRange], Coroutine[Any, Any, tuple[Shared, int]]]
 SHIFT = 5.0  # c of 2Quad: (x + c)^2; SecFormer and MPCFormer
 
 
@@ -45,7 +49,7 @@ async def squares(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int) 
 
 
 async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Shared:
-    """The numerators of softmax, e^(s - m) with max <= m < max + 4, zero where `keep` is 0.
+    """The numerators of softmax, e^(s - m) with max < m <= max + 4, zero where `keep` is 0.
 
     For scores in [-62, 62) whose row spans less than 116. Result in a ring of 24 + frac bits.
 
@@ -57,18 +61,22 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Sha
     return exponential(p, await p.open_one(argument), frac).scale(keep)
 
 
-async def weigh(p: Party, numerators: Shared, value: Shared, rows: RowRange, bits: WeighBits) -> Shared:
+async def weigh(
+    p: Party, numerators: Shared, value: Shared, rows: RowRange, bits: WeighBits, inverse: Inverse = reciprocal
+) -> Shared:
     """sum_j a_j v_j / sum_j a_j: [..., query, key] and [..., key, dim] -> [..., query, dim].
 
     The reciprocal stays deflated, multiplies the raw product, and the quotient is rescaled once.
 
-    Rounds   3 + t: both factors, t for the reciprocal, the quotient, and its growth
-    Error    relative <= 5e-4 of the row sum, from Goldschmidt
+    Rounds   2 + those of `inverse`, t iterations or 3 by segments: its first round opens the factors too; then the
+             quotient, and its growth
+    Error    that of the reciprocal relative to each result, and rounding: 2^-frac, and 2^-context_frac / row sum
     Source   SecFormer, Pi_Softmax; deviation: division after V
     """
-    a, v = await p.open(numerators.reduce(bits.product), value.reduce(bits.product))
+    factors = p.open(numerators.reduce(bits.product), value.reduce(bits.product))
+    row_sum = numerators.sum(-1, keepdim=True)
+    (a, v), (z, e) = await parallel(factors, inverse(p.at("reciprocal"), row_sum, rows))
     raw = p.rescale(matmul(p, a, v), bits.context_frac)
-    z, e = await reciprocal(p.at("reciprocal"), numerators.sum(-1, keepdim=True), rows)
     wide_raw, wide_z = (lift(p, x) for x in await p.open(raw, z))
     context = p.rescale(product(p, wide_raw, wide_z).halve(e), bits.frac)
     return await relift(p, context, bits.result, bits.opened)

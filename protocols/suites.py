@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from protocols.gelu import gelu, pi_gelu
+from protocols.division import reciprocal, rsqrt
+from protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial
+from protocols.layernorm import Root
 from protocols.party import Party
+from protocols.segments import segmented_reciprocal, segmented_rsqrt
 from protocols.share import Shared
+from protocols.softmax import Inverse
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The functions in which suites differ; masked openings, products and divisions are common."""
+    """The functions in which suites differ; masked openings, products and softmax's numerators are common."""
 
     name: str
     gelu: Callable[[Party, Shared, int], Awaitable[Shared]]
     gelu_ring: int  # bits of the ring in which the GeLU's result is asked for
-    what: str
+    rsqrt: Root
+    reciprocal: Inverse
 
 
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("secformer", pi_gelu, 64, "SecFormer's Pi_GeLU (erf by seven sines), Goldschmidt for 1/sqrt and 1/x"),
-        Suite("fast", gelu, 40, "GeLU by five cosines of its even part in three rounds; the rest as in secformer"),
+        Suite("secformer", pi_gelu, 64, rsqrt, reciprocal),  # the paper's final version
+        Suite("secformer-v1", pi_gelu_polynomial, 64, rsqrt, reciprocal),  # its first, by segmented polynomials
+        Suite("fast", gelu, 40, segmented_rsqrt, segmented_reciprocal),
     )
 }

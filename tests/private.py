@@ -10,8 +10,8 @@ from lockstep import Run, Session, oracle, same_cost
 from torch import Tensor
 
 from models import calibrate, numbers, reference
-from models.bert import Config, infer, load
-from models.parameters import encode, parameters
+from models.bert import Config, Embedding, infer, load
+from models.parameters import encode, encode_tokens, parameters
 from models.prepare import random_tokens
 from models.program import Plans, Size
 from models.reference import Softmax
@@ -39,14 +39,12 @@ class Private:
     def run(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
         """Private, oracle and float results; the measured cost must equal the plan."""
         shape = self.config.shape
-        bits, rows = self.config.numbers.table_bits, shape.vocab + shape.types
-        hot = torch.zeros(*tokens.ids.shape, rows, dtype=torch.int64)
-        hot.scatter_(2, tokens.ids.unsqueeze(-1), 1).scatter_(2, shape.vocab + tokens.types.unsqueeze(-1), 1)
-        shares = share_words(self.session, hot, bits, 0)
+        bits, frac = self.config.numbers.table_bits, self.config.input_frac
+        rows = encode_tokens(self.config, tokens, self.folded)
+        shares = share_words(self.session, rows, bits, frac)
         measured = self.session.run(lambda p, model, x: infer(p, model, x, tokens.mask), self.loaded.results, shares)
         same_cost(measured, self.plans.infer(Size(*tokens.ids.shape)))
-        word = Shared(ring.fit(hot, bits), bits, 0, 0)
-        answer = oracle(lambda p, x: infer(p, self.plain, x, tokens.mask), word)
+        answer = oracle(lambda p, x: infer(p, self.plain, x, tokens.mask), Shared(rows, bits, frac, 0))
         call = reference.classify if shape.head == "classification" else reference.embed
         floats = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.numbers.softmax)
         return measured.value(), ring.decode(answer.value, answer.frac, answer.bits), floats
@@ -60,13 +58,13 @@ def share_words(session: Session, word: Tensor, bits: int, frac: int) -> list[Sh
 
 
 def private_model(
-    checkpoint: Checkpoint, batches: list[Tokens], suite: str, softmax: Softmax, seed: int = 0
+    checkpoint: Checkpoint, batches: list[Tokens], suite: str, softmax: Softmax, embedding: Embedding = "private"
 ) -> Private:
     """Calibrate, share, load."""
     folded = fold(checkpoint)
     ranges = calibrate.calibrate(checkpoint.shape, folded, batches, checkpoint.sha256)
-    config = Config(checkpoint.shape, numbers.plan(checkpoint.shape, ranges, softmax), SUITES[suite])
-    words, session, plans = encode(config, folded), Session(seed), Plans(config)
+    config = Config(checkpoint.shape, numbers.plan(checkpoint.shape, ranges, softmax), SUITES[suite], embedding)
+    words, session, plans = encode(config, folded), Session(), Plans(config)
     shares: list[dict[str, Shared]] = [{}, {}, {}]
     for q in parameters(config):
         for store, share in zip(shares, share_words(session, words[q.name], q.bits, q.frac), strict=True):
@@ -77,7 +75,9 @@ def private_model(
     return Private(config, folded, session, loaded, oracle(lambda p, x: load(p, config, x), whole), plans)
 
 
-def tiny_model(suite: str, softmax: Softmax, shape: BertShape = TINY, scale: float = 8.0) -> tuple[Private, Tokens]:
+def tiny_model(
+    suite: str, softmax: Softmax, shape: BertShape = TINY, embedding: Embedding = "private", scale: float = 8.0
+) -> tuple[Private, Tokens]:
     """A small random model; weights scaled up so that attention is not flat, and some tokens with padding."""
     raw = random_checkpoint(shape, 1)
     tensors = {
@@ -88,4 +88,4 @@ def tiny_model(suite: str, softmax: Softmax, shape: BertShape = TINY, scale: flo
     tokens = random_tokens(checkpoint, 3, 9)
     tokens.mask[1, 6:] = 0
     tokens.mask[2, 1:] = 0
-    return private_model(checkpoint, [tokens], suite, softmax), tokens
+    return private_model(checkpoint, [tokens], suite, softmax, embedding), tokens

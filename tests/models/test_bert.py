@@ -12,7 +12,7 @@ from models.calibrate import default_texts, text_batches
 from models.demo import demo_checkpoint
 from models.text import Tokens, encode
 
-SUITES = pytest.mark.parametrize("suite", ["secformer", "fast"])
+SUITES = pytest.mark.parametrize("suite", ["secformer", "secformer-v1", "fast"])
 SOFTMAX = pytest.mark.parametrize("softmax", ["exact", "2quad"])
 
 
@@ -24,6 +24,13 @@ def test_tiny_embedding(suite: str, softmax: str) -> None:
     assert (private - floats).abs().max() < 0.02
     assert (private - whole).abs().max() < 0.02
     assert torch.cosine_similarity(private, floats).min() > 0.9995
+
+
+def test_client_side_embedding() -> None:
+    model, tokens = tiny_model("fast", "exact", embedding="client")
+    private, _, floats = model.run(tokens)
+    assert "embedding.table" not in model.loaded.results[0].opened
+    assert (private - floats).abs().max() < 0.02
 
 
 @SUITES

@@ -1,0 +1,108 @@
+"""What every protocol's test asks: the value, the cost to the byte, and that one corrupted reply is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hypothesis import settings
+from lockstep import Build, Run, Session, oracle, plain, plan, same_cost
+from torch import Tensor
+
+from mpcnet import ring
+from mpcnet.ledger import Cost
+
+few = settings(max_examples=15, derandomize=True, deadline=None)  # examples differ in size, sign and shares
+
+
+@dataclass(frozen=True)
+class Input:
+    """A real tensor to be shared; `x` is already a multiple of 2^-frac."""
+
+    x: Tensor
+    bits: int
+    frac: int
+
+
+def given_words(words: Sequence[int], bits: int, frac: int) -> Input:
+    return Input(torch.tensor(words, dtype=torch.float64) * 2.0**-frac, bits, frac)
+
+
+def uniform(shape: Sequence[int], low: float, high: float, bits: int, frac: int, seed: int = 0) -> Input:
+    """Real numbers from [low, high] on the grid of 2^-frac; their two ends are among them."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(tuple(shape), generator=generator, dtype=torch.float64) * (high - low) + low
+    if x.numel() > 1:
+        x.view(-1)[0], x.view(-1)[-1] = low, high
+    return Input(torch.round(x * 2.0**frac) * 2.0**-frac, bits, frac)
+
+
+def log_uniform(count: int, low: float, high: float, bits: int, frac: int) -> Input:
+    """From [low, high] evenly in the logarithm, and as many near the lower end, where 1/x is hardest."""
+    wide = torch.logspace(0, 1, count, base=high / low, dtype=torch.float64) * low
+    x = torch.cat([wide, torch.linspace(low, 1.1 * low, count, dtype=torch.float64)])
+    return Input(torch.ceil(x.clamp(low, high) * 2.0**frac) * 2.0**-frac, bits, frac)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One lock-step run, its decoded result and the fixed-point oracle's."""
+
+    run: Run
+    value: Tensor
+    oracle: Tensor
+
+    @property
+    def cost(self) -> Cost:
+        return self.run.ledger.total()
+
+
+def outcome(build: Build, *inputs: Input, seed: int = 0) -> Outcome:
+    """Run on both servers and the dealer; the cost must be the plan's, the result's shape the oracle's."""
+    run = _run(build, inputs, seed)
+    exact = oracle(build, *(plain(i.x, i.bits, i.frac) for i in inputs))
+    result = run.results[0]
+    assert (result.bits, result.frac, result.shape) == (exact.bits, exact.frac, exact.shape)
+    return Outcome(run, run.value(), ring.decode(exact.value, exact.frac, exact.bits))
+
+
+def _run(build: Build, inputs: Sequence[Input], seed: int, tamper: Any = None) -> Run:
+    session = Session(seed)
+    shared = [session.share(i.x, i.bits, i.frac) for i in inputs]
+    run = session.run(build, *shared, tamper=tamper)
+    same_cost(run, plan(build, *shared))
+    return run
+
+
+def check_cost(done: Outcome, rounds: int, sent: int, dealt: int | None = None) -> None:
+    """Rounds and bytes as the docstring says, exactly. `dealt` is the dealer's traffic to both servers together."""
+    cost = done.cost
+    assert (cost.rounds, cost.sent_bytes, cost.received_bytes) == (rounds, sent, sent)
+    assert dealt is None or sum(cost.dealt_bytes) == dealt, cost.dealt_bytes
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    assert a.shape == b.shape
+    return float((a - b).abs().max()) if a.numel() else 0.0
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    return distance(a / b, torch.ones_like(b))
+
+
+def check_corruption(build: Build, *inputs: Input) -> None:
+    """Flip high bits of one round's messages, each round in turn: with the same randomness, the result changes."""
+    starts: list[int] = []
+    honest = _run(build, inputs, 7, lambda start, wires: starts.append(start))
+    assert starts
+    for index, at in enumerate(starts):
+
+        def flip(start: int, wires: list[Tensor], at: int = at) -> None:
+            for k, wire in enumerate(wires if start == at else []):
+                bits = honest.opened[at + k][0].bits
+                wires[k] = wire ^ ring.fit(torch.tensor(-1 << max(bits - 2 - k, 0)), bits)
+
+        wrong = _run(build, inputs, 7, flip)
+        assert not torch.equal(wrong.value(), honest.value()), f"round {index} was corrupted without effect"

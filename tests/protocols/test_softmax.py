@@ -1,0 +1,170 @@
+"""Both softmaxes: numerators, the product with V, and the division per row."""
+
+import math
+
+import pytest
+import torch
+from checks import Input, check_corruption, check_cost, distance, few, outcome, uniform
+from hypothesis import given
+from hypothesis import strategies as st
+from lockstep import Build
+from torch import Tensor
+
+from protocols.division import RECIPROCAL_LIMIT, RowRange
+from protocols.party import Party
+from protocols.share import Shared
+from protocols.softmax import WeighBits, exponentials, squares, weigh
+
+EXACT_ROWS, QUAD_ROWS = RowRange(0.95 * math.exp(-4), 128.0), RowRange(10.0, 65_000.0)
+EXACT_BITS = WeighBits(product=40, context_frac=19, opened=24, result=48, frac=12)
+QUAD_BITS = WeighBits(product=48, context_frac=11, opened=24, result=48, frac=12)
+
+
+def exact_numerators(keep: Tensor) -> Build:
+    async def build(p: Party, scores: Shared) -> Shared:
+        return await exponentials(p, scores, keep, 16)
+
+    return build
+
+
+def quad_numerators(keep: Tensor) -> Build:
+    async def build(p: Party, scores: Shared) -> Shared:
+        return await squares(p, scores, keep, 48, 12)
+
+    return build
+
+
+def exact(keep: Tensor) -> Build:
+    async def build(p: Party, scores: Shared, value: Shared) -> Shared:
+        return await weigh(p, await exponentials(p.at("exp"), scores, keep, 16), value, EXACT_ROWS, EXACT_BITS)
+
+    return build
+
+
+def quad(keep: Tensor) -> Build:
+    async def build(p: Party, scores: Shared, value: Shared) -> Shared:
+        return await weigh(p, await squares(p.at("2quad"), scores, keep, 48, 12), value, QUAD_ROWS, QUAD_BITS)
+
+    return build
+
+
+def softmax(scores: Tensor, keep: Tensor) -> Tensor:
+    return torch.softmax(scores.masked_fill(keep.expand_as(scores) == 0, -torch.inf), -1)
+
+
+def two_quad(scores: Tensor, keep: Tensor) -> Tensor:
+    numerators = (scores + 5) ** 2 * keep
+    return numerators / numerators.sum(-1, keepdim=True)
+
+
+KEEP = torch.tensor([1, 1, 1, 1, 0, 1, 0, 1])
+SEEDS = st.integers(0, 2**31)
+
+
+@few
+@given(st.integers(1, 5), SEEDS)
+def test_squares(rows: int, seed: int) -> None:
+    x = uniform((rows, 8), -200, 200, 22, 12, seed)
+    done = outcome(quad_numerators(KEEP), x, seed=seed)
+    for value in (done.value, done.oracle):
+        assert distance(value, (x.x + 5) ** 2 * KEEP) <= 2.0**-12
+    assert (done.run.results[0].bits, done.run.results[0].frac) == (48, 12)
+    check_cost(done, rounds=1, sent=3 * 8 * rows)
+
+
+def test_squares_at_the_limits_of_the_range() -> None:
+    ulp = 2.0**-12
+    x = Input(
+        torch.tensor([[-5.0, -5 + ulp, -5 - ulp, 0.0, 251 - ulp, -261.0, 5.0, 1.0]] * 30, dtype=torch.float64), 22, 12
+    )
+    assert distance(outcome(quad_numerators(KEEP), x).value, (x.x + 5) ** 2 * KEEP) <= 2.0**-12
+
+
+@few
+@given(st.integers(1, 5), st.floats(1, 55), SEEDS)
+def test_exponentials(rows: int, spread: float, seed: int) -> None:
+    x = uniform((rows, 8), -spread, spread, 22, 12, seed)
+    done = outcome(exact_numerators(KEEP), x, seed=seed)
+    for value in (done.value, done.oracle):
+        # e^(s - m) with max < m <= max + 4: the factor e^(max - m) is one number a row, read off the largest score.
+        kept = x.x.masked_fill(KEEP == 0, -torch.inf)
+        top = kept.amax(-1, keepdim=True)
+        largest = torch.take_along_dim(value, kept.argmax(-1, keepdim=True), -1)
+        assert (largest >= math.exp(-4) - 6e-5).all()
+        assert (largest <= 1 + 6e-5).all()
+        assert distance(value, largest * torch.exp(kept - top)) <= 1e-4
+        assert not value[..., KEEP == 0].any()
+    assert done.cost.rounds == 4
+    assert (done.run.results[0].bits, done.run.results[0].frac) == (40, 16)
+
+
+@few
+@given(st.integers(1, 4), st.floats(0.5, 25), SEEDS)
+def test_exact_softmax(rows: int, spread: float, seed: int) -> None:
+    scores, value = uniform((rows, 8), -spread, spread, 22, 12, seed), uniform((8, 3), -4, 4, 40, 12, seed)
+    done = outcome(exact(KEEP), scores, value, seed=seed)
+    want = softmax(scores.x, KEEP) @ value.x
+    # An ulp of a numerator, 2^-16, over the least row sum e^-4, for each of six keys with |v| <= 4.
+    assert distance(done.value, want) <= 6e-3
+    assert distance(done.oracle, want) <= 6e-3
+
+
+def test_exact_softmax_on_many_rows() -> None:
+    keep = torch.ones(2, 1, 1, 24, dtype=torch.int64)
+    keep[1, ..., 15:] = 0
+    scores, value = uniform((2, 3, 24, 24), -20, 20, 22, 12), uniform((2, 3, 24, 5), -4, 4, 40, 12)
+    done = outcome(exact(keep), scores, value)
+    error = (done.value - softmax(scores.x, keep) @ value.x).abs()
+    assert float(error.max()) <= 5e-3
+    assert float(error.mean()) <= 4e-4
+
+
+@few
+@given(st.integers(1, 4), st.floats(0.5, 40), SEEDS)
+def test_two_quad(rows: int, spread: float, seed: int) -> None:
+    scores, value = uniform((rows, 8), -spread, spread, 22, 12, seed), uniform((8, 3), -4, 4, 48, 12, seed)
+    scores = Input(torch.cat([torch.zeros(rows, 1, dtype=torch.float64), scores.x[:, 1:]], 1), 22, 12)
+    done = outcome(quad(KEEP), scores, value, seed=seed)
+    want = two_quad(scores.x, KEEP) @ value.x
+    # The reciprocal's 1e-3 of |v| <= 4 at the row range's lower end, and roundings.
+    assert distance(done.value, want) <= 4e-3
+    assert distance(done.oracle, want) <= 4e-3
+
+
+def test_weigh_cost() -> None:
+    """2 + t rounds after the numerators' own: t for the reciprocal (the first opens the factors too), quotient, growth."""
+    scores, value = uniform((2, 8, 8), -20, 20, 22, 12), uniform((2, 8, 5), -4, 4, 40, 12)
+    t = EXACT_ROWS.reciprocal_steps(EXACT_ROWS.deflation(RECIPROCAL_LIMIT))
+    done = outcome(exact(KEEP), scores, value)
+    assert t == 16
+    rows, results = 16, 2 * 8 * 5
+    reciprocal = rows * (9 * t - 2)
+    factors = 5 * (2 * 8 * 8 + 2 * 8 * 5)
+    raw = 40 - (16 + 12 - 19)  # bits of the rescaled product with V
+    quotient = results * ((raw + 7) // 8) + rows * 5
+    numerators = 2 * 8 * 8 * (1 + 3) + rows * 63 + rows * 63 // 8
+    check_cost(done, rounds=4 + 2 + t, sent=numerators + factors + reciprocal + quotient + results * 3)
+    quad_value = Input(value.x, 48, 12)
+    t = QUAD_ROWS.reciprocal_steps(QUAD_ROWS.deflation(RECIPROCAL_LIMIT))
+    assert outcome(quad(KEEP), scores, quad_value).cost.rounds == 1 + 2 + t
+
+
+@pytest.mark.parametrize("program", [exact, quad])
+def test_empty(program: object) -> None:
+    scores, value = (Input(torch.zeros(*shape, dtype=torch.float64), 48, 12) for shape in ((0, 8), (8, 3)))
+    scores = Input(scores.x, 22, 12)
+    assert outcome(program(KEEP), scores, value).value.shape == (0, 3)  # type: ignore[operator]
+
+
+def test_one_key_gets_all_the_weight() -> None:
+    scores, value = uniform((4, 1), -20, 20, 22, 12), uniform((1, 3), -4, 4, 40, 12)
+    done = outcome(exact(torch.ones(1, dtype=torch.int64)), scores, value)
+    assert distance(done.value, value.x.expand(4, 3)) <= 6e-3
+
+
+def test_one_corrupted_reply_changes_the_result() -> None:
+    scores = uniform((4, 8), -20, 20, 22, 12)
+    check_corruption(quad_numerators(KEEP), scores)
+    check_corruption(exact_numerators(KEEP), scores)
+    check_corruption(exact(KEEP), scores, uniform((8, 3), -4, 4, 40, 12))
+    check_corruption(quad(KEEP), scores, uniform((8, 3), -4, 4, 48, 12))
