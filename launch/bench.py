@@ -81,7 +81,7 @@ def time_command(
     softmax: SoftmaxName = "exact",
 ) -> None:
     """Seconds of one sentence, offline and online, and what rounds, bytes and compute predict for the link."""
-    options = replace(Options(model, suite, softmax, net), batch=1, length=length)
+    options = replace(Options(model, suite, softmax, net=net), batch=1, length=length)
     outcome = simulate(["A man is playing a guitar on a small stage."] * (runs + 1), options, console)
     document, timed = outcome.document, outcome.document["requests"][1:]
     rows: dict[str, Any] = {}
@@ -107,9 +107,7 @@ def _predict(outcome: Outcome, options: Options) -> float:
     link, document = parse_link(options.net), outcome.document
     count = len(document["requests"])
     rounds, sent, compute = (document[key] / count for key in ("rounds", "sent_bytes", "compute_s"))
-    config = outcome.prepared.config
-    rows, bits = config.shape.vocab + config.shape.types, config.numbers.table_bits
-    upload = max(part.nbytes for part in token_parts(Size(1, options.length), rows, bits))
+    upload = max(part.nbytes for part in token_parts(outcome.prepared.config, Size(1, options.length)))
     return float((rounds + 2) * link.rtt_s / 2 + 8 * (sent + upload) / link.bandwidth_bps + compute)
 
 
@@ -120,9 +118,10 @@ def spearman(x: Tensor, y: Tensor) -> float:
 
 
 def _ranks(x: Tensor) -> Tensor:
-    values, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
+    _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).to(torch.float64)
-    return (last - (counts.to(torch.float64) - 1) / 2)[inverse]
+    ranks: Tensor = last - (counts.to(torch.float64) - 1) / 2
+    return ranks[inverse]
 
 
 def _similarities(embeddings: Tensor) -> Tensor:

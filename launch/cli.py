@@ -12,15 +12,18 @@ from typing import Annotated, Any, Literal
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from launch import bench, client, dealer, owner, party, report, settings
-from launch.node import open_node, peak_bytes, run
+from launch.node import Node, open_node, peak_bytes, run
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
+from models.bert import Embedding
 from models.prepare import checkpoint, prepare
 from models.program import Plans, Size
 from models.shape import PRESETS
 from models.text import Tokens
+from models.weights import fold
 from mpcnet.errors import LocalConfigError, MpcError
 from mpcnet.meter import Memory
 from protocols.suites import SUITES
@@ -32,6 +35,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(bench.app, name="bench")
 console = Console(stderr=True, highlight=False)
 Softmax = Literal["exact", "2quad"]
+Where = Annotated[Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client.")]
 Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
 Model = Annotated[
     str, typer.Option(help=f"demo, a directory, a hub name, or one of {', '.join(PRESETS)} (random weights).")
@@ -49,6 +53,7 @@ def simulate_command(
     model: Model = "demo",
     suite: SuiteName = "fast",
     softmax: SoftmaxName = "exact",
+    embedding: Where = "private",
     net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps[,jitter=2ms].")] = "none",
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 8,
     length: Annotated[int, typer.Option(min=0, help="Pad every sentence to so many tokens; 0: to the longest.")] = 0,
@@ -61,7 +66,7 @@ def simulate_command(
     """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
     if file is not None:
         texts = [line for line in _read(file).splitlines() if line.strip()]
-    chosen = Options(model, suite, softmax, net, batch, length, threads, timeout, calibration, keep)
+    chosen = Options(model, suite, softmax, embedding, net, batch, length, threads, timeout, calibration, keep)
     outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
     _emit(outcome.document, json_file)
     if json_file != "-":
@@ -118,18 +123,20 @@ def plan_command(
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = "exact",
+    embedding: Where = "private",
     calibration: Calibration = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
     with console.status("preparing") as status:
-        prepared = prepare(model, suite, softmax, length, calibration, status.update)
+        prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
         memory = Memory()
         plans = Plans(prepared.config, memory)
         loading = report.planned(plans.load.ledger, memory.peak)
         ledger = plans.infer(Size(batch, length)).ledger
     document = report.planned(ledger, memory.peak + max(ledger.total().dealt_bytes))
-    document |= {"model": model, "length": length, "batch": batch, "suite": suite, "softmax": softmax}
+    document |= {"model": model, "length": length, "batch": batch}
+    document |= {"suite": suite, "softmax": softmax, "embedding": embedding}
     document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
     if as_json:
         print(json.dumps(document))
@@ -175,14 +182,18 @@ def owner_command(config: Config, model: Model = "demo") -> None:
 def client_command(
     config: Config,
     texts: Annotated[list[str] | None, typer.Argument(help="Sentences.")] = None,
-    tokenizer: Annotated[str, typer.Option(help="The model whose tokenizer to use: demo, a directory, a hub name.")] = "demo",
+    model: Model = "demo",
     tokens: Annotated[Path | None, typer.Option(help="JSON batches of ids, types and mask, instead of texts.")] = None,
     json_file: Json = "-",
 ) -> None:
-    """Ask the two servers about a text, and put their shares of the answer together."""
+    """Ask the two servers about a text, and put their shares of the answer together.
+
+    --model names the tokenizer, and the public embedding table where the program leaves the lookup to the client.
+    """
     node = open_node(settings.read(config))
-    batches = _token_batches(tokens) if tokens else [client.tokenise(node, tokenizer, texts or [])]
-    raise typer.Exit(run(_ask_all(node, batches, json_file), node.role))
+    batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
+    table = fold(checkpoint(model)) if node.config.embedding == "client" else None
+    raise typer.Exit(run(_ask_all(node, batches, table, json_file), node.role))
 
 
 def _token_batches(path: Path) -> list[Tokens]:
@@ -193,10 +204,10 @@ def _token_batches(path: Path) -> list[Tokens]:
         raise LocalConfigError(f"{path}: want JSON batches of ids, types and mask, got {error!r}") from error
 
 
-async def _ask_all(node: Any, batches: list[Tokens], target: str) -> int:
+async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, target: str) -> int:
     answers = []
     for tokens in batches:
-        answer = await client.ask(node, tokens)
+        answer = await client.ask(node, tokens, table)
         answers.append({**asdict(answer), "values": answer.values.tolist(), "peak_bytes": peak_bytes()})
         node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
     text = json.dumps(answers)
@@ -212,7 +223,7 @@ def main() -> None:
     try:
         app()
     except MpcError as error:
-        console.print(f"[bold red]mpcnet[/bold red]  {error}", soft_wrap=True)
+        console.print(f"[bold red]mpcnet[/bold red]  {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
 
 

@@ -6,9 +6,9 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,16 +19,19 @@ from launch.node import Node, end
 from launch.wire_names import READY, REQUEST, RESULT, TOKENS
 from models.demo import demo_model_dir
 from models.numbers import LOGIT_FRAC
+from models.parameters import encode_tokens
 from models.prepare import DEMO
 from models.program import Size
+from models.reference import check_tokens
 from models.text import Text, Tokens, encode
 from mpcnet import ring
-from mpcnet.errors import MpcError, RemoteProtocolError
+from mpcnet.errors import RemoteProtocolError
 from mpcnet.mesh import Peer
 from mpcnet.rounds import Part
 from mpcnet.wire import Header
 from protocols.share import Shared
 
+Table: TypeAlias = Mapping[str, Tensor] | None
 REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
 
 
@@ -51,22 +54,26 @@ def tokenise(node: Node, model: str, texts: Sequence[Text]) -> Tokens:
     return encode(folder, texts, node.config.shape.positions)
 
 
-async def ask(node: Node, tokens: Tokens) -> Answer:
+async def ask(node: Node, tokens: Tokens, table: Table = None) -> Answer:
     """One request over fresh connections: [B, n] tokens to [B, d] embeddings or [B, labels] logits.
 
+    `table` is the model's public embedding, for programs in which the client looks its tokens up itself.
+
+    :raises LocalInputError: the tokens are none of this model's.
     :raises MpcError: a server is gone, refused, or the two disagree.
     """
+    check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
     peers = await asyncio.gather(node.dial("server0"), node.dial("server1"))
     try:
-        answer = await _converse(node, peers, tokens)
-    except MpcError as error:
-        end(peers, node.role, error)
+        answer = await _converse(node, peers, tokens, table)
+    except BaseException as error:
+        await end(peers, node.role, error)
         raise
     await asyncio.gather(*(peer.channel.close() for peer in peers))
     return answer
 
 
-async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens) -> Answer:
+async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, table: Table) -> Answer:
     config = node.config
     size = Size(*tokens.ids.shape)
     start = time.perf_counter()
@@ -74,13 +81,10 @@ async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens) -> Answer
     packed = ring.pack(tokens.mask.to(torch.uint8), 1)
     for peer in peers:
         await frames.send(peer, REQUEST, [(mask, packed)], id=name)
-    for peer in peers:
-        await frames.receive(peer, READY, frames.exactly(peer, READY, ()))
+    await asyncio.gather(*(frames.receive(peer, READY, frames.exactly(peer, READY, ())) for peer in peers))
     ready = time.perf_counter()
-    rows, bits = config.shape.vocab + config.shape.types, config.numbers.table_bits
-    hot = sharing.one_hot(tokens.ids, tokens.types, config.shape.vocab, rows, bits)
-    parts = sharing.token_parts(size, rows, bits)
-    halves = torch.split(hot, [part.shape[1] for part in parts], 1)
+    parts = sharing.token_parts(config, size)
+    halves = torch.split(encode_tokens(config, tokens, table), [part.shape[1] for part in parts], 1)
     split = sharing.split(list(zip(parts, halves, strict=True)), TOKENS)
     await asyncio.gather(*(_send_tokens(peer, split, party) for party, peer in enumerate(peers)))
     results = await asyncio.gather(*(_result(peer, node, size) for peer in peers))

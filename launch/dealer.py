@@ -11,14 +11,15 @@ import torch
 
 from launch import frames
 from launch.node import Node, end, peak_bytes
-from launch.wire_names import DONE, IDLE, LOAD_STREAM, ORDER, STOP
+from launch.wire_names import DONE, LOAD_STREAM, ORDER, STOP
 from models.bert import Model, infer, load
 from models.program import Plans, Size, parameter_shapes, token_shape
 from mpcnet.dealer import DealerSource, deal
-from mpcnet.errors import LocalInputError, MpcError, RemoteProtocolError
+from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.mesh import Peer, agree_seed
 from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.session import Stream, run_dealer
+from mpcnet.wire import Header
 from protocols.party import Party
 
 SERVERS = ("server0", "server1")
@@ -37,8 +38,8 @@ async def main(node: Node) -> int:
         seeds = await asyncio.gather(*(agree_seed(peer, "masks") for peer in peers))
         plans = await asyncio.to_thread(Plans, node.config)
         await _Dealer(node, peers, [seed.reveal() for seed in seeds], plans).serve()
-    except MpcError as error:
-        end(mesh.peers.values(), node.role, error)
+    except BaseException as error:
+        await end(mesh.peers.values(), node.role, error)
         raise
     await mesh.close()
     return 0
@@ -53,25 +54,32 @@ class _Dealer:
         self._model: Model | None = None
 
     async def serve(self) -> None:
-        """Deal for one order after the other."""
+        """Deal for one order after the other; listen to server0 meanwhile, or its end would go unnoticed."""
+        order = asyncio.create_task(self._order())
+        try:
+            while (header := await order).fields.get("what") != STOP:
+                order = asyncio.create_task(self._order())
+                await self._follow(header)
+        finally:
+            order.cancel()
+            await asyncio.gather(order, return_exceptions=True)
+
+    async def _order(self) -> Header:
         leader = self._peers[0]
-        while True:
-            header, _ = await frames.receive(leader, ORDER, frames.exactly(leader, ORDER, ()))
-            what = header.fields.get("what")
-            if what == STOP:
-                return
-            if what == "load":
-                self._model = await self._load()
-            elif what == "infer" and self._model is not None:
-                positions = self._node.config.shape.positions
-                batch, length = (
-                    frames.whole_number(header, name, 1, limit)
-                    for name, limit in (("batch", 1 << 16), ("length", positions))
-                )
-                number = frames.whole_number(header, "stream", 1, 1 << 62)
-                await self._infer(self._model, number, Size(batch, length))
-            elif what != IDLE:
-                raise RemoteProtocolError(f"{leader.name}: cannot follow the order {what!r} now")
+        header, _ = await frames.receive(leader, ORDER, frames.exactly(leader, ORDER, ()))
+        return header
+
+    async def _follow(self, order: Header) -> None:
+        what = order.fields.get("what")
+        if what == "load":
+            self._model = await self._load()
+        elif what == "infer" and self._model is not None:
+            positions = self._node.config.shape.positions
+            limits = {"stream": 1 << 62, "batch": 1 << 16, "length": positions}
+            number, batch, length = (frames.whole_number(order, name, 1, limit) for name, limit in limits.items())
+            await self._infer(self._model, number, Size(batch, length))
+        else:
+            raise RemoteProtocolError(f"{self._peers[0].name}: cannot follow the order {what!r} now")
 
     async def _load(self) -> Model:
         config = self._node.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from launch.settings import Settings
+from launch.wire_names import IDLE_S
 from models import program
 from models.bert import Config
 from mpcnet.channel import Channel
@@ -24,6 +27,7 @@ from mpcnet.mesh import Mesh, Peer, connect_mesh, handshake
 from mpcnet.tls import Identity, Roster, dial
 
 console = Console(stderr=True, highlight=False)
+TRACEBACK = "MPCNET_TRACEBACK"  # set it, and an error is raised as Python does
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,19 @@ class Node:
     def role(self) -> str:
         return self.settings.role
 
+    @property
+    def party(self) -> int:
+        """The number of a server."""
+        return 0 if self.role == "server0" else 1
+
+    @property
+    def beat_s(self) -> float:
+        """How often we show that we are alive: three times before anybody with our timeout gives up."""
+        return min(IDLE_S, self.settings.timeout_s / 3)
+
     def say(self, text: str) -> None:
         """One progress line on standard error."""
-        console.print(f"[bold]{self.role}[/bold]  {text}", soft_wrap=True)
+        console.print(f"[bold]{self.role}[/bold]  {escape(text)}", soft_wrap=True)
 
     async def mesh(self, on_guest: Callable[[Channel], None] | None = None) -> Mesh:
         """Connect with the other computing parties."""
@@ -54,8 +68,9 @@ class Node:
     async def dial(self, role: str) -> Peer:
         """Connect to a server as a guest."""
         address = self.settings.addresses[role]
+        timeout_s = self.settings.timeout_s
         channel = await dial(
-            address, self.identity, self.roster, role, self.settings.timeout_s, on_wait=self._waiting
+            address, self.identity, self.roster, role, timeout_s, channel_timeout_s=timeout_s, on_wait=self._waiting
         )
         return await self.greet(channel)
 
@@ -84,12 +99,29 @@ def open_node(settings: Settings) -> Node:
     return Node(settings, config, Identity.in_folder(folder), Roster.load(folder / "roster.json"))
 
 
-def end(peers: Iterable[Peer], role: str, error: MpcError) -> None:
+async def end(peers: Iterable[Peer], role: str, error: BaseException) -> None:
     """Give up: every peer learns why, in one public line. An abort is passed on as it was said."""
-    reason = error.reason if isinstance(error, RemoteAbort) else str(error)
-    told = reason if isinstance(error, RemoteAbort) else f"{role}: {reason}"
-    for peer in peers:
-        peer.channel.abort(told)
+    told = error.reason if isinstance(error, RemoteAbort) else f"{role}: {_public(error)}"
+    channels = [peer.channel for peer in peers]
+    for channel in channels:
+        channel.abort(told)
+    await asyncio.gather(*(channel.close() for channel in channels), return_exceptions=True)
+
+
+def _public(error: BaseException) -> str:
+    """What others may know of an error: all of ours, of a bug only where it is."""
+    if isinstance(error, MpcError):
+        return str(error)
+    return "was stopped" if isinstance(error, asyncio.CancelledError) else _bug(error)
+
+
+def _bug(error: BaseException) -> str:
+    """Where an exception that is none of ours was raised; not its text, which could hold a value."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    place = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last is not None else "nowhere"
+    return f"bug: {type(error).__name__} at {place}; {TRACEBACK}=1 shows the traceback"
 
 
 def run(main: Coroutine[Any, Any, int], role: str) -> int:
@@ -97,11 +129,13 @@ def run(main: Coroutine[Any, Any, int], role: str) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_until_signal(main, role))
-    except MpcError as error:
-        console.print(f"[bold red]{role} failed[/bold red]  {error}", soft_wrap=True, markup=True)
-        return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        console.print(f"[bold red]{role} failed[/bold red]  {escape(_public(error))}", soft_wrap=True)
+        return error.exit_code if isinstance(error, MpcError) else MpcError.exit_code
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -11,7 +11,7 @@ from launch.node import Node, end
 from launch.wire_names import READY, WEIGHTS
 from models.parameters import encode, parameters
 from models.weights import Checkpoint, fold
-from mpcnet.errors import LocalConfigError, MpcError
+from mpcnet.errors import LocalConfigError
 from mpcnet.mesh import Peer
 from mpcnet.rounds import Part
 
@@ -30,8 +30,8 @@ async def main(node: Node, checkpoint: Checkpoint) -> int:
         parts = sharing.weight_parts(parameters(node.config))
         shares = await asyncio.to_thread(sharing.split, [(part, words[part.label]) for part in parts], WEIGHTS)
         await asyncio.gather(*(_hand_over(peer, shares, party) for party, peer in enumerate(peers)))
-    except MpcError as error:
-        end(peers, node.role, error)
+    except BaseException as error:
+        await end(peers, node.role, error)
         raise
     count = sum(word.numel() for word in words.values())
     node.say(f"shared {count / 1e6:.1f} M weights between server0 and server1")

@@ -7,12 +7,12 @@ explicit half alternates, so that both links carry the same load.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from models.bert import Config
 from models.parameters import Parameter
 from models.program import Size
 from mpcnet import ring
@@ -67,21 +67,12 @@ def _stream(seed: bytes, purpose: str) -> Keystream:
     return Keystream(seed, Domain(bytes(16), 0, purpose), Guard())
 
 
-def token_parts(size: Size, rows: int, bits: int) -> list[Part]:
-    """One-hot tokens in two halves of the sequence, so that each server receives one of them."""
-    half = (size.length + 1) // 2
-    return [Part(bits, (size.batch, half, rows)), Part(bits, (size.batch, size.length - half, rows))]
+def token_parts(config: Config, size: Size) -> list[Part]:
+    """A client's rows in two halves of the sequence, so that each server receives one of them."""
+    bits, columns, half = config.numbers.table_bits, config.input_columns, (size.length + 1) // 2
+    return [Part(bits, (size.batch, rows, columns)) for rows in (half, size.length - half)]
 
 
 def weight_parts(parameters: Sequence[Parameter]) -> list[Part]:
     return [Part(q.bits, q.shape, q.name) for q in parameters]
 
-
-def one_hot(ids: Tensor, types: Tensor, vocab: int, rows: int, bits: int) -> Tensor:
-    """[B, n] ids and types to [B, n, vocab + types] with two ones a row."""
-    hot = torch.zeros(*ids.shape, rows, dtype=ring.dtype(bits))
-    hot.scatter_(2, ids.unsqueeze(-1), 1)
-    return hot.scatter_(2, vocab + types.unsqueeze(-1), 1)
-
-
-Shares = Mapping[str, Tensor]

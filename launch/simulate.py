@@ -17,6 +17,7 @@ from torch import Tensor
 from launch import report
 from launch.processes import Deployment, deployment
 from models import reference
+from models.bert import Embedding
 from models.prepare import Prepared, prepare, random_tokens
 from models.program import Plans, Size
 from models.reference import Softmax
@@ -42,6 +43,7 @@ class Options:
     model: str = "demo"
     suite: str = "fast"
     softmax: Softmax = "exact"
+    embedding: Embedding = "private"
     net: str = "none"
     batch: int = 8
     length: int = 0
@@ -72,8 +74,9 @@ def simulate(texts: Sequence[Text], options: Options, console: Console) -> Outco
     parse_link(options.net)
     with console.status("preparing the model") as status:
         prepared = prepare(
-            options.model, options.suite, options.softmax, options.length or 128, options.calibration, status.update
-        )
+            options.model, options.suite, options.softmax, options.length or 128, options.calibration,
+            options.embedding, status.update,
+        )  # fmt: skip
         batches = _batches(prepared, texts, options)
     with deployment(prepared.config, options.net, options.threads, options.timeout_s, options.keep) as made:
         start = time.perf_counter()
@@ -121,7 +124,7 @@ def _run(
         asked, told = made.folder / "client" / "tokens.json", made.folder / "client" / "answers.json"
         asked.write_text(json.dumps([{name: getattr(b, name).tolist() for name in ("ids", "types", "mask")} for b in batches]))
         status.update(f"client: {len(batches)} private request(s) of up to {options.batch} sentences")
-        made.start("client", "client", "--tokens", str(asked), "--json", str(told))
+        made.start("client", "client", "--model", options.model, "--tokens", str(asked), "--json", str(told))
         made.wait(["client"])
         status.update("waiting for the parties to end in order")
         made.wait(["server0", "server1", "dealer"])
@@ -190,6 +193,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "random_weights": prepared.random,
         "suite": options.suite,
         "softmax": options.softmax,
+        "embedding": options.embedding,
         "net": options.net,
         "commit": report.commit(),
         "machine": report.machine(),

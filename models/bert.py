@@ -26,7 +26,6 @@ from protocols.share import Masked, Shared
 from protocols.softmax import exponentials, squares, weigh
 from protocols.suites import Suite
 
-
 Embedding: TypeAlias = Literal["private", "client"]
 
 
@@ -87,9 +86,9 @@ def _standing(x: Masked) -> Masked:
 
 
 async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
-    """One-hot tokens [B, n, vocab + types], or embeddings [B, n, d], to sentence embeddings [B, d] or logits [B, labels].
+    """Tokens to sentence embeddings [B, d] or logits [B, labels].
 
-    `keep` [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
+    `tokens` are one-hot rows [B, n, vocab + types], or embeddings [B, n, d] where the client looks them up. `keep` [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
     """
     x = tokens if model.config.embedding == "client" else await embed(p.at("embedding"), model, tokens)
     normal = await _norm(p.at("embedding"), model, "embedding", x)

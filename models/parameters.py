@@ -60,7 +60,9 @@ def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] |
     shape, bits = config.shape, config.numbers.table_bits
     if config.embedding == "client":
         if folded is None:
-            raise LocalConfigError("client: this program wants embeddings, so the client needs the model's public table")
+            raise LocalConfigError(
+                "client: this program wants embeddings, so the client needs the model's public table"
+            )
         table = folded["embedding.table"]
         words = table[tokens.ids] + table[shape.vocab + tokens.types]
         return ring.encode(words + folded["embedding.position"][: tokens.ids.shape[1]], config.input_frac, bits)

@@ -1,7 +1,7 @@
 """The public program: what all parties must agree on, as a file, and the plans of its runs.
 
-`program.json` holds the architecture, the number formats and the suite: no weights, and no hash of weights. Its digest is
-exchanged in every handshake; a difference ends both sides, naming the settings that differ.
+`program.json` holds the architecture, the number formats and the suite: no weights, and no hash of weights. Its digest
+is exchanged in every handshake; a difference ends both sides, naming the settings that differ.
 """
 
 from __future__ import annotations
@@ -115,4 +115,3 @@ def token_shape(config: Config, size: Size) -> Shared:
     bits = config.numbers.table_bits
     words = ring.zeros((size.batch, size.length, config.input_columns), bits, "meta")
     return Shared(words, bits, config.input_frac, 0)
-

@@ -247,9 +247,7 @@ async def connect_mesh(
 
     async def dialled(name: str) -> Peer:
         address = _address(addresses, name)
-        channel = await dial(
-            address, identity, roster, name, timeout_s, channel_timeout_s=timeout_s, on_wait=on_wait
-        )
+        channel = await dial(address, identity, roster, name, timeout_s, channel_timeout_s=timeout_s, on_wait=on_wait)
         opened.append(channel)
         return await _shake(channel, role, program)
 

@@ -49,7 +49,9 @@ class Guard:
         """:raises LocalStateError: this keystream has been opened before."""
         mark = hashlib.blake2b(key, digest_size=16, person=b"mpcnet guard").digest()
         if mark in self._claimed:
-            raise LocalStateError(f"keystream {domain.purpose!r} of stream {domain.stream}: opened twice; a mask is used once")
+            raise LocalStateError(
+                f"keystream {domain.purpose!r} of stream {domain.stream}: opened twice; a mask is used once"
+            )
         self._claimed.add(mark)
 
 

@@ -1,8 +1,8 @@
 """Run a program over channels: the server's side of a stream, the stock of corrections, and the dealer's side.
 
-The plan (mpcnet.meter) says what every frame must be before it comes: kind, stream, sequence number, running transcript,
-parts. A frame that is lost, repeated, reordered, or of another program is refused when its header is seen, before any
-memory is allocated for it.
+The plan (mpcnet.meter) says what every frame must be before it comes: kind, stream, sequence number, running
+transcript, parts. A frame that is lost, repeated, reordered, or of another program is refused when its header is seen,
+before any memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -219,9 +219,7 @@ async def _exchange(
     want = stream.header(ROUND, peer.session, sequence, step.parts)
     sent = clock()
     with stream.at(sequence):
-        _, payload = await asyncio.gather(
-            peer.channel.send(want, *(raw.data for raw in packed)), _receive(peer, want)
-        )
+        _, payload = await asyncio.gather(peer.channel.send(want, *(raw.data for raw in packed)), _receive(peer, want))
     received = clock()
     opened = await asyncio.to_thread(_open, step, payload) if heavy else _open(step, payload)
     for index, (part, raw) in enumerate(zip(step.parts, packed, strict=True)):
@@ -248,9 +246,7 @@ def _open(step: Exchange, payload: ring.Bytes) -> list[Tensor]:
     return opened
 
 
-async def run_dealer(
-    dealing: Generator[Corrections, None, T], stream: Stream, peers: Sequence[Peer]
-) -> T:
+async def run_dealer(dealing: Generator[Corrections, None, T], stream: Stream, peers: Sequence[Peer]) -> T:
     """Send the corrections of every segment to both servers, as fast as they take them; returns the program's result.
 
     :raises MpcError: a server is gone.

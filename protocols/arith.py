@@ -109,9 +109,7 @@ def square(p: Party, x: Lifted) -> Shared:
     return Shared(total, x.bits, 2 * x.frac, x.party)
 
 
-def _add_cross(
-    p: Party, total: Tensor, left: Term, right: Term, shape: Sequence[int], bits: int, times: int
-) -> Tensor:
+def _add_cross(p: Party, total: Tensor, left: Term, right: Term, shape: Sequence[int], bits: int, times: int) -> Tensor:
     """Add times * (left term) * (right term); nothing to add where the shifts leave the ring."""
     shift = left.shift + right.shift + (times - 1)
     if shift >= bits:

@@ -97,9 +97,7 @@ async def tanh(p: Party, x: Shared, bits: int) -> Shared:
     return await _clipped(p, await p.open_one(x), TANH, TANH_LOW, TANH_HIGH, x.frac, bits)
 
 
-async def _clipped(
-    p: Party, x: Masked, series: Series, low: float, high: float, frac: int, bits: int
-) -> Shared:
+async def _clipped(p: Party, x: Masked, series: Series, low: float, high: float, frac: int, bits: int) -> Shared:
     """An odd series inside [low, high), -1 below and 1 above: 2 rounds after the opening of x."""
     small = frac + 5  # |f| < 2 inside; outside it is multiplied by 0, whatever it is
     waves = p.rescale(fourier(p, x, series, small + 20, frac + 4, dealt_frac=16), frac)
@@ -153,4 +151,3 @@ def _polynomial(p: Party, powers: Sequence[Shared], coefficients: Sequence[float
     for term in others:
         total = total + term
     return p.rescale(total, frac)
-

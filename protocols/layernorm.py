@@ -19,7 +19,9 @@ Root: TypeAlias = Callable[[Party, Shared, RowRange, float], Coroutine[Any, Any,
 async def layer_norm(
     p: Party, x: Shared, eps: float, rows: RowRange, rsqrt_frac: int, frac: int, root: Root = rsqrt
 ) -> Shared:
-    """Pi_LayerNorm (with Goldschmidt as `root`) on centred rows [..., d]; `rows` is the calibrated range of T = sum x^2 + d eps.
+    """x sqrt(d / T) on centred rows [..., d], T = sum x^2 + d eps in the calibrated range `rows`.
+
+    With Goldschmidt's iteration as `root` this is Pi_LayerNorm.
 
     Needs |x| < 2^(k-2) as an integer. The result has `frac` fraction bits in a ring of
     64 - (x.frac + rsqrt_frac - frac).

@@ -41,8 +41,7 @@ class Party:
         mine = tuple(value.value + secret.share for value, secret in zip(values, secrets, strict=True))
         opened = await Exchange(parts, mine)
         return [
-            Masked(x, secret, value.frac, value.party)
-            for x, secret, value in zip(opened, secrets, values, strict=True)
+            Masked(x, secret, value.frac, value.party) for x, secret, value in zip(opened, secrets, values, strict=True)
         ]
 
     async def open_one(self, value: Shared) -> Masked:

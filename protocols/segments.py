@@ -1,9 +1,9 @@
-"""1/x and 1/sqrt(x) over a wide range in three rounds, whatever the range: segments of ratio 8, each with its own series.
+"""1/x and 1/sqrt(x) over a wide range in three rounds: segments of ratio 8, each with its own series.
 
-A value x is opened once, at its finest scale. For segment s, q = x / c_s with c_s = 8^s c_0 is what remains of the opened
-value when its lowest bits are left out; a short series in q of period 16 gives f(q) for q in [1, 8). Interval bits select
-the segment, and the selected value is scaled by the public f(c_s). There is one such value per row, so rounds are what
-counts; the tables cost about 7 kB a row.
+A value x is opened once, at its finest scale. For segment s, q = x / c_s with c_s = 8^s c_0 is what remains of the
+opened value when its lowest bits are left out; a short series in q of period 16 gives f(q) for q in [1, 8). Interval
+bits select the segment, and the selected value is scaled by the public f(c_s). There is one such value per row, so rounds
+are what counts: the dealer sends under 1 kB a row for five segments.
 """
 
 from __future__ import annotations

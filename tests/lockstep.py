@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from mpcnet import ring
 from mpcnet.dealer import DealerSource, deal
 from mpcnet.ledger import Ledger
@@ -17,7 +19,6 @@ from mpcnet.randomness import PlainSource, ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Part, Program, advance
 from protocols.party import Party
 from protocols.share import Shared
-from torch import Tensor
 
 Build = Callable[..., Program[Any]]
 

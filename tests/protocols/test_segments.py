@@ -11,7 +11,15 @@ from protocols.segments import Segments, segmented_reciprocal, segmented_rsqrt
 from protocols.share import Shared
 
 # LayerNorm's sums of squares, softmax's row sums, a range of one segment, and one of eight (two joins).
-RANGES = [(0.8, 17.0), (35.0, 80_000.0), (0.0174, 128.0), (0.0174, 512.0), (11.0, 65_000.0), (65.0, 500.0), (1.0, 2.5e6)]
+RANGES = [
+    (0.8, 17.0),
+    (35.0, 80_000.0),
+    (0.0174, 128.0),
+    (0.0174, 512.0),
+    (11.0, 65_000.0),
+    (65.0, 500.0),
+    (1.0, 2.5e6),
+]
 EACH = pytest.mark.parametrize("pair", RANGES, ids=str)
 ROUNDS = {(65.0, 500.0): 2, (1.0, 2.5e6): 4}
 

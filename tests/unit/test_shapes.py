@@ -124,7 +124,11 @@ TWO = {
     "index_select": (lambda a, b: a.index_select(1, b), real(2, 3), real(7)),
     "lookup": (ring.lookup, real(10), real(2, 3)),
     "index_add": (lambda a, b: a.index_add(0, real(3), b), real(2, 3), real(3, 3)),
-    "index_add by shapes": (lambda a, b: torch.zeros(2, 3).index_add(0, a, b), real(4), real(4, 3, dtype=torch.float32)),
+    "index_add by shapes": (
+        lambda a, b: torch.zeros(2, 3).index_add(0, a, b),
+        real(4),
+        real(4, 3, dtype=torch.float32),
+    ),
     "cat": (lambda a, b: torch.cat([a, b]), real(2, 3), real(4, 3, dtype=torch.uint8)),
     "stack": (lambda a, b: torch.stack([a, b], 1), real(2, 3), real(2, 3)),
 }
@@ -157,7 +161,7 @@ X = ShapeOnly((2, 3, 4), torch.int64)
         (lambda: int(X), "value"),
         (lambda: X.item(), "value"),
         (lambda: np.asarray(X), "value"),
-        (lambda: [1, 2, 3][: X], "value"),
+        (lambda: [1, 2, 3][:X], "value"),
         (lambda: X[X > 0], "indexed"),
         (lambda: X[real(2), 1], "indexed"),
         (lambda: X[True], "indexed"),
