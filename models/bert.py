@@ -88,7 +88,8 @@ def _standing(x: Masked) -> Masked:
 async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
     """Tokens to sentence embeddings [B, d] or logits [B, labels].
 
-    `tokens` are one-hot rows [B, n, vocab + types], or embeddings [B, n, d] where the client looks them up. `keep` [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
+    `tokens` are one-hot rows [B, n, vocab + types], or embeddings [B, n, d] where the client looks them up. `keep`
+    [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
     """
     x = tokens if model.config.embedding == "client" else await embed(p.at("embedding"), model, tokens)
     normal = await _norm(p.at("embedding"), model, "embedding", x)

@@ -2,8 +2,8 @@
 
 A value x is opened once, at its finest scale. For segment s, q = x / c_s with c_s = 8^s c_0 is what remains of the
 opened value when its lowest bits are left out; a short series in q of period 16 gives f(q) for q in [1, 8). Interval
-bits select the segment, and the selected value is scaled by the public f(c_s). There is one such value per row, so rounds
-are what counts: the dealer sends under 1 kB a row for five segments.
+bits select the segment, and the selected value is scaled by the public f(c_s). There is one such value per row, so
+rounds are what counts: the dealer sends under 1 kB a row for five segments.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ BLOCK, GROUP = 6, 5  # 37 bits are compared in one round
 
 
 def _series(coefficients: tuple[float, ...]) -> Series:
-    pairs = [(k, *coefficients[2 * k - 1 : 2 * k + 1]) for k in range(1, len(coefficients) // 2 + 1)]
-    cosine = ((0, coefficients[0]), *((k, a) for k, a, _ in pairs))
-    return Series(1 << PERIOD_BITS, cosine, tuple((k, b) for k, _, b in pairs))
+    cosine = ((0, coefficients[0]), *enumerate(coefficients[1::2], 1))
+    return Series(1 << PERIOD_BITS, cosine, tuple(enumerate(coefficients[2::2], 1)))
 
 
 @dataclass(frozen=True, slots=True)
