@@ -77,12 +77,12 @@ async def at_least(
     place = block * torch.arange(count)
     low = (moved & ((1 << (known.bits - 1)) - 1)).unsqueeze(-1)
     digits = ((low >> place) & ((1 << block) - 1)).unsqueeze(-1)
-    greater = known.blocks.flip(-1).cumsum(-1, dtype=torch.uint8).flip(-1) - known.blocks
-    less = _pick(greater, digits)
+    up_to = known.blocks.cumsum(-1, dtype=torch.uint8)
+    below = [full - part for full, part in zip(up_to[..., -1].unbind(-1), _pick(up_to, digits), strict=True)]
     equal = _pick(known.blocks, digits)
     party = x.party
-    below = await _join(p, [Shared(t, 1, 0, party) for t in less], [Shared(t, 1, 0, party) for t in equal], group)
-    sign = below.value ^ known.top
+    borrow = await _join(p, [Shared(t, 1, 0, party) for t in below], [Shared(t, 1, 0, party) for t in equal], group)
+    sign = borrow.value ^ known.top
     if party == 0:
         public = (moved >> (known.bits - 1)) & 1
         sign = sign ^ public.to(torch.uint8) ^ 1
