@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from launch import bench, client, dealer, owner, party, report, settings
-from launch.node import Node, open_node, peak_bytes, run
+from launch.node import Node, failed, open_node, peak_bytes, run
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
 from models.bert import Embedding
 from models.prepare import checkpoint, prepare
@@ -24,7 +24,7 @@ from models.program import Plans, Size
 from models.shape import PRESETS
 from models.text import Tokens
 from models.weights import fold
-from mpcnet.errors import LocalConfigError, MpcError
+from mpcnet.errors import LocalConfigError
 from mpcnet.meter import Memory
 from protocols.suites import SUITES
 
@@ -64,6 +64,7 @@ def simulate_command(
     json_file: Json = "",
 ) -> None:
     """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
+    _check_folder(json_file)
     if file is not None:
         texts = [line for line in _read(file).splitlines() if line.strip()]
     chosen = Options(model, suite, softmax, embedding, net, batch, length, threads, timeout, calibration, keep)
@@ -84,7 +85,20 @@ def _emit(document: dict[str, Any], target: str) -> None:
     if target == "-":
         print(json.dumps(document))
     elif target:
-        Path(target).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        _write(target, json.dumps(document, indent=1))
+
+
+def _write(target: str, text: str) -> None:
+    try:
+        Path(target).write_text(text + "\n", "utf-8")
+    except OSError as error:
+        raise LocalConfigError(f"{target}: cannot write: {error.strerror}") from error
+
+
+def _check_folder(target: str) -> None:
+    """:raises LocalConfigError: `target` cannot be a file; found out before the work, not after it."""
+    if target not in ("", "-") and not Path(target).parent.is_dir():
+        raise LocalConfigError(f"{target}: want a file in a folder that exists")
 
 
 def _show(outcome: Outcome, texts: list[str]) -> None:
@@ -99,17 +113,17 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
     names = ["random tokens"] if outcome.prepared.random else texts
     for name, mine, theirs, cosine in zip(names[:8], outcome.private, outcome.plain, cosines, strict=False):
         first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
-        rows.add_row(name[:48], *first, f"{cosine:.6f}")
+        rows.add_row(escape(name[:48]), *first, f"{cosine:.6f}")
     out.print(rows)
     out.print(report.table(outcome.operations, "cost by operation, server0, measured (equal to the plan)"))
     report.show(out, "totals", {
-        "model": f"{document['model']}, {document['suite']} suite, {document['softmax']} softmax, net {document['net']}",
+        "model": "{model}, {suite} suite, {softmax} softmax, net {net}".format(**document),
         "weights": outcome.prepared.checkpoint.origin,
         "sentences": f"{document['sentences']} in {len(document['requests'])} request(s)",
         "rounds": document["rounds"],
-        "online, one server": f"{document['sent_bytes'] / 1e6:.1f} MB sent, {document['received_bytes'] / 1e6:.1f} MB received",
+        "online, one server": f"{document['sent_bytes'] / 1e6:.1f} MB each way",
         "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
-        "seconds": "offline {seconds_offline:.2f}, online {seconds_online:.2f}, total {seconds_total:.2f}".format(**document),
+        "seconds": ", ".join(f"{key} {document[f'seconds_{key}']:.2f}" for key in ("offline", "online", "total")),
         "peak memory": ", ".join(f"{role} {value / 1e6:.0f} MB" for role, value in document["peaks"].items()),
         "accuracy": f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}",
         "machine": f"{document['machine']}, commit {document['commit']}",
@@ -157,7 +171,9 @@ def plan_command(
 @app.command("party")
 def party_command(
     config: Config,
-    requests: Annotated[int, typer.Option(min=0, help="End in order after so many requests; 0: never.")] = 0,
+    requests: Annotated[
+        int, typer.Option(min=0, help="server0: end all in order after so many requests; 0: never.")
+    ] = 0,
 ) -> None:
     """Run a computing server (server0 or server1)."""
     node = open_node(settings.read(config))
@@ -190,6 +206,7 @@ def client_command(
 
     --model names the tokenizer, and the public embedding table where the program leaves the lookup to the client.
     """
+    _check_folder(json_file)
     node = open_node(settings.read(config))
     batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
     table = fold(checkpoint(model)) if node.config.embedding == "client" else None
@@ -199,9 +216,13 @@ def client_command(
 def _token_batches(path: Path) -> list[Tokens]:
     try:
         rows = json.loads(_read(path))
-        return [Tokens(*(torch.tensor(row[name]) for name in ("ids", "types", "mask"))) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
-        raise LocalConfigError(f"{path}: want JSON batches of ids, types and mask, got {error!r}") from error
+        batches = [Tokens(*(torch.tensor(row[name]) for name in ("ids", "types", "mask"))) for row in rows]
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        kind = type(error).__name__
+        raise LocalConfigError(f"{path}: want JSON batches of ids, types and mask, got a file with a {kind}") from error
+    if any(x.dtype != torch.int64 for tokens in batches for x in (tokens.ids, tokens.types, tokens.mask)):
+        raise LocalConfigError(f"{path}: want whole numbers for ids, types and mask, got others")
+    return batches
 
 
 async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, target: str) -> int:
@@ -214,17 +235,16 @@ async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, targe
     if target == "-":
         print(text)
     else:
-        await asyncio.to_thread(Path(target).write_text, text + "\n", "utf-8")
+        await asyncio.to_thread(_write, target, text)
     return 0
 
 
 def main() -> None:
-    """Entry point: an error of ours is one line and an exit code."""
+    """Entry point: an error is one line and an exit code."""
     try:
         app()
-    except MpcError as error:
-        console.print(f"[bold red]mpcnet[/bold red]  {escape(str(error))}", soft_wrap=True)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        sys.exit(failed("mpcnet", error))
 
 
 if __name__ == "__main__":

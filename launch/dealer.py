@@ -115,4 +115,3 @@ class _Dealer:
         source = party.source
         assert isinstance(source, DealerSource)
         return await run_dealer(deal(program, source), stream, self._peers)
-

@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 
 from launch.wire_names import IDLE
-
 from mpcnet.channel import CONTROL, check_control
 from mpcnet.errors import MpcError, RemoteProtocolError, describe
 from mpcnet.mesh import Peer

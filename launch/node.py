@@ -132,10 +132,18 @@ def run(main: Coroutine[Any, Any, int], role: str) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        console.print(f"[bold red]{role} failed[/bold red]  {escape(_public(error))}", soft_wrap=True)
-        return error.exit_code if isinstance(error, MpcError) else MpcError.exit_code
+        return failed(f"{role} failed", error)
+
+
+def failed(who: str, error: Exception) -> int:
+    """Say in one line why a process ends; returns its exit code.
+
+    :raises Exception: `error` itself, if the environment asks for tracebacks.
+    """
+    if os.environ.get(TRACEBACK):
+        raise error
+    console.print(f"[bold red]{who}[/bold red]  {escape(_public(error))}", soft_wrap=True)
+    return error.exit_code if isinstance(error, MpcError) else MpcError.exit_code
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from launch import frames, report, sharing
 from launch.guests import Guests, Request
@@ -84,6 +83,7 @@ class Server:
         stock = self.stock(stream)
         start = time.perf_counter()
         model, ledger = await self.run(lambda p: load(p, self.node.config, shares), stream, stock)
+        shares.clear()  # the model holds those that it still needs
         total = ledger.total()
         self.node.say(
             f"weights opened under masks: {total.rounds} rounds, {total.sent_bytes / 1e6:.1f} MB each way, "
@@ -93,14 +93,14 @@ class Server:
         return loaded
 
     async def _weights(self) -> dict[str, Shared]:
-        """How long the owner's transfer may take depends on the model and the wire; that it goes on, its channel sees."""
+        """The owner must come in time; how long its transfer takes depends on the model, and its channel watches it."""
         await self._within(self.guests.owner_came.wait(), "owner", "the weights")
         return await asyncio.shield(self.guests.weights)
 
     async def serve(self, model: Model, requests: int) -> None:
-        """Serve so many requests (0: until stopped)."""
+        """Serve so many requests (0: until stopped). server1 goes on until server0 stops it."""
         served = 0
-        while not requests or served < requests:
+        while self.party == 1 or not requests or served < requests:
             name = await self._next_request() if self.party == 0 else await self._next_order()
             if name is None:
                 return
@@ -111,9 +111,8 @@ class Server:
             await frames.meanwhile(self._answer(model, request, name), waiting, self.node.beat_s)
             self.guests.leave(request.peer)
             served += 1
-        if self.party == 0:
-            await frames.send(self.other, ORDER, what=STOP)
-            await frames.send(self.dealer, ORDER, what=STOP)
+        await frames.send(self.other, ORDER, what=STOP)
+        await frames.send(self.dealer, ORDER, what=STOP)
 
     async def _answer(self, model: Model, request: Request, name: bytes) -> None:
         self.stream += 1
@@ -157,11 +156,8 @@ class Server:
         return Shared(torch.cat(shares, 1), config.numbers.table_bits, config.input_frac, self.party)
 
     async def _next_request(self) -> bytes:
-        """server0: the next client in the queue that is still there."""
-        while True:
-            name = await self._between_runs(self.guests.queue.get())
-            if name in self.guests.requests:
-                return name
+        """server0: the next client in the queue; the other parties see that we are alive."""
+        return await self._between_runs(self.guests.next())
 
     async def _order(self, stream: int, name: bytes, size: Size | None) -> None:
         """server0: tell the others which program runs next."""

@@ -1,4 +1,4 @@
-"""The localhost deployment of a simulation: fresh keys, free ports, one process per role, all of it removed at the end."""
+"""The localhost deployment of a simulation: fresh keys, free ports, one process per role; all removed at the end."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ class Deployment:
             failed = [role for role, code in codes.items() if code]
             if failed:
                 self._settle()
-                raise PartyFailed("; ".join(f"{role} (exit code {codes[role]}): {self.last_line(role)}" for role in failed))
+                raise PartyFailed(
+                    "; ".join(f"{role} (exit code {codes[role]}): {self.last_line(role)}" for role in failed)
+                )
             if all(codes[role] == 0 for role in roles):
                 return
             time.sleep(POLL_S)

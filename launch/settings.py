@@ -58,6 +58,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "threads": (int,),
     "net": (str,),
 }
+_LEAST: Mapping[str, float] = {"timeout_s": 0.1, "stock_mib": 0, "threads": 0}
 
 
 def read(path: Path) -> Settings:
@@ -72,6 +73,11 @@ def read(path: Path) -> Settings:
         f"{name}: want {kinds[0].__name__}, got {values[name]!r}"
         for name, kinds in _TYPES.items()
         if name in values and (not isinstance(values[name], kinds) or isinstance(values[name], bool))
+    ]
+    wrong += [
+        f"{name}: want at least {least}, got {values[name]}"
+        for name, least in _LEAST.items()
+        if name in values and isinstance(values[name], (int, float)) and not values[name] >= least
     ]
     if wrong:
         raise LocalConfigError(f"{path}: " + "; ".join(sorted(wrong)))

@@ -1,7 +1,7 @@
 """How the model owner and the client split their secrets between the servers.
 
-For each array one server expands its share from a seed (32 bytes on the wire) and the other receives the difference. The
-explicit half alternates, so that both links carry the same load.
+For each array one server expands its share from a seed (32 bytes on the wire) and the other receives the difference.
+The explicit half alternates, so that both links carry the same load.
 """
 
 from __future__ import annotations
@@ -75,4 +75,3 @@ def token_parts(config: Config, size: Size) -> list[Part]:
 
 def weight_parts(parameters: Sequence[Parameter]) -> list[Part]:
     return [Part(q.bits, q.shape, q.name) for q in parameters]
-

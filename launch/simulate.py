@@ -74,7 +74,7 @@ def simulate(texts: Sequence[Text], options: Options, console: Console) -> Outco
     parse_link(options.net)
     with console.status("preparing the model") as status:
         prepared = prepare(
-            options.model, options.suite, options.softmax, options.length or 128, options.calibration,
+            options.model, options.suite, options.softmax, options.length or 1, options.calibration,
             options.embedding, status.update,
         )  # fmt: skip
         batches = _batches(prepared, texts, options)
@@ -106,7 +106,9 @@ def _batches(prepared: Prepared, texts: Sequence[Text], options: Options) -> lis
     for group in groups:
         tokens = encode(prepared.checkpoint.source, group, limit)
         spare = (options.length or tokens.ids.shape[1]) - tokens.ids.shape[1]
-        batches.append(Tokens(*(torch.nn.functional.pad(x, (0, spare)) for x in (tokens.ids, tokens.types, tokens.mask))))
+        batches.append(
+            Tokens(*(torch.nn.functional.pad(x, (0, spare)) for x in (tokens.ids, tokens.types, tokens.mask)))
+        )
     return batches
 
 
@@ -122,7 +124,9 @@ def _run(
         made.start("owner", "owner", "--model", options.model)
         made.wait(["owner"])
         asked, told = made.folder / "client" / "tokens.json", made.folder / "client" / "answers.json"
-        asked.write_text(json.dumps([{name: getattr(b, name).tolist() for name in ("ids", "types", "mask")} for b in batches]))
+        asked.write_text(
+            json.dumps([{name: getattr(b, name).tolist() for name in ("ids", "types", "mask")} for b in batches])
+        )
         status.update(f"client: {len(batches)} private request(s) of up to {options.batch} sentences")
         made.start("client", "client", "--model", options.model, "--tokens", str(asked), "--json", str(told))
         made.wait(["client"])

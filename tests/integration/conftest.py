@@ -1,0 +1,54 @@
+"""Deployments and parties over real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import uvloop
+from integration.parties import Parties, tiny
+from integration.sockets import Place
+
+from launch import processes
+from launch.certs import ROLES, create_deployment
+
+
+@pytest.fixture
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """uvloop, as in every process of ours; `both_loops` asks for asyncio's own too."""
+    name = getattr(request, "param", "uvloop")
+    return uvloop.EventLoopPolicy() if name == "uvloop" else asyncio.DefaultEventLoopPolicy()
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys and rosters only."""
+    folder = tmp_path_factory.mktemp("deployment")
+    create_deployment(folder, [*ROLES, "client:alice"])
+    return folder
+
+
+@pytest.fixture
+async def place(deployment: Path) -> AsyncIterator[Place]:
+    place = Place(deployment)
+    await place.start()
+    yield place
+    await place.server.close()
+    while not place.channels.empty():
+        place.channels.get_nowait().abort("test is over")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "ignore:Overriding the .event_loop_policy")
+
+
+@pytest.fixture
+async def parties(request: pytest.FixtureRequest) -> AsyncIterator[Parties]:
+    """The tiny model's deployment; the parameter may choose its labels, suite, softmax, embedding, net and timeout."""
+    chosen = dict(getattr(request, "param", {}))
+    model = tiny(chosen.pop("labels", 0))
+    net, timeout_s = chosen.pop("net", "none"), chosen.pop("timeout_s", 3.0)
+    with processes.deployment(model.config(**chosen), net, 1, timeout_s, None) as made:
+        found = Parties(made, model)
+        yield found
+        await found.cancel()

@@ -1,0 +1,168 @@
+"""What a user can get wrong at the command line: one line on standard error, no traceback, a non-zero exit code."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from integration.parties import tiny
+from safetensors.torch import save_file
+
+from launch import cli, node, processes, simulate
+from launch.processes import Deployment
+from mpcnet.errors import RemoteAbort
+
+Cli = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def mpcnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run a command in this process; returns its exit code and its standard error."""
+
+    def nobody(*arguments: object, **options: object) -> None:
+        raise AssertionError("a process was started")
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["mpcnet", *map(str, arguments)])
+        monkeypatch.setattr(Deployment, "start", nobody)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        return ended.value.code, shown.err
+
+    return run
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    with processes.deployment(tiny().config(), "none", 1, 0.5, tmp_path / "made") as made:
+        yield made
+
+
+def one_line(result: tuple[int, str], code: int, *words: str) -> None:
+    assert result[0] == code, result
+    assert result[1].count("\n") == 1 and all(word in result[1] for word in words), result
+
+
+LONG = "word " * 600
+
+
+def test_texts(mpcnet: Cli, made: Deployment, tmp_path: Path) -> None:
+    """With the demo model's tokenizer, and a program of 16 positions or the demo model's 512."""
+    client = "client", "--config", made.config("client")
+    one_line(mpcnet(*client, ""), 65, "text 1 of 1: want words, got an empty text")
+    one_line(mpcnet(*client, "fine", "  \t"), 65, "text 2 of 2: want words, got an empty text")
+    one_line(mpcnet(*client, "fine", "word " * 15), 65, "text 2 of 2: want at most 16 tokens, got 17")
+    one_line(mpcnet(*client), 65, "texts: want at least one, got none")
+    one_line(mpcnet("simulate", "fine", ""), 65, "text 2 of 2: want words, got an empty text")
+    one_line(mpcnet("simulate", LONG), 65, "text 1 of 1: want at most 512 tokens, got 602")
+    one_line(mpcnet("simulate", "--length", 4, "one two three"), 65, "text 1 of 1: want at most 4 tokens, got 5")
+    one_line(mpcnet("simulate", "--file", tmp_path / "none"), 78, "none: want a text file, got")
+
+
+def test_token_files(mpcnet: Cli, made: Deployment, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    good = {"ids": [[1, 2]], "types": [[0, 0]], "mask": [[1, 1]]}
+    cases = [
+        ("not json", 78, "want JSON batches of ids, types and mask, got a file with a JSONDecodeError"),
+        ([{"ids": [[1]]}], 78, "KeyError"),
+        ([good | {"ids": [[1, 2], [3]]}], 78, "ValueError"),
+        ([good | {"ids": [[1, 2**70]]}], 78, "want JSON batches of ids, types and mask"),
+        ([good | {"ids": [[1, 2.5]]}], 78, "want whole numbers for ids, types and mask, got others"),
+        ([good | {"ids": [[1, 64]]}], 65, "tokens: want ids in 0 ... 63, got one outside"),
+        ([good | {"mask": [[1, 2]]}], 65, "tokens: want mask in 0 ... 1, got one outside"),
+        ([good | {"mask": [[0, 0]]}], 65, "want a valid token in every row, got a row of padding"),
+        ([good | {"types": [[0]]}], 65, "want ids, types and mask of one shape [batch, seq], got"),
+    ]
+    for content, code, words in cases:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        one_line(mpcnet("client", "--config", made.config("client"), "--tokens", path), code, words)
+
+
+def test_files_and_settings(mpcnet: Cli, made: Deployment, tmp_path: Path) -> None:
+    config = made.config("server0")
+    one_line(mpcnet("party", "--config", tmp_path / "none"), 78, "none: want a TOML file, got")
+    one_line(mpcnet("party", "--config", made.config("dealer")), 65, "want role server0 or server1, got dealer")
+    one_line(mpcnet("dealer", "--config", config), 65, "want role dealer, got server0")
+    one_line(mpcnet("simulate", "--json", tmp_path / "no" / "file"), 78, "want a file in a folder that exists")
+    good = config.read_text()
+    for wrong, words in (
+        (good.replace("timeout_s = 0.5", 'timeout_s = "long"'), "timeout_s: want int, got 'long'"),
+        (good.replace("timeout_s = 0.5", "timeout_s = 0"), "timeout_s: want at least 0.1, got 0"),
+        (good.replace('net = "none"', 'net = "fast"'), "want none, lan, wan or rtt=40ms,bw=100mbps"),
+        (good.replace("127.0.0.1:", "127.0.0.1;"), "address: want host:port"),
+    ):
+        config.write_text(wrong)
+        one_line(mpcnet("party", "--config", config), 78, words)
+    config.write_text(good)
+    (config.parent / "program.json").write_text("{}")
+    one_line(mpcnet("party", "--config", config), 78, "program.json: want ('mpcnet program', ")
+
+
+def test_options(mpcnet: Cli, tmp_path: Path) -> None:
+    (tmp_path / "calibration").write_text("{}")
+    one_line(mpcnet("simulate", "--suite", "slow"), 78, "suite: want one of secformer, secformer-v1, fast, got slow")
+    one_line(mpcnet("simulate", "--net", "rtt=1"), 78, "link 'rtt=1': want a number and one of us, ms, s")
+    one_line(mpcnet("simulate", "--model", tmp_path), 78, "want a directory or hub name that holds config.json")
+    one_line(
+        mpcnet("simulate", "--calibration", tmp_path / "calibration"), 78, "calibration: want ('mpcnet calibration'"
+    )
+    one_line(mpcnet("plan", "--length", 513), 78, "length: the model has 512 positions, got 513")
+
+
+def test_unsupported_layers(tmp_path: Path) -> None:
+    """All of them are named at once, and no party is started; as a process of its own."""
+    settings = {
+        "model_type": "bert", "architectures": ["BertModel"], "hidden_act": "relu", "is_decoder": True,
+        "position_embedding_type": "relative_key", "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 16,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    save_file({"encoder.layer.0.attention.self.query.lora_A.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    line = [sys.executable, "-m", "launch.cli", "simulate", "--model", str(tmp_path)]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    said = [
+        "cannot run privately", "hidden_act: want gelu, got relu", "is_decoder: want False, got True",
+        "position_embedding_type: want absolute, got relative_key", "1 unknown parameters", "missing parameters",
+    ]  # fmt: skip
+    assert ended.stdout == ""
+    one_line((ended.returncode, ended.stderr), 78, *said)
+
+
+def test_port_in_use(mpcnet: Cli, made: Deployment) -> None:
+    address = cli.settings.read(made.config("dealer")).addresses["dealer"]
+    with socket.socket() as taken:
+        taken.bind((address.split(":")[0], int(address.split(":")[1])))
+        taken.listen()
+        result = mpcnet("dealer", "--config", made.config("dealer"))
+    one_line(result, 75, "dealer failed", f"cannot listen on {address}: the port is in use")
+
+
+async def raise_it(error: Exception) -> int:
+    raise error
+
+
+def test_a_peers_words_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    code = node.run(raise_it(RemoteAbort("server1", "[/bold] [red]want [batch, length][/nonsense]")), "client")
+    assert code == 76
+    assert "server1 aborted: [/bold] [red]want [batch, length][/nonsense]\n" in capsys.readouterr().err
+
+
+def test_a_bug_is_one_line_without_the_value(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node.run(raise_it(ValueError("share 123456789")), "server0") == 70
+    shown = capsys.readouterr().err
+    assert shown.startswith("server0 failed  bug: ValueError at test_cli.py:") and shown.count("\n") == 1
+    assert "123456789" not in shown and "MPCNET_TRACEBACK=1" in shown
+    monkeypatch.setenv("MPCNET_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="123456789"):
+        node.run(raise_it(ValueError("share 123456789")), "server0")
+
+
+def test_no_text_at_all() -> None:
+    with pytest.raises(simulate.LocalInputError, match="want at least one text, got none"):
+        simulate.simulate([], simulate.Options(), cli.console)

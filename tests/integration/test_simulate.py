@@ -1,0 +1,93 @@
+"""The demo model in five processes over TLS, beside the float model and the plan."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch import cli
+from launch.processes import Deployment, PartyFailed
+from launch.report import COST_KEYS
+from launch.simulate import Options, Outcome, simulate
+
+TEXTS = ["A private sentence.", "Nobody reads this one either."]
+KEYS = {
+    "rounds", "sent_bytes", "received_bytes", "offline_bytes", "peak_bytes", "operations", "seconds_online",
+    "seconds_offline", "seconds_total", "min_cosine", "max_abs_error", "net", "commit", "machine",
+}  # fmt: skip
+LENGTH = 8
+
+
+def check(document: dict) -> None:
+    assert set(document) >= KEYS
+    assert document["min_cosine"] > 0.999 and document["max_abs_error"] < 0.01
+    assert document["sentences"] == 2 and document["random_weights"] is False
+    assert document["seconds_total"] == document["seconds_online"] + document["seconds_offline"] > 0
+    assert document["peak_bytes"] > 100e6
+    for key in ("rounds", "sent_bytes", "received_bytes"):
+        assert document[key] == sum(row[key] for row in document["operations"]) > 0
+    assert document["offline_bytes"] == max(document["dealt_bytes"]) > 0
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    """What `mpcnet plan --json` prints."""
+    monkeypatch.setattr(sys, "argv", ["mpcnet", "plan", "--json", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def outcome() -> Outcome:
+    """Two requests, of one sentence each, in the fast suite."""
+    return simulate(TEXTS, Options(length=LENGTH, batch=1, timeout_s=60), cli.console)
+
+
+def test_simulate(outcome: Outcome) -> None:
+    check(outcome.document)
+    assert outcome.private.shape == outcome.plain.shape == (2, 384)
+    assert len(outcome.document["requests"]) == 2
+
+
+def test_two_requests_cost_twice_the_plan(outcome: Outcome, monkeypatch, capsys) -> None:
+    plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "1")
+    for want, got in zip(plan["operations"], outcome.document["operations"], strict=True):
+        twice = {key: 2 * want[key] for key in ("rounds", "sent_bytes", "received_bytes")}
+        twice |= {"name": want["name"], "dealt_bytes": [2 * value for value in want["dealt_bytes"]]}
+        assert {key: got[key] for key in twice} == twice
+
+
+def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    """`mpcnet simulate --json FILE` as a process, one request of two sentences; `mpcnet plan` says the same."""
+    file = tmp_path / "simulate.json"
+    line = [sys.executable, "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH), "--json", str(file)]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr and "cosine" in ended.stdout
+    document = json.loads(file.read_text())
+    check(document)
+    plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2")
+    rows = [[{key: row[key] for key in ("name", *COST_KEYS)} for row in doc["operations"]] for doc in (document, plan)]
+    assert rows[0] == rows[1]
+    assert {key: document[key] for key in COST_KEYS} == {key: plan[key] for key in COST_KEYS}
+    assert document["offline_bytes"] == plan["offline_bytes"]
+
+
+def test_a_process_that_fails_ends_the_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own last line is the error, and nothing is left running."""
+    started = []
+
+    def start(made: Deployment, role: str, command: str, *arguments: str) -> None:
+        code = "raise SystemExit('server1 failed  no luck')" if role == "server1" else "input()"
+        with made.log(role).open("wb") as log:
+            made.running[role] = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=log)
+        started.append(made.running[role])
+
+    monkeypatch.setattr(Deployment, "start", start)
+    monkeypatch.setattr(Deployment, "_settle", lambda made: None)
+    with pytest.raises(PartyFailed, match=r"^server1 \(exit code 1\): server1 failed no luck$"):
+        simulate(TEXTS, Options(length=LENGTH), cli.console)
+    assert len(started) >= 3 and all(process.poll() is not None for process in started)

@@ -1,0 +1,162 @@
+"""Frames over real sockets: sizes, order, bounds, and an end that loses nothing."""
+
+import asyncio
+import os
+
+import pytest
+from integration.sockets import SESSION, Place, both_loops, close, frame, receive_bytes, until
+
+from mpcnet.channel import receive_control, send_control
+from mpcnet.errors import (
+    ChannelClosed,
+    ChannelTimeout,
+    LocalInputError,
+    RemoteAbort,
+    RemoteProtocolError,
+)
+from mpcnet.wire import Header, Stage, encode
+
+pytestmark = [pytest.mark.timeout(30), both_loops]
+
+
+async def test_both_loops_are_run(request: pytest.FixtureRequest) -> None:
+    loop = type(asyncio.get_running_loop()).__module__
+    assert loop.startswith("uvloop") == ("uvloop" in request.node.name)
+
+
+async def test_ten_megabytes_both_ways_at_once(place: Place) -> None:
+    a, b = await place.pair()
+    assert (a.peer, b.peer) == ("server0", "server1")
+    before = a.sent_bytes, b.sent_bytes
+    data = [os.urandom(10_000_000) for _ in range(2)]
+    split = memoryview(data[0])[:3], memoryview(data[0])[3:3], memoryview(data[0])[3:]
+    _, _, got_a, got_b = await asyncio.gather(
+        a.send(frame(10_000_000), *split),
+        b.send(frame(10_000_000), memoryview(data[1])),
+        receive_bytes(a),
+        receive_bytes(b),
+    )
+    assert got_a[1] == data[1] and got_b[1] == data[0]
+    size = len(encode(frame(10_000_000))) + 10_000_000
+    assert a.sent_bytes - before[0] == b.sent_bytes - before[1] == size
+    assert a.sent_bytes == b.received_bytes and b.sent_bytes == a.received_bytes
+    await close(a, b)
+
+
+async def test_frames_of_all_sizes_in_order_and_concurrent_senders_do_not_mix(place: Place) -> None:
+    a, b = await place.pair()
+    sizes = [0, 1, 7, 4096, 65_536, 70_000, 300_000, 0, 2_500_000]
+    data = [bytes([index]) * size for index, size in enumerate(sizes)]
+    sending = asyncio.gather(*(a.send(frame(len(d), i), memoryview(d)) for i, d in enumerate(data)))
+    for index, expected in enumerate(data):
+        assert await receive_bytes(b) == (frame(len(expected), index), expected)
+    await sending
+    await close(a, b)
+
+
+async def test_a_repeated_frame_is_visible_by_its_sequence(place: Place) -> None:
+    a, b = await place.pair()
+    for _ in range(2):
+        await a.send(frame(4, 7), memoryview(b"once"))
+    assert [(await receive_bytes(b))[0].sequence for _ in range(2)] == [7, 7]
+    await close(a, b)
+
+
+@pytest.mark.parametrize("size", [1, 100_000, 5_000_000])
+async def test_close_never_loses_the_last_frame(place: Place, size: int) -> None:
+    """Nor if the closing side leaves frames of its peer unread, which resets a naive socket."""
+    a, b = await place.pair()
+    await b.send(frame(1000), memoryview(bytes(1000)))
+
+    async def last() -> None:
+        await a.send(frame(size, 9), memoryview(b"z" * size))
+        await a.close()
+
+    _, got = await asyncio.gather(last(), receive_bytes(b))
+    assert got == (frame(size, 9), b"z" * size)
+    with pytest.raises(ChannelClosed):
+        await receive_bytes(b)
+    await b.close()
+
+
+async def test_unread_peer_is_bounded_and_the_sender_waits(place: Place) -> None:
+    a, b = await place.pair(channel_timeout_s=0.3)
+    size = 30_000_000  # over what the kernel's two socket buffers hold
+    with pytest.raises(ChannelTimeout, match=r"server0 to take our frames"):
+        await a.send(frame(size), memoryview(bytes(size)))
+    assert b._tls._incoming.pending <= 256 * 1024
+    b.abort("test is over")
+
+
+async def test_abort_reason_arrives_even_if_nobody_waits(place: Place) -> None:
+    a, b = await place.pair()
+    a.abort("round 7: want 3 parts, got 2")
+    with pytest.raises(RemoteAbort, match="server1 aborted: round 7: want 3 parts, got 2"):
+        await receive_bytes(b)
+    with pytest.raises(RemoteAbort):
+        await b.send(frame(1), memoryview(b"x"))
+    await close(a, b)
+
+
+async def test_abort_overtakes_no_frame(place: Place) -> None:
+    a, b = await place.pair()
+    await a.send(frame(3), memoryview(b"abc"))
+    a.abort("enough")
+    assert (await receive_bytes(b))[1] == b"abc"
+    with pytest.raises(RemoteAbort, match="enough"):
+        await receive_bytes(b)
+    await close(a, b)
+
+
+async def test_expect_may_refuse_and_the_peer_is_told(place: Place) -> None:
+    a, b = await place.pair()
+
+    def refuse(header: Header) -> memoryview:
+        raise RemoteProtocolError("server1, round 3: want 8 bytes, got 4")
+
+    await a.send(frame(4), memoryview(b"abcd"))
+    with pytest.raises(RemoteProtocolError) as caught:
+        await b.receive(refuse)
+    b.abort(str(caught.value))
+    with pytest.raises(RemoteAbort, match="want 8 bytes, got 4"):
+        await receive_bytes(a)
+    await close(a, b)
+
+
+async def test_wrong_memory_is_our_fault(place: Place) -> None:
+    a, b = await place.pair()
+    await a.send(frame(4), memoryview(b"abcd"))
+    with pytest.raises(LocalInputError, match="want 4 writable bytes, got 3"):
+        await b.receive(lambda header: memoryview(bytearray(3)))
+    a.abort("over")
+    await close(a, b)
+
+
+async def test_timeout_of_receive_says_who_and_how_long_and_tells_the_peer(place: Place) -> None:
+    a, b = await place.pair(channel_timeout_s=0.05)
+    with pytest.raises(ChannelTimeout, match=r"waited 0.05 s for server0 to send a frame"):
+        await receive_bytes(a)
+    with pytest.raises(RemoteAbort, match=r"waited 0\.05 s"):
+        await receive_bytes(b)
+    await close(a, b)
+
+
+async def test_cancelled_receive_leaves_the_callers_memory_alone(place: Place) -> None:
+    _, writer = await place.raw()
+    b = await place.channels.get()
+    writer.write(encode(frame(1000)) + bytes(10))
+    receiving = asyncio.ensure_future(receive_bytes(b))
+    await until(lambda: b._decoder.stage is Stage.PAYLOAD)
+    receiving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    with pytest.raises(ChannelClosed, match="cut off"):
+        await receive_bytes(b)
+    writer.transport.abort()
+
+
+async def test_control_frames_travel(place: Place) -> None:
+    a, b = await place.pair()
+    _, got = await asyncio.gather(send_control(a, SESSION, "ready", batch=3), receive_control(b, "ready", SESSION))
+    assert got.fields == {"batch": 3}
+    await close(a, b)
