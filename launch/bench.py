@@ -101,8 +101,8 @@ def time_command(
 def _predict(outcome: Outcome, options: Options) -> float:
     """rounds * one-way delay + bytes / bandwidth + compute, of the median request, the client's legs included.
 
-    The compute is what server0 spent outside waiting in the same run; the client uploads half of its rows to each server,
-    and the answer takes one flight more.
+    The compute is what server0 spent outside waiting in the same run. The client uploads half of its rows to each
+    server, and the answer takes one flight more.
     """
     link, document = parse_link(options.net), outcome.document
     count = len(document["requests"])
