@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from launch import bench, client, dealer, owner, party, report, settings
+from launch.deploy import write_deployment
 from launch.node import Node, failed, open_node, peak_bytes, run
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
 from models.bert import Embedding
@@ -25,7 +26,8 @@ from models.shape import PRESETS
 from models.text import Tokens
 from models.weights import fold
 from mpcnet.errors import LocalConfigError
-from mpcnet.meter import Memory
+from mpcnet.memory import Memory
+from mpcnet.tls import parse_address
 from protocols.suites import SUITES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
@@ -166,6 +168,37 @@ def plan_command(
         "loading the weights, once": f"{loading['rounds']} rounds, {loading['sent_bytes'] / 1e6:.1f} MB each way",
         **({"note": "random weights: for cost and time only"} if prepared.random else {}),
     })  # fmt: skip
+
+
+@app.command("init")
+def init_command(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the whole deployment.")],
+    server0: Annotated[str, typer.Option(help="HOST:PORT at which server0 listens, as the others reach it.")],
+    server1: Annotated[str, typer.Option(help="HOST:PORT of server1.")],
+    dealer_address: Annotated[str, typer.Option("--dealer", help="HOST:PORT of the dealer.")],
+    model: Model = "demo",
+    suite: SuiteName = "fast",
+    softmax: SoftmaxName = "exact",
+    embedding: Where = "private",
+    length: Annotated[int, typer.Option(min=1, help="The longest sentence to calibrate for, in tokens.")] = 128,
+    calibration: Calibration = None,
+) -> None:
+    """Make a deployment: keys and certificates, the public program, and one folder of settings for each host."""
+    addresses = {"server0": server0, "server1": server1, "dealer": dealer_address}
+    for address in addresses.values():
+        parse_address(address)
+    with console.status("preparing") as status:
+        prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
+    write_deployment(folder, prepared.config, addresses)
+    hosts = {
+        "server0": f"mpcnet party --config {folder}/server0/party.toml",
+        "server1": f"mpcnet party --config {folder}/server1/party.toml",
+        "dealer": f"mpcnet dealer --config {folder}/dealer/party.toml",
+        "owner": f"mpcnet owner --config {folder}/owner/party.toml --model {model}",
+        "client": f'mpcnet client --config {folder}/client/party.toml --model {model} "A text."',
+    }
+    title = f"{folder}: copy each folder to its own host, keep authority/ offline, then start"
+    report.show(Console(highlight=False), title, hosts)
 
 
 @app.command("party")

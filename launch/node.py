@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Node:
     config: Config
     identity: Identity
     roster: Roster
+    waits: set[tuple[str, str]] = field(default_factory=set)  # for whom and why, as said so far
 
     @property
     def role(self) -> str:
@@ -82,7 +83,10 @@ class Node:
         return replace(peer, channel=shaped(peer.channel, self.settings.link))
 
     def _waiting(self, role: str, address: str, reason: str) -> None:
-        self.say(f"waiting for {role} at {address}: {reason}")
+        """Said once for each reason: dialling goes on until its timeout."""
+        if (role, reason) not in self.waits:
+            self.waits.add((role, reason))
+            self.say(f"waiting for {role} at {address}: {reason}")
 
     def _refused(self, address: str, error: MpcError) -> None:
         self.say(f"refused a connection from {address}: {error}")

@@ -14,14 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch import settings as settings_file
-from launch.certs import create_deployment, role_folder
-from launch.settings import Settings
-from models import program
+from launch.certs import role_folder
+from launch.deploy import LISTENERS, write_deployment
 from models.bert import Config
 from mpcnet.errors import MpcError
 
-ROLES = ("server0", "server1", "dealer", "owner", "client")
-LISTENERS = ("server0", "server1", "dealer")
 POLL_S = 0.05
 
 
@@ -95,14 +92,8 @@ def deployment(config: Config, net: str, threads: int, timeout_s: float, keep: P
     folder = keep or Path(tempfile.mkdtemp(prefix="mpcnet-"))
     made = Deployment(folder, threads)
     try:
-        create_deployment(folder, ROLES)
-        addresses = dict(zip(LISTENERS, _free_addresses(len(LISTENERS)), strict=True))
-        for role in ROLES:
-            place = folder / role_folder(role)
-            program.save(config, place / "program.json")
-            settings_file.write(
-                Settings(folder=place, role=role, addresses=addresses, timeout_s=timeout_s, threads=threads, net=net)
-            )
+        addresses = dict(zip(LISTENERS, free_addresses(len(LISTENERS)), strict=True))
+        write_deployment(folder, config, addresses, net=net, threads=threads, timeout_s=timeout_s)
         yield made
     finally:
         made.stop()
@@ -110,7 +101,7 @@ def deployment(config: Config, net: str, threads: int, timeout_s: float, keep: P
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_addresses(count: int) -> list[str]:
+def free_addresses(count: int) -> list[str]:
     """Ports that are free now; a listener that loses the race says so."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

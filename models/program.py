@@ -22,8 +22,9 @@ from models.parameters import parameters
 from models.shape import BertShape
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
+from mpcnet.memory import Memory
 from mpcnet.mesh import Program
-from mpcnet.meter import Memory, MeterSource, Plan, measure
+from mpcnet.meter import MeterSource, Plan, measure
 from protocols.party import Party
 from protocols.share import Shared
 from protocols.suites import SUITES

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.ledger import Ledger
+from mpcnet.memory import Memory
 from mpcnet.randomness import Balance, Function, Secret
 from mpcnet.rounds import Done, Part, Program, advance
-from mpcnet.shapes import Memory as Memory  # what callers pass to :func:`measure`
 
 CHAIN_BYTES = 8
 

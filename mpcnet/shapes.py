@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, Token
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -16,44 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpcnet.memory import Storage, counting
+
 Shape = tuple[int, ...]
-
-
-class Memory:
-    """Bytes of the shape-only tensors alive, and their maximum, of those made while `with memory:` is active.
-
-    Views (slices, transposes, and every reshape) share the bytes of what they view.
-    """
-
-    def __init__(self) -> None:
-        self.live = 0
-        self.peak = 0
-        self._entered: list[Token[Memory | None]] = []
-
-    def __enter__(self) -> Memory:
-        self._entered.append(_memory.set(self))
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        _memory.reset(self._entered.pop())
-
-
-_memory: ContextVar[Memory | None] = ContextVar("mpcnet memory", default=None)
-
-
-class Storage:
-    """The bytes behind one or more shape-only tensors; they count until the last of these is dropped."""
-
-    __slots__ = ("memory", "nbytes")
-
-    def __init__(self, memory: Memory, nbytes: int) -> None:
-        self.memory = memory
-        self.nbytes = nbytes
-        memory.live += nbytes
-        memory.peak = max(memory.peak, memory.live)
-
-    def __del__(self) -> None:
-        self.memory.live -= self.nbytes
 
 
 @lru_cache(maxsize=4096)
@@ -91,7 +55,7 @@ class ShapeOnly:
     def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
         self.shape: Shape = tuple(shape)
         self.dtype = dtype
-        memory = _memory.get()
+        memory = counting()
         self.storage = None if memory is None else Storage(memory, prod(self.shape) * dtype.itemsize)
 
     def _view(self, shape: Shape) -> ShapeOnly:

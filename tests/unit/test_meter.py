@@ -8,7 +8,8 @@ from lockstep import Session, plan, same_cost
 
 from mpcnet import ring
 from mpcnet.ledger import Cost, Ledger
-from mpcnet.meter import CHAIN_BYTES, Memory, MeterSource, measure
+from mpcnet.memory import Memory
+from mpcnet.meter import CHAIN_BYTES, MeterSource, measure
 from mpcnet.rounds import Part, parallel
 from protocols.arith import pi_mul, pi_square
 from protocols.compare import pi_lt

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mpcnet import ring
-from mpcnet.shapes import Memory, ShapeOnly, broadcast
+from mpcnet.memory import Memory
+from mpcnet.shapes import ShapeOnly, broadcast
 
 TYPES = [torch.bool, torch.uint8, torch.int16, torch.int32, torch.int64, torch.float64]
 INTEGERS = TYPES[1:5]

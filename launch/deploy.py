@@ -1,0 +1,44 @@
+"""A deployment's folder: fresh keys, and for each role the public program and its settings.
+
+::
+
+    DIR/server0/    ca.pem cert.pem key.pem roster.json program.json party.toml    goes to server0's host, likewise
+    DIR/server1/    DIR/dealer/    DIR/owner/    DIR/client/                       the others
+    DIR/authority/  the key that signs certificates; belongs to no host: keep it offline
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from launch import settings as settings_file
+from launch.certs import create_deployment, role_folder
+from launch.settings import Settings
+from models import program
+from models.bert import Config
+
+ROLES = ("server0", "server1", "dealer", "owner", "client")
+LISTENERS = ("server0", "server1", "dealer")
+
+
+def write_deployment(
+    folder: Path,
+    config: Config,
+    addresses: Mapping[str, str],
+    *,
+    net: str = "none",
+    threads: int = 0,
+    timeout_s: float = 60.0,
+) -> None:
+    """Write all of it; `addresses` are those of LISTENERS.
+
+    :raises LocalConfigError: the folder holds a deployment already, or cannot be written.
+    """
+    create_deployment(folder, ROLES)
+    for role in ROLES:
+        place = folder / role_folder(role)
+        program.save(config, place / "program.json")
+        settings_file.write(
+            Settings(folder=place, role=role, addresses=addresses, timeout_s=timeout_s, threads=threads, net=net)
+        )
