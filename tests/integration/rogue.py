@@ -58,7 +58,7 @@ class RogueChannel:
         self.inner._flush()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RogueNode(Node):
     """A node whose channel to `victim` is a rogue one."""
 
