@@ -63,7 +63,7 @@ def table(operations: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Operations summed over layers, one row each."""
     timed = any("compute_s" in row for row in operations)
     result = Table(title=title, title_justify="left")
-    result.add_column("operation")
+    result.add_column("operation", overflow="fold")
     columns = ["rounds", "sent MB", "dealt MB (S0 + S1)", *(["compute s", "wait s"] if timed else [])]
     for column in columns:
         result.add_column(column, justify="right")
