@@ -99,7 +99,7 @@ def time_command(
 
 
 def _predict(outcome: Outcome, options: Options) -> float:
-    """rounds * one-way delay + bytes / bandwidth + compute, of the median request, the client's legs included.
+    """rounds * one-way delay + bytes / bandwidth + compute, of the mean request, the client's legs included.
 
     The compute is what server0 spent outside waiting in the same run. The client uploads half of its rows to each
     server, and the answer takes one flight more.

@@ -96,12 +96,12 @@ def simulate(texts: Sequence[Text], options: Options, console: Console) -> Outco
 def _batches(prepared: Prepared, texts: Sequence[Text], options: Options) -> list[Tokens]:
     """Texts as token batches of one length each: neighbours share a batch, padded to its longest."""
     shape = prepared.config.shape
-    if prepared.random:
-        return [random_tokens(prepared.checkpoint, 1, options.length or 128)]
     if not texts:
         raise LocalInputError("simulate: want at least one text, got none")
     limit = options.length or shape.positions
     groups = [texts[start : start + options.batch] for start in range(0, len(texts), options.batch)]
+    if prepared.random:  # without a tokenizer: one random sentence stands for each request
+        return [random_tokens(prepared.checkpoint, 1, min(options.length or 128, shape.positions)) for _ in groups]
     batches = []
     for group in groups:
         tokens = encode(prepared.checkpoint.source, group, limit)

@@ -15,6 +15,7 @@ from typing import Any
 from models.calibrate import Calibration
 from models.reference import Softmax
 from models.shape import BertShape
+from mpcnet import ring
 from mpcnet.errors import LocalConfigError
 from protocols.division import LARGEST_ROOT, RowRange
 from protocols.exponential import RANGE
@@ -23,6 +24,9 @@ from protocols.softmax import SHIFT, WeighBits
 
 MARGIN = 1.5  # texts the model was not calibrated on stay within 1.16 of its ranges on SST-2 and STS-B
 SCORE_MARGIN = 1.25  # of scores under exact softmax, whose maximum is found in 64 buckets only
+
+LEAST_ROW_SUM = 0.0174  # of exact softmax: e^-SLACK = 0.0183 less 5% for rounding; a literal, the same on every host
+VALUE_FRAC, LEAST_VALUE_FRAC = 12, 6  # of V; long rows take bits from it, down to the least
 
 WEIGHT_FRAC = 14  # weights' rounding dominates the model's error
 NORMAL_FRAC = 12  # of LayerNorm's result: up to 20, needs range more than fraction
@@ -58,7 +62,7 @@ class Numbers:
     def softmax_rows(self, layer: str, keys: int) -> RowRange:
         """The range of a row sum: proved for exact softmax (some key has s > m - 4), calibrated for 2Quad."""
         if self.softmax == "exact":
-            return RowRange(0.95 * math.exp(-SLACK), float(max(keys, 2)))
+            return RowRange(LEAST_ROW_SUM, float(max(keys, 2)))
         return RowRange(*self.rows[f"{layer}.row_sum"])
 
     def numerator_frac(self) -> int:
@@ -67,15 +71,15 @@ class Numbers:
     def weigh_bits(self, layer: str, keys: int) -> WeighBits:
         """Widths of the product with V for rows of `keys` keys."""
         low = self.softmax_rows(layer, keys).low
-        context_frac = max(2, CONTEXT_FRAC + 2 - math.floor(math.log2(low)))
-        ring = 40 if self.softmax == "exact" else 48
-        return WeighBits(ring, min(context_frac, 22), 24, CONTEXT_BITS, CONTEXT_FRAC)
+        context_frac = max(2, CONTEXT_FRAC + 2 - ring.floor_log2(low))
+        width = 40 if self.softmax == "exact" else 48
+        return WeighBits(width, min(context_frac, 22), 24, CONTEXT_BITS, CONTEXT_FRAC)
 
     def value_frac(self, keys: int) -> int:
         """Fraction bits of V: what |sum_j e_j v_j| <= keys * max |v| leaves of the ring of 40 bits."""
         if self.softmax == "2quad":
-            return 12
-        return min(12, 40 - 2 - self.numerator_frac() - math.ceil(math.log2(max(keys, 2) * self.value_max)))
+            return VALUE_FRAC
+        return min(VALUE_FRAC, 40 - 2 - self.numerator_frac() - ring.ceil_log2(max(keys, 2) * self.value_max))
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "rows": {site: list(pair) for site, pair in self.rows.items()}}
@@ -129,7 +133,7 @@ def _row_sites(shape: BertShape, softmax: Softmax) -> Iterator[str]:
 
 def _table_format(largest: float) -> tuple[int, int]:
     """The embedding's ring: 16 bits (and a three times faster product) if 11 fraction bits fit, else 24."""
-    whole = max(0, math.ceil(math.log2(largest)))
+    whole = max(0, ring.ceil_log2(largest))
     bits = 16 if 16 - 2 - whole >= 11 else 24
     return bits, bits - 2 - whole
 
@@ -144,12 +148,15 @@ def _needs(shape: BertShape, calibration: Calibration, numbers: Numbers) -> Iter
     for i in range(shape.layers):
         layer = f"layer{i}"
         yield fits(f"{layer}.qkv", QUERY_FRAC, QUERY_BITS)
-        yield fits(f"{layer}.value", numbers.value_frac(128), VALUE_BITS)
+        yield fits(f"{layer}.value", VALUE_FRAC, VALUE_BITS)
         yield from _softmax_needs(layer, calibration, numbers)
         yield fits(f"{layer}.context", CONTEXT_FRAC, 24)
         yield fits(f"{layer}.out.centred", CENTRED_FRAC, CENTRED_BITS)
         yield fits(f"{layer}.up", UP_FRAC, UP_BITS)
         yield fits(f"{layer}.down.centred", CENTRED_FRAC, GELU_BITS - (GELU_FRAC + WEIGHT_FRAC - CENTRED_FRAC))
+    if numbers.softmax == "exact":
+        most = 2.0 ** (40 - 2 - numbers.numerator_frac() - LEAST_VALUE_FRAC)
+        yield Need("values (largest, over the longest row)", most, shape.positions * numbers.value_max)
     for site, (low, high) in numbers.rows.items():
         yield Need(f"{site} (largest / smallest)", 2.0**14, high / low)
         if site.endswith("square_sum"):

@@ -10,6 +10,7 @@ runs about three times faster than a 64-bit one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import frexp
 from typing import cast
 
 import numpy as np
@@ -22,6 +23,17 @@ from mpcnet.shapes import ShapeOnly
 
 MAX_BITS = 64
 Bytes = NDArray[np.uint8]
+
+
+def floor_log2(x: float) -> int:
+    """floor(log2 x), exactly. Hosts must agree on every number that shapes a program, and their libm's log2 may not."""
+    return frexp(x)[1] - 1
+
+
+def ceil_log2(x: float) -> int:
+    """ceil(log2 x), exactly."""
+    mantissa, exponent = frexp(x)
+    return exponent - 1 if mantissa == 0.5 else exponent
 
 
 def dtype(bits: int) -> torch.dtype:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.dealer import Corrections
-from mpcnet.errors import ChannelError, MpcError, RemoteProtocolError, describe
+from mpcnet.errors import ChannelError, RemoteProtocolError, describe
 from mpcnet.ledger import Ledger
 from mpcnet.mesh import Peer
 from mpcnet.meter import Plan, Segment
@@ -91,7 +91,7 @@ class Stock:
     _held_bytes: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _filled: bool = False
-    _failure: MpcError | None = None
+    _failure: Exception | None = None
     _task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -130,7 +130,7 @@ class Stock:
                 self._held_bytes += sum(part.nbytes for part in tape.parts)
                 self._changed.set()
             self._filled = True
-        except MpcError as error:
+        except Exception as error:  # whatever it is, who waits for the stock must not wait for ever
             self._failure = error
         self._changed.set()
 

@@ -7,9 +7,10 @@ multiplies them in the 64-bit ring and rescales exactly; opening regrows the rin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import ceil, log2
+from dataclasses import dataclass
+from math import sqrt
 
+from mpcnet import ring
 from protocols.arith import WIDE, lift, product, square
 from protocols.party import Party
 from protocols.share import Lifted, Shared
@@ -32,14 +33,14 @@ class RowRange:
 
     def deflation(self, limit: float) -> int:
         """The e with high / 2^e <= limit: deflating by a power of two costs nothing."""
-        return ceil(log2(self.high / limit))
+        return ring.ceil_log2(self.high / limit)
 
     def reciprocal_steps(self, deflation: int) -> int:
         """Iterations until (1 - q)^(2^t) is below the tolerance on the whole range."""
         return self._steps(deflation, lambda q: q * (2 - q))
 
     def rsqrt_steps(self, deflation: int) -> int:
-        return self._steps(deflation, lambda q: q * ((3 - q) / 2) ** 2)
+        return self._steps(deflation, lambda q: q * ((3 - q) / 2) * ((3 - q) / 2))
 
     def _steps(self, deflation: int, step: Callable[[float], float]) -> int:
         """Both ends count: the error is largest at one of them, the upper one where the range is narrow."""
@@ -90,18 +91,18 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
 
     :raises ValueError: factor / sqrt(low) is LARGEST_ROOT or more: y would not fit the ring it is opened in.
     """
-    if factor >= LARGEST_ROOT * rows.low**0.5:
-        raise ValueError(f"{p.label}: want factor / sqrt(x) < {LARGEST_ROOT}, got {factor / rows.low**0.5:.4g}")
+    if factor >= LARGEST_ROOT * sqrt(rows.low):
+        raise ValueError(f"{p.label}: want factor / sqrt(x) < {LARGEST_ROOT}, got {factor / sqrt(rows.low):.4g}")
     e = rows.deflation(RSQRT_LIMIT)
     q = _deflate(p, x, e)
-    start = factor * 2 ** (-e / 2)
+    start = factor * sqrt(2.0**-e)  # sqrt is correctly rounded everywhere; a power with a fraction is not
     y: Shared | None = None
     steps = rows.rsqrt_steps(e)
     for step in range(steps):
         wide_q, wide_y = await _open(p, q, y)
-        m = replace(wide_q.affine(-1, 3.0), frac=ROW_FRAC + 1)
+        m = wide_q.affine(-1, 1.5, frac=1)
         if wide_y is None:
-            scaled = replace(m.affine(round(start * 2**START_FRAC), 0.0), frac=m.frac + START_FRAC).shared()
+            scaled = m.affine(round(start * 2**START_FRAC), 0.0, START_FRAC).shared()
         else:
             scaled = product(p, wide_y, m)
         y = p.rescale(scaled, ROW_FRAC)

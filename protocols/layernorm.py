@@ -6,6 +6,7 @@ The mean is removed by the previous linear map, gamma and beta belong to the nex
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from math import sqrt
 from typing import Any, TypeAlias
 
 from protocols.arith import lift, product, square
@@ -33,6 +34,6 @@ async def layer_norm(
     width = x.shape[-1]
     wide = lift(p, await p.open_one(x))
     total = square(p, wide).sum(-1, keepdim=True) + width * eps
-    scale = await root(p.at("rsqrt"), total, rows, width**0.5)
+    scale = await root(p.at("rsqrt"), total, rows, sqrt(width))
     factor = await p.open_one(p.rescale(scale, rsqrt_frac))
     return p.rescale(product(p, wide, lift(p, factor)), frac)

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from mpcnet import ring
 from mpcnet.randomness import Function, PlainSource, Secret, Source
 from mpcnet.rounds import Exchange, Part
@@ -80,8 +77,3 @@ class Party:
         """A fresh sharing of zero: what makes the shares of a result independent of how it was computed."""
         secret = self.deal(lambda: ring.zeros(shape, bits), (), shape, bits)
         return Shared(secret.share, bits, frac, self.source.party)
-
-    def constant(self, value: Tensor, bits: int, frac: int) -> Shared:
-        """A public tensor as a sharing."""
-        word = ring.encode(value, frac, bits)
-        return Shared(word if self.source.party == 0 else torch.zeros_like(word), bits, frac, self.source.party)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, floor, log2
+from math import sqrt
 
+from mpcnet import ring
 from protocols.arith import lift, lift_bit, product
 from protocols.compare import at_least
 from protocols.division import ROW_FRAC, Z_FRAC, RowRange
@@ -56,8 +57,8 @@ class Segments:
 
     @staticmethod
     def of(rows: RowRange) -> Segments:
-        first = floor(log2(rows.low))
-        return Segments(first, max(1, ceil((log2(rows.high) - first) / RATIO_BITS)))
+        first = ring.floor_log2(rows.low)
+        return Segments(first, max(1, -((first - ring.ceil_log2(rows.high)) // RATIO_BITS)))
 
     @property
     def frac(self) -> int:
@@ -80,7 +81,7 @@ async def segmented_rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1
     Error    relative <= 2e-4 over the range, of which the fit is 2.5e-5
     Source   protocol.md section 6
     """
-    return await _segmented(p, x, rows, _series(RSQRT), lambda start: factor / start**0.5, ROW_FRAC)
+    return await _segmented(p, x, rows, _series(RSQRT), lambda start: factor / sqrt(start), ROW_FRAC)
 
 
 async def segmented_reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
@@ -89,7 +90,7 @@ async def segmented_reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Sha
     Rounds   3, 2 for a range below 8
     Error    relative <= 2e-4 over the range, of which the fit is 4e-5
     """
-    e = ceil(log2(rows.high))
+    e = ring.ceil_log2(rows.high)
     return await _segmented(p, x, rows, _series(INVERSE), lambda start: 2.0**e / start, Z_FRAC), e
 
 

@@ -119,10 +119,6 @@ class Term:
     secret: Secret
     shift: int = 0
 
-    def map(self, rearrange: Rearrange) -> Term:
-        coefficient = self.coefficient if isinstance(self.coefficient, int) else rearrange(self.coefficient)
-        return Term(coefficient, self.secret.map(rearrange), self.shift)
-
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Lifted:
@@ -137,10 +133,6 @@ class Lifted:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.public.shape)
-
-    def map(self, rearrange: Rearrange) -> Lifted:
-        terms = tuple(term.map(rearrange) for term in self.terms)
-        return replace(self, public=rearrange(self.public), terms=terms)
 
     def affine(self, factor: int, offset: float, frac: int = 0) -> Lifted:
         """x * factor / 2^frac + offset, for a public integer and a public real number: free."""

@@ -78,3 +78,11 @@ def test_the_planner_names_every_site_that_could_overflow() -> None:
     ranges["exact"]["layer4.up"] = Range(-3.0, 5000.0, 1)
     with pytest.raises(LocalConfigError, match=r"layer2\.scores.*layer4\.up"):
         numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
+
+
+def test_the_planner_refuses_values_that_leave_a_long_row_too_few_bits() -> None:
+    shape, calibration = demo_calibration()
+    ranges = {softmax: dict(sites) for softmax, sites in calibration.ranges.items()}
+    ranges["exact"]["layer0.value"] = Range(-90.0, 90.0, 1)
+    with pytest.raises(LocalConfigError, match="over the longest row"):
+        numbers.plan(shape, replace(calibration, ranges=ranges), "exact")

@@ -68,8 +68,8 @@ def test_affine_of_a_lifted_value(factor: int, offset: float, frac: int) -> None
 def test_rearranging_masked_and_lifted_values() -> None:
     async def build(p: Party, x: Shared) -> Shared:
         opened = (await p.open_one(x)).map(lambda v: v.transpose(0, 1))
-        first = own_ring(opened).map(lambda v: v.reshape(24)).shared()
-        second = lift(p, opened, 40).map(lambda v: v.reshape(24)).shared()
+        first = own_ring(opened).shared().map(lambda v: v.reshape(24))
+        second = lift(p, opened, 40).shared().map(lambda v: v.reshape(24))
         return first - second.scale(2)
 
     x = uniform((4, 6), -7, 7, 20, 12)

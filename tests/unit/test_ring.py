@@ -158,3 +158,10 @@ def test_a_ring_has_1_to_64_bits() -> None:
 def test_zeros() -> None:
     x = ring.zeros([2, 0, 3], 17)
     assert (x.shape, x.dtype) == ((2, 0, 3), torch.int32)
+
+
+@pytest.mark.parametrize("x", [2.0**-20, 0.0174, 0.3, 0.5, 1.0, 1.0000000000000002, 3.0, 4.0, 7.999, 65_000.0, 2.0**40])
+def test_logarithms_are_exact(x: float) -> None:
+    floor, ceil = ring.floor_log2(x), ring.ceil_log2(x)
+    assert 2.0**floor <= x < 2.0 ** (floor + 1)
+    assert 2.0 ** (ceil - 1) < x <= 2.0**ceil
