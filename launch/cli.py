@@ -60,6 +60,9 @@ def simulate_command(
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 8,
     length: Annotated[int, typer.Option(min=0, help="Pad every sentence to so many tokens; 0: to the longest.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process's kernels.")] = 1,
+    streams: Annotated[
+        int, typer.Option(min=1, max=16, help="Micro-batches of a request: some compute while others wait.")
+    ] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
     calibration: Calibration = None,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
@@ -69,7 +72,7 @@ def simulate_command(
     _check_folder(json_file)
     if file is not None:
         texts = [line for line in _read(file).splitlines() if line.strip()]
-    chosen = Options(model, suite, softmax, embedding, net, batch, length, threads, timeout, calibration, keep)
+    chosen = Options(model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep)
     outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
     _emit(outcome.document, json_file)
     if json_file != "-":

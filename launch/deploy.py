@@ -13,13 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launch import settings as settings_file
-from launch.certs import create_deployment, role_folder
+from launch.certs import ROLES, create_deployment, role_folder
 from launch.settings import Settings
 from models import program
 from models.bert import Config
-
-ROLES = ("server0", "server1", "dealer", "owner", "client")
-LISTENERS = ("server0", "server1", "dealer")
 
 
 def write_deployment(

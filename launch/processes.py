@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from pathlib import Path
 
 from launch import settings as settings_file
 from launch.certs import role_folder
-from launch.deploy import LISTENERS, write_deployment
+from launch.deploy import write_deployment
+from launch.network import Network
 from models.bert import Config
 from mpcnet.errors import MpcError
 
@@ -31,7 +31,7 @@ class Deployment:
     """A folder with one sub-folder per role, and the processes started from it."""
 
     folder: Path
-    threads: int
+    network: Network
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def config(self, role: str) -> Path:
@@ -44,6 +44,7 @@ class Deployment:
         """Start `mpcnet COMMAND --config ...` as a process of its own; it talks to its log."""
         line = [sys.executable, "-m", "launch.cli", command, "--config", str(self.config(role)), *arguments]
         with self.log(role).open("wb") as log:
+            line = self.network.command(role, line)
             self.running[role] = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
 
     def wait(self, roles: Sequence[str]) -> None:
@@ -87,24 +88,16 @@ class Deployment:
 
 
 @contextlib.contextmanager
-def deployment(config: Config, net: str, threads: int, timeout_s: float, keep: Path | None) -> Iterator[Deployment]:
+def deployment(
+    config: Config, network: Network, threads: int, timeout_s: float, keep: Path | None = None
+) -> Iterator[Deployment]:
     """Make a deployment in a temporary folder (or `keep`), and end its processes on the way out, whatever happens."""
     folder = keep or Path(tempfile.mkdtemp(prefix="mpcnet-"))
-    made = Deployment(folder, threads)
+    made = Deployment(folder, network)
     try:
-        addresses = dict(zip(LISTENERS, free_addresses(len(LISTENERS)), strict=True))
-        write_deployment(folder, config, addresses, net=net, threads=threads, timeout_s=timeout_s)
+        write_deployment(folder, config, network.addresses, net=network.net, threads=threads, timeout_s=timeout_s)
         yield made
     finally:
         made.stop()
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_addresses(count: int) -> list[str]:
-    """Ports that are free now; a listener that loses the race says so."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]

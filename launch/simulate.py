@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from launch import report
+from launch.network import Loopback, Network
 from launch.processes import Deployment, deployment
 from models import reference
 from models.bert import Embedding
@@ -48,6 +49,7 @@ class Options:
     batch: int = 8
     length: int = 0
     threads: int = 1
+    streams: int = 1
     timeout_s: float = 120.0
     calibration: Path | None = None
     keep: Path | None = None
@@ -64,8 +66,8 @@ class Outcome:
     operations: list[dict[str, Any]]
 
 
-def simulate(texts: Sequence[Text], options: Options, console: Console) -> Outcome:
-    """Run the whole thing.
+def simulate(texts: Sequence[Text], options: Options, console: Console, network: Network | None = None) -> Outcome:
+    """Run the whole thing, on `network` if one is given: `options.net` then only names the link.
 
     :raises LocalInputError: a text is empty or too long.
     :raises PartyFailed: a process ended early.
@@ -78,7 +80,8 @@ def simulate(texts: Sequence[Text], options: Options, console: Console) -> Outco
             options.embedding, status.update,
         )  # fmt: skip
         batches = _batches(prepared, texts, options)
-    with deployment(prepared.config, options.net, options.threads, options.timeout_s, options.keep) as made:
+    network = network or Loopback(options.net)
+    with deployment(prepared.config, network, options.threads, options.timeout_s, options.keep) as made:
         start = time.perf_counter()
         answers = _run(made, prepared, batches, options, console)
         seconds = time.perf_counter() - start
@@ -88,7 +91,13 @@ def simulate(texts: Sequence[Text], options: Options, console: Console) -> Outco
     operations, totals = _combine(answers)
     with console.status("checking the measured cost against the plan"):
         _check_plan(prepared, batches, answers)
-    document = {**totals, **_accuracy(private, plain), **_facts(prepared, options), "seconds_run": seconds}
+    document = {
+        **totals,
+        **_accuracy(private, plain),
+        **_facts(prepared, options),
+        "network": network.name,
+        "seconds_run": seconds,
+    }
     document["operations"] = operations
     return Outcome(prepared, private, plain, document, operations)
 

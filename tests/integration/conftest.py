@@ -11,6 +11,7 @@ from integration.sockets import Place
 
 from launch import processes
 from launch.certs import ROLES, create_deployment
+from launch.network import Loopback
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ async def parties(request: pytest.FixtureRequest) -> AsyncIterator[Parties]:
     chosen = dict(getattr(request, "param", {}))
     model = tiny(chosen.pop("labels", 0))
     net, timeout_s = chosen.pop("net", "none"), chosen.pop("timeout_s", 3.0)
-    with processes.deployment(model.config(**chosen), net, 1, timeout_s, None) as made:
+    with processes.deployment(model.config(**chosen), Loopback(net), 1, timeout_s) as made:
         found = Parties(made, model)
         yield found
         await found.cancel()

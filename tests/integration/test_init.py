@@ -9,9 +9,10 @@ import torch
 from integration.parties import tiny
 
 from launch import cli, client, dealer, owner, party, settings
-from launch.deploy import LISTENERS, ROLES, write_deployment
+from launch.certs import ROLES
+from launch.deploy import write_deployment
+from launch.network import LISTENERS, free_addresses
 from launch.node import Node, open_node
-from launch.processes import free_addresses
 from models import program
 from models.prepare import random_tokens
 
