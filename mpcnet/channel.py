@@ -27,6 +27,7 @@ from mpcnet.wire import FrameDecoder, Header, Stage, Value, encode
 
 CONTROL = "control"
 ABORT = "abort"
+PING = "ping"
 NO_SESSION = bytes(16)
 HIGH_WATER = 1 << 20  # bytes queued before a sender waits: one slice of a large payload
 
@@ -56,15 +57,19 @@ class Channel(Protocol):
         :raises RemoteAbort: the peer gave up.
         """
 
-    async def receive(self, expect: Expect) -> Header:
+    async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
         """Receive one frame. `expect` sees the header before any payload memory exists, may raise, and returns
-        the memory; the payload is read straight into it.
+        the memory; the payload is read straight into it. A `patient` receiver waits for as long as the peer shows
+        signs of life; others wait for a frame for the channel's timeout only.
 
         :raises ChannelClosed: the connection ended.
-        :raises ChannelTimeout: nothing came for the channel's timeout.
+        :raises ChannelTimeout: no frame came, or no sign of life, for the channel's timeout.
         :raises RemoteAbort: the peer gave up.
         :raises RemoteProtocolError: the bytes are not a frame, or `expect` refused it.
         """
+
+    async def gone(self) -> MpcError:
+        """Wait until the channel has ended, whoever ended it; returns why. Needs no receiver."""
 
     async def close(self) -> None:
         """Orderly end: returns after the last frame has left."""
@@ -76,6 +81,16 @@ class Channel(Protocol):
 def abort_header(reason: str) -> Header:
     """The last frame of a party that gives up."""
     return Header(CONTROL, NO_SESSION, label=ABORT, fields={"reason": one_line(reason, 300)})
+
+
+def ping_header() -> Header:
+    """A sign of life between frames; the channel's own, never delivered and never counted."""
+    return Header(CONTROL, NO_SESSION, label=PING)
+
+
+def is_ping(header: Header) -> bool:
+    """True for a sign of life."""
+    return header.kind == CONTROL and header.label == PING and not header.parts
 
 
 def check_abort(header: Header, peer: str) -> None:
@@ -147,7 +162,7 @@ class _Pipe:
 
     async def until(self, ready: Callable[[], bool]) -> None:
         while not ready():
-            self.changed.clear()
+            self.changed.clear()  # all who wait are woken by the next `set`, then look again
             await self.changed.wait()
 
 
@@ -177,13 +192,13 @@ class MemoryChannel:
         self.sent_bytes += len(head) + len(body)
         await self._wait(self._out, lambda: self._out.queued_bytes <= self._high_water, "take our frames")
 
-    async def receive(self, expect: Expect) -> Header:
+    async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
         """See :class:`Channel`."""
         if self._receiving:
             raise LocalStateError(f"two receivers on the channel to {self.peer}")
         self._receiving = True
         try:
-            await self._wait(self._into, lambda: bool(self._into.frames), "send a frame")
+            await self._wait(self._into, lambda: bool(self._into.frames), "send a frame", patient)
             return self._deliver(expect)
         finally:
             self._receiving = False
@@ -210,6 +225,11 @@ class MemoryChannel:
         self.received_bytes += decoder.frame_bytes
         return header
 
+    async def gone(self) -> MpcError:
+        """See :class:`Channel`."""
+        await self._into.until(lambda: self._failure is not None or (self._into.ended and not self._into.frames))
+        return self._closed()
+
     async def close(self) -> None:
         """See :class:`Channel`. The queue keeps what the peer has yet to read."""
         self._end("closed here")
@@ -228,12 +248,12 @@ class MemoryChannel:
     def _closed(self) -> MpcError:
         return self._failure or ChannelClosed(f"{self.peer} closed the channel")
 
-    async def _wait(self, pipe: _Pipe, ready: Callable[[], bool], what: str) -> None:
+    async def _wait(self, pipe: _Pipe, ready: Callable[[], bool], what: str, patient: bool = False) -> None:
         def settled() -> bool:
             return self._failure is not None or pipe.ended or ready()
 
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(None if patient else self._timeout_s):
                 await pipe.until(settled)
         except TimeoutError:
             raise ChannelTimeout(f"waited {self._timeout_s:g} s for {self.peer} to {what}") from None

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite
 
 from mpcnet.channel import Channel, Expect
-from mpcnet.errors import LocalConfigError, RemoteProtocolError, describe
+from mpcnet.errors import LocalConfigError, MpcError, RemoteProtocolError, describe
 from mpcnet.wire import Header
 
 STAMP = "sent_s"
@@ -146,7 +146,7 @@ class ShapedChannel:
         await self._inner.send(stamped, *payload)
         self._stamps_sent += 1
 
-    async def receive(self, expect: Expect) -> Header:
+    async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
         """See :class:`mpcnet.channel.Channel`."""
         sent_s, bare = 0.0, Header("", b"")
         before = self._inner.received_bytes
@@ -156,12 +156,16 @@ class ShapedChannel:
             sent_s, bare = self._split(header)
             return expect(bare)
 
-        await self._inner.receive(unstamp)
+        await self._inner.receive(unstamp, patient=patient)
         self._stamps_received += 1
         nbytes = self._inner.received_bytes - before - STAMP_BYTES
         self._lane = self._link.arrival(self._lane, sent_s, nbytes)
         await self._until(self._lane.arrival_s)
         return bare
+
+    async def gone(self) -> MpcError:
+        """See :class:`mpcnet.channel.Channel`."""
+        return await self._inner.gone()
 
     async def close(self) -> None:
         """See :class:`mpcnet.channel.Channel`."""

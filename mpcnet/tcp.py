@@ -48,6 +48,11 @@ class TcpConnection:
         if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be sent."""
+        return self._transport is not None and self._transport.get_write_buffer_size() == 0
+
     def pause_writing(self) -> None:
         """Over the high-water mark."""
         self._writable.clear()

@@ -73,7 +73,7 @@ async def dial(
             async with asyncio.timeout(min(GREETING_S, max(end_s - loop.time(), 0.001))):
                 _, channel = await loop.create_connection(new_channel, host, port)
                 await _greet(channel, roster, [expected_role], dialled=True)
-            channel.timeout_s = channel_timeout_s
+            channel.keep_alive(channel_timeout_s)
             return channel
         except TimeoutError:
             reason = "no answer"
@@ -191,7 +191,7 @@ async def listen(
         except MpcError as error:
             refuse(where, error)
         else:
-            channel.timeout_s = channel_timeout_s
+            channel.keep_alive(channel_timeout_s)
             on_channel(channel)
 
     def refuse(where: str, error: MpcError) -> None:

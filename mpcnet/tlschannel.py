@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from typing import cast
 
-from mpcnet.channel import HIGH_WATER, Expect, abort_header, check_abort, check_payload
+from mpcnet.channel import HIGH_WATER, Expect, abort_header, check_abort, check_payload, is_ping, ping_header
 from mpcnet.errors import (
     ChannelClosed,
     ChannelTimeout,
@@ -25,6 +25,7 @@ from mpcnet.wire import FrameDecoder, Header, Stage, encode
 STAGING = 256 * 1024  # bytes read from the socket at once
 SLICE = HIGH_WATER  # bytes encrypted before the loop may do something else
 SMALL = 64 * 1024  # frames up to here are copied into one write
+PING_S = 1.0  # between signs of life; three may be lost before a peer with a shorter timeout than that gives up
 LINGER_S = 2.0  # how long an end waits for the peer's; its FIN takes a round trip, unless it has frames to read
 
 
@@ -46,10 +47,14 @@ class TlsChannel(asyncio.BufferedProtocol):
         self._shaken: asyncio.Future[None] = self._loop.create_future()
         self._open = False  # identity checked: frames may be read
         self._failure: MpcError | None = None
+        self._gone = asyncio.Event()
         self._expect: Expect | None = None
         self._delivery: asyncio.Future[Header] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._progress_s = 0.0
+        self._patient = False
+        self._progress_s = 0.0  # when the last byte of a frame came
+        self._heard_s = 0.0  # when any byte came
+        self._beat: asyncio.TimerHandle | None = None
         self._sending = asyncio.Lock()
         self._mid_frame = False
         self._eof = False
@@ -75,6 +80,12 @@ class TlsChannel(asyncio.BufferedProtocol):
         self._open = True
         self._pump()
 
+    def keep_alive(self, timeout_s: float) -> None:
+        """From now on: signs of life to the peer, and an end if it gives none for `timeout_s` (or three of ours)."""
+        self.timeout_s = timeout_s
+        self._heard_s = self._loop.time()
+        self._beat = self._loop.call_later(PING_S, self._on_beat)
+
     async def send(self, header: Header, *payload: memoryview) -> None:
         """See :class:`mpcnet.channel.Channel`."""
         head = encode(header)
@@ -92,17 +103,17 @@ class TlsChannel(asyncio.BufferedProtocol):
             self._mid_frame = False
             self.sent_bytes += len(head) + header.payload_bytes
 
-    async def receive(self, expect: Expect) -> Header:
+    async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
         """See :class:`mpcnet.channel.Channel`."""
         if self._delivery is not None:
             raise LocalStateError(f"two receivers on the channel to {self.peer}")
         if self._failure is not None:
             raise self._failure
-        self._expect = expect
+        self._expect, self._patient = expect, patient
         delivery: asyncio.Future[Header] = self._loop.create_future()
         self._delivery = delivery
-        self._pump()
         self._progress_s = self._loop.time()
+        self._pump()
         self._timer = self._loop.call_later(self.timeout_s, self._look_at_progress)
         try:
             return await delivery
@@ -112,6 +123,12 @@ class TlsChannel(asyncio.BufferedProtocol):
             if self._decoder.stage is Stage.PAYLOAD:  # cancelled: the memory is the caller's again
                 self._fail(ChannelClosed(f"{self.peer}: receiving a frame was cut off"))
                 self._tcp.abandon()
+
+    async def gone(self) -> MpcError:
+        """See :class:`mpcnet.channel.Channel`."""
+        await self._gone.wait()
+        assert self._failure is not None
+        return self._failure
 
     async def close(self) -> None:
         """See :class:`mpcnet.channel.Channel`.
@@ -140,7 +157,7 @@ class TlsChannel(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """asyncio: it arrived."""
-        self._progress_s = self._loop.time()
+        self._heard_s = self._loop.time()
         if not self._ending:
             self._tls.feed(self._staging[:nbytes])
             self._pump()
@@ -180,9 +197,14 @@ class TlsChannel(asyncio.BufferedProtocol):
                 if count == 0:
                     raise ChannelClosed(f"{self.peer} closed the channel")
                 self._decoder.advance(count)
+                if self._decoder.stage is Stage.PAYLOAD:
+                    self._progress_s = self._heard_s
             header = self._decoder.header
             if self._decoder.stage is Stage.OFFERED and header is not None:
                 check_abort(header, self.peer)
+                if is_ping(header):
+                    self._decoder.restart()
+                    continue
                 if self._expect is None:
                     return
                 self._offer(header)
@@ -204,6 +226,8 @@ class TlsChannel(asyncio.BufferedProtocol):
     def _look_at_progress(self) -> None:
         if self._delivery is None or self._delivery.done():
             return
+        if self._patient and self._decoder.stage is not Stage.PAYLOAD:
+            self._progress_s = self._loop.time()  # signs of life are looked at elsewhere
         idle_s = self._loop.time() - self._progress_s
         if idle_s < self.timeout_s:
             self._timer = self._loop.call_later(self.timeout_s - idle_s, self._look_at_progress)
@@ -212,6 +236,20 @@ class TlsChannel(asyncio.BufferedProtocol):
             error = ChannelTimeout(f"waited {self.timeout_s:g} s for {self.peer} to send {what}")
             self._tell(f"waited {self.timeout_s:g} s for {what}")
             self._fail(error)
+
+    def _on_beat(self) -> None:
+        """A sign of life if nothing is on its way anyway; and look at the peer's, if we read at all."""
+        if self._ending:
+            return
+        self._beat = self._loop.call_later(PING_S, self._on_beat)
+        if not self._mid_frame and self._tcp.idle:
+            self._tls.write(memoryview(encode(ping_header())))
+            self._flush()
+        if len(self._decoder.get_buffer()) == 0:
+            self._heard_s = self._loop.time()  # we do not read now: the kernel holds what the peer sends
+        silent_s = self._loop.time() - self._heard_s
+        if silent_s > max(self.timeout_s, 3 * PING_S):
+            self._fail(ChannelTimeout(f"{self.peer} gave no sign of life for {silent_s:.1f} s"))
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -289,6 +327,9 @@ class TlsChannel(asyncio.BufferedProtocol):
         if self._ending:
             return
         self._ending = True
+        self._gone.set()
+        if self._beat is not None:
+            self._beat.cancel()
         self._tls.end()
         self._flush()
         self._tcp.end(peer_ended=self._eof)

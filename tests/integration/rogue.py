@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from launch.node import Node
 from mpcnet.channel import Expect
-from mpcnet.errors import ChannelClosed
+from mpcnet.errors import ChannelClosed, MpcError
 from mpcnet.mesh import Peer
 from mpcnet.rounds import Part
 from mpcnet.tls import TlsChannel
@@ -43,8 +43,11 @@ class RogueChannel:
         else:
             await self.inner.send(header, *payload)
 
-    async def receive(self, expect: Expect) -> Header:
-        return await self.inner.receive(expect)
+    async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
+        return await self.inner.receive(expect, patient=patient)
+
+    async def gone(self) -> MpcError:
+        return await self.inner.gone()
 
     async def close(self) -> None:
         await self.inner.close()
