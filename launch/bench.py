@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-from launch.sharing import token_parts
+from launch import predict
 from launch.simulate import Options, Outcome, simulate
 from models.program import Size
 from mpcnet.errors import LocalInputError
@@ -88,7 +88,8 @@ def time_command(
     for phase in ("offline", "online"):
         rows |= _spread(f"seconds_{phase}", [request[f"seconds_{phase}"] for request in timed])
     rows |= _spread("seconds_total", [sum(request.values()) for request in timed])
-    predicted = _predict(outcome, options)
+    upload = predict.upload_bytes(outcome.prepared.config, Size(1, length))
+    predicted = predict.online(predict.mean_counts(document, upload), parse_link(net)).total_s
     measured = rows["seconds_online_median"]
     count = len(document["requests"])
     cost = {key: document[key] / count for key in ("rounds", "sent_bytes", "offline_bytes")}
@@ -96,19 +97,6 @@ def time_command(
         "time", outcome, n=len(timed), length=length, net=net, **rows, **cost, predicted_online=predicted,
         residual=measured / predicted - 1, peaks=document["peaks"],
     )  # fmt: skip
-
-
-def _predict(outcome: Outcome, options: Options) -> float:
-    """rounds * one-way delay + bytes / bandwidth + compute, of the mean request, the client's legs included.
-
-    The compute is what server0 spent outside waiting in the same run. The client uploads half of its rows to each
-    server, and the answer takes one flight more.
-    """
-    link, document = parse_link(options.net), outcome.document
-    count = len(document["requests"])
-    rounds, sent, compute = (document[key] / count for key in ("rounds", "sent_bytes", "compute_s"))
-    upload = max(part.nbytes for part in token_parts(outcome.prepared.config, Size(1, options.length)))
-    return float((rounds + 2) * link.rtt_s / 2 + 8 * (sent + upload) / link.bandwidth_bps + compute)
 
 
 def spearman(x: Tensor, y: Tensor) -> float:

@@ -4,16 +4,19 @@
 
     DIR/authority/{ca.pem,ca-key.pem}                         kept apart: no party needs the key
     DIR/ROLE/{ca.pem,cert.pem,key.pem,roster.json}            all that ROLE needs, nothing of the others
+
+The roster pins public keys, so that a certificate can be renewed (`launch.renew`) without a change at the other hosts.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,10 +24,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mpcnet.errors import LocalConfigError, describe
-from mpcnet.identity import ROLE_URI, is_role
+from mpcnet.identity import ROLE_URI, fingerprints, is_role
 
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey
 ROLES = ("server0", "server1", "dealer", "owner", "client")
 CLOCK_SLACK = timedelta(minutes=5)  # machines' clocks differ
+AUTHORITY = "authority"
+AUTHORITY_NAME = "mpcnet private authority"
+AUTHORITY_DAYS = 3650.0  # outlives many renewals: a new certificate of the authority has to go to every host
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,8 @@ def create_deployment(
 ) -> None:
     """Write authority, certificates and rosters below `folder`, which must not hold a deployment yet.
 
-    `not_before` and `not_after` bound the roles' certificates; the authority always holds for `days` from now.
+    `not_before` and `not_after` bound the roles' certificates instead of `days` from now; the authority holds for ten
+    years, or for `days` if that is longer.
 
     :raises LocalConfigError: a role is unknown or twice there, or a file exists already.
     """
@@ -70,17 +78,21 @@ def create_deployment(
         raise LocalConfigError(describe("roles of the deployment", "distinct known roles", ", ".join(roles)))
     usual = Validity.days(days)
     validity = Validity(not_before or usual.not_before, not_after or usual.not_after)
-    authority = new_authority(usual)
+    authority = new_authority(Validity.days(max(days, AUTHORITY_DAYS)))
     made = {role: new_certificate(authority, role, validity) for role in roles}
-    fingerprints = {role: certificate.fingerprint(hashes.SHA256()).hex() for role, (certificate, _) in made.items()}
-    roster = json.dumps({"version": 1, "roles": fingerprints}, indent=2, sort_keys=True).encode() + b"\n"
+    roster = roster_file({role: fingerprints(certificate)[1:] for role, (certificate, _) in made.items()})
+    files = {
+        folder / AUTHORITY / "ca-key.pem": key_pem(authority.key),
+        folder / AUTHORITY / "ca.pem": certificate_pem(authority.certificate),
+    }
+    for role, (certificate, key) in made.items():
+        home = folder / role_folder(role)
+        files |= {home / "key.pem": key_pem(key), home / "cert.pem": certificate_pem(certificate)}
+        files |= {home / "ca.pem": certificate_pem(authority.certificate), home / "roster.json": roster}
     try:
-        _write_role(folder / "authority", "ca.pem", authority.certificate, "ca-key.pem", authority.key)
-        for role, (certificate, key) in made.items():
-            home = folder / role_folder(role)
-            _write_role(home, "cert.pem", certificate, "key.pem", key)
-            _write(home / "ca.pem", _pem(authority.certificate))
-            _write(home / "roster.json", roster)
+        for path, content in files.items():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_new(path, content, file_mode(path.name))
     except FileExistsError as error:
         name = Path(str(error.filename)).name
         raise LocalConfigError(f"{name} exists already: a deployment is not overwritten; take a new folder") from None
@@ -93,8 +105,12 @@ def role_folder(role: str) -> str:
 
 def new_authority(validity: Validity) -> Authority:
     """A fresh authority that may sign certificates of roles, but no further authorities."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder("mpcnet private authority", "mpcnet private authority", key.public_key(), key, validity)
+    return renewed_authority(ec.generate_private_key(ec.SECP256R1()), validity)
+
+
+def renewed_authority(key: ec.EllipticCurvePrivateKey, validity: Validity) -> Authority:
+    """The authority of this key with a new certificate: name and key stay, so either one verifies what it signed."""
+    builder = _builder(AUTHORITY_NAME, key.public_key(), key, validity)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
     return Authority(builder.sign(key, hashes.SHA256()), key)
@@ -103,29 +119,30 @@ def new_authority(validity: Validity) -> Authority:
 def new_certificate(
     authority: Authority, role: str, validity: Validity
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """A key pair for `role`, and the certificate that says so. Every role may dial and listen."""
+    """A key pair for `role`, and the certificate that says so."""
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(role, "mpcnet private authority", key.public_key(), authority.key, validity)
+    return certify(authority, role, key.public_key(), validity), key
+
+
+def certify(authority: Authority, role: str, public: PublicKey, validity: Validity) -> x509.Certificate:
+    """The certificate that says `role` of who holds the key of `public`. Every role may dial and listen."""
+    builder = _builder(role, public, authority.key, validity)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     names = [x509.UniformResourceIdentifier(ROLE_URI + role)]
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return builder.sign(authority.key, hashes.SHA256()), key
+    return builder.sign(authority.key, hashes.SHA256())
 
 
 def _builder(
-    subject: str,
-    issuer: str,
-    public: ec.EllipticCurvePublicKey,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    validity: Validity,
+    subject: str, public: PublicKey, issuer_key: ec.EllipticCurvePrivateKey, validity: Validity
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, AUTHORITY_NAME)]))
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(validity.not_before)
@@ -149,22 +166,34 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
+def roster_file(pins: Mapping[str, Sequence[str]]) -> bytes:
+    """The roster that pins these fingerprints for each role; see `mpcnet.identity.Roster`."""
+    document = {"version": 2, "roles": {role: list(found) for role, found in pins.items()}}
+    return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def certificate_pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _write_role(
-    folder: Path, name: str, certificate: x509.Certificate, key_name: str, key: ec.EllipticCurvePrivateKey
-) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The key in the clear: its file's mode protects it."""
     encryption = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-    _write(folder / key_name, pem, mode=0o600)
-    _write(folder / name, _pem(certificate))
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
-def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Create `path` with `mode` from its first moment; never overwrite."""
+def file_mode(name: str) -> int:
+    """The mode of a deployment's file: a key is its owner's only."""
+    return 0o600 if name in ("key.pem", "ca-key.pem") else 0o644
+
+
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Create `path` on the disk, with `mode` from its first moment.
+
+    :raises FileExistsError: it is there already.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(descriptor)

@@ -36,6 +36,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 ))  # fmt: skip
 app.add_typer(bench.app, name="bench")
 console = Console(stderr=True, highlight=False)
+PHASES = ("upload", "offline", "online", "total")
 Softmax = Literal["exact", "2quad"]
 Where = Annotated[Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client.")]
 Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
@@ -128,7 +129,7 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
         "rounds": document["rounds"],
         "online, one server": f"{document['sent_bytes'] / 1e6:.1f} MB each way",
         "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
-        "seconds": ", ".join(f"{key} {document[f'seconds_{key}']:.2f}" for key in ("offline", "online", "total")),
+        "seconds": ", ".join(f"{phase} {document[f'seconds_{phase}']:.2f}" for phase in PHASES),
         "peak memory": ", ".join(f"{role} {value / 1e6:.0f} MB" for role, value in document["peaks"].items()),
         "accuracy": f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}",
         "machine": f"{document['machine']}, commit {document['commit']}",
@@ -197,41 +198,40 @@ def init_command(
         "server0": f"mpcnet party --config {folder}/server0/party.toml",
         "server1": f"mpcnet party --config {folder}/server1/party.toml",
         "dealer": f"mpcnet dealer --config {folder}/dealer/party.toml",
-        "owner": f"mpcnet owner --config {folder}/owner/party.toml --model {model}",
-        "client": f'mpcnet client --config {folder}/client/party.toml --model {model} "A text."',
+        "owner": f"mpcnet serve-model --config {folder}/owner/party.toml --model {model}",
+        "client": f'mpcnet infer --config {folder}/client/party.toml --model {model} "A text."',
     }
     title = f"{folder}: copy each folder to its own host, keep authority/ offline, then start"
     report.show(Console(highlight=False), title, hosts)
 
 
 @app.command("party")
-def party_command(
-    config: Config,
-    requests: Annotated[
-        int, typer.Option(min=0, help="server0: end all in order after so many requests; 0: never.")
-    ] = 0,
-) -> None:
-    """Run a computing server (server0 or server1)."""
+def party_command(config: Config) -> None:
+    """Run a computing server (server0 or server1) until it is stopped."""
     node = open_node(settings.read(config))
-    raise typer.Exit(run(party.main(node, requests), node.role))
+    raise typer.Exit(run(party.main(node), node, graceful=True))
 
 
 @app.command("dealer")
 def dealer_command(config: Config) -> None:
-    """Run the dealer of correlated randomness."""
+    """Run the dealer of correlated randomness until it is stopped."""
     node = open_node(settings.read(config))
-    raise typer.Exit(run(dealer.main(node), node.role))
+    raise typer.Exit(run(dealer.main(node), node, graceful=True))
 
 
-@app.command("owner")
-def owner_command(config: Config, model: Model = "demo") -> None:
-    """Share a model's weights between the two servers, once, and leave."""
+@app.command("serve-model")
+def serve_model_command(
+    config: Config,
+    model: Model = "demo",
+    once: Annotated[bool, typer.Option(help="Leave when both servers have the weights.")] = False,
+) -> None:
+    """Share a model's weights between the two servers, again whenever one of the parties was restarted."""
     node = open_node(settings.read(config))
-    raise typer.Exit(run(owner.main(node, checkpoint(model)), node.role))
+    raise typer.Exit(run(owner.main(node, checkpoint(model), once=once), node, graceful=True))
 
 
-@app.command("client")
-def client_command(
+@app.command("infer")
+def infer_command(
     config: Config,
     texts: Annotated[list[str] | None, typer.Argument(help="Sentences.")] = None,
     model: Model = "demo",
@@ -246,7 +246,7 @@ def client_command(
     node = open_node(settings.read(config))
     batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
     table = fold(checkpoint(model)) if node.config.embedding == "client" else None
-    raise typer.Exit(run(_ask_all(node, batches, table, json_file), node.role))
+    raise typer.Exit(run(_ask_all(node, batches, table, json_file), node, graceful=False))
 
 
 def _token_batches(path: Path) -> list[Tokens]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from launch import frames, sharing
 from launch.node import Node, end
-from launch.wire_names import READY, REQUEST, RESULT, TOKENS
+from launch.wire_names import QUEUED, READY, REQUEST, RESULT
 from models.demo import demo_model_dir
 from models.numbers import LOGIT_FRAC
 from models.parameters import encode_tokens
@@ -27,6 +27,7 @@ from models.text import Text, Tokens, encode
 from mpcnet import ring
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.mesh import Peer
+from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.wire import Header
 from protocols.share import Shared
@@ -37,10 +38,15 @@ REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answer:
-    """The result in the clear, and what it cost: one public report by each server."""
+    """The result in the clear, and what it cost: one public report by each server.
+
+    The upload ends when both servers have queued the request; waiting for other requests is no part of offline.
+    """
 
     values: Tensor
     reports: tuple[dict[str, Any], dict[str, Any]]
+    seconds_upload: float
+    seconds_queued: float
     seconds_offline: float
     seconds_online: float
 
@@ -74,31 +80,36 @@ async def ask(node: Node, tokens: Tokens, table: Table = None) -> Answer:
 
 
 async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, table: Table) -> Answer:
-    config = node.config
-    size = Size(*tokens.ids.shape)
+    config, size = node.config, Size(*tokens.ids.shape)
     start = time.perf_counter()
-    mask, name = Part(1, tuple(tokens.mask.shape)), secrets.token_bytes(16)
-    packed = ring.pack(tokens.mask.to(torch.uint8), 1)
-    for peer in peers:
-        await frames.send(peer, REQUEST, [(mask, packed)], id=name)
-    await asyncio.gather(*(frames.receive(peer, READY, frames.exactly(peer, READY, ())) for peer in peers))
-    ready = time.perf_counter()
     parts = sharing.token_parts(config, size)
     halves = torch.split(encode_tokens(config, tokens, table), [part.shape[1] for part in parts], 1)
-    split = sharing.split(list(zip(parts, halves, strict=True)), TOKENS)
-    await asyncio.gather(*(_send_tokens(peer, split, party) for party, peer in enumerate(peers)))
-    results = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
+    split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
+    mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(tokens.mask.to(torch.uint8), 1))
+    name = secrets.token_bytes(16)
+    await asyncio.gather(*(_request(peer, name, mask, split, party) for party, peer in enumerate(peers)))
+    queued = time.perf_counter()
+    await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in peers))
+    ready = time.perf_counter()
+    (first, one), (second, two) = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
     done = time.perf_counter()
-    (first, one), (second, two) = results
     if (first.bits, first.shape) != (second.bits, second.shape):
         raise RemoteProtocolError(f"the servers' results are no shares of one value: {first.bits}, {second.bits} bits")
     values = ring.decode(first.value + second.value, first.frac, first.bits)
-    return Answer(values, (one, two), ready - start, done - ready)
+    waited_s = min(_seconds(one, "seconds_queued"), ready - queued)
+    return Answer(values, (one, two), queued - start, waited_s, ready - queued - waited_s, done - ready)
 
 
-async def _send_tokens(peer: Peer, split: sharing.Split, party: int) -> None:
+async def _request(peer: Peer, name: bytes, mask: tuple[Part, Bytes], split: sharing.Split, party: int) -> None:
+    """The whole request at once, so that the servers never wait for us later."""
     seed = (sharing.SEED, np.frombuffer(split.seeds[party], np.uint8))
-    await frames.send(peer, TOKENS, [seed, *split.explicit[party]])
+    await frames.send(peer, REQUEST, [mask, seed, *split.explicit[party]], id=name)
+    await frames.receive_bare(peer, QUEUED)
+
+
+def _seconds(report: Mapping[str, Any], name: str) -> float:
+    value = report.get(name)
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 async def _result(peer: Peer, node: Node, size: Size) -> tuple[Shared, dict[str, Any]]:
@@ -111,7 +122,7 @@ async def _result(peer: Peer, node: Node, size: Size) -> tuple[Shared, dict[str,
         if len(sizes) != 2 or sizes[0] != (size.batch, columns) or header.parts[1].nbytes > REPORT_LIMIT:
             raise RemoteProtocolError(f"{peer.name}, result: want [{size.batch}, {columns}] and a report, got {sizes}")
 
-    header, (raw, text) = await frames.receive(peer, RESULT, check)
+    header, (raw, text) = await frames.receive(peer, RESULT, check, patient=True)
     try:
         report = json.loads(text.tobytes())
     except ValueError as error:

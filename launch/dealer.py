@@ -4,114 +4,124 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 
 from launch import frames
-from launch.node import Node, end, peak_bytes
-from launch.wire_names import DONE, LOAD_STREAM, ORDER, STOP
+from launch.follower import deal_order
+from launch.node import Node, peak_bytes
+from launch.service import Service, unless
+from launch.wire_names import LOAD_STREAM, ORDER
 from models.bert import Model, infer, load
 from models.program import Plans, Size, parameter_shapes, token_shape
+from mpcnet.channel import Channel
 from mpcnet.dealer import DealerSource, deal
 from mpcnet.errors import LocalInputError, RemoteProtocolError
-from mpcnet.mesh import Peer, agree_seed
+from mpcnet.lobby import SERVERS, join
+from mpcnet.mesh import Peer, Seed, agree_seed
 from mpcnet.prg import Domain, Guard, Keystream
-from mpcnet.session import Stream, run_dealer
-from mpcnet.wire import Header
+from mpcnet.rounds import Program
+from mpcnet.session import run_dealer
+from mpcnet.stream import Stream
+from mpcnet.tasks import together
+from mpcnet.wire import Header, Scalar
 from protocols.party import Party
 
-SERVERS = ("server0", "server1")
+T = TypeVar("T")
 
 
 async def main(node: Node) -> int:
-    """The dealer's whole life: until server0 says stop.
+    """The dealer's whole life.
 
-    :raises MpcError: anything that ended it early; both servers have been told.
+    :raises LocalError: a setting, a file or a port of ours is wrong; trouble with others does not end it.
     """
     if node.role != "dealer":
         raise LocalInputError(f"dealer: want role dealer, got {node.role}")
-    mesh = await node.mesh()
-    try:
-        peers = [mesh.peers[name] for name in SERVERS]
-        seeds = await asyncio.gather(*(agree_seed(peer, "masks") for peer in peers))
-        plans = await asyncio.to_thread(Plans, node.config)
-        await _Dealer(node, peers, [seed.reveal() for seed in seeds], plans).serve()
-    except BaseException as error:
-        await end(mesh.peers.values(), node.role, error)
-        raise
-    await mesh.close()
+    plans = await asyncio.to_thread(Plans, node.config)
+
+    async def session(peers: Mapping[str, Peer]) -> None:
+        servers = [peers[name] for name in SERVERS]
+        seeds = await asyncio.gather(*(agree_seed(peer, "masks") for peer in servers))
+        name = await join(node.role, peers)
+        node.say(f"connected with {', '.join(peers)}: session {name.hex()[:8]}", session=name.hex())
+        node.metrics.ready()
+        await _Dealer(node, servers, seeds, plans).serve()
+
+    await Service(node, _no_guests).run(session)
     return 0
 
 
-class _Dealer:
-    """Seeds with both servers, and the standing masks of the loaded weights."""
+def _no_guests(channel: Channel) -> None:
+    channel.abort("the dealer has no guests")
 
-    def __init__(self, node: Node, peers: list[Peer], seeds: list[bytes], plans: Plans) -> None:
+
+class _Dealer:
+    """Seeds with both servers, and the standing masks of the loaded weights, for one session."""
+
+    def __init__(self, node: Node, peers: Sequence[Peer], seeds: Sequence[Seed], plans: Plans) -> None:
         self._node, self._peers, self._seeds, self._plans = node, peers, seeds, plans
         self._guard = Guard()
         self._model: Model | None = None
+        self._orders: asyncio.Queue[Header] = asyncio.Queue(64)  # server0 waits, if it orders more than that ahead
 
     async def serve(self) -> None:
-        """Deal for one order after the other; listen to server0 meanwhile, or its end would go unnoticed."""
-        order = asyncio.create_task(self._order())
-        try:
-            while (header := await order).fields.get("what") != STOP:
-                order = asyncio.create_task(self._order())
-                await self._follow(header)
-        finally:
-            order.cancel()
-            await asyncio.gather(order, return_exceptions=True)
+        """Deal for one order after the other, until asked to stop; what has begun is finished first."""
+        await together(self._work(), self._listen())
 
-    async def _order(self) -> Header:
-        leader = self._peers[0]
-        header, _ = await frames.receive(leader, ORDER, frames.exactly(leader, ORDER, ()))
-        return header
+    async def _listen(self) -> None:
+        while True:
+            await self._orders.put(await frames.receive_bare(self._peers[0], ORDER, patient=True))
+
+    async def _work(self) -> None:
+        while order := await unless(self._node.stopping, self._orders.get()):
+            await self._follow(order)
 
     async def _follow(self, order: Header) -> None:
         what = order.fields.get("what")
         if what == "load":
-            self._model = await self._load()
-        elif what == "infer" and self._model is not None:
-            positions = self._node.config.shape.positions
-            limits = {"stream": 1 << 62, "batch": 1 << 16, "length": positions}
-            number, batch, length = (frames.whole_number(order, name, 1, limit) for name, limit in limits.items())
-            await self._infer(self._model, number, Size(batch, length))
+            shapes, config = parameter_shapes(self._node.config, "meta"), self._node.config
+            stream = Stream(LOAD_STREAM, self._plans.load)
+            [self._model] = await self._run([lambda p: load(p, config, shapes)], [stream])
+        elif what == "deal" and self._model is not None:
+            number, sizes = deal_order(order, self._node.config.shape.positions)
+            await self._deal(self._model, number, sizes)
         else:
             raise RemoteProtocolError(f"{self._peers[0].name}: cannot follow the order {what!r} now")
 
-    async def _load(self) -> Model:
-        config = self._node.config
-        party = self._party(LOAD_STREAM)
-        shapes = parameter_shapes(config, "meta")
-        model = await self._run(load(party, config, shapes), party, Stream(LOAD_STREAM, self._plans.load))
-        loaded: Model = model
-        return loaded
+    async def _deal(self, model: Model, number: int, sizes: Sequence[Size]) -> None:
+        start, config = time.perf_counter(), self._node.config
+        plans = [await asyncio.to_thread(self._plans.infer, size) for size in sizes]
+        streams = [Stream(number + index, plan) for index, plan in enumerate(plans)]
 
-    async def _infer(self, model: Model, number: int, size: Size) -> None:
-        start, cpu = time.perf_counter(), time.process_time()
-        config = self._node.config
-        plan = await asyncio.to_thread(self._plans.infer, size)
-        party = self._party(number)
-        # Lengths of sentences are public but no business of the dealer's: its work does not depend on them.
-        keep = torch.ones(size.batch, size.length, dtype=torch.int64)
-        await self._run(infer(party, model, token_shape(config, size), keep), party, Stream(number, plan))
+        def build(size: Size) -> Callable[[Party], Program[object]]:
+            # Lengths of sentences are public but no business of the dealer's: its work does not depend on them.
+            keep = torch.ones(size.batch, size.length, dtype=torch.int64)
+            return lambda p: infer(p, model, token_shape(config, size), keep)
+
+        await self._run([build(size) for size in sizes], streams)
         seconds = time.perf_counter() - start
-        self._node.say(f"request {number}: dealt for {size.batch} x {size.length} tokens in {seconds:.2f} s")
-        facts: Mapping[str, Any] = {
-            "seconds": seconds, "cpu_seconds": time.process_time() - cpu, "peak_bytes": peak_bytes(),
-        }  # fmt: skip
-        await frames.send(self._peers[0], DONE, **facts)
+        shown = " + ".join(f"{size.batch} x {size.length}" for size in sizes)
+        self._node.say(f"run {number}: dealt for {shown} tokens in {seconds:.2f} s", run=number, seconds=seconds)
 
-    def _party(self, stream: int) -> Party:
+    async def _run(self, builds: Sequence[Callable[[Party], Program[T]]], streams: Sequence[Stream]) -> list[T]:
+        """Deal for programs side by side; `builds` make the coroutines for a party."""
+        start, cpu = time.perf_counter(), time.process_time()
+
+        def facts() -> dict[str, Scalar]:
+            seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+            return {**seconds, "peak_bytes": peak_bytes()}
+
+        dealings = []
+        for make, stream in zip(builds, streams, strict=True):
+            source = self._source(stream.number)
+            dealings.append(deal(make(Party(source)), source))
+        return await run_dealer(dealings, streams, self._peers, facts)
+
+    def _source(self, stream: int) -> DealerSource:
         first, second = (
-            Keystream(seed, Domain(peer.session, stream, "masks"), self._guard)
+            Keystream(seed.reveal(), Domain(peer.session, stream, "masks"), self._guard)
             for seed, peer in zip(self._seeds, self._peers, strict=True)
         )
-        return Party(DealerSource((first, second)))
-
-    async def _run(self, program: Any, party: Party, stream: Stream) -> Any:
-        source = party.source
-        assert isinstance(source, DealerSource)
-        return await run_dealer(deal(program, source), stream, self._peers)
+        return DealerSource((first, second))

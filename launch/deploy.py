@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from launch import settings as settings_file
 from launch.certs import ROLES, create_deployment, role_folder
@@ -19,16 +20,8 @@ from models import program
 from models.bert import Config
 
 
-def write_deployment(
-    folder: Path,
-    config: Config,
-    addresses: Mapping[str, str],
-    *,
-    net: str = "none",
-    threads: int = 0,
-    timeout_s: float = 60.0,
-) -> None:
-    """Write all of it; `addresses` are those of LISTENERS.
+def write_deployment(folder: Path, config: Config, addresses: Mapping[str, str], **settings: Any) -> None:
+    """Write all of it; `addresses` are those of LISTENERS, `settings` more of every process's Settings.
 
     :raises LocalConfigError: the folder holds a deployment already, or cannot be written.
     """
@@ -36,6 +29,4 @@ def write_deployment(
     for role in ROLES:
         place = folder / role_folder(role)
         program.save(config, place / "program.json")
-        settings_file.write(
-            Settings(folder=place, role=role, addresses=addresses, timeout_s=timeout_s, threads=threads, net=net)
-        )
+        settings_file.write(Settings(folder=place, role=role, addresses=addresses, **settings))

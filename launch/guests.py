@@ -1,160 +1,211 @@
-"""Owner and clients at a server: greeted as they come, and turned away if they break the protocol before their turn."""
+"""Owner and clients at a server: they come and go as they like, whatever the computing parties are doing."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from launch import frames, sharing
 from launch.node import Node
-from launch.wire_names import IDLE, READY, REQUEST, WEIGHTS
+from launch.queue import Queue, Request
+from launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
 from models.parameters import parameters
 from models.program import Size
 from mpcnet import ring
 from mpcnet.channel import Channel
-from mpcnet.errors import MpcError, RemoteProtocolError
+from mpcnet.errors import LocalBusyError, MpcError, RemoteProtocolError
 from mpcnet.mesh import Peer
+from mpcnet.ring import Bytes
+from mpcnet.rounds import Part
+from mpcnet.tasks import end_tasks
 from mpcnet.wire import Header
 from protocols.share import Shared
 
 MAX_BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A client that waits for an answer; `taken` is set when its turn has come."""
-
-    peer: Peer
-    size: Size
-    keep: Tensor
-    taken: asyncio.Event = field(default_factory=asyncio.Event)
+MAX_GUESTS = 512  # connections at once
 
 
 @dataclass(slots=True)
 class Guests:
-    """Who has come and not yet left: `owner_came` and `weights` are the owner's, `queue` and `requests` clients'."""
+    """Who is here. The queue holds the requests that are complete and wait; the owner is the newest that came."""
 
     node: Node
-    weights: asyncio.Future[dict[str, Shared]]
-    owner_came: asyncio.Event = field(default_factory=asyncio.Event)
-    queue: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
-    requests: dict[bytes, asyncio.Future[Request]] = field(default_factory=dict)
-    peers: set[Peer] = field(default_factory=set)
-    _greetings: set[asyncio.Task[None]] = field(default_factory=set)
-    _partings: set[asyncio.Task[None]] = field(default_factory=set)
+    queue: Queue = field(init=False)
+    _owner: Peer | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.queue = Queue(self.node.settings.queue_mib << 20)
 
     def arrive(self, channel: Channel) -> None:
-        if channel.peer == "owner":
-            self.owner_came.set()
-        _own(self._greetings, self._greet(channel))
-
-    def leave(self, peer: Peer) -> None:
-        """We are done with this guest: its channel is closed, in order and meanwhile."""
-        self.peers.discard(peer)
-        _own(self._partings, self._part(peer))
+        """Somebody whose certificate is that of an owner or a client."""
+        if len(self._tasks) >= MAX_GUESTS:
+            channel.abort(f"{self.node.role} has {MAX_GUESTS} guests; come again in a moment")
+            return
+        self._own(self._host(channel))
 
     async def close(self) -> None:
-        """Nobody is served any more; returns when the last frames of those who were have left."""
-        for greeting in self._greetings:
-            greeting.cancel()
-        for peer in list(self.peers):
-            peer.channel.abort(f"{self.node.role} has ended")
-            self.leave(peer)
-        await asyncio.gather(*self._greetings, *self._partings, return_exceptions=True)
+        """Nobody is served any more; returns when their channels have ended."""
+        await end_tasks(*self._tasks)
 
-    async def next(self) -> bytes:
-        """The id of the next request whose client is still there."""
-        while True:
-            name = await self.queue.get()
-            if name in self.requests:
-                with suppress(MpcError):
-                    await frames.send(self.requests[name].result().peer, IDLE)
-                    return name
+    # --- the queue --------------------------------------------------------------------------------------------
 
-    def request(self, name: bytes) -> asyncio.Future[Request]:
-        return self.requests.setdefault(name, asyncio.get_running_loop().create_future())
+    async def waiting(self) -> None:
+        """Return as soon as a request waits."""
+        await self._until(lambda: len(self.queue) > 0)
 
-    async def _greet(self, channel: Channel) -> None:
-        """A guest that breaks the protocol before it is served is turned away; the service goes on."""
-        try:
-            peer = await self.node.greet(channel)
-            self.peers.add(peer)
-            if channel.peer == "owner":
-                await self._take_weights(peer)
-            else:
-                await self._take_request(peer)
-        except MpcError as error:
-            self.node.say(f"turned away {channel.peer}: {error}")
-            channel.abort(f"{self.node.role}: {error}")
-            self.peers = {peer for peer in self.peers if peer.channel is not channel}
-            if channel.peer == "owner" and not self.weights.done():
-                self.weights.set_exception(error)
-                self.weights.exception()  # seen, even if nobody waits for them any more
+    async def find(self, names: Sequence[bytes], grace_s: float) -> list[Request | None]:
+        """The requests of these names; those that are not here get so much time to come."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._until(lambda: all(self.queue.find(name) is not None for name in names))
+        return [self.queue.find(name) for name in names]
 
-    async def _part(self, peer: Peer) -> None:
-        try:
-            await peer.channel.close()
-        except MpcError as error:
-            self.node.say(f"parting from {peer.name}: {error}")
+    def take(self, requests: Sequence[Request]) -> None:
+        """These run now; what becomes of them is told by `reply` or `fail`."""
+        for request in requests:
+            self.queue.remove(request)
+        self.node.metrics.queue(len(self.queue))
 
-    async def _take_weights(self, peer: Peer) -> None:
-        if self.weights.done():
-            raise RemoteProtocolError(f"{peer.name}: the weights are here already; restart the parties to change them")
-        wanted, party = parameters(self.node.config), self.node.party
+    def tell_ready(self, requests: Sequence[Request]) -> None:
+        """Their run has begun."""
+        for request in requests:
+            self._own(self._send(request.peer, READY))
+
+    def reply(self, request: Request, result: Shared, report: bytes) -> None:
+        """Send the answer's share, and part from the client. Nobody waits for it here."""
+        arrays = [
+            (Part(result.bits, result.shape), ring.pack(result.value, result.bits)),
+            (Part(8, (len(report),)), np.frombuffer(report, np.uint8)),
+        ]
+        self._own(self._send(request.peer, RESULT, arrays))
+
+    def fail(self, requests: Sequence[Request], reason: str) -> None:
+        """Their run has failed: each client is told why."""
+        for request in requests:
+            self.node.metrics.request_done("failed")
+            request.peer.channel.abort(f"{self.node.role}: {reason}; ask again")
+
+    # --- the owner --------------------------------------------------------------------------------------------
+
+    async def weights(self, session: bytes) -> dict[str, Shared]:
+        """The owner's shares for this session, as soon as there is an owner.
+
+        :raises MpcError: the owner is gone in the midst, or sent something else.
+        """
+        await self._until(lambda: self._owner is not None)
+        assert self._owner is not None
+        owner, wanted, party = self._owner, parameters(self.node.config), self.node.party
+        await frames.send(owner, WANT, id=session)
         parts = sharing.weight_parts(wanted)
-        _, (seed,) = await frames.receive(peer, WEIGHTS, frames.exactly(peer, WEIGHTS, [sharing.SEED]))
+        check = frames.exactly(owner, WEIGHTS, [sharing.SEED])
+        header, (seed,) = await frames.receive(owner, WEIGHTS, check, patient=True)
+        if header.fields.get("id") != session:
+            raise RemoteProtocolError(f"{owner.name}: its weights are for another session")
         explicit = []
         for part in sharing.explicit_parts(parts, party):
-            _, (raw,) = await frames.receive(peer, WEIGHTS, frames.exactly(peer, f"{WEIGHTS} {part.label}", [part]))
+            check = frames.exactly(owner, f"{WEIGHTS} {part.label}", [part])
+            _, (raw,) = await frames.receive(owner, WEIGHTS, check)
             explicit.append(raw)
-        shares = sharing.expand(parts, party, seed.tobytes(), explicit, WEIGHTS)
-        self.weights.set_result(
-            {q.name: Shared(share, q.bits, q.frac, party) for q, share in zip(wanted, shares, strict=True)}
-        )
-        await frames.send(peer, READY)
-        self.leave(peer)
+        shares = await asyncio.to_thread(sharing.expand, parts, party, seed.tobytes(), explicit, WEIGHTS)
+        await frames.send(owner, READY)
+        return {q.name: Shared(share, q.bits, q.frac, party) for q, share in zip(wanted, shares, strict=True)}
 
-    async def _take_request(self, peer: Peer) -> None:
-        """Queue the client's request, and keep its connection alive until its turn comes."""
-        header, (raw,) = await frames.receive(peer, REQUEST, lambda header: self._check_mask(peer, header))
+    # --- connections ------------------------------------------------------------------------------------------
+
+    async def _host(self, channel: Channel) -> None:
+        """One guest, from its coming to its going. Whoever breaks the protocol is turned away; the service goes on."""
+        try:
+            peer = await self.node.greet(channel)
+            if peer.name == "owner":
+                await self._host_owner(peer)
+            else:
+                await self._host_client(peer)
+        except LocalBusyError as error:
+            self.node.metrics.request_done("refused")
+            channel.abort(f"{self.node.role}: {error}")
+        except MpcError as error:
+            self.node.say(f"turned away {channel.peer}: {error}", "warning")
+            channel.abort(f"{self.node.role}: {error}")
+        except asyncio.CancelledError:
+            channel.abort(f"{self.node.role} is stopping")
+            raise
+        finally:
+            with suppress(MpcError):
+                await asyncio.shield(channel.close())
+
+    async def _host_owner(self, peer: Peer) -> None:
+        if self._owner is not None:
+            self._owner.channel.abort("another owner has connected; one is enough")
+        self._owner = peer
+        self._changed.set()
+        await peer.channel.gone()
+        if self._owner is peer:
+            self._owner = None
+
+    async def _host_client(self, peer: Peer) -> None:
+        """Take the whole request, so that no run ever waits for a client; then keep it until it is answered or gone."""
+        request = await self._request(peer)
+        if self.queue.find(request.name) is not None:
+            raise RemoteProtocolError(f"{peer.name}: this request id has been used")
+        self.queue.add(request)
+        try:
+            self.node.metrics.queue(len(self.queue))
+            await frames.send(peer, QUEUED, ahead=len(self.queue) - 1)
+            self._changed.set()
+            await peer.channel.gone()
+        finally:
+            self.queue.remove(request)
+            self.node.metrics.queue(len(self.queue))
+
+    async def _request(self, peer: Peer) -> Request:
+        header, (mask, seed, *explicit) = await frames.receive(peer, REQUEST, lambda header: self._check(peer, header))
         name = header.fields.get("id")
         if not isinstance(name, bytes) or len(name) != 16:
             raise RemoteProtocolError(f"{peer.name}: want a request id of 16 bytes, got another")
-        part = header.parts[0]
-        keep = ring.unpack(raw, part).to(torch.int64)
+        keep = ring.unpack(mask, header.parts[0]).to(torch.int64)
         if not bool(keep.any(1).all()):
             raise RemoteProtocolError(f"{peer.name}: want a token in every sentence, got a sentence without")
-        if self.request(name).done():
-            raise RemoteProtocolError(f"{peer.name}: this request id has been used")
-        request = Request(peer, Size(*part.shape), keep)
-        self.request(name).set_result(request)
-        self.queue.put_nowait(name)
-        try:
-            await frames.meanwhile(request.taken.wait(), [peer], self.node.beat_s)
-        except MpcError:
-            self.requests.pop(name, None)
-            raise
+        return Request(name, peer, Size(*header.parts[0].shape), keep, seed.tobytes(), explicit, time.monotonic())
 
-    def _check_mask(self, peer: Peer, header: Header) -> None:
-        """:raises RemoteProtocolError: the frame is not one mask of a size that we serve."""
+    def _check(self, peer: Peer, header: Header) -> None:
+        """:raises RemoteProtocolError: the frame is not a mask of a size that we serve, and shares for it."""
         positions = self.node.config.shape.positions
-        sent = [part.shape for part in header.parts if part.bits == 1 and len(part.shape) == 2]
-        if len(sent) != 1 or len(header.parts) != 1:
-            raise RemoteProtocolError(f"{peer.name}: want one mask of [batch, length], got {len(header.parts)} parts")
-        batch, length = sent[0]
+        first = header.parts[0] if header.parts else Part(0, ())
+        if first.bits != 1 or len(first.shape) != 2:
+            raise RemoteProtocolError(
+                f"{peer.name}: want a mask of [batch, length] first, got {len(header.parts)} parts"
+            )
+        batch, length = first.shape
         if not 1 <= batch <= MAX_BATCH or not 1 <= length <= positions:
             raise RemoteProtocolError(
                 f"{peer.name}: want up to {MAX_BATCH} sentences of {positions} tokens, got {batch} of {length}"
             )
+        tokens = sharing.token_parts(self.node.config, Size(batch, length))
+        mine = sharing.explicit_parts(tokens, self.node.party)
+        frames.exactly(peer, REQUEST, [first, sharing.SEED, *mine])(header)
 
+    async def _send(self, peer: Peer, name: str, arrays: Sequence[tuple[Part, Bytes]] = ()) -> None:
+        """What a client does not take is its own loss."""
+        with suppress(MpcError):
+            await frames.send(peer, name, arrays)
+            if name == RESULT:
+                await peer.channel.close()
 
-def _own(tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
-    """Start `work`, and hold its task as long as it runs."""
-    task = asyncio.create_task(work)
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
+    def _own(self, work: Coroutine[None, None, None]) -> None:
+        """Start `work`, and hold its task as long as it runs."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _until(self, ready: Callable[[], bool]) -> None:
+        while not ready():
+            self._changed.clear()
+            await self._changed.wait()

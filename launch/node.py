@@ -16,17 +16,20 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
+from launch.log import Fact, Level, Log
+from launch.monitor import Metrics
 from launch.settings import Settings
-from launch.wire_names import IDLE_S
 from models import program
 from models.bert import Config
 from mpcnet.channel import Channel
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
+from mpcnet.identity import read_certificate
 from mpcnet.latency import shaped
-from mpcnet.mesh import Mesh, Peer, connect_mesh, handshake
+from mpcnet.mesh import Peer, handshake
 from mpcnet.tls import Identity, Roster, dial
 
 console = Console(stderr=True, highlight=False)
+SKEW_S = 60.0  # clocks further apart than this are worth a warning
 TRACEBACK = "MPCNET_TRACEBACK"  # set it, and an error is raised as Python does
 
 
@@ -38,7 +41,10 @@ class Node:
     config: Config
     identity: Identity
     roster: Roster
-    waits: set[tuple[str, str]] = field(default_factory=set)  # for whom and why, as said so far
+    log: Log
+    metrics: Metrics
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # asked to end once nothing is cut short by it
+    waits: dict[str, str] = field(default_factory=dict)  # for whom and why, as said last
 
     @property
     def role(self) -> str:
@@ -49,47 +55,42 @@ class Node:
         """The number of a server."""
         return 0 if self.role == "server0" else 1
 
-    @property
-    def beat_s(self) -> float:
-        """How often we show that we are alive: three times before anybody with our timeout gives up."""
-        return min(IDLE_S, self.settings.timeout_s / 3)
+    def say(self, text: str, level: Level = "info", **facts: Fact) -> None:
+        """One event in the log."""
+        self.log.say(text, level=level, **facts)
 
-    def say(self, text: str) -> None:
-        """One progress line on standard error."""
-        console.print(f"[bold]{self.role}[/bold]  {escape(text)}", soft_wrap=True)
+    def waiting(self, role: str, reason: str) -> None:
+        """Said once for each reason: attempts to connect go on."""
+        self.metrics.waiting(f"for {role}: {reason}")
+        if self.waits.get(role) != reason:
+            self.waits[role] = reason
+            self.say(f"waiting for {role}: {reason}", peer=role)
 
-    async def mesh(self, on_guest: Callable[[Channel], None] | None = None) -> Mesh:
-        """Connect with the other computing parties."""
-        found = await connect_mesh(
-            self.role, self.settings.addresses, self.identity, self.roster, program.agreement(self.config),
-            self.settings.timeout_s, on_guest=on_guest, on_wait=self._waiting, on_refused=self._refused,
-        )  # fmt: skip
-        return replace(found, peers={name: self._shaped(peer) for name, peer in found.peers.items()})
+    def refused(self, where: str, error: MpcError) -> None:
+        """Somebody was not let in."""
+        self.metrics.refused_connection()
+        self.say(f"refused a connection from {where}: {error}", "warning")
 
-    async def dial(self, role: str) -> Peer:
-        """Connect to a server as a guest."""
-        address = self.settings.addresses[role]
-        timeout_s = self.settings.timeout_s
+    async def dial(self, role: str, timeout_s: float | None = None) -> Peer:
+        """Connect to a listener, and shake hands; `timeout_s` bounds the attempts, by default that of the settings."""
         channel = await dial(
-            address, self.identity, self.roster, role, timeout_s, channel_timeout_s=timeout_s, on_wait=self._waiting
-        )
+            self.settings.addresses[role], self.identity, self.roster, role,
+            self.settings.timeout_s if timeout_s is None else timeout_s, channel_timeout_s=self.settings.timeout_s,
+            on_wait=lambda name, address, reason: self.waiting(name, f"{address}: {reason}"),
+        )  # fmt: skip
         return await self.greet(channel)
 
     async def greet(self, channel: Channel) -> Peer:
-        """The handshake on a fresh channel."""
-        return self._shaped(await handshake(channel, self.role, program.agreement(self.config)))
-
-    def _shaped(self, peer: Peer) -> Peer:
+        """The handshake on a fresh channel; if it fails, the peer has been told."""
+        try:
+            peer = await handshake(channel, self.role, program.agreement(self.config))
+        except MpcError:
+            await channel.close()  # in order, so that the peer still gets our hello and sees the same difference
+            raise
+        self.waits.pop(peer.name, None)
+        if abs(peer.skew_s) > SKEW_S:
+            self.say(f"the clock of {peer.name} is {peer.skew_s:+.0f} s from ours; certificates need clocks", "warning")
         return replace(peer, channel=shaped(peer.channel, self.settings.link))
-
-    def _waiting(self, role: str, address: str, reason: str) -> None:
-        """Said once for each reason: dialling goes on until its timeout."""
-        if (role, reason) not in self.waits:
-            self.waits.add((role, reason))
-            self.say(f"waiting for {role} at {address}: {reason}")
-
-    def _refused(self, address: str, error: MpcError) -> None:
-        self.say(f"refused a connection from {address}: {error}")
 
 
 def open_node(settings: Settings) -> Node:
@@ -100,19 +101,24 @@ def open_node(settings: Settings) -> Node:
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     folder = settings.folder
     config = program.read(settings.program_path)
-    return Node(settings, config, Identity.in_folder(folder), Roster.load(folder / "roster.json"))
+    identity = Identity.in_folder(folder)
+    log_file = folder / settings.log_file if settings.log_file else None
+    log = Log(settings.role, as_json=settings.log == "json", file=log_file)
+    metrics = Metrics(settings.role)
+    metrics.certificate_expires(read_certificate(identity.certificate).not_valid_after_utc)
+    return Node(settings, config, identity, Roster.load(folder / "roster.json"), log, metrics)
 
 
 async def end(peers: Iterable[Peer], role: str, error: BaseException) -> None:
     """Give up: every peer learns why, in one public line. An abort is passed on as it was said."""
-    told = error.reason if isinstance(error, RemoteAbort) else f"{role}: {_public(error)}"
+    told = error.reason if isinstance(error, RemoteAbort) else f"{role}: {public(error)}"
     channels = [peer.channel for peer in peers]
     for channel in channels:
         channel.abort(told)
     await asyncio.gather(*(channel.close() for channel in channels), return_exceptions=True)
 
 
-def _public(error: BaseException) -> str:
+def public(error: BaseException) -> str:
     """What others may know of an error: all of ours, of a bug only where it is."""
     if isinstance(error, MpcError):
         return str(error)
@@ -128,25 +134,33 @@ def _bug(error: BaseException) -> str:
     return f"bug: {type(error).__name__} at {place}; {TRACEBACK}=1 shows the traceback"
 
 
-def run(main: Coroutine[Any, Any, int], role: str) -> int:
-    """Run a process's main coroutine on uvloop; an error is one line and an exit code, never a traceback."""
+def run(main: Coroutine[Any, Any, int], node: Node, *, graceful: bool) -> int:
+    """Run a process's main coroutine on uvloop; an error is one line and an exit code, never a traceback.
+
+    A `graceful` one looks at `node.stopping` itself.
+    """
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_until_signal(main, role))
-    except KeyboardInterrupt:
-        return 130
+            return runner.run(_with_signals(main, node, graceful))
     except Exception as error:
-        return failed(f"{role} failed", error)
+        if os.environ.get(TRACEBACK):
+            raise
+        node.say(f"failed  {public(error)}", "error")
+        return _exit_code(error)
 
 
 def failed(who: str, error: Exception) -> int:
-    """Say in one line why a process ends; returns its exit code.
+    """Say in one line why a command ends; returns its exit code.
 
     :raises Exception: `error` itself, if the environment asks for tracebacks.
     """
     if os.environ.get(TRACEBACK):
         raise error
-    console.print(f"[bold red]{who}[/bold red]  {escape(_public(error))}", soft_wrap=True)
+    console.print(f"[bold red]{who}[/bold red]  {escape(public(error))}", soft_wrap=True)
+    return _exit_code(error)
+
+
+def _exit_code(error: Exception) -> int:
     return error.exit_code if isinstance(error, MpcError) else MpcError.exit_code
 
 
@@ -158,15 +172,26 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop  # type: ignore[no-any-return]
 
 
-async def _until_signal(main: Coroutine[Any, Any, int], role: str) -> int:
-    """SIGTERM ends a process in order: its peers are told, and the exit code is 0 only if nothing was cut short."""
+async def _with_signals(main: Coroutine[Any, Any, int], node: Node, graceful: bool) -> int:
+    """SIGTERM or Ctrl-C: the process ends when its present work is done; a second one ends it at once.
+
+    SIGHUP opens the log file anew.
+    """
     task = asyncio.ensure_future(main)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def stop() -> None:
+        if node.stopping.is_set() or not graceful:
+            task.cancel()
+        node.stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, node.log.reopen)
     try:
         return await task
     except asyncio.CancelledError:
-        raise ChannelClosed(f"{role} was stopped") from None
+        raise ChannelClosed(f"{node.role} was stopped") from None
 
 
 def peak_bytes() -> int:

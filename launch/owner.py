@@ -1,47 +1,108 @@
-"""The model owner: shares the weights between the servers, once, and leaves."""
+"""The model owner: shares the weights between the servers, anew for each of their sessions."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import numpy as np
+from torch import Tensor
 
 from launch import frames, sharing
 from launch.node import Node, end
-from launch.wire_names import READY, WEIGHTS
+from launch.service import unless
+from launch.wire_names import READY, WANT, WEIGHTS
 from models.parameters import encode, parameters
 from models.weights import Checkpoint, fold
-from mpcnet.errors import LocalConfigError
+from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemoteProtocolError
+from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer
 from mpcnet.rounds import Part
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between attempts to connect, doubling
 
-async def main(node: Node, checkpoint: Checkpoint) -> int:
-    """Encode a checkpoint's weights and hand their shares to both servers.
+
+async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
+    """Serve a checkpoint's weights until asked to stop; with `once`, until the servers have them for one session.
 
     :raises LocalConfigError: the model is not of the program's shape.
-    :raises MpcError: a server is gone or refused.
     """
+    if node.role != "owner":
+        raise LocalConfigError(f"serve-model: want role owner, got {node.role}")
     if checkpoint.shape != node.config.shape:
         raise LocalConfigError(f"owner: the program is for {node.config.shape}, the model has {checkpoint.shape}")
     words = await asyncio.to_thread(lambda: encode(node.config, fold(checkpoint)))
-    peers = await asyncio.gather(node.dial("server0"), node.dial("server1"))
-    try:
-        parts = sharing.weight_parts(parameters(node.config))
-        shares = await asyncio.to_thread(sharing.split, [(part, words[part.label]) for part in parts], WEIGHTS)
-        await asyncio.gather(*(_hand_over(peer, shares, party) for party, peer in enumerate(peers)))
-    except BaseException as error:
-        await end(peers, node.role, error)
-        raise
-    count = sum(word.numel() for word in words.values())
-    node.say(f"shared {count / 1e6:.1f} M weights between server0 and server1")
-    await asyncio.gather(*(peer.channel.close() for peer in peers))
+    pause_s = FIRST_PAUSE_S
+    while not node.stopping.is_set():
+        try:
+            shared = await unless(node.stopping, _connected(node, words, once))
+            if shared:
+                return 0
+        except (ChannelError, RemoteError) as error:
+            node.waiting("the servers", str(error))
+        await unless(node.stopping, asyncio.sleep(pause_s))
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
     return 0
 
 
-async def _hand_over(peer: Peer, shares: sharing.Split, party: int) -> None:
+async def _connected(node: Node, words: Mapping[str, Tensor], once: bool) -> bool:
+    """Share the weights whenever both servers want them for the same session; True if once was enough."""
+    peers = await asyncio.gather(*(node.dial(name, float("inf")) for name in SERVERS))
+    try:
+        while True:
+            await _share(node, peers, words)
+            if once:
+                await asyncio.gather(*(peer.channel.close() for peer in peers))
+                return True
+    except BaseException as error:
+        await end(peers, node.role, error)
+        raise
+
+
+async def _share(node: Node, peers: list[Peer], words: Mapping[str, Tensor]) -> None:
+    """One session's weights, as fresh shares.
+
+    :raises MpcError: a server is gone, or they want different things.
+    """
+    session = await _agreed(node, peers)
+    parts = sharing.weight_parts(parameters(node.config))
+    shares = await asyncio.to_thread(sharing.split, [(part, words[part.label]) for part in parts], WEIGHTS)
+    await asyncio.gather(*(_hand_over(peer, shares, party, session) for party, peer in enumerate(peers)))
+    count = sum(word.numel() for word in words.values())
+    node.metrics.ready()
+    node.say(f"shared {count / 1e6:.1f} M weights between server0 and server1", weights=count)
+
+
+async def _agreed(node: Node, peers: list[Peer]) -> bytes:
+    """The session for which both servers want the weights; one may be an old session's word, then another follows."""
+    wanted = list(await asyncio.gather(*map(_wanted, peers)))
+    while wanted[0] != wanted[1]:
+        newer = [asyncio.ensure_future(_wanted(peer)) for peer in peers]
+        try:
+            await asyncio.wait(newer, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in newer:
+                task.cancel()
+            found = await asyncio.gather(*newer, return_exceptions=True)
+        for party, word in enumerate(found):
+            if isinstance(word, bytes):
+                wanted[party] = word
+            elif not isinstance(word, asyncio.CancelledError):
+                raise word
+    return wanted[0]
+
+
+async def _wanted(peer: Peer) -> bytes:
+    header = await frames.receive_bare(peer, WANT, patient=True)
+    value = header.fields.get("id")
+    if not isinstance(value, bytes) or len(value) != 16:
+        raise RemoteProtocolError(f"{peer.name}: want the id of a session, got something else")
+    return value
+
+
+async def _hand_over(peer: Peer, shares: sharing.Split, party: int, session: bytes) -> None:
     """One frame a parameter, so that neither side holds all of them twice."""
-    await frames.send(peer, WEIGHTS, [(sharing.SEED, np.frombuffer(shares.seeds[party], np.uint8))])
+    await frames.send(peer, WEIGHTS, [(sharing.SEED, np.frombuffer(shares.seeds[party], np.uint8))], id=session)
     for part, raw in shares.explicit[party]:
         await frames.send(peer, WEIGHTS, [(Part(part.bits, part.shape), raw)])
-    await frames.receive(peer, READY, frames.exactly(peer, READY, ()))
+    await frames.receive_bare(peer, READY)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from launch import settings as settings_file
 from launch.certs import role_folder
@@ -46,6 +47,15 @@ class Deployment:
         with self.log(role).open("wb") as log:
             line = self.network.command(role, line)
             self.running[role] = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
+
+    def finish(self, roles: Sequence[str]) -> None:
+        """Ask these to stop, as an operator would, and wait until they have ended well.
+
+        :raises PartyFailed: one has not.
+        """
+        for role in roles:
+            self.running[role].terminate()
+        self.wait(roles)
 
     def wait(self, roles: Sequence[str]) -> None:
         """Wait until these have ended well.
@@ -89,9 +99,12 @@ class Deployment:
 
 @contextlib.contextmanager
 def deployment(
-    config: Config, network: Network, threads: int, timeout_s: float, keep: Path | None = None
+    config: Config, network: Network, threads: int, timeout_s: float, keep: Path | None = None, **settings: Any
 ) -> Iterator[Deployment]:
-    """Make a deployment in a temporary folder (or `keep`), and end its processes on the way out, whatever happens."""
+    """Make a deployment in a temporary folder (or `keep`), and end its processes on the way out, whatever happens.
+
+    `settings` are more of those of :class:`launch.settings.Settings`, the same for every process.
+    """
     folder = keep or Path(tempfile.mkdtemp(prefix="mpcnet-"))
     made = Deployment(folder, network)
     try:

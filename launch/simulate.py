@@ -25,6 +25,7 @@ from models.reference import Softmax
 from models.text import Text, Tokens, encode
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.latency import parse_link
+from mpcnet.ledger import overlapped
 
 DEFAULT_TEXTS = (
     "The new phone takes wonderful pictures in the dark.",
@@ -81,7 +82,9 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         )  # fmt: skip
         batches = _batches(prepared, texts, options)
     network = network or Loopback(options.net)
-    with deployment(prepared.config, network, options.threads, options.timeout_s, options.keep) as made:
+    with deployment(
+        prepared.config, network, options.threads, options.timeout_s, options.keep, streams=options.streams
+    ) as made:
         start = time.perf_counter()
         answers = _run(made, prepared, batches, options, console)
         seconds = time.perf_counter() - start
@@ -90,7 +93,7 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         plain = torch.cat([_plain(prepared, tokens, options.softmax) for tokens in batches])
     operations, totals = _combine(answers)
     with console.status("checking the measured cost against the plan"):
-        _check_plan(prepared, batches, answers)
+        _check_plan(prepared, answers)
     document = {
         **totals,
         **_accuracy(private, plain),
@@ -128,19 +131,19 @@ def _run(
     with console.status("server0, server1, dealer: starting") as status:
         made.start("dealer", "dealer")
         for role in ("server0", "server1"):
-            made.start(role, "party", "--requests", str(len(batches)))
+            made.start(role, "party")
         status.update("owner: sharing the weights")
-        made.start("owner", "owner", "--model", options.model)
+        made.start("owner", "serve-model", "--once", "--model", options.model)
         made.wait(["owner"])
         asked, told = made.folder / "client" / "tokens.json", made.folder / "client" / "answers.json"
         asked.write_text(
             json.dumps([{name: getattr(b, name).tolist() for name in ("ids", "types", "mask")} for b in batches])
         )
         status.update(f"client: {len(batches)} private request(s) of up to {options.batch} sentences")
-        made.start("client", "client", "--model", options.model, "--tokens", str(asked), "--json", str(told))
+        made.start("client", "infer", "--model", options.model, "--tokens", str(asked), "--json", str(told))
         made.wait(["client"])
         status.update("waiting for the parties to end in order")
-        made.wait(["server0", "server1", "dealer"])
+        made.finish(["server0", "server1", "dealer"])
     answers: list[dict[str, Any]] = json.loads(told.read_text())
     return answers
 
@@ -152,15 +155,15 @@ def _plain(prepared: Prepared, tokens: Tokens, softmax: Softmax) -> Tensor:
         return run(prepared.config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, softmax).double()
 
 
-def _check_plan(prepared: Prepared, batches: Sequence[Tokens], answers: Sequence[dict[str, Any]]) -> None:
-    """Both servers' measured ledgers must equal the static plan, operation by operation."""
+def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:
+    """Both servers' measured ledgers must equal the static plan of their streams, operation by operation."""
     plans = Plans(prepared.config)
-    for tokens, answer in zip(batches, answers, strict=True):
-        size = Size(*tokens.ids.shape)
-        plan = report.planned(plans.infer(size).ledger, 0)
+    for answer in answers:
         for party, measured in enumerate(answer["reports"]):
+            sizes = [Size(batch, length) for batch, length in measured["streams"]]
+            plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
             if missed := report.same(plan, measured):
-                raise PlanMissed(f"server{party}, {size.batch} x {size.length} tokens: {'; '.join(missed[:3])}")
+                raise PlanMissed(f"server{party}, {sizes}: {'; '.join(missed[:3])}")
 
 
 def _combine(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -180,13 +183,13 @@ def _combine(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], d
     totals: dict[str, Any] = {key: sum(row[key] for row in operations) for key in keys}
     dealt = [sum(row["dealt_bytes"][party] for row in operations) for party in (0, 1)]
     totals |= {"dealt_bytes": dealt, "offline_bytes": max(dealt)}
-    for phase in ("offline", "online"):
-        totals[f"seconds_{phase}"] = sum(answer[f"seconds_{phase}"] for answer in answers)
-    totals["seconds_total"] = totals["seconds_offline"] + totals["seconds_online"]
+    phases = [f"seconds_{phase}" for phase in ("upload", "offline", "online")]
+    totals |= {phase: sum(answer[phase] for answer in answers) for phase in phases}
+    totals["seconds_total"] = sum(totals[phase] for phase in phases)
     peaks = {f"server{i}": max(answer["reports"][i]["peak_bytes"] for answer in answers) for i in (0, 1)}
     peaks["dealer"] = max(answer["reports"][0]["dealer"]["peak_bytes"] for answer in answers)
     peaks["client"] = max(answer["peak_bytes"] for answer in answers)
-    each = [{key: answer[key] for key in ("seconds_offline", "seconds_online")} for answer in answers]
+    each = [{phase: answer[phase] for phase in phases} for answer in answers]
     return operations, {**totals, "peak_bytes": max(peaks.values()), "peaks": peaks, "requests": each}
 
 
@@ -211,5 +214,6 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "commit": report.commit(),
         "machine": report.machine(),
         "threads": options.threads,
+        "streams": options.streams,
         "cores": os.cpu_count(),
     }

@@ -2,25 +2,23 @@
 
 | frame | from, to | payload |
 |---|---|---|
+| want | server, owner | none: the session for which it wants the weights |
 | weights | owner, servers | a seed, or shares of one parameter after the other |
-| order | server0, server1 and dealer | none: run this program on this stream, or stop |
-| request | client, servers | the padding mask (public) |
-| ready | server, client | none: the offline phase of the request is done |
-| tokens | client, servers | a seed and half of the explicit shares |
+| order | server0, server1 and dealer | none: what comes next (load, deal, ask, run) |
+| have | server1, server0 | none: which of the requests asked about it has too |
+| request | client, servers | the padding mask (public), a seed and half of the explicit shares |
+| queued | server, client | none: the request waits for its turn |
+| ready | server, client | none: the run has begun; or to the owner: the weights are here |
 | result | server, client | a share of the result, and the public cost report |
-| done | dealer, server0 | none: public statistics |
-| idle | to whoever waits for one of the others | none: a sign of life |
 """
 
+WANT = "want"
 WEIGHTS = "weights"
 ORDER = "order"
+HAVE = "have"
 REQUEST = "request"
+QUEUED = "queued"
 READY = "ready"
-TOKENS = "tokens"
 RESULT = "result"
-DONE = "done"
-IDLE = "idle"
-STOP = "stop"
 
 LOAD_STREAM = 0
-IDLE_S = 20.0  # how often a party shows those who wait for it that it is alive, unless their timeout is short

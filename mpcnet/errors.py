@@ -6,7 +6,9 @@
     |-- LocalError                our fault
     |   |-- LocalConfigError      a setting, an address, a file of the deployment
     |   |-- LocalInputError       a value given to us by our own caller
-    |   `-- LocalStateError       a call at the wrong moment (two receivers, a mask used twice)
+    |   |-- LocalStateError       a call at the wrong moment (two receivers, a mask used twice)
+    |   |-- LocalBusyError        no room for more work now
+    |   `-- LocalStorageError     the disk is full or failed, or somebody changed a file that we wrote
     |-- RemoteError               the peer's fault
     |   |-- RemoteProtocolError   bytes that are not the protocol
     |   |-- RemoteIdentityError   a certificate that is not who we expect (or ours, refused by the peer)
@@ -66,6 +68,18 @@ class LocalInputError(LocalError):
 
 class LocalStateError(LocalError):
     """A call at the wrong moment."""
+
+
+class LocalBusyError(LocalError):
+    """There is no room for more work now."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
+class LocalStorageError(LocalError):
+    """The disk is full or failed, or a file is no longer what we wrote."""
+
+    exit_code = 74  # EX_IOERR
 
 
 class RemoteError(MpcError):

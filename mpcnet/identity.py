@@ -1,8 +1,9 @@
 """Who is who: a role is read from a certificate, never from what the peer says of itself.
 
 A certificate carries its role as the URI `mpcnet:ROLE` among its subject's alternative names, is signed by the
-deployment's private authority, and its fingerprint is pinned in the roster where the roster names the role.
-Addresses prove nothing, so host names are not checked.
+deployment's private authority, and is pinned in the roster where the roster names the role. A pin is the fingerprint
+of the certificate or of its public key; a pinned key stays pinned when its certificate is renewed. Addresses prove
+nothing, so host names are not checked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mpcnet.errors import LocalConfigError, RemoteIdentityError, describe
 
@@ -52,11 +55,11 @@ class Identity:
 
         :raises LocalConfigError: the certificate cannot be read or names no role.
         """
+        certificate = read_certificate(self.certificate)
         try:
-            certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-        except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        except (ValueError, x509.ExtensionNotFound) as error:
             raise LocalConfigError(f"certificate {self.certificate.name}: {_why(error)}") from None
         role = role_of_uris(uris)
         if role is None:
@@ -87,13 +90,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Role -> SHA-256 of the certificate's DER, in hexadecimal. A role it does not name is known by its CA only."""
+    """Role -> its pins, of which a certificate must have one. A role that it does not name is known by its CA only.
 
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    There are two pins of a role while its key is changed: the new one and the former one.
+    """
+
+    fingerprints: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Roster:
-        """Read the JSON that `launch.certs` writes: {"version": 1, "roles": {ROLE: FINGERPRINT}}.
+        """Read the JSON that `launch.certs` writes: {"version": 2, "roles": {ROLE: [FINGERPRINT, ...]}}.
+
+        Version 1 has one fingerprint for each role, without a list.
 
         :raises LocalConfigError: the file is not that.
         """
@@ -102,12 +110,17 @@ class Roster:
             version, roles = document["version"], dict(document["roles"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LocalConfigError(f"roster {path.name}: {_why(error)}") from None
-        if version != 1:
-            raise LocalConfigError(describe(f"roster {path.name}, version", 1, version))
-        for role, fingerprint in roles.items():
-            if not is_role(role) or not isinstance(fingerprint, str) or not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        if version not in (1, 2):
+            raise LocalConfigError(describe(f"roster {path.name}, version", "1 or 2", version))
+        pins = {role: _pins(value, version) for role, value in roles.items()}
+        for role, found in pins.items():
+            if not is_role(role) or not found:
                 raise LocalConfigError(f"roster {path.name}: {role!r} is no role or has no SHA-256 fingerprint")
-        return cls(roles)
+        return cls(pins)
+
+    def accepts(self, role: str, certificate: x509.Certificate) -> bool:
+        """True if the certificate or its public key is pinned for `role`, or the roster does not name the role."""
+        return role not in self.fingerprints or not set(self.fingerprints[role]).isdisjoint(fingerprints(certificate))
 
     def identify(self, connection: ssl.SSLObject, accept: Collection[str], where: str) -> str:
         """The role of the peer of an established TLS connection.
@@ -124,12 +137,37 @@ class Roster:
             raise RemoteIdentityError(f"{where}: the certificate names no role")
         if not role_accepted(role, accept):
             raise RemoteIdentityError(describe(where, f"role {' or '.join(sorted(accept))}", f"certificate of {role}"))
-        fingerprint = hashlib.sha256(der).hexdigest()
-        pinned = self.fingerprints.get(role, fingerprint)
-        if pinned != fingerprint:
-            want, got = f"certificate {pinned[:16]}...", f"{fingerprint[:16]}..."
-            raise RemoteIdentityError(describe(f"{where}, {role}", want, got, "is the roster of this deployment?"))
+        certificate = x509.load_der_x509_certificate(der)
+        if not self.accepts(role, certificate):
+            want = " or ".join(f"{pin[:16]}..." for pin in self.fingerprints[role])
+            got = " with key ".join(f"{pin[:16]}..." for pin in fingerprints(certificate))
+            hint = "is the roster of this deployment, and as new as the certificate?"
+            raise RemoteIdentityError(describe(f"{where}, {role}", f"certificate or key {want}", got, hint))
         return role
+
+
+def _pins(value: object, version: int) -> tuple[str, ...]:
+    """The fingerprints of one role in a roster's file; none if one of them is not a fingerprint."""
+    texts = value if version == 2 and isinstance(value, list) else [value] if version == 1 else []
+    pins = tuple(text for text in texts if isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text))
+    return pins if len(pins) == len(texts) else ()
+
+
+def fingerprints(certificate: x509.Certificate) -> tuple[str, str]:
+    """SHA-256 of a certificate's DER, and of its public key's (the SubjectPublicKeyInfo), in hexadecimal."""
+    public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return certificate.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(public).hexdigest()
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """The one certificate of a PEM file.
+
+    :raises LocalConfigError: it cannot be read.
+    """
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise LocalConfigError(f"certificate {path.name}: {_why(error)}") from None
 
 
 def role_of_uris(uris: Collection[str]) -> str | None:

@@ -73,3 +73,15 @@ class Ledger:
             name = "/".join(label.split("/")[-depth:]) if label.startswith("layer") else label
             groups.setdefault(name, Cost()).add(cost)
         return groups
+
+
+def overlapped(ledgers: Iterable[Ledger]) -> Ledger:
+    """What streams cost that ran side by side: the rounds of the one that has most, the sum of all else."""
+    result = Ledger()
+    for ledger in ledgers:
+        for label, cost in ledger.operations.items():
+            known = result.of(label)
+            rounds = max(known.rounds, cost.rounds)
+            known.add(cost)
+            known.rounds = rounds
+    return result

@@ -1,266 +1,243 @@
-"""Run a program over channels: the server's side of a stream, the stock of corrections, and the dealer's side.
+"""Run programs over channels: both servers' side of several streams at once, and the dealer's side.
 
-The plan (mpcnet.meter) says what every frame must be before it comes: kind, stream, sequence number, running
-transcript, parts. A frame that is lost, repeated, reordered, or of another program is refused when its header is seen,
-before any memory is allocated for it.
+Streams take turns (`mpcnet.stream.turns`): while a server computes one, the frames of the others are on their way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
-import numpy as np
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.channel import CONTROL
 from mpcnet.dealer import Corrections
-from mpcnet.errors import ChannelError, RemoteProtocolError, describe
 from mpcnet.ledger import Ledger
 from mpcnet.mesh import Peer
-from mpcnet.meter import Plan, Segment
-from mpcnet.randomness import ServerSource, Tape
-from mpcnet.rounds import Done, Exchange, Part, Program, advance
-from mpcnet.wire import Header
+from mpcnet.meter import Segment
+from mpcnet.randomness import ServerSource
+from mpcnet.rounds import Done, Exchange, Program, advance
+from mpcnet.stock import Stock
+from mpcnet.stream import DEAL, DEALT, HEAVY_BYTES, ROUND, Awaited, Stream, nbytes, sizes, turns
+from mpcnet.threads import in_thread
+from mpcnet.wire import Header, Scalar
+
+__all__ = ["Clock", "Stream", "run_dealer", "run_streams", "sizes"]
 
 T = TypeVar("T")
 Clock = Callable[[], float]
-ROUND, DEAL = "round", "deal"
-HEAVY_BYTES = 1 << 16  # a step that handles more runs in a thread, so that the loop goes on moving frames
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """One run of one program: its number on the channels, and its plan."""
-
-    number: int
-    plan: Plan
-
-    def header(self, kind: str, session: bytes, sequence: int, parts: Sequence[Part]) -> Header:
-        segment = self.plan.segments[sequence]
-        return Header(kind, session, self.number, sequence, segment.label, segment.chain, tuple(parts))
-
-    @contextmanager
-    def at(self, sequence: int) -> Iterator[None]:
-        """An error of the wire or the peer says in which segment it happened."""
-        try:
-            yield
-        except (ChannelError, RemoteProtocolError) as error:
-            label = self.plan.segments[sequence].label
-            raise type(error)(f"stream {self.number}, segment {sequence} ({label}): {error}") from error
+@asynccontextmanager
+async def _tasks() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises the first failure itself, not a group of failures."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise first from first.__cause__
 
 
-def check(got: Header, want: Header, peer: str) -> None:
-    """:raises RemoteProtocolError: the frame is not the one that the plan wants."""
-    for name in ("kind", "session", "stream", "sequence", "label"):
-        mine, theirs = getattr(want, name), getattr(got, name)
-        if mine != theirs:
-            shown = ("ours", "another") if name == "session" else (mine, theirs)
-            raise RemoteProtocolError(describe(peer, f"{name} {shown[0]}", shown[1]))
-    if sizes(got.parts) != sizes(want.parts):
-        raise RemoteProtocolError(describe(peer, _shown(want.parts), _shown(got.parts)))
-    if got.chain != want.chain:
-        raise RemoteProtocolError(describe(peer, f"transcript {want.chain.hex()}", got.chain.hex()))
+class _Lane:
+    """Our frames to one peer, in order: one may be on its way while the next is made."""
+
+    def __init__(self, peer: Peer, tasks: asyncio.TaskGroup) -> None:
+        self.peer, self._tasks = peer, tasks
+        self._sending: asyncio.Task[None] | None = None
+
+    async def send(self, stream: Stream, header: Header, payload: Sequence[ring.Bytes]) -> None:
+        """Returns when the frame before this one has left; a small frame is sent at once, without a task."""
+        await self.sent()
+        if header.payload_bytes > HEAVY_BYTES:
+            self._sending = self._tasks.create_task(self._send(stream, header, payload))
+        else:
+            await self._send(stream, header, payload)
+
+    async def sent(self) -> None:
+        """Every frame has left."""
+        if self._sending is not None:
+            await self._sending
+            self._sending = None
+
+    async def _send(self, stream: Stream, header: Header, payload: Sequence[ring.Bytes]) -> None:
+        with stream.at(header.sequence):
+            await self.peer.channel.send(header, *(raw.data for raw in payload))
 
 
-def sizes(parts: Sequence[Part]) -> list[tuple[int, tuple[int, ...]]]:
-    """What of the parts is on the wire."""
-    return [(part.bits, part.shape) for part in parts]
+@dataclass(slots=True, repr=False, eq=False)
+class _Run(Generic[T]):
+    """One stream of a server, and where it stands between two turns."""
 
-
-def _shown(parts: Sequence[Part]) -> str:
-    total = sum(part.nbytes for part in parts)
-    first = f"{parts[0].bits} bits x {list(parts[0].shape)}" if parts else "none"
-    return f"{len(parts)} parts of {total} bytes (first: {first})"
-
-
-@dataclass(slots=True, repr=False)
-class Stock:
-    """Corrections that the dealer has sent ahead, bounded in bytes; filled by a task of its own."""
-
+    program: Program[T]
+    source: ServerSource
     stream: Stream
-    dealer: Peer
-    party: int
-    limit_bytes: int
-    _tapes: deque[Tape] = field(default_factory=deque)
-    _held_bytes: int = 0
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _filled: bool = False
-    _failure: Exception | None = None
-    _task: asyncio.Task[None] | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    step: Exchange | Done[T] | None = None
+    theirs: ring.Bytes | None = None
+    arrival: asyncio.Task[None] | None = None  # ends when `theirs` is here
+    heavy: bool = False  # the last exchange
 
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._fill(), name="stock")
+    def work(self, segment: Segment, clock: Clock) -> list[ring.Bytes]:
+        """Open the last exchange, compute up to the next, and pack that."""
+        reply = self._open(clock) if isinstance(self.step, Exchange) else None
+        start = clock()
+        step = self.step = advance(self.program, reply)
+        self.source.tape.finish()
+        exchange = step.parts if isinstance(step, Exchange) else ()
+        if exchange != segment.exchange:
+            raise AssertionError(f"segment {segment.label} ends with {exchange}, planned {segment.exchange}")
+        packed = []
+        if isinstance(step, Exchange):
+            packed = [ring.pack(value, part.bits) for value, part in zip(step.mine, step.parts, strict=True)]
+        self.ledger.of(segment.label).compute_s += clock() - start
+        return packed
 
-    async def ready(self) -> None:
-        """Wait until every correction is here, or as many as the stock may hold.
+    def _open(self, clock: Clock) -> list[Tensor]:
+        start = clock()
+        step, payload = self.step, self.theirs
+        assert isinstance(step, Exchange) and payload is not None
+        self.step = self.theirs = None  # their memory is free before the next step needs its own
+        opened, offset = [], 0
+        for mine, part in zip(step.mine, step.parts, strict=True):
+            theirs = ring.unpack(payload[offset : offset + part.nbytes], part)
+            opened.append(ring.add_opened(mine, theirs, part.bits))
+            offset += part.nbytes
+            self.ledger.of(part.label).received_bytes += part.nbytes
+        self.ledger.of(step.parts[0].label).compute_s += clock() - start
+        return opened
 
-        :raises MpcError: the dealer failed.
+    def book(self, segment: Segment, packed: Sequence[ring.Bytes]) -> None:
+        """What a segment cost, but for time."""
+        for receiver, parts in enumerate(segment.dealt):
+            for part in parts:
+                self.ledger.dealt(part, receiver)
+        for index, (part, raw) in enumerate(zip(segment.exchange, packed, strict=True)):
+            cost = self.ledger.of(part.label)
+            cost.rounds += index == 0
+            cost.sent_bytes += raw.nbytes
+
+
+class _Servers:
+    """Exchanges with the other server: its frames arrive in the order in which we send ours."""
+
+    def __init__(self, peer: Peer, tasks: asyncio.TaskGroup) -> None:
+        self._peer, self._tasks = peer, tasks
+        self._lane = _Lane(peer, tasks)
+        self._last: asyncio.Task[None] | None = None
+
+    async def exchange(self, run: _Run[T], sequence: int, packed: Sequence[ring.Bytes]) -> None:
+        """Send our half of a round; theirs is received meanwhile.
+
+        The receiver comes first: then whoever is behind can always be read by who is ahead, and both get on.
+        It does not come sooner, or its deadline would run while both of us wait for the dealer.
         """
-        await self._until(lambda: self._filled or self._held_bytes >= self.limit_bytes)
+        want = run.stream.header(ROUND, self._peer.session, sequence, run.stream.plan.segments[sequence].exchange)
+        self._last = run.arrival = self._tasks.create_task(self._receive(self._last, run, want))
+        await self._lane.send(run.stream, want, packed)
 
-    async def next(self) -> Tape:
-        """The corrections of the next segment."""
-        await self._until(lambda: bool(self._tapes))
-        tape = self._tapes.popleft()
-        self._held_bytes -= sum(part.nbytes for part in tape.parts)
-        self._changed.set()
-        return tape
-
-    async def _until(self, ready: Callable[[], bool]) -> None:
-        while not ready():
-            if self._failure is not None:
-                raise self._failure
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def _fill(self) -> None:
-        try:
-            for sequence, segment in enumerate(self.stream.plan.segments):
-                tape = await self._receive(sequence, segment)
-                while self._held_bytes >= self.limit_bytes and self._tapes:
-                    self._changed.clear()
-                    await self._changed.wait()
-                self._tapes.append(tape)
-                self._held_bytes += sum(part.nbytes for part in tape.parts)
-                self._changed.set()
-            self._filled = True
-        except Exception as error:  # whatever it is, who waits for the stock must not wait for ever
-            self._failure = error
-        self._changed.set()
-
-    async def _receive(self, sequence: int, segment: Segment) -> Tape:
-        """A segment without corrections has no frame."""
-        parts = segment.dealt[self.party]
-        if not parts:
-            return Tape()
-        want = self.stream.header(DEAL, self.dealer.session, sequence, parts)
-        with self.stream.at(sequence):
-            payload = await _receive(self.dealer, want)
-        return Tape(parts, payload)
+    async def _receive(self, last: asyncio.Task[None] | None, run: _Run[T], want: Header) -> None:
+        if last is not None:
+            await last
+        awaited = Awaited(want, self._peer.name)
+        with run.stream.at(want.sequence):
+            await self._peer.channel.receive(awaited)
+        run.theirs = awaited.payload
 
 
-async def _receive(peer: Peer, want: Header) -> ring.Bytes:
-    """The payload of exactly the frame `want`."""
-    buffers: list[ring.Bytes] = []
-
-    def expect(got: Header) -> memoryview:
-        check(got, want, peer.name)
-        buffers.append(np.empty(want.payload_bytes, np.uint8))
-        return buffers[0].data
-
-    await peer.channel.receive(expect)
-    return buffers[0]
-
-
-async def run_server(
-    program: Program[T], source: ServerSource, stream: Stream, peer: Peer, stock: Stock, clock: Clock
-) -> tuple[T, Ledger]:
-    """Run `program` as a computing server against `peer`; returns its result and what it cost.
+async def run_streams(
+    programs: Sequence[Program[T]],
+    sources: Sequence[ServerSource],
+    streams: Sequence[Stream],
+    peer: Peer,
+    stock: Stock,
+    clock: Clock,
+) -> list[tuple[T, Ledger]]:
+    """Run programs side by side as a computing server against `peer`; returns the result and the cost of each.
 
     :raises RemoteProtocolError: a frame of the peer or the dealer is not the one the plan wants.
     :raises ChannelError: the peer or the dealer is gone, or too slow.
     """
+    runs = [_Run(*row) for row in zip(programs, sources, streams, strict=True)]
     try:
-        return await _run_server(program, source, stream, peer, stock, clock)
+        async with _tasks() as tasks:
+            servers = _Servers(peer, tasks)
+            for index, sequence in turns(streams):
+                await _turn(runs[index], index, sequence, servers, stock, clock)
     finally:
-        if inspect.getcoroutinestate(program) == inspect.CORO_CREATED:
-            program.close()  # never begun: Python would warn of it
+        for program in programs:
+            if inspect.getcoroutinestate(program) != inspect.CORO_RUNNING:  # in a thread that nobody waited for
+                program.close()
+    return [(run.step.value, run.ledger) for run in runs if isinstance(run.step, Done)]
 
 
-async def _run_server(
-    program: Program[T], source: ServerSource, stream: Stream, peer: Peer, stock: Stock, clock: Clock
-) -> tuple[T, Ledger]:
-    ledger = Ledger()
-    reply: list[Tensor] | None = None
-    heavy = False
-    for sequence, segment in enumerate(stream.plan.segments):
-        before = clock()
-        source.tape = await stock.next()
-        start = clock()
-        step = await _step(program, reply, heavy or _nbytes(segment.dealt[source.party]) > HEAVY_BYTES)
-        source.tape.finish()
-        cost = ledger.of(segment.label)
-        cost.wait_s += start - before
-        cost.compute_s += clock() - start
-        for receiver, parts in enumerate(segment.dealt):
-            for part in parts:
-                ledger.dealt(part, receiver)
-        if isinstance(step, Done):
-            return step.value, ledger
-        if step.parts != segment.exchange:
-            raise AssertionError(f"segment {sequence} is {step.parts}, planned {segment.exchange}")
-        heavy = _nbytes(step.parts) > HEAVY_BYTES
-        reply = await _exchange(step, stream, sequence, peer, ledger, clock, heavy)
-    raise AssertionError("the program goes on after its plan has ended")
-
-
-def _nbytes(parts: Sequence[Part]) -> int:
-    return sum(part.nbytes for part in parts)
-
-
-async def _step(program: Program[T], reply: list[Tensor] | None, heavy: bool) -> Exchange | Done[T]:
-    if heavy:
-        return await asyncio.to_thread(advance, program, reply)
-    return advance(program, reply)
-
-
-async def _exchange(
-    step: Exchange, stream: Stream, sequence: int, peer: Peer, ledger: Ledger, clock: Clock, heavy: bool
-) -> list[Tensor]:
-    """One round: send our masked shares, receive theirs, add."""
+async def _turn(run: _Run[T], index: int, sequence: int, servers: _Servers, stock: Stock, clock: Clock) -> None:
+    """One segment of one stream."""
+    segment = run.stream.plan.segments[sequence]
     start = clock()
-    packed = await asyncio.to_thread(_pack, step) if heavy else _pack(step)
-    want = stream.header(ROUND, peer.session, sequence, step.parts)
-    sent = clock()
-    with stream.at(sequence):
-        _, payload = await asyncio.gather(peer.channel.send(want, *(raw.data for raw in packed)), _receive(peer, want))
-    received = clock()
-    opened = await asyncio.to_thread(_open, step, payload) if heavy else _open(step, payload)
-    for index, (part, raw) in enumerate(zip(step.parts, packed, strict=True)):
-        cost = ledger.of(part.label)
-        cost.rounds += index == 0
-        cost.sent_bytes += raw.nbytes
-        cost.received_bytes += part.nbytes
-    cost = ledger.of(step.parts[0].label)
-    cost.wait_s += received - sent
-    cost.compute_s += sent - start + clock() - received
-    return opened
+    if run.arrival is not None:
+        await run.arrival
+        arrived = clock()
+        run.ledger.of(run.stream.plan.segments[sequence - 1].label).wait_s += arrived - start
+        start = arrived
+    run.source.tape = await stock.next(index)
+    cost = run.ledger.of(segment.label)
+    cost.wait_s += clock() - start
+    heavy, run.heavy = run.heavy, nbytes(segment.exchange) > HEAVY_BYTES
+    if heavy or run.heavy or nbytes(segment.dealt[run.source.party]) > HEAVY_BYTES:
+        packed = await in_thread(run.work, segment, clock)
+    else:
+        packed = run.work(segment, clock)
+    run.book(segment, packed)
+    if segment.exchange:
+        start = clock()
+        await servers.exchange(run, sequence, packed)
+        cost.wait_s += clock() - start
 
 
-def _pack(step: Exchange) -> list[ring.Bytes]:
-    return [ring.pack(value, part.bits) for value, part in zip(step.mine, step.parts, strict=True)]
+async def run_dealer(
+    dealings: Sequence[Generator[Corrections, None, T]],
+    streams: Sequence[Stream],
+    peers: Sequence[Peer],
+    facts: Callable[[], Mapping[str, Scalar]],
+) -> list[T]:
+    """Send the corrections of every segment to both servers, as fast as they take them; returns the programs' results.
 
-
-def _open(step: Exchange, payload: ring.Bytes) -> list[Tensor]:
-    opened, offset = [], 0
-    for mine, part in zip(step.mine, step.parts, strict=True):
-        theirs = ring.unpack(payload[offset : offset + part.nbytes], part)
-        opened.append(ring.add_opened(mine, theirs, part.bits))
-        offset += part.nbytes
-    return opened
-
-
-async def run_dealer(dealing: Generator[Corrections, None, T], stream: Stream, peers: Sequence[Peer]) -> T:
-    """Send the corrections of every segment to both servers, as fast as they take them; returns the program's result.
+    One segment is computed while that before it is sent. `facts` are public, and sent behind the last segment.
 
     :raises MpcError: a server is gone.
     """
-    for sequence, segment in enumerate(stream.plan.segments):
-        corrections: Any = await asyncio.to_thread(next, dealing)
-        for peer, sent, parts in zip(peers, corrections, segment.dealt, strict=True):
-            if not parts:
-                continue
-            if [correction.part for correction in sent] != list(parts):
-                raise AssertionError(f"segment {sequence} deals otherwise than planned")
-            header = stream.header(DEAL, peer.session, sequence, parts)
-            with stream.at(sequence):
-                await peer.channel.send(header, *(correction.payload.data for correction in sent))
+    try:
+        async with _tasks() as tasks:
+            lanes = [_Lane(peer, tasks) for peer in peers]
+            for index, sequence in turns(streams):
+                await _deal(streams[index], sequence, await in_thread(next, dealings[index]), lanes)
+            for lane in lanes:
+                await lane.sent()
+            fields = dict(facts())
+            for lane in lanes:
+                await lane.peer.channel.send(Header(CONTROL, lane.peer.session, label=DEALT, fields=fields))
+        return [_result(dealing) for dealing in dealings]
+    finally:
+        for dealing in dealings:
+            dealing.close()
+
+
+async def _deal(stream: Stream, sequence: int, corrections: Corrections, lanes: Sequence[_Lane]) -> None:
+    for lane, sent, parts in zip(lanes, corrections, stream.plan.segments[sequence].dealt, strict=True):
+        if [correction.part for correction in sent] != list(parts):
+            raise AssertionError(f"segment {sequence} deals otherwise than planned")
+        if parts:
+            header = stream.header(DEAL, lane.peer.session, sequence, parts)
+            await lane.send(stream, header, [correction.payload for correction in sent])
+
+
+def _result(dealing: Generator[Corrections, None, T]) -> T:
     try:
         next(dealing)
     except StopIteration as stop:

@@ -23,7 +23,7 @@ __all__ = ["Identity", "Roster", "Server", "TlsChannel", "dial", "listen", "pars
 GREETING_S = 10.0  # TLS and the welcome: three round trips and some elliptic curves, with room for a loaded machine
 CHANNEL_S = 120.0  # default idle limit of a channel: longer than any party computes between two frames
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0  # between attempts to dial, doubling
-BACKLOG = 64  # connections that may be in their greeting at once; those of strangers end after GREETING_S
+BACKLOG = 128  # connections that may be in their greeting at once: one more, and the oldest of them is dropped
 WELCOME = "welcome"
 
 OnWait = Callable[[str, str, str], None]  # role, address, reason
@@ -118,8 +118,7 @@ class Server:
     def __init__(self, listener: socket.socket, greet: Callable[[socket.socket, str], asyncio.Task[None]]) -> None:
         self._listener = listener
         self._greet = greet
-        self._greetings: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Semaphore(BACKLOG)
+        self._greetings: dict[asyncio.Task[None], str] = {}  # oldest first
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
     @property
@@ -139,21 +138,18 @@ class Server:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._room.acquire()
             try:
                 connected, peer = await loop.sock_accept(self._listener)
             except OSError:  # out of descriptors, or the caller is gone already
-                self._room.release()
                 await asyncio.sleep(FIRST_PAUSE_S)
                 continue
             connected.setblocking(False)
-            greeting = self._greet(connected, f"{peer[0]}:{peer[1]}")
-            self._greetings.add(greeting)
-            greeting.add_done_callback(self._greeted)
-
-    def _greeted(self, greeting: asyncio.Task[None]) -> None:
-        self._greetings.discard(greeting)
-        self._room.release()
+            if len(self._greetings) >= BACKLOG:  # a greeting takes milliseconds: who takes longest is a stranger
+                next(iter(self._greetings)).cancel()
+            where = f"{peer[0]}:{peer[1]}"
+            greeting = self._greet(connected, where)
+            self._greetings[greeting] = where
+            greeting.add_done_callback(self._greetings.pop)
 
 
 async def listen(

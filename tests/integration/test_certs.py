@@ -1,5 +1,6 @@
 """The files of a deployment."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from launch.certs import ROLES, create_deployment
 from mpcnet.errors import (
     LocalConfigError,
 )
+from mpcnet.identity import fingerprints, read_certificate
 from mpcnet.tls import Identity, Roster
 
 
@@ -35,7 +37,34 @@ def test_broken_files_of_a_deployment(deployment: Path, tmp_path: Path) -> None:
     mixed = Identity(deployment / "owner/ca.pem", deployment / "owner/cert.pem", deployment / "dealer/key.pem")
     with pytest.raises(LocalConfigError, match="KEY_VALUES_MISMATCH"):
         mixed.context(server_side=True)
-    for text in ("", "[]", '{"version": 2, "roles": {}}', '{"version": 1, "roles": {"server0": "abc"}}'):
+    pin = "0" * 64
+    rosters = [
+        {"version": 3, "roles": {}},
+        {"version": 1, "roles": {"server0": "abc"}},
+        {"version": 1, "roles": {"server0": [pin]}},
+        {"version": 2, "roles": {"server0": pin}},
+        {"version": 2, "roles": {"server0": []}},
+        {"version": 2, "roles": {"server0": [pin, "abc"]}},
+        {"version": 2, "roles": {"server2": [pin]}},
+    ]
+    for text in ("", "[]", *map(json.dumps, rosters)):
         (tmp_path / "roster.json").write_text(text)
         with pytest.raises(LocalConfigError):
             Roster.load(tmp_path / "roster.json")
+
+
+def test_pins(deployment: Path, tmp_path: Path) -> None:
+    """Of a certificate or of its key, in either version; one of several is enough; who is not named is not pinned."""
+    path, other = tmp_path / "roster.json", "0" * 64
+    certificate = read_certificate(deployment / "dealer" / "cert.pem")
+    for pin in fingerprints(certificate):
+        for document in (
+            {"version": 1, "roles": {"dealer": pin}},
+            {"version": 2, "roles": {"dealer": [pin]}},
+            {"version": 2, "roles": {"dealer": [other, pin]}},
+            {"version": 2, "roles": {"server0": [other]}},
+        ):
+            path.write_text(json.dumps(document))
+            assert Roster.load(path).accepts("dealer", certificate)
+    path.write_text(json.dumps({"version": 2, "roles": {"dealer": [other, fingerprints(certificate)[1][::-1]]}}))
+    assert not Roster.load(path).accepts("dealer", certificate)

@@ -64,13 +64,13 @@ async def test_right_authority_wrong_role(place: Place) -> None:
 
 async def test_fingerprint_that_is_not_pinned(place: Place) -> None:
     pins = dict(place.roster.fingerprints)
-    with pytest.raises(RemoteIdentityError, match="want certificate 0000000000000000"):
-        await place.dial(roster=Roster(pins | {"server0": "0" * 64}))
+    with pytest.raises(RemoteIdentityError, match="want certificate or key 0000000000000000"):
+        await place.dial(roster=Roster(pins | {"server0": ["0" * 64]}))
     b = await place.channels.get()
     with pytest.raises(RemoteAbort):
         await receive_bytes(b)
-    place.roster.fingerprints["server1"] = "0" * 64  # type: ignore[index]
-    with pytest.raises(RemoteAbort, match="want certificate 0000000000000000"):
+    place.roster.fingerprints["server1"] = ["0" * 64]  # type: ignore[index]
+    with pytest.raises(RemoteAbort, match="want certificate or key 0000000000000000"):
         await place.dial(roster=Roster(pins))
 
 

@@ -1,0 +1,123 @@
+"""`mpcnet doctor`: what is wrong with a party's settings, keys, machine and peers, before it starts or while it runs.
+
+Nothing is changed anywhere, and nothing secret is read but the form of our own key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from launch import settings as settings_file
+from launch.doctor_host import check_disk, check_memory, check_names, check_program, memory_bytes
+from launch.doctor_keys import COPY, check_keys, utc_now
+from launch.doctor_peers import visit_all
+from launch.doctor_running import check_monitor, check_port
+from launch.findings import Finding, Level, attempt, ok
+from launch.settings import Settings
+from models import program
+from models.bert import Config
+from models.program import Plans
+from mpcnet.errors import one_line
+from mpcnet.identity import Identity, Roster
+from mpcnet.lobby import SERVERS, dials
+from mpcnet.memory import Memory
+
+COLOURS: dict[Level, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
+WIDE = 4000  # columns of a table that goes into a file: a line is not to be broken
+
+Say = Callable[[str], None]
+
+
+async def examine(path: Path, timeout_s: float, say: Say = lambda text: None) -> list[Finding]:
+    """Every check, in the order in which one depends on another; `timeout_s` is for each peer."""
+    found: list[Finding] = []
+    say("reading the settings")
+    settings = attempt("settings", "correct the file", lambda: settings_file.read(path), found)
+    if settings is None:
+        return found
+    found.append(ok("settings", f"{path}: {settings.role}"))
+    found += check_keys(settings, utc_now())
+    if _broken(found, "files"):
+        return found
+    config = attempt("program", COPY, lambda: program.read(settings.program_path), found)
+    if config is not None:
+        found += check_program(config)
+    found += await _network(settings, config, timeout_s, say)
+    if config is not None and settings.role in SERVERS and not _broken(found, "calibration"):
+        say("planning a request's memory")
+        found += await asyncio.to_thread(_resources, config, settings)
+    return found
+
+
+def _resources(config: Config, settings: Settings) -> list[Finding]:
+    memory = Memory()
+    plans = Plans(config, memory)
+    found = [check_memory(plans, memory, memory_bytes())]
+    return [*found, check_disk(plans, settings)] if settings.tapes else found
+
+
+async def _network(settings: Settings, config: Config | None, timeout_s: float, say: Say) -> list[Finding]:
+    """Names, our own port, and the parties that we dial."""
+    found: list[Finding] = []
+    role, addresses = settings.role, settings.addresses
+    dialled = dials(role, addresses)
+    say("looking up names")
+    names, known = await check_names({name: addresses[name] for name in (role, *dialled) if name in addresses})
+    found += names
+    identity = Identity.in_folder(settings.folder)
+    roster = attempt("roster", COPY, lambda: Roster.load(settings.folder / "roster.json"), found)
+    usable = attempt("identity", COPY, lambda: identity.context(server_side=False), found)
+    if roster is None or usable is None:
+        return found
+    say("trying our own port")
+    if role in known:
+        found.append(await check_port(role, addresses[role], identity, roster, timeout_s))
+    if settings.monitor_port:
+        found.append(await check_monitor(role, settings.monitor_port, identity, utc_now(), timeout_s))
+    peers = {name: addresses[name] for name in dialled if name in known}
+    if peers:
+        say(f"dialling {', '.join(peers)}: up to {timeout_s:g} s")
+    return found + await visit_all(peers, identity, roster, config, role, timeout_s)
+
+
+def _broken(findings: list[Finding], check: str) -> bool:
+    return any(finding.check == check and finding.level == "error" for finding in findings)
+
+
+def doctor_command(
+    config: Annotated[Path, typer.Option("--config", help="The party.toml of a party, beside its keys.")],
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each peer has to answer.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check a party's settings, keys, machine and peers, and say what to do. Exit code 1 if anything is an error."""
+    with Console(stderr=True, highlight=False).status("starting") as status:
+        found = asyncio.run(examine(config, timeout, status.update))
+    failed = any(finding.level == "error" for finding in found)
+    if as_json:
+        print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}))
+    else:
+        _show(found)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _show(found: list[Finding]) -> None:
+    """One line for each finding; a peer's words are no markup."""
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out = Console(highlight=False, width=WIDE)
+    table = Table.grid(padding=(0, 2))
+    for finding in found:
+        level = f"[{COLOURS[finding.level]}]{finding.level}[/]"
+        text = f"{finding.found}; {finding.advice}" if finding.advice else finding.found
+        table.add_row(level, escape(finding.check), escape(one_line(text)))
+    out.print(table)

@@ -1,0 +1,114 @@
+"""The doctor's look at the program and at this machine: calibration, names, memory, disk."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import mpcnet
+from launch.findings import Finding, error, ok, warning
+from launch.settings import Settings
+from models import program
+from models.bert import Config
+from models.program import Plans, Size
+from mpcnet.memory import Memory
+from mpcnet.tls import parse_address
+
+LENGTH = 128  # tokens of the request whose memory is planned
+RUNTIME_BYTES = 300_000_000  # Python and torch before the first array, as a client's peak shows
+ROOM = 0.8  # of the machine: the system and the kernels' own buffers need the rest
+CGROUP = Path("/sys/fs/cgroup/memory.max")  # a container's limit, seen from inside
+
+
+def check_program(config: Config) -> list[Finding]:
+    """The public program: what it is, and whether its calibrated ranges make sense."""
+    shape, digest = config.shape, program.agreement(config).digest.hex()[:16]
+    what = f"{shape.layers} layers, {shape.hidden} wide, {config.suite.name} suite, {config.numbers.softmax} softmax"
+    found = [ok("program", f"{what}; version {mpcnet.__version__}, digest {digest}")]
+    if wrong := list(_unsound(config)):
+        return [*found, error("calibration", "; ".join(wrong), "make the program again with mpcnet init")]
+    return [*found, ok("calibration", f"{len(config.numbers.rows)} ranges, each finite, positive and not empty")]
+
+
+def _unsound(config: Config) -> Iterator[str]:
+    """Ranges that no calibration makes, and ranges that a run would miss."""
+    numbers = config.numbers
+    for site, (low, high) in numbers.rows.items():
+        if not 0 < low < high < math.inf:
+            yield f"{site}: want 0 < low < high, got {low:g} and {high:g}"
+    if not 0 < numbers.value_max < math.inf:
+        yield f"value_max: want a number > 0, got {numbers.value_max:g}"
+    if not 0 <= numbers.table_frac <= numbers.table_bits - 2 <= 62:
+        yield f"table: want fraction bits in a ring, got {numbers.table_frac} in {numbers.table_bits} bits"
+    layers = [f"layer{i}" for i in range(config.shape.layers)]
+    norms = ["embedding", *(f"{layer}.{part}" for layer in layers for part in ("out", "down"))]
+    try:
+        for site in norms:
+            numbers.norm_rows(site)
+        for layer in layers:
+            numbers.softmax_rows(layer, LENGTH)
+    except KeyError as missing:
+        yield f"{missing.args[0]}: want a range, got none"
+
+
+async def check_names(addresses: dict[str, str]) -> tuple[list[Finding], set[str]]:
+    """Whether each of these hosts is known here; the roles of those that are."""
+    loop, found, known = asyncio.get_running_loop(), [], set()
+    for role, address in addresses.items():
+        host, port = parse_address(address)
+        try:
+            places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as failure:
+            advice = f"set addresses.{role} to a name or number that this machine can resolve"
+            found.append(error(f"address of {role}", f"{address}: {failure.strerror}", advice))
+        else:
+            known.add(role)
+            numbers = ", ".join(dict.fromkeys(str(place[4][0]) for place in places))
+            found.append(ok(f"address of {role}", f"{address}" if numbers == host else f"{address} is {numbers}"))
+    return found, known
+
+
+def check_memory(plans: Plans, memory: Memory, total_bytes: int) -> Finding:
+    """A server's planned peak for one request against the memory of this machine. `plans` were made with `memory`."""
+    size = _usual(plans)
+    dealt = plans.infer(size).ledger.total().dealt_bytes
+    peak = memory.peak + max(dealt) + RUNTIME_BYTES
+    text = f"{size.batch} x {size.length} tokens need {peak / 1e9:.2f} GB, this machine has {total_bytes / 1e9:.2f} GB"
+    if peak > total_bytes:
+        return error("memory", text, "take a machine (or a MemoryMax) with more")
+    if peak > ROOM * total_bytes:
+        return warning("memory", text, "longer texts, batches and other programs will not fit beside it")
+    return ok("memory", text)
+
+
+def _usual(plans: Plans) -> Size:
+    return Size(1, min(LENGTH, plans.config.shape.positions))
+
+
+def memory_bytes(limit: Path = CGROUP) -> int:
+    """The physical memory, or the container's limit if that is less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(physical, int(limit.read_text()))
+    except (OSError, ValueError):  # no such file outside a container; "max" without a limit
+        return physical
+
+
+def check_disk(plans: Plans, settings: Settings) -> Finding:
+    """Room for the tapes that the settings ask for ahead of requests, and for one request more."""
+    folder = settings.folder / settings.tapes
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        return error("tapes", f"{there} is no folder that we may write to", "name another, or change its owner")
+    sizes = [_usual(plans), *settings.ahead_sizes * settings.ahead_runs]
+    need = sum(max(plans.infer(size).ledger.total().dealt_bytes) for size in sizes)
+    free = shutil.disk_usage(there).free
+    text = f"{len(sizes)} runs need {need / 1e9:.2f} GB, {there} has {free / 1e9:.2f} GB free"
+    if need > free:
+        return error("tapes", text, "free some, name another folder, or lower ahead_runs")
+    return ok("tapes", text)

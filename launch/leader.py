@@ -1,0 +1,117 @@
+"""server0: takes requests from the queue, orders what is dealt, and tells server1 what runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from launch import frames
+from launch.queue import Request, fits, layout
+from launch.server import Bundle, Server
+from launch.wire_names import HAVE, LOAD_STREAM, ORDER
+from models.bert import Model
+from models.program import Size
+from mpcnet.errors import RemoteProtocolError
+from mpcnet.tasks import race
+
+NO_BUNDLE = 0  # stream numbers of requests begin behind that of the load
+
+
+async def lead(server: Server, model: Model) -> None:
+    """Serve until asked to stop: one run after the other, and material dealt ahead whenever some is missing."""
+    leader = _Leader(server, model)
+    while not server.node.stopping.is_set():
+        await leader.order_ahead()
+        first = await race(server.guests.waiting(), server.node.stopping.wait(), leader.arrived())
+        if first == 0:
+            await leader.serve_group()
+
+
+@dataclass(slots=True)
+class _Leader:
+    server: Server
+    model: Model
+    number: int = LOAD_STREAM + 1  # of the next stream
+    ahead: list[Bundle] = field(default_factory=list)  # ordered, and not used yet
+
+    async def order_ahead(self) -> None:
+        """Let the dealer make one bundle that is missing, unless it makes one already."""
+        settings, metrics = self.server.node.settings, self.server.node.metrics
+        self.ahead = [bundle for bundle in self.ahead if bundle.stock.failed is None]
+        metrics.stock(sum(bundle.stock.complete for bundle in self.ahead), self.server.intake.nbytes)
+        if not all(bundle.stock.complete for bundle in self.ahead):
+            return
+        held = [bundle.sizes for bundle in self.ahead]
+        for size in settings.ahead_sizes:
+            sizes = layout([size], settings.streams)
+            if held.count(sizes) < settings.ahead_runs:
+                self.ahead.append(await self._deal(sizes, ahead=True))
+                return
+
+    async def arrived(self) -> None:
+        """Return when the bundle that is being dealt ahead is complete or has failed; never, if there is none."""
+        pending = [bundle for bundle in self.ahead if not bundle.stock.complete]
+        if not pending:
+            await asyncio.Event().wait()
+        await pending[0].stock.settled()
+
+    async def serve_group(self) -> None:
+        """The next run: requests that both servers have, and material for them."""
+        guests, settings = self.server.guests, self.server.node.settings
+        group = guests.queue.group(settings.batch_tokens)
+        bundle = self._prepared([request.size for request in group])
+        group, usable = await self._ask(group, bundle)
+        if bundle is not None and not usable:
+            bundle.stock.discard()
+            bundle = None
+        if not group:
+            return
+        if bundle is None:
+            sizes = layout([request.size for request in group], settings.streams)
+            bundle = await self._deal(sizes, ahead=False)
+        names: list[int | str | bytes | float | bool | None] = [request.name for request in group]
+        await frames.send(self.server.other, ORDER, what="run", stream=bundle.number, ids=names)
+        await self.order_ahead()  # the dealer works on it while we compute
+        await self.server.answer(self.model, group, bundle)
+
+    def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
+        """Complete material in which such requests fit, the smallest; it is taken out of the stock."""
+        fitting = [
+            bundle
+            for bundle in self.ahead
+            if bundle.stock.complete and bundle.stock.failed is None and fits(sizes, bundle.sizes)
+        ]
+        chosen = min(fitting, key=lambda bundle: sum(size.batch * size.length for size in bundle.sizes), default=None)
+        if chosen is not None:
+            self.ahead.remove(chosen)
+        return chosen
+
+    async def _ask(self, group: Sequence[Request], bundle: Bundle | None) -> tuple[list[Request], bool]:
+        """Which of the requests server1 has too, and whether its half of the bundle is usable."""
+        other = self.server.other
+        number = NO_BUNDLE if bundle is None else bundle.number
+        names: list[int | str | bytes | float | bool | None] = [request.name for request in group]
+        await frames.send(other, ORDER, what="ask", stream=number, ids=names)
+        header = await frames.receive_bare(other, HAVE)
+        found, usable = header.fields.get("found"), header.fields.get("usable")
+        if (
+            not isinstance(found, list)
+            or len(found) != len(group)
+            or not all(type(x) is bool for x in [*found, usable])
+        ):
+            raise RemoteProtocolError(f"{other.name}: want what it has of {len(group)} requests, got something else")
+        missing = [request for request, there in zip(group, found, strict=True) if not there]
+        if missing:
+            self.server.guests.take(missing)
+            self.server.guests.fail(missing, "server1 has not got this request")
+        return [request for request, there in zip(group, found, strict=True) if there], bool(usable)
+
+    async def _deal(self, sizes: Sequence[Size], *, ahead: bool) -> Bundle:
+        """Order material from the dealer, and tell server1 to expect it."""
+        number, self.number = self.number, self.number + len(sizes)
+        flat: list[int | str | bytes | float | bool | None] = [n for size in sizes for n in (size.batch, size.length)]
+        bundle = await self.server.expect(number, sizes, ahead=ahead)
+        for peer in (self.server.other, self.server.dealer):
+            await frames.send(peer, ORDER, what="deal", stream=number, sizes=flat, ahead=ahead)
+        return bundle

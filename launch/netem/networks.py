@@ -1,0 +1,154 @@
+"""Three ways to make a network with a link's delay and bandwidth, and one without; each result names the one used.
+
+======  =============================================  =======================================================
+inproc  the processes shape their own channels         no privileges; TCP itself is not in the measurement
+netem   a namespace a host, veth, `tc qdisc netem`     real TCP, shaped by the kernel; needs its module sch_netem
+tun     a namespace a host, TUN devices and a relay    real TCP, shaped by a process of ours, which costs CPU time
+veth    a namespace a host, veth                       hosts of their own, no shaping: for tests
+======  =============================================  =======================================================
+
+All follow one model: each pair of parties has a link of its own, with the whole bandwidth each way. So each role is a
+host, owner and client too. Loopback devices are never shaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import inf
+
+from launch.netem.keeper import ADDRESSES
+from launch.netem.namespaces import NetworkFailed
+from launch.netem.tun import Use
+from launch.network import LISTENERS, Loopback, Network
+from mpcnet.errors import LocalConfigError, describe
+from mpcnet.latency import Link
+
+KINDS = ("inproc", "netem", "tun", "veth")
+PORT = 4100
+STOP_S = 10.0  # of a keeper, which has at most a few processes to kill
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """A network of namespaces; see :class:`launch.network.Network`."""
+
+    name: str
+    namespaces: Mapping[str, str]
+    keeper: subprocess.Popen[str]
+    net: str = "none"
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """See :class:`launch.network.Network`."""
+        return {role: f"{ADDRESSES[role]}:{PORT}" for role in LISTENERS}
+
+    def command(self, role: str, line: Sequence[str]) -> list[str]:
+        """See :class:`launch.network.Network`. The process is the line's own: its pid, signals and exit code."""
+        return ["nsenter", f"--net={self.namespaces[role.partition(':')[0]]}", "--", *line]
+
+
+def why_not(kind: str) -> str | None:
+    """Why this machine cannot make a network of this kind, and what to do about it; None if it can.
+
+    :raises LocalConfigError: there is no such kind.
+    """
+    if kind not in KINDS:
+        raise LocalConfigError(describe("network", " or ".join(KINDS), repr(kind)))
+    if kind == "inproc":
+        return None
+    if os.geteuid() != 0:
+        return f"{kind} needs root for network namespaces: run it as root, or use inproc"
+    for tool in ("ip", "tc", "nsenter", "unshare"):
+        if shutil.which(tool) is None:
+            return f"{kind} needs the command {tool}: install iproute2 and util-linux"
+    if said := _fails("unshare", "--net", "ip", "link", "set", "lo", "up"):
+        return f"{kind} needs network namespaces ({said}): run it with CAP_SYS_ADMIN and CAP_NET_ADMIN"
+    if kind == "tun" and not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return "tun needs /dev/net/tun: load the module (modprobe tun), or give the container the device"
+    if kind == "netem" and (said := _fails("unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem")):
+        return f"netem needs the kernel's sch_netem ({said}): load it (modprobe sch_netem), or use tun"
+    return None
+
+
+def _fails(*line: str) -> str:
+    """What a command says if it fails."""
+    done = subprocess.run(line, capture_output=True, text=True)  # noqa: S603
+    return " ".join(done.stderr.split()) or f"exit code {done.returncode}" if done.returncode else ""
+
+
+@contextlib.contextmanager
+def make(kind: str, link: Link) -> Iterator[Network]:
+    """A network of this kind with this link, until the end of the context, or of this process.
+
+    :raises LocalConfigError: there is no such kind, it cannot be made here, or it cannot have this link.
+    :raises NetworkFailed: the kernel refused a part of it.
+    """
+    if reason := why_not(kind):
+        raise LocalConfigError(reason)
+    if kind == "veth" and not link.ideal:
+        raise LocalConfigError("veth shapes nothing: want the link none; for another use inproc, netem or tun")
+    if kind == "inproc":
+        yield Loopback(link_text(link))
+        return
+    line = [sys.executable, "-m", "launch.netem.keeper", kind, json.dumps(asdict(link))]
+    keeper = subprocess.Popen(  # noqa: S603
+        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
+    )
+    try:
+        yield Hosts(kind, _read(keeper)["namespaces"], keeper)
+    finally:
+        _stop(keeper)
+
+
+def relay_use(network: Network) -> Use | None:
+    """What the network's relay has used until now; None if it has none.
+
+    :raises NetworkFailed: the network has ended.
+    """
+    if not isinstance(network, Hosts) or network.name != "tun":
+        return None
+    try:
+        print(file=network.keeper.stdin)
+    except OSError:
+        raise NetworkFailed("the network's keeper has ended: what runs there is cut off; make it again") from None
+    return Use(**_read(network.keeper))
+
+
+def _read(keeper: subprocess.Popen[str]) -> dict[str, object]:
+    """The keeper's next line."""
+    line = keeper.stdout.readline()
+    if not line:
+        raise NetworkFailed("the network's keeper has ended: what runs there is cut off; make it again")
+    said = json.loads(line)
+    if "error" in said:
+        raise NetworkFailed(f"the network cannot be made: {said['error']}")
+    return said
+
+
+def _stop(keeper: subprocess.Popen[str]) -> None:
+    """By the end of its input, so that it kills what still runs there."""
+    with contextlib.suppress(OSError):
+        keeper.stdin.close()
+    try:
+        keeper.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        keeper.kill()
+        keeper.wait()
+    keeper.stdout.close()
+
+
+def link_text(link: Link) -> str:
+    """The text that :func:`mpcnet.latency.parse_link` reads as this link."""
+    words = [f"rtt={link.rtt_s * 1e6:.3f}us"]
+    if link.bandwidth_bps != inf:
+        words.append(f"bw={link.bandwidth_bps / 1e3:.3f}kbps")
+    if link.jitter_s:
+        words += [f"jitter={link.jitter_s * 1e6:.3f}us", f"seed={link.seed}"]
+    return "none" if link.ideal else ",".join(words)

@@ -1,0 +1,203 @@
+"""The report of a grid in Markdown, from its results alone: what they say, one table, the plots."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from launch.netem import findings, plots
+from launch.netem.findings import Compared
+from launch.netem.results import Failure, Point, Result, Row, load, rate_name, rtt_name
+from mpcnet.errors import LocalConfigError
+
+FILE = "report.md"
+MODEL = (
+    "online seconds = (rounds + 1) x RTT / 2 + bytes / bandwidth + compute. Both servers send their half of a round at "
+    "once, so a round costs one flight; the answer's way to the client is one more. Rounds, bytes of one server and "
+    "its seconds of compute are of the same run. Nothing is fitted. RTT and bandwidth are those that probes found on "
+    "the same network just before the run: a link that is not what it was asked to be is no error of the model. "
+    "Requests in several streams are set beside complete overlap instead, the larger of compute and all the rest."
+)
+
+
+def write(folder: Path) -> Path:
+    """Make report and plots from the results in `folder`; returns the report's path.
+
+    :raises LocalConfigError: there are none, or the folder cannot be written.
+    """
+    rows = load(folder)
+    if not rows:
+        raise LocalConfigError(f"{folder}: want results of mpcnet netem, got none")
+    path = folder / FILE
+    try:
+        path.write_text(markdown(list(rows.values()), plots.write(_results(rows.values()), folder)), "utf-8")
+    except OSError as error:
+        raise LocalConfigError(f"{path}: cannot write: {error.strerror}") from error
+    return path
+
+
+def markdown(rows: Sequence[Row], figures: Mapping[str, str]) -> str:
+    """The report; `figures` are the plots' file names without their endings, and what each shows."""
+    results = _results(rows)
+    failures = [row for row in rows if isinstance(row, Failure)]
+    lines = ["# Latency experiments", "", *_what_ran(rows, results)]
+    for how, group in _grouped(results, lambda point: point.how):
+        lines += _verdict(how, group)
+    lines += [*_overlap_lines(results), *_batch_lines(results), *_failure_lines(failures)]
+    lines += ["", f"*Model of time:* {MODEL}", ""]
+    if results:
+        lines += ["## Points", "", *_table(results), ""]
+    for name, title in figures.items():
+        lines += [f"## {title}", "", f"![{title}]({name}.png)", "", f"[As SVG]({name}.svg)", ""]
+    return "\n".join(lines)
+
+
+def _results(rows: Iterable[Row]) -> list[Result]:
+    return sorted((row for row in rows if isinstance(row, Result)), key=lambda result: result.point)
+
+
+def _grouped(results: Iterable[Result], key: Callable[[Point], str]) -> list[tuple[str, list[Result]]]:
+    ordered = sorted(results, key=lambda result: key(result.point))
+    return [(name, list(group)) for name, group in groupby(ordered, key=lambda result: key(result.point))]
+
+
+def _what_ran(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
+    runs = _range([result.n for result in results], str) if results else "0"
+    machines, commits = (sorted({getattr(row, name) for row in rows}) for name in ("machine", "commit"))
+    models = sorted({row.point.model for row in rows})
+    return [
+        f"- **What ran:** {len(results)} points, {len(rows) - len(results)} failed; model {', '.join(models)}; "
+        f"n = {runs} timed requests a point, after one that warms up; {'; '.join(machines)}; "
+        f"commit {', '.join(commits)}."
+    ]
+
+
+def _verdict(how: str, results: Sequence[Result]) -> list[str]:
+    """Does the model hold in the claimed range, which points are outside, and why."""
+    claimed = [result for result in results if findings.is_claimed(result.point)]
+    if not claimed:
+        return [f"- **{how}:** no point of one stream with RTT 1-80 ms and 50-1000 Mbit/s, so no verdict on the model."]
+    outside = [result for result in claimed if not findings.is_within(result)]
+    asked = sum(abs(findings.residual_as_asked(result)) <= findings.TOLERANCE for result in claimed)
+    residuals = [result.residual for result in claimed]
+    lines = [
+        f"- **{how}: the prediction is within {findings.TOLERANCE:.0%} at {len(claimed) - len(outside)} of "
+        f"{len(claimed)} points** ({_covered(claimed)}); residuals {min(residuals):+.1%} to {max(residuals):+.1%}, "
+        f"their median size {statistics.median(map(abs, residuals)):.1%}. "
+        f"With the link as asked for in place of the probed one: {asked} of {len(claimed)}."
+    ]
+    for why in sorted({findings.reason(result) for result in outside}):
+        named = [_named(result) for result in outside if findings.reason(result) == why]
+        lines.append(f"  - Outside, likely {why}: {'; '.join(named)}.")
+    beyond = [result for result in results if result.point.streams == 1 and result not in claimed]
+    if beyond:
+        lines.append(f"  - Beyond the claimed range: {'; '.join(map(_named, beyond))}.")
+    return lines
+
+
+def _covered(results: Sequence[Result]) -> str:
+    rtts = _range([result.point.rtt_s for result in results], rtt_name)
+    return f"RTT {rtts}, {_range([result.point.bandwidth_bps for result in results], rate_name)}, one stream"
+
+
+def _range(values: Sequence[float], name: Callable[[float], str]) -> str:
+    least, most = name(min(values)), name(max(values))
+    return least if least == most else f"{least} to {most}"
+
+
+def _named(result: Result) -> str:
+    return f"{result.point.work_name}, {result.point.link_name} ({result.residual:+.1%})"
+
+
+def _overlap_lines(results: Sequence[Result]) -> list[str]:
+    lines = []
+    for name, compared in _by_size(findings.overlaps(results)):
+        ratios = [each.ratio for each in compared]
+        lines.append(
+            f"- **Overlap, {name}:** {_range(ratios, _ratio)} of the online time in one stream, median "
+            f"{statistics.median(ratios):.2f}, at {_count(ratios)}."
+        )
+    return lines
+
+
+def _batch_lines(results: Sequence[Result]) -> list[str]:
+    lines = []
+    for name, compared in _by_size(findings.batches(results)):
+        bound = [each.ratio for each in compared if each.latency_bound]
+        others = [each.ratio for each in compared if not each.latency_bound]
+        said = []
+        if bound:
+            met = sum(ratio <= findings.BATCH_GOAL for ratio in bound)
+            goal = f"; goal: at most {findings.BATCH_GOAL} times, met at {met} of {len(bound)}"
+            goal = goal if compared[0].result.point.batch == 4 else ""
+            said.append(f"{_range(bound, _ratio)} where flights are half of the time or more ({_count(bound)}{goal})")
+        if others:
+            said.append(f"{_range(others, _ratio)} where compute and bytes are ({_count(others)})")
+        lines.append(f"- **Batch, {name}:** times the online time of one sentence: {'; '.join(said)}.")
+    return lines
+
+
+def _by_size(compared: Sequence[Compared]) -> list[tuple[str, list[Compared]]]:
+    """All suites and links together."""
+    groups: dict[str, list[Compared]] = {}
+    for each in compared:
+        groups.setdefault(f"{each.result.point.how}, {each.result.point.size_name}", []).append(each)
+    return list(groups.items())
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _count(ratios: Sequence[float]) -> str:
+    return f"{len(ratios)} point{'s' if len(ratios) > 1 else ''}"
+
+
+def _failure_lines(failures: Sequence[Failure]) -> list[str]:
+    return [
+        f"- **Failed:** {row.point.how}, {row.point.work_name}, {row.point.link_name}: {_cell(row.error)}"
+        for row in failures
+    ]
+
+
+def _cell(text: str) -> str:
+    """Text that Markdown does not take for markup."""
+    return "".join(f"\\{char}" if char in "\\`*_|<>[]#" else char for char in text)
+
+
+def _table(results: Sequence[Result]) -> list[str]:
+    """One row a point. Bytes are payload of one server, each way."""
+    gains = {
+        "x 1 stream": {each.result.point: each.ratio for each in findings.overlaps(results)},
+        "x 1 sentence": {each.result.point: each.ratio for each in findings.batches(results)},
+    }
+    gains = {name: ratios for name, ratios in gains.items() if ratios}
+    titles = ["network", "work", "RTT, ms (probed)", "bandwidth, Mbit/s (probed)", "rounds", "online, MB"]
+    titles += ["dealt, MB", "offline, s", "online, s (least to most)", "compute, s", "predicted, s", "residual", "n"]
+    titles += gains
+    lines = [f"| {' | '.join(titles)} |", f"|---|---|{'---:|' * (len(titles) - 2)}"]
+    for result in results:
+        ratios = [_ratio(known[result.point]) if result.point in known else "" for known in gains.values()]
+        lines.append(f"| {' | '.join([*_cells(result), *ratios])} |")
+    return lines
+
+
+def _cells(result: Result) -> list[str]:
+    point, online, probed = result.point, result.seconds_online, result.probed
+    return [
+        point.how,
+        point.work_name,
+        f"{point.rtt_s * 1e3:g} ({probed.rtt_s * 1e3:.2f})",
+        f"{point.bandwidth_bps / 1e6:g} ({probed.bandwidth_bps / 1e6:.0f})",
+        f"{result.rounds:g}",
+        f"{result.sent_bytes / 1e6:.2f}",
+        f"{result.offline_bytes / 1e6:.1f}",
+        f"{result.seconds_offline.median:.2f}",
+        f"{online.median:.2f} ({online.least:.2f} to {online.most:.2f})",
+        f"{result.compute_s:.2f}",
+        f"{result.predicted_s:.2f}",
+        f"{result.residual:+.1%}",
+        str(result.n),
+    ]

@@ -1,0 +1,177 @@
+"""Points of a grid of latency experiments, what was measured at each, and the file of JSON lines that holds them.
+
+A line is written when its point is done, so a grid that was cut short goes on where it stopped. A point that is
+measured again gets another line; its last one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mpcnet.errors import LocalConfigError
+from mpcnet.latency import Link
+
+FILE = "results.jsonl"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Point:
+    """One experiment: how the network is made, what is computed, and over which link."""
+
+    how: str
+    model: str
+    suite: str
+    softmax: str
+    length: int
+    batch: int
+    streams: int
+    bandwidth_bps: float
+    rtt_s: float
+
+    @property
+    def link(self) -> Link:
+        """The link that is asked for."""
+        return Link(rtt_s=self.rtt_s, bandwidth_bps=self.bandwidth_bps)
+
+    @property
+    def link_name(self) -> str:
+        return f"{rtt_name(self.rtt_s)}, {rate_name(self.bandwidth_bps)}"
+
+    @property
+    def size_name(self) -> str:
+        streams = f", {self.streams} streams" if self.streams > 1 else ""
+        return f"{self.batch} x {self.length} tokens{streams}"
+
+    @property
+    def work_name(self) -> str:
+        return f"{self.suite}, {self.softmax}, {self.size_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of the timed requests, in seconds."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A point that went well. Counts and compute are of the mean request, as server0 measured them."""
+
+    point: Point
+    n: int
+    probe: dict[str, Any]
+    seconds_offline: Spread
+    seconds_online: Spread
+    seconds_total: Spread
+    rounds: float
+    sent_bytes: float
+    offline_bytes: float
+    compute_s: float
+    wait_s: float
+    delay_s: float  # the terms of the prediction; its compute is the measured one
+    transfer_s: float
+    predicted_s: float
+    residual: float  # measured / predicted - 1
+    operations: list[dict[str, Any]]
+    min_cosine: float
+    commit: str
+    machine: str
+    cores: int
+    relay: dict[str, Any] | None = None  # of a network by tun: what its relay did in the whole deployment
+
+    @property
+    def probed(self) -> Link:
+        """The link as the probes found it."""
+        return Link(rtt_s=self.probe["rtt_s"], bandwidth_bps=self.probe["goodput_bps"])
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A point that failed: its error in one line."""
+
+    point: Point
+    error: str
+    commit: str
+    machine: str
+
+
+Row = Result | Failure
+
+
+def load(folder: Path) -> dict[Point, Row]:
+    """The last row of each point; none if the folder has no results yet. A last line that was cut short is left out.
+
+    :raises LocalConfigError: the file cannot be read, or a line is no result.
+    """
+    path = folder / FILE
+    try:
+        text = path.read_text("utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalConfigError(f"{path}: want a file of JSON lines, got {type(error).__name__}") from error
+    rows: dict[Point, Row] = {}
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        try:
+            row = _row(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise LocalConfigError(
+                f"{path}, line {number}: want a result of this version, got a line with a {type(error).__name__}; "
+                "use a new folder"
+            ) from error
+        rows[row.point] = row
+    return rows
+
+
+def append(folder: Path, row: Row) -> None:
+    """Write one line, and see that it is on the disk.
+
+    :raises LocalConfigError: it cannot be written.
+    """
+    path = folder / FILE
+    try:
+        with path.open("ab+") as file:
+            _cut_torn_line(path)
+            file.write(json.dumps(asdict(row), allow_nan=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise LocalConfigError(f"{path}: cannot write: {error.strerror}") from error
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove what a process that died while it wrote has left after the last whole line."""
+    raw = path.read_bytes()
+    whole = raw.rfind(b"\n") + 1
+    if whole < len(raw):
+        os.truncate(path, whole)
+
+
+def _row(fields: dict[str, Any]) -> Row:
+    point = Point(**fields.pop("point"))
+    if "error" in fields:
+        return Failure(point, **fields)
+    for key in ("seconds_offline", "seconds_online", "seconds_total"):
+        fields[key] = Spread(**fields[key])
+    return Result(point, **fields)
+
+
+def rtt_name(rtt_s: float) -> str:
+    """In milliseconds."""
+    return f"{rtt_s * 1e3:g} ms"
+
+
+def rate_name(bandwidth_bps: float) -> str:
+    """In Mbit/s or Gbit/s."""
+    return f"{bandwidth_bps / 1e9:g} Gbit/s" if bandwidth_bps >= 1e9 else f"{bandwidth_bps / 1e6:g} Mbit/s"

@@ -1,0 +1,252 @@
+"""`mpcnet renew`: new certificates for a deployment's roles, before the old ones expire.
+
+A certificate is renewed for the public key of the one before, which every roster pins: only cert.pem changes, old and
+new one are both good, and each host may take its own when it likes. With a new key the rosters name both keys until
+`finish` drops the former one, so that hosts can change one after the other. The private keys of the roles are not
+needed here, and may be gone from the deployment's folder; the authority's is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from rich.console import Console
+from rich.markup import escape
+
+from launch.certs import (
+    AUTHORITY,
+    AUTHORITY_DAYS,
+    Authority,
+    Validity,
+    certificate_pem,
+    certify,
+    file_mode,
+    key_pem,
+    new_certificate,
+    renewed_authority,
+    role_folder,
+    roster_file,
+    write_new,
+)
+from mpcnet.errors import LocalConfigError
+from mpcnet.identity import Identity, Roster, fingerprints, read_certificate
+
+CLIENTS = ("owner", "client")  # what they run begins anew each time, or serves nobody
+ORDER = ("dealer", "server0", "server1", "owner")  # who is dialled comes before who dials
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What was written, by role; `roster_first`: every host needs its roster before any host shows its certificate."""
+
+    files: Mapping[str, tuple[str, ...]]
+    roster_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A deployment as its folder shows it."""
+
+    certificates: Mapping[str, x509.Certificate]
+    roster: Roster
+
+
+def renew(folder: Path, roles: Sequence[str], days: float, *, new_key: bool = False) -> Renewal:
+    """Write new certificates for `roles` (all, if none is named), and a new roster for every role if it changes.
+
+    The authority's own certificate is renewed too if it would expire before them; its key stays.
+
+    :raises LocalConfigError: the folder is no deployment, has no authority, or does not know a role; nothing is written.
+    """
+    known = _read(folder)
+    roles = roles or tuple(known.certificates)
+    if unknown := [role for role in roles if role not in known.certificates]:
+        raise LocalConfigError(f"{folder}: want roles of {', '.join(known.certificates)}, got {', '.join(unknown)}")
+    validity = Validity.days(days)
+    authority = _read_authority(folder)
+    files: dict[Path, bytes] = {}
+    if authority.certificate.not_valid_after_utc < validity.not_after:
+        authority = renewed_authority(authority.key, Validity.days(max(days, AUTHORITY_DAYS)))
+        homes = [AUTHORITY, *map(role_folder, known.certificates)]
+        files |= {folder / home / "ca.pem": certificate_pem(authority.certificate) for home in homes}
+    made: dict[str, x509.Certificate] = {}
+    for role in roles:
+        home = folder / role_folder(role)
+        if new_key:
+            made[role], key = new_certificate(authority, role, validity)
+            files[home / "key.pem"] = key_pem(key)
+        else:
+            made[role] = certify(authority, role, _public_key(known.certificates[role], home), validity)
+        files[home / "cert.pem"] = certificate_pem(made[role])
+    return _write(folder, known, made, _pins(known, made), files)
+
+
+def finish(folder: Path) -> Renewal:
+    """End a change of keys: every roster pins the present keys only.
+
+    :raises LocalConfigError: the folder is no deployment.
+    """
+    known = _read(folder)
+    return _write(folder, known, {}, {**_others(known), **_keys(known.certificates)}, {})
+
+
+def _pins(known: _Known, made: Mapping[str, x509.Certificate]) -> dict[str, tuple[str, ...]]:
+    """The new key of each role, and beside it what a peer may still show: a former key that is just being changed."""
+    pins = {**_others(known), **_keys({**known.certificates, **made})}
+    for role, certificate in known.certificates.items():
+        former = fingerprints(certificate)[1]
+        kept = known.roster.fingerprints.get(role, ()) if role not in made else (former,)
+        pins[role] = tuple(dict.fromkeys((*pins[role], *kept)))
+    return pins
+
+
+def _keys(certificates: Mapping[str, x509.Certificate]) -> dict[str, tuple[str, ...]]:
+    return {role: (fingerprints(certificate)[1],) for role, certificate in certificates.items()}
+
+
+def _others(known: _Known) -> dict[str, tuple[str, ...]]:
+    """Roles that the roster pins and that have no folder here."""
+    pins = known.roster.fingerprints
+    return {role: tuple(found) for role, found in pins.items() if role not in known.certificates}
+
+
+def _write(
+    folder: Path,
+    known: _Known,
+    made: Mapping[str, x509.Certificate],
+    pins: Mapping[str, Sequence[str]],
+    files: dict[Path, bytes],
+) -> Renewal:
+    if {role: set(found) for role, found in pins.items()} != {r: set(f) for r, f in known.roster.fingerprints.items()}:
+        files |= {folder / role_folder(role) / "roster.json": roster_file(pins) for role in known.certificates}
+    replace_all(files)
+    homes = {folder / role_folder(role): role for role in known.certificates}
+    written: dict[str, list[str]] = {role: [] for role in known.certificates}
+    for path in files:
+        if path.parent in homes:
+            written[homes[path.parent]].append(path.name)
+    first = not all(known.roster.accepts(role, certificate) for role, certificate in made.items())
+    return Renewal({role: tuple(sorted(names)) for role, names in written.items() if names}, first)
+
+
+def replace_all(files: Mapping[Path, bytes]) -> None:
+    """Replace these files: all are on the disk beside the old ones before the first of them takes its place.
+
+    :raises LocalConfigError: one cannot be written; no file has changed.
+    """
+    staged = {path: path.with_name(f".{path.name}.new") for path in files}
+    try:
+        for path, content in files.items():
+            staged[path].unlink(missing_ok=True)  # of a run that was cut off
+            write_new(staged[path], content, file_mode(path.name))
+    except OSError as error:
+        for path in staged.values():
+            path.unlink(missing_ok=True)
+        raise LocalConfigError(f"{error.filename}: cannot write: {error.strerror}; nothing was changed") from None
+    for path, new in staged.items():
+        new.replace(path)
+    _sync({path.parent for path in files})
+
+
+def _sync(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _read(folder: Path) -> _Known:
+    """:raises LocalConfigError: no role has a certificate here, or their rosters differ."""
+    homes = sorted(path.parent for path in folder.glob("*/cert.pem"))
+    if not homes:
+        raise LocalConfigError(f"{folder}: want the folder that mpcnet init made, got one without any ROLE/cert.pem")
+    certificates, rosters = {}, []
+    for home in homes:
+        role = Identity.in_folder(home).role()
+        if role_folder(role) != home.name:
+            raise LocalConfigError(f"{home}: want a certificate of its own role, got one of {role}")
+        certificates[role] = read_certificate(home / "cert.pem")
+        rosters.append(Roster.load(home / "roster.json"))
+    if differing := [home.name for home, roster in zip(homes, rosters, strict=True) if roster != rosters[0]]:
+        names = ", ".join(differing)
+        raise LocalConfigError(
+            f"{folder}: roster.json of {names} is not that of {homes[0].name}; copy the newest to all"
+        )
+    return _Known(certificates, rosters[0])
+
+
+def _read_authority(folder: Path) -> Authority:
+    """:raises LocalConfigError: the authority is not here."""
+    home = folder / AUTHORITY
+    certificate = read_certificate(home / "ca.pem")
+    try:
+        key = load_pem_private_key((home / "ca-key.pem").read_bytes(), None)
+    except OSError as error:
+        raise LocalConfigError(f"{home}/ca-key.pem: {error.strerror}; bring the authority's key here first") from None
+    except (ValueError, TypeError) as error:
+        raise LocalConfigError(f"{home}/ca-key.pem: want a key in PEM, got a {type(error).__name__}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise LocalConfigError(f"{home}: want ca-key.pem to be the key of ca.pem, got another")
+    return Authority(certificate, key)
+
+
+def _public_key(certificate: x509.Certificate, home: Path) -> ec.EllipticCurvePublicKey:
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise LocalConfigError(f"{home}/cert.pem: want an elliptic-curve key, got another; take --new-key")
+    return key
+
+
+def renew_command(
+    folder: Annotated[Path, typer.Argument(help="The deployment's folder, with its authority.")],
+    role: Annotated[list[str] | None, typer.Option(help="Only this role; may be given several times.")] = None,
+    days: Annotated[float, typer.Option(min=1, help="How long the new certificates hold.")] = 365.0,
+    new_key: Annotated[bool, typer.Option("--new-key", help="A new key as well; both are good for a while.")] = False,
+    end: Annotated[
+        bool, typer.Option("--finish", help="After --new-key: the former keys are no good any more.")
+    ] = False,
+) -> None:
+    """Renew a deployment's certificates, and say what to copy to which host."""
+    if end and (new_key or role):
+        raise LocalConfigError("renew: want --finish alone, got it with --new-key or --role")
+    renewal = finish(folder) if end else renew(folder, role or (), days, new_key=new_key)
+    out = Console(highlight=False)
+    for line in steps(folder, renewal):
+        out.print(escape(line), soft_wrap=True)
+
+
+def steps(folder: Path, renewal: Renewal) -> list[str]:
+    """What is left to do, in order."""
+    if not renewal.files:
+        return ["nothing has changed"]
+    if not renewal.roster_first:
+        return [*_copies(folder, renewal.files), "restart each party when it suits, one at a time: " + _order(renewal)]
+    rosters = {role: ("roster.json",) for role in renewal.files}
+    others = {role: tuple(name for name in names if name != "roster.json") for role, names in renewal.files.items()}
+    return [
+        "1. every host must know the new certificates before one is shown:",
+        *_copies(folder, rosters),
+        f"2. restart one at a time: {_order(renewal)}",
+        "3. then the certificates, host by host:",
+        *_copies(folder, {role: names for role, names in others.items() if names}),
+        f"4. restart one at a time: {_order(renewal)}",
+        f"5. when all have changed: mpcnet renew {folder} --finish",
+    ]
+
+
+def _copies(folder: Path, files: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"   copy {', '.join(names)} of {folder / role_folder(role)} to {role}" for role, names in files.items()]
+
+
+def _order(renewal: Renewal) -> str:
+    return ", ".join(role for role in ORDER if role in renewal.files) or "clients read their files at each request"

@@ -1,0 +1,187 @@
+"""What both computing servers do in a session: load the weights, and answer requests with material that was dealt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+
+from launch import frames, report, sharing
+from launch.guests import Guests
+from launch.node import Node, peak_bytes, public
+from launch.queue import Request, stack, stack_masks
+from launch.service import unless
+from launch.wire_names import LOAD_STREAM, ORDER, REQUEST
+from models.bert import Model, infer, load
+from models.program import Plans, Size
+from mpcnet.ledger import Ledger, overlapped
+from mpcnet.lobby import SERVERS
+from mpcnet.mesh import Peer, Seed
+from mpcnet.prg import Domain, Guard, Keystream
+from mpcnet.randomness import ServerSource
+from mpcnet.rounds import Program
+from mpcnet.session import run_streams
+from mpcnet.stock import Intake, Stock
+from mpcnet.stream import Stream
+from protocols.party import Party
+from protocols.share import Shared
+
+T = TypeVar("T")
+Build = Callable[[Party], Program[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Material dealt for one run: its first stream's number, the sizes of its streams, and where it is kept."""
+
+    number: int
+    sizes: tuple[Size, ...]
+    stock: Stock
+
+
+@dataclass(slots=True)
+class Server:
+    """One server in one session."""
+
+    node: Node
+    peers: Mapping[str, Peer]
+    guests: Guests
+    plans: Plans
+    seed: Seed
+    intake: Intake
+    guard: Guard = field(default_factory=Guard)
+
+    @property
+    def dealer(self) -> Peer:
+        return self.peers["dealer"]
+
+    @property
+    def other(self) -> Peer:
+        return self.peers[SERVERS[1 - self.node.party]]
+
+    async def load(self, session: bytes) -> Model | None:
+        """Wait for the owner and open the weights under this session's standing masks; None if we are to stop."""
+        self.node.waiting("the model owner", "it has the weights; start mpcnet serve-model")
+        shares = await unless(self.node.stopping, self.guests.weights(session))
+        if shares is None:
+            return None
+        if self.node.party == 0:
+            await frames.send(self.dealer, ORDER, what="load")
+        start = time.perf_counter()
+        stream = Stream(LOAD_STREAM, self.plans.load)
+        stock = self.intake.expect([stream])
+        config = self.node.config
+        [(model, ledger)] = await self._compute([lambda p: load(p, config, shares)], [stream], stock)
+        shares.clear()  # the model holds those that it still needs
+        total, seconds = ledger.total(), time.perf_counter() - start
+        self.node.say(
+            f"weights opened under masks: {total.rounds} rounds, {total.sent_bytes / 1e6:.1f} MB each way, "
+            f"{seconds:.1f} s", rounds=total.rounds, seconds=seconds,
+        )  # fmt: skip
+        loaded: Model = model
+        return loaded
+
+    async def expect(self, number: int, sizes: Sequence[Size], *, ahead: bool) -> Bundle:
+        """The dealer is told to deal this next; what is dealt ahead goes to tapes if there is a folder for them."""
+        streams = await self.streams(number, sizes)
+        to_disk = ahead and bool(self.node.settings.tapes)
+        return Bundle(number, tuple(sizes), self.intake.expect(streams, to_disk=to_disk))
+
+    async def streams(self, number: int, sizes: Sequence[Size]) -> list[Stream]:
+        """Numbered from `number` on, with their plans."""
+        plans = [await asyncio.to_thread(self.plans.infer, size) for size in sizes]
+        return [Stream(number + index, plan) for index, plan in enumerate(plans)]
+
+    async def answer(self, model: Model, requests: Sequence[Request], bundle: Bundle) -> None:
+        """Run these requests as one batch, in the streams of `bundle`; each client gets its rows.
+
+        :raises MpcError: the run failed; its clients have been told.
+        """
+        self.guests.take(requests)
+        try:
+            await self._answer(model, requests, bundle)
+        except BaseException as error:
+            self.guests.fail(requests, public(error))
+            raise
+
+    async def _answer(self, model: Model, requests: Sequence[Request], bundle: Bundle) -> None:
+        start = time.perf_counter()
+        queued_s = time.monotonic() - min(request.came_s for request in requests)
+        await bundle.stock.ready()
+        offline_s = time.perf_counter() - start
+        self.guests.tell_ready(requests)
+        shown = " + ".join(f"{size.batch} x {size.length}" for size in bundle.sizes)
+        self.node.say(f"run {bundle.number}: {len(requests)} request(s), {shown} tokens, running")
+        start = time.perf_counter()
+        tokens = await asyncio.to_thread(self._tokens, requests, bundle.sizes)
+        keeps = stack_masks([request.keep for request in requests], bundle.sizes)
+        builds: list[Build[Shared]] = [
+            lambda p, share=share, keep=keep: infer(p, model, share, keep)  # type: ignore[misc]
+            for share, keep in zip(tokens, keeps, strict=True)
+        ]
+        streams = await self.streams(bundle.number, bundle.sizes)
+        done = await self._compute(builds, streams, bundle.stock)
+        ledger = overlapped(ledger for _, ledger in done)
+        seconds = {
+            "seconds_queued": queued_s,
+            "seconds_offline": offline_s,
+            "seconds_online": time.perf_counter() - start,
+        }
+        facts = {
+            **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
+            "dealer": dict(bundle.stock.facts),
+        }  # fmt: skip
+        self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())
+        self._count(bundle, requests, ledger, offline_s, seconds["seconds_online"])
+
+    async def _compute(
+        self, builds: Sequence[Build[T]], streams: Sequence[Stream], stock: Stock
+    ) -> list[tuple[T, Ledger]]:
+        """Run programs side by side, each on its own stream and keystream; `builds` make the coroutines for a party."""
+        domains = [Domain(self.dealer.session, stream.number, "masks") for stream in streams]
+        sources = [
+            ServerSource(self.node.party, Keystream(self.seed.reveal(), domain, self.guard)) for domain in domains
+        ]
+        programs = [build(Party(source)) for build, source in zip(builds, sources, strict=True)]
+        return await run_streams(programs, sources, streams, self.other, stock, time.perf_counter)
+
+    def _tokens(self, requests: Sequence[Request], sizes: Sequence[Size]) -> list[Shared]:
+        """The clients' rows, as this server's share, by stream."""
+        config, party = self.node.config, self.node.party
+        rows = []
+        for request in requests:
+            parts = sharing.token_parts(config, request.size)
+            rows.append(torch.cat(sharing.expand(parts, party, request.seed, request.explicit, REQUEST), 1))
+        bits, frac = config.numbers.table_bits, config.input_frac
+        return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]
+
+    def _reply(self, requests: Sequence[Request], results: Sequence[Shared], text: bytes) -> None:
+        values, row = torch.cat([result.value for result in results]), 0
+        first = results[0]
+        for request in requests:
+            share = values[row : row + request.size.batch]
+            row += request.size.batch
+            self.guests.reply(request, Shared(share, first.bits, first.frac, first.party), text)
+
+    def _count(
+        self, bundle: Bundle, requests: Sequence[Request], ledger: Ledger, offline_s: float, online_s: float
+    ) -> None:
+        total = ledger.total()
+        for index, request in enumerate(requests):
+            cost = {} if index else {
+                "rounds": total.rounds, "sent_bytes": total.sent_bytes, "received_bytes": total.received_bytes,
+            }  # fmt: skip
+            self.node.metrics.request_done(
+                "answered", offline_s=offline_s, online_s=online_s, sentences=request.size.batch, **cost
+            )
+        self.node.say(
+            f"run {bundle.number}: answered in {total.rounds} rounds, {total.sent_bytes / 1e6:.1f} MB each way, "
+            f"offline {offline_s:.2f} s, online {online_s:.2f} s",
+            run=bundle.number, requests=len(requests), rounds=total.rounds, sent_bytes=total.sent_bytes,
+            offline_s=offline_s, online_s=online_s,
+        )  # fmt: skip

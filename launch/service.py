@@ -1,0 +1,123 @@
+"""A computing party's life: session after session with the other two, until it is asked to stop.
+
+A session is one set of connections between server0, server1 and dealer, fresh seeds, and weights loaded under fresh
+masks. Whatever breaks it breaks it for all three; each then connects anew, and nothing of the old one is used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from launch.monitor import Monitor, cause_of
+from launch.node import Node, end
+from mpcnet.channel import Channel
+from mpcnet.errors import ChannelError, LocalInputError, RemoteError
+from mpcnet.lobby import GUESTS, SERVERS, Lobby, awaits, dials, meet, watch
+from mpcnet.mesh import Peer
+from mpcnet.tasks import end_tasks, together
+
+T = TypeVar("T")
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between sessions, doubling
+LONG_S = 30.0  # a session that lasted so long was a good one: the next begins without delay
+
+Session = Callable[[Mapping[str, Peer]], Coroutine[None, None, None]]
+
+
+async def unless(stopping: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result of `work`; None if we are to stop before it is there."""
+    task = asyncio.ensure_future(work)
+    stop = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        await end_tasks(task, stop)
+
+
+@dataclass(slots=True)
+class Service:
+    """One party's port and monitor, which outlive its sessions."""
+
+    node: Node
+    on_guest: Callable[[Channel], None]
+
+    async def run(self, session: Session) -> None:
+        """Until asked to stop; `session` returns only then.
+
+        :raises LocalError: a setting of ours, or a port that is taken.
+        """
+        node = self.node
+        lobby = Lobby(self._awaited, node.greet, self.on_guest)
+        monitor = Monitor(node.metrics, node.settings.monitor_port) if node.settings.monitor_port else None
+        try:
+            if monitor is not None:
+                monitor.start()
+            await self._listen(lobby)
+            await self._sessions(lobby, session)
+        finally:
+            await lobby.close()
+            if monitor is not None:
+                monitor.close()
+
+    @property
+    def _awaited(self) -> tuple[str, ...]:
+        return awaits(self.node.role, self.node.settings.addresses)
+
+    async def _listen(self, lobby: Lobby) -> None:
+        node = self.node
+        settings = node.settings
+        if node.identity.role() != node.role:
+            raise LocalInputError(f"we are to be {node.role}, our certificate says {node.identity.role()}")
+        accept = (*self._awaited, *(GUESTS if node.role in SERVERS else ()))
+        if node.role in settings.addresses and accept:
+            address = settings.addresses[node.role]
+            await lobby.open(address, node.identity, node.roster, accept, settings.timeout_s, node.refused)
+
+    async def _sessions(self, lobby: Lobby, session: Session) -> None:
+        node, pause_s = self.node, FIRST_PAUSE_S
+        while True:
+            for name in self._awaited:
+                node.waiting(name, "has not dialled us")
+            dialled = dials(node.role, node.settings.addresses)
+            meeting = meet(dialled, self._awaited, self._dial, lobby, lambda name, e: node.waiting(name, str(e)))
+            peers = await unless(node.stopping, meeting)
+            if peers is None:
+                return
+            began_s = time.monotonic()
+            if await self._session(lobby, session, peers):
+                return
+            pause_s = FIRST_PAUSE_S if time.monotonic() - began_s > LONG_S else min(2 * pause_s, LONGEST_PAUSE_S)
+            await unless(node.stopping, asyncio.sleep(pause_s))
+
+    async def _dial(self, role: str) -> Peer:
+        return await self.node.dial(role, float("inf"))
+
+    async def _session(self, lobby: Lobby, session: Session, peers: Mapping[str, Peer]) -> bool:
+        """True if it ended because we are to stop."""
+        node = self.node
+        node.metrics.session_began()
+        try:
+            await together(session(peers), watch(lobby, peers, self._awaited))
+        except (RemoteError, ChannelError) as error:
+            cause = cause_of(error)
+            node.metrics.session_ended(cause)
+            node.metrics.abort(cause)
+            node.say(f"the session ended: {error}; connecting anew", "warning", cause=cause)
+            await end(peers.values(), node.role, error)
+            return node.stopping.is_set()
+        except BaseException as error:
+            node.metrics.abort(cause_of(error))
+            await end(peers.values(), node.role, error)
+            raise
+        node.metrics.session_ended("stopped")
+        node.say("stopping")
+        for peer in peers.values():
+            peer.channel.abort(f"{node.role} is stopping")
+        with suppress(ChannelError):
+            await asyncio.gather(*(peer.channel.close() for peer in peers.values()))
+        return True

@@ -1,0 +1,214 @@
+"""Connect the computing parties, and do so again whenever one of them comes back.
+
+::
+
+    dealer  <--  server0  <--  server1          an arrow points at who listens
+       ^------------------------'
+    server0, server1  <--  owner, client        guests: they come and go
+
+A party without an address cannot be dialled (it may be behind NAT): whoever would dial it is dialled instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from mpcnet.channel import Channel, receive_control, send_control
+from mpcnet.errors import ChannelClosed, ChannelError, LocalConfigError, MpcError, RemoteError, RemoteProtocolError
+from mpcnet.mesh import Peer
+from mpcnet.tasks import end_tasks, race, together
+from mpcnet.tls import Identity, OnRefused, Roster, Server, listen
+
+PAIRS = (("server1", "server0"), ("server0", "dealer"), ("server1", "dealer"))  # who dials, who listens
+SERVERS = ("server0", "server1")
+GUESTS = ("owner", "client")
+JOIN = "join"
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts to connect, doubling
+
+Greet = Callable[[Channel], Awaitable[Peer]]
+Dial = Callable[[str], Awaitable[Peer]]
+OnFailure = Callable[[str, MpcError], None]  # role of the peer, reason
+
+
+def dials(role: str, addresses: Collection[str]) -> tuple[str, ...]:
+    """Whom `role` dials; `addresses` are the roles that can be dialled.
+
+    :raises LocalConfigError: two that must connect have no address, or a server has none.
+    """
+    if missing := [server for server in SERVERS if server not in addresses]:
+        raise LocalConfigError(
+            f"addresses: want one for {' and '.join(missing)}, whom owner and clients dial; got none"
+        )
+    if role.partition(":")[0] in GUESTS:
+        return SERVERS
+    return tuple(sorted(to for dialler, to in _pairs(addresses) if dialler == role))
+
+
+def awaits(role: str, addresses: Collection[str]) -> tuple[str, ...]:
+    """Which computing parties dial `role`."""
+    return tuple(sorted(dialler for dialler, to in _pairs(addresses) if to == role))
+
+
+def _pairs(addresses: Collection[str]) -> list[tuple[str, str]]:
+    return [(a, b) if b in addresses else (b, a) for a, b in PAIRS]
+
+
+class Lobby:
+    """Our one port. Guests are handed on as they come; of each computing party the newest connection is kept."""
+
+    def __init__(self, awaited: Collection[str], greet: Greet, on_guest: Callable[[Channel], None]) -> None:
+        self._greet, self._on_guest = greet, on_guest
+        self._newest: dict[str, Peer] = {}
+        self._awaited = tuple(awaited)
+        self._changed = asyncio.Event()
+        self._greetings: set[asyncio.Task[None]] = set()
+        self._server: Server | None = None
+        self._on_refused: OnRefused | None = None
+
+    async def open(
+        self, address: str, identity: Identity, roster: Roster, accept: Collection[str], timeout_s: float,
+        on_refused: OnRefused,
+    ) -> None:  # fmt: skip
+        """Listen.
+
+        :raises MpcError: as :func:`mpcnet.tls.listen`.
+        """
+        self._on_refused = on_refused
+        self._server = await listen(
+            address, identity, roster, accept, self.arrive, channel_timeout_s=timeout_s, on_refused=on_refused
+        )
+
+    def arrive(self, channel: Channel) -> None:
+        """Somebody whose certificate is accepted."""
+        if channel.peer not in self._awaited:
+            self._on_guest(channel)
+            return
+        greeting = asyncio.get_running_loop().create_task(self._welcome(channel))
+        self._greetings.add(greeting)
+        greeting.add_done_callback(self._greetings.discard)
+
+    async def _welcome(self, channel: Channel) -> None:
+        try:
+            peer = await self._greet(channel)
+        except MpcError as error:
+            channel.abort(str(error))
+            if self._on_refused is not None:
+                self._on_refused(channel.peer, error)
+            return
+        if older := self._newest.pop(peer.name, None):
+            older.channel.abort(f"{peer.name} has connected anew")
+        self._newest[peer.name] = peer
+        self._changed.set()
+
+    async def take(self, name: str) -> Peer:
+        """The newest connection of a computing party, as soon as there is one that was not taken yet."""
+        await self.returned([name])
+        return self._newest.pop(name)
+
+    async def returned(self, names: Collection[str]) -> str:
+        """Wait until one of these has a connection that was not taken; returns its name."""
+        while True:
+            for name in names:
+                if name in self._newest:
+                    return name
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def close(self) -> None:
+        """Stop listening; connections that nobody took end."""
+        if self._server is not None:
+            await self._server.close()
+        await end_tasks(*self._greetings)
+        for peer in self._newest.values():
+            peer.channel.abort(f"{peer.role} does not listen any more")
+        await asyncio.gather(*(peer.channel.close() for peer in self._newest.values()), return_exceptions=True)
+
+
+async def meet(
+    dialled: Collection[str], awaited: Collection[str], dial: Dial, lobby: Lobby, on_failure: OnFailure
+) -> dict[str, Peer]:
+    """Live connections with all of them at the same time, however long that takes and whatever happens meanwhile."""
+    held: dict[str, Peer] = {}
+    changed = asyncio.Event()
+
+    async def keep(name: str) -> None:
+        """Hold the newest connection to `name`; find another when it ends."""
+        while True:
+            peer = await (_reach(name, dial, on_failure) if name in dialled else lobby.take(name))
+            held[name] = peer
+            changed.set()
+            await race(peer.channel.gone(), lobby.returned([name]))
+            held.pop(name).channel.abort(f"{peer.role} has connected anew")
+
+    async def all_held() -> None:
+        while len(held) < len(dialled) + len(awaited):
+            changed.clear()
+            await changed.wait()
+
+    try:
+        await together(all_held(), *(keep(name) for name in (*dialled, *awaited)))
+    except BaseException:
+        for peer in held.values():
+            peer.channel.abort(f"{peer.role} gave up before all were connected")
+        raise
+    return held
+
+
+async def _reach(name: str, dial: Dial, on_failure: OnFailure) -> Peer:
+    """Dial until it works; a party that refuses us may be started anew with other settings."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return await dial(name)
+        except (ChannelError, RemoteError) as error:
+            on_failure(name, error)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+async def join(role: str, peers: Mapping[str, Peer]) -> bytes:
+    """Close the triangle: all three know that they are in one session of all three; returns its public id.
+
+    The id is that of the servers' own channel. Both servers name it to the dealer, which answers when the two agree.
+
+    :raises RemoteProtocolError: the servers are not connected with each other, but with somebody before.
+    """
+    if role == "dealer":
+        found = await asyncio.gather(*(_joined(peers[name]) for name in SERVERS))
+        if found[0] != found[1]:
+            raise RemoteProtocolError("server0 and server1 are in different sessions; both have to connect anew")
+        for name in SERVERS:
+            await _say_join(peers[name], found[0])
+        return found[0]
+    other = peers["server1" if role == "server0" else "server0"]
+    await _say_join(peers["dealer"], other.session)
+    if await _joined(peers["dealer"]) != other.session:
+        raise RemoteProtocolError("dealer: its session is not ours; all have to connect anew")
+    await _say_join(other, other.session)
+    await _joined(other)
+    return other.session
+
+
+async def _say_join(peer: Peer, session: bytes) -> None:
+    await send_control(peer.channel, peer.session, JOIN, id=session)
+
+
+async def _joined(peer: Peer) -> bytes:
+    header = await receive_control(peer.channel, JOIN, peer.session)
+    value = header.fields.get("id")
+    if not isinstance(value, bytes) or len(value) != 16:
+        raise RemoteProtocolError(f"{peer.name}: want a session id of 16 bytes to join, got another")
+    return value
+
+
+async def watch(lobby: Lobby, peers: Mapping[str, Peer], awaited: Collection[str]) -> None:
+    """Beside a session: ends it as soon as a connection is gone or a party has come anew.
+
+    :raises MpcError: why.
+    """
+    names = list(peers)
+    index = await race(lobby.returned(awaited), *(peers[name].channel.gone() for name in names))
+    if index == 0:
+        raise ChannelClosed(f"{await lobby.returned(awaited)} has connected anew")
+    raise await peers[names[index - 1]].channel.gone()

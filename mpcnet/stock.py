@@ -1,0 +1,290 @@
+"""Corrections that the dealer has sent ahead of their use: bounded in bytes in memory, or on sealed tapes on disk.
+
+The channel from the dealer has one reader, the intake. Bundles arrive in the order in which they were asked for, each
+with its segments in the order of `mpcnet.stream.turns`, and behind the last of them the dealer's public facts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from mpcnet.channel import Expect, check_control
+from mpcnet.drawer import Drawer
+from mpcnet.errors import ChannelTimeout, LocalStateError, LocalStorageError, RemoteProtocolError
+from mpcnet.mesh import Peer
+from mpcnet.randomness import Tape
+from mpcnet.ring import Bytes
+from mpcnet.shelf import MemoryShelf, Shelf, TapeShelf
+from mpcnet.stream import DEAL, DEALT, Awaited, Stream, nbytes, turns
+from mpcnet.wire import Header, Value
+
+
+class Stock:
+    """The corrections of one bundle, in dealing order; made by `Intake.expect`."""
+
+    def __init__(self, streams: Sequence[Stream], intake: Intake, shelf: Shelf) -> None:
+        self.streams = tuple(streams)
+        self.nbytes = 0  # held in memory now
+        self.facts: Mapping[str, Value] = {}  # the dealer's, once the bundle is complete
+        self.complete = False
+        self.failed: str | None = None  # why the disk failed, a public line; the bundle can not be used then
+        self._intake, self._shelf = intake, shelf
+        self._due = deque(turns(streams))  # segments that were not used
+        self._discarded = False
+        self._storing = False
+
+    async def ready(self) -> None:
+        """Wait until every correction is here, or on its finished tape, or as many as the limit allows.
+
+        :raises ChannelTimeout: nothing came from the dealer for the intake's patience.
+        :raises MpcError: the dealer failed.
+        :raises LocalStorageError: the disk did.
+        """
+        await self._until(lambda: self.complete or self._intake.full)
+
+    async def settled(self) -> None:
+        """Wait until the bundle is complete, or will never be; for who has time.
+
+        :raises MpcError: the dealer failed.
+        """
+        await self._intake.until(lambda: self.complete or self._dropped, None)
+
+    async def next(self, index: int) -> Tape:
+        """The corrections of the next segment of stream `index`; the calls come in dealing order.
+
+        :raises MpcError: as `ready`.
+        """
+        if not self._due or self._due[0][0] != index:
+            raise LocalStateError(f"stock of {self}: stream {index} of the bundle is not the next to be dealt for")
+        _, sequence = self._due[0]
+        parts = self.streams[index].plan.segments[sequence].dealt[self._intake.party]
+        tape = Tape(parts, await self._take()) if parts else Tape()
+        self._due.popleft()
+        return tape
+
+    def discard(self) -> None:
+        """Not wanted any more: memory and tape are released; frames still to come are received and dropped."""
+        self._discarded = True
+        self._settle()
+
+    def __str__(self) -> str:
+        return "streams " + ", ".join(str(stream.number) for stream in self.streams)
+
+    async def _take(self) -> Bytes:
+        await self._until(lambda: self.readable, starving=True)
+        try:
+            return await self._shelf.take()
+        except LocalStorageError as error:
+            self.failed = str(error)
+            raise
+        except BaseException:
+            self._discarded = True  # a payload may be lost, and the others would follow out of order
+            raise
+        finally:
+            self._settle()
+
+    async def _until(self, ready: Callable[[], bool], *, starving: bool = False) -> None:
+        def settled() -> bool:
+            if self.failed is not None:
+                raise LocalStorageError(self.failed)
+            if self._discarded:
+                raise LocalStateError(f"stock of {self}: it was discarded")
+            return ready()
+
+        if not settled():
+            await self._intake.until(settled, self if starving else None)
+
+    @property
+    def _dropped(self) -> bool:
+        return self._discarded or self.failed is not None
+
+    # --- the intake's side --------------------------------------------------------------------------------------
+
+    @property
+    def limited(self) -> bool:
+        """Its frames take memory."""
+        return isinstance(self._shelf, MemoryShelf) and not self._dropped
+
+    @property
+    def readable(self) -> bool:
+        """The next payload can be taken."""
+        return self._shelf.readable
+
+    async def put(self, payload: Bytes) -> None:
+        """Keep the payload of the next frame."""
+        if not self._dropped:
+            await self._store(self._shelf.put(payload))
+
+    async def finish(self, facts: Mapping[str, Value]) -> None:
+        """Every frame was put."""
+        self.facts = facts
+        if not self._dropped:
+            await self._store(self._shelf.finish())
+        self.complete = not self._dropped
+        self._settle()
+
+    async def _store(self, storing: Coroutine[Any, Any, None]) -> None:
+        self._storing = True
+        try:
+            await storing
+        except LocalStorageError as error:
+            self.failed = str(error)
+        finally:
+            self._storing = False
+            self._settle()
+
+    def _settle(self) -> None:
+        """After any change: release what is dropped, count what is held, tell those who wait."""
+        if self._dropped and not self._storing:
+            self._shelf.discard()
+        self._intake.count(self._shelf.nbytes - self.nbytes)
+        self.nbytes = self._shelf.nbytes
+
+
+class Intake:
+    """The only reader of the channel from the dealer; its stocks share `limit_bytes` of memory.
+
+    At the limit it stops reading, and the dealer soon stops sending. It reads on if nothing is held at all, or if
+    somebody waits for a frame that is still to come: so it holds one frame at least, and nobody waits for ever.
+    """
+
+    def __init__(
+        self, dealer: Peer, party: int, limit_bytes: int, patience_s: float, drawer: Drawer | None = None
+    ) -> None:
+        self.party = party
+        self.nbytes = 0  # held in memory by all stocks
+        self.full = False  # stopped at the limit
+        self._dealer, self._limit_bytes, self._patience_s, self._drawer = dealer, limit_bytes, patience_s, drawer
+        self._expected: deque[Stock] = deque()  # not yet complete
+        self._starving: list[Stock] = []  # somebody waits for their next payload
+        self._listening: tuple[float, Stream, int] | None = None  # since when the dealer owes us which segment
+        self._changed = asyncio.Event()
+        self._failure: Exception | None = None
+
+    def expect(self, streams: Sequence[Stream], *, to_disk: bool = False) -> Stock:
+        """The dealer has been told to deal for these next. Streams of one bundle, and bundles, are used in this order.
+
+        :raises LocalStateError: tapes are wanted, and there is no drawer.
+        """
+        shelf: Shelf = self._tape(streams) if to_disk else MemoryShelf()
+        stock = Stock(streams, self, shelf)
+        self._expected.append(stock)
+        self._changed.set()
+        return stock
+
+    async def run(self) -> None:
+        """Receive until cancelled; every stock that waits then, or later, raises what this raises.
+
+        :raises RemoteProtocolError: a frame is not the next one that the plans want.
+        :raises ChannelError: the dealer is gone.
+        """
+        try:
+            while True:
+                await self._until_changed(lambda: bool(self._expected))
+                await self._fill(self._expected[0])
+                self._expected.popleft()
+        except asyncio.CancelledError:
+            self._failure = LocalStateError("the channel from the dealer is not read any more")
+            raise
+        except Exception as error:  # whatever it is, who waits for a stock must not wait for ever
+            self._failure = error
+            raise
+        finally:
+            self._changed.set()
+
+    # --- the stocks' side ---------------------------------------------------------------------------------------
+
+    def count(self, nbytes: int) -> None:
+        """A stock holds so much more in memory, or less, or changed otherwise."""
+        self.nbytes += nbytes
+        self._changed.set()
+
+    async def until(self, ready: Callable[[], bool], starving: Stock | None) -> None:
+        """Wait for what the dealer sends; `starving` needs it to go on."""
+        if starving is not None:
+            self._starving.append(starving)
+            self._changed.set()
+        began_s = asyncio.get_running_loop().time()
+        try:
+            while not ready():
+                if self._failure is not None:
+                    raise self._failure
+                await self._patiently(began_s)
+        finally:
+            if starving is not None:
+                self._starving.remove(starving)
+
+    async def _patiently(self, began_s: float) -> None:
+        """Until something changes; not longer than patience lasts for a dealer who sends nothing while we wait."""
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        owed_s = now_s if self._listening is None else max(began_s, self._listening[0])
+        if self._listening is not None and now_s >= owed_s + self._patience_s:
+            _, stream, sequence = self._listening
+            with stream.at(sequence):
+                raise ChannelTimeout(f"waited {self._patience_s:g} s for {self._dealer.name} to send a frame")
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(owed_s + self._patience_s):
+                await self._changed.wait()
+
+    # --- receiving ----------------------------------------------------------------------------------------------
+
+    async def _fill(self, stock: Stock) -> None:
+        stream, sequence = stock.streams[0], 0
+        for index, sequence in turns(stock.streams):
+            stream = stock.streams[index]
+            if parts := stream.plan.segments[sequence].dealt[self.party]:
+                await self._room(stock, nbytes(parts))
+                awaited = Awaited(stream.header(DEAL, self._dealer.session, sequence, parts), self._dealer.name)
+                await self._listen(stream, sequence, awaited)
+                await stock.put(awaited.payload)
+        await stock.finish((await self._listen(stream, sequence, self._dealt)).fields)
+
+    async def _room(self, stock: Stock, wanted: int) -> None:
+        """Wait until `wanted` bytes more may be held."""
+
+        def fits() -> bool:
+            return (
+                not stock.limited
+                or self.nbytes == 0
+                or self.nbytes + wanted <= self._limit_bytes
+                or not all(waiting.readable for waiting in self._starving)
+            )
+
+        self.full = not fits()
+        if self.full:
+            self._changed.set()
+            await self._until_changed(fits)
+            self.full = False
+
+    async def _listen(self, stream: Stream, sequence: int, expect: Expect) -> Header:
+        def heard(header: Header) -> memoryview:
+            self._listening = None
+            return expect(header)
+
+        self._listening = asyncio.get_running_loop().time(), stream, sequence
+        with stream.at(sequence):
+            return await self._dealer.channel.receive(heard, patient=True)
+
+    def _dealt(self, header: Header) -> memoryview:
+        check_control(header, DEALT, self._dealer.session, self._dealer.name)
+        if header.parts:
+            raise RemoteProtocolError(f"{self._dealer.name}: control frame {DEALT!r} has a payload")
+        return memoryview(b"")
+
+    async def _until_changed(self, ready: Callable[[], bool]) -> None:
+        while not ready():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _tape(self, streams: Sequence[Stream]) -> TapeShelf:
+        if self._drawer is None:
+            raise LocalStateError("corrections are to go to disk, and there is no drawer")
+        frames = (streams[index].plan.segments[sequence].dealt[self.party] for index, sequence in turns(streams))
+        name = f"{self._dealer.session[:8].hex()}-{streams[0].number}"  # no two sessions of a process share a name
+        return TapeShelf(self._drawer, name, [nbytes(parts) for parts in frames if parts])

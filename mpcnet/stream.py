@@ -1,0 +1,97 @@
+"""One run of one program on the channels, and the frames that its plan demands.
+
+The plan (mpcnet.meter) says what every frame must be before it comes: kind, stream, sequence number, running
+transcript, parts. A frame that is lost, repeated, reordered, or of another program is refused when its header is seen,
+before any memory is allocated for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mpcnet import ring
+from mpcnet.errors import ChannelError, RemoteProtocolError, describe
+from mpcnet.meter import Plan
+from mpcnet.rounds import Part
+from mpcnet.wire import Header
+
+ROUND, DEAL = "round", "deal"  # kinds of frames
+DEALT = "dealt"  # the control frame behind a bundle's last correction
+HEAVY_BYTES = 1 << 16  # more of them are moved by a task or a thread, so that the loop goes on moving other frames
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One run of one program: its number on the channels, and its plan."""
+
+    number: int
+    plan: Plan
+
+    def header(self, kind: str, session: bytes, sequence: int, parts: Sequence[Part]) -> Header:
+        """The frame of this kind that segment `sequence` has."""
+        segment = self.plan.segments[sequence]
+        return Header(kind, session, self.number, sequence, segment.label, segment.chain, tuple(parts))
+
+    @contextmanager
+    def at(self, sequence: int) -> Iterator[None]:
+        """An error of the wire or the peer says in which segment it happened."""
+        try:
+            yield
+        except (ChannelError, RemoteProtocolError) as error:
+            label = self.plan.segments[sequence].label
+            raise type(error)(f"stream {self.number}, segment {sequence} ({label}): {error}") from error
+
+
+def turns(streams: Sequence[Stream]) -> Iterator[tuple[int, int]]:
+    """The order of a bundle, as pairs of a stream's index and a segment: segment 0 of each stream, segment 1 of each,
+    and so on; a shorter stream drops out. Every party keeps to it, on every channel."""
+    for sequence in range(max((len(stream.plan.segments) for stream in streams), default=0)):
+        for index, stream in enumerate(streams):
+            if sequence < len(stream.plan.segments):
+                yield index, sequence
+
+
+@dataclass(slots=True, repr=False)
+class Awaited:
+    """An `Expect` for exactly the frame `want`: the payload's memory is made when the header has been checked."""
+
+    want: Header
+    peer: str
+    payload: ring.Bytes = field(default_factory=lambda: np.empty(0, np.uint8))
+
+    def __call__(self, got: Header) -> memoryview:
+        check(got, self.want, self.peer)
+        self.payload = np.empty(self.want.payload_bytes, np.uint8)
+        return self.payload.data
+
+
+def check(got: Header, want: Header, peer: str) -> None:
+    """:raises RemoteProtocolError: the frame is not the one that the plan wants."""
+    for name in ("kind", "session", "stream", "sequence", "label"):
+        mine, theirs = getattr(want, name), getattr(got, name)
+        if mine != theirs:
+            shown = ("ours", "another") if name == "session" else (mine, theirs)
+            raise RemoteProtocolError(describe(peer, f"{name} {shown[0]}", shown[1]))
+    if sizes(got.parts) != sizes(want.parts):
+        raise RemoteProtocolError(describe(peer, _shown(want.parts), _shown(got.parts)))
+    if got.chain != want.chain:
+        raise RemoteProtocolError(describe(peer, f"transcript {want.chain.hex()}", got.chain.hex()))
+
+
+def sizes(parts: Sequence[Part]) -> list[tuple[int, tuple[int, ...]]]:
+    """What of the parts is on the wire."""
+    return [(part.bits, part.shape) for part in parts]
+
+
+def nbytes(parts: Sequence[Part]) -> int:
+    """The payload of a frame with these parts."""
+    return sum(part.nbytes for part in parts)
+
+
+def _shown(parts: Sequence[Part]) -> str:
+    first = f"{parts[0].bits} bits x {list(parts[0].shape)}" if parts else "none"
+    return f"{len(parts)} parts of {nbytes(parts)} bytes (first: {first})"

@@ -1,0 +1,50 @@
+"""Tasks with an owner: whatever is started here has ended when the call returns, whichever way it returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def together(main: Coroutine[Any, Any, T], *beside: Coroutine[Any, Any, None]) -> T:
+    """The result of `main`; whatever runs `beside` it ends with it. The first failure of any of them ends all.
+
+    One of `beside` that returns is done; that is no failure.
+    """
+    first = asyncio.ensure_future(main)
+    tasks = [first, *map(asyncio.ensure_future, beside)]
+    try:
+        running = set(tasks)
+        while not first.done():
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:  # in order, so that of two failures at once the first one's is told
+                if task in done:
+                    task.result()
+        return first.result()
+    finally:
+        await end_tasks(*tasks)
+
+
+async def race(*contenders: Awaitable[Any]) -> int:
+    """Which of them is done first (of several, the first in order); the others are cancelled.
+
+    :raises BaseException: what the first one raised.
+    """
+    tasks = [asyncio.ensure_future(contender) for contender in contenders]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        index = next(index for index, task in enumerate(tasks) if task in done)
+        tasks[index].result()
+        return index
+    finally:
+        await end_tasks(*tasks)
+
+
+async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel what still runs, and wait until it has ended; what they raise was told, or does not matter any more."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,22 @@
+"""Work that is too long for the event loop, in a thread that is never left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`call` in a thread. Who is cancelled here waits for its end first: what it works on is free afterwards."""
+    work = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
+    try:
+        await asyncio.wait([work])
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        work.exception()  # seen
+        raise
+    return work.result()
