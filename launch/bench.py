@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-from launch import predict
+from launch import predict, report
 from launch.simulate import Options, Outcome, simulate
+from launch.soak import Soak, soak
 from models.program import Size
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
@@ -97,6 +98,24 @@ def time_command(
         "time", outcome, n=len(timed), length=length, net=net, **rows, **cost, predicted_online=predicted,
         residual=measured / predicted - 1, peaks=document["peaks"],
     )  # fmt: skip
+
+
+@app.command("soak")
+def soak_command(
+    requests: Annotated[int, typer.Option(min=1, help="Requests in a row.")] = 500,
+    every: Annotated[float, typer.Option(min=0.0, help="Seconds between two restarts; 0: none.")] = 20.0,
+    limit: Annotated[float, typer.Option(help="A request without answer or error for so many seconds hangs.")] = 120.0,
+    seed: Annotated[int, typer.Option(help="Of the choice of victims.")] = 1,
+    model: Model = "demo",
+) -> None:
+    """Requests in a row while a random party is killed and started again now and then.
+
+    Exit code 1 if an answer was wrong or a request hung.
+    """
+    found = soak(model, Soak(requests, every, limit, seed), console)
+    facts = {"model": model, "machine": report.machine(), "commit": report.commit()}
+    print(json.dumps({"bench": "soak", **found, "every_s": every, "seed": seed, **facts}))
+    raise typer.Exit(1 if found["wrong"] or found["hung"] else 0)
 
 
 def spearman(x: Tensor, y: Tensor) -> float:

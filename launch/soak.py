@@ -1,0 +1,158 @@
+"""Endurance: requests in a row while one party after the other is killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress, TaskID
+from torch import Tensor
+
+from launch import client, settings
+from launch.monitor import cause_of
+from launch.network import Loopback
+from launch.node import Node, open_node
+from launch.processes import Deployment, deployment
+from models import reference
+from models.prepare import Prepared, prepare, random_tokens
+from models.text import Tokens, encode
+from mpcnet.errors import MpcError
+from mpcnet.tasks import together
+
+VICTIMS = ("server0", "server1", "dealer", "owner")
+COMMANDS = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model"}
+RIGHT = 0.999  # least cosine of a right answer; a wrong one is anywhere in [-1, 1]
+TEXTS = ("It was over.", "A quiet film about two sisters.", "The soup was cold, but the company was warm.")
+
+
+@dataclass(slots=True)
+class Soak:
+    """What to do, and what came of it."""
+
+    requests: int
+    every_s: float
+    limit_s: float
+    seed: int
+    right: int = 0
+    wrong: int = 0
+    hung: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    restarts: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    resident: list[tuple[float, str, int]] = field(default_factory=list)  # elapsed s, role, bytes
+
+    def document(self, elapsed_s: float) -> dict[str, Any]:
+        """For JSON: counts, seconds of right answers, and each process's memory in the run's two halves."""
+        answered = sorted(self.seconds)
+        memory = {
+            role: [
+                max((b for t, r, b in self.resident if r == role and half(t)), default=0) for half in _halves(elapsed_s)
+            ]
+            for role in (*VICTIMS, "client")
+        }
+        return {
+            "requests": self.requests, "right": self.right, "wrong": self.wrong, "hung": self.hung,
+            "errors": dict(self.errors), "restarts": dict(self.restarts), "seconds_run": elapsed_s,
+            "seconds_median": answered[len(answered) // 2] if answered else None,
+            "seconds_max": answered[-1] if answered else None,
+            "peak_resident_bytes_by_half": memory,
+        }  # fmt: skip
+
+
+def _halves(elapsed_s: float) -> Sequence[Any]:
+    return (lambda t: t < elapsed_s / 2), (lambda t: t >= elapsed_s / 2)
+
+
+def soak(model: str, plan: Soak, console: Console) -> dict[str, Any]:
+    """Run it on this machine, over TLS.
+
+    :raises MpcError: the parties cannot be started at all.
+    """
+    with console.status("preparing the model") as status:
+        prepared = prepare(model, "fast", "exact", say=status.update)
+    with deployment(prepared.config, Loopback(), 1, 30.0) as made, Progress(console=console) as progress:
+        for role in VICTIMS:
+            _start(made, role, model)
+        node = open_node(settings.read(made.config("client")))
+        start = time.monotonic()
+        task = progress.add_task("requests", total=plan.requests)
+        asyncio.run(
+            together(_ask(plan, node, prepared, progress, task), _disturb(plan, made, model), _weigh(plan, made))
+        )
+        return plan.document(time.monotonic() - start)
+
+
+def _start(made: Deployment, role: str, model: str) -> None:
+    made.start(role, COMMANDS[role], *(["--model", model] if role == "owner" else []))
+
+
+async def _ask(plan: Soak, node: Node, prepared: Prepared, progress: Progress, task: TaskID) -> None:
+    questions = _questions(prepared)
+    for index in range(plan.requests):
+        tokens, expected = questions[index % len(questions)]
+        start = time.monotonic()
+        try:
+            async with asyncio.timeout(plan.limit_s):
+                answer = await client.ask(node, tokens)
+            good = float(torch.cosine_similarity(answer.values.double(), expected.double(), dim=1).min()) >= RIGHT
+            plan.right, plan.wrong = plan.right + good, plan.wrong + (not good)
+            plan.seconds.append(time.monotonic() - start)
+        except TimeoutError:
+            plan.hung += 1
+        except MpcError as error:
+            plan.errors[cause_of(error)] += 1
+        progress.advance(task)
+
+
+def _questions(prepared: Prepared) -> list[tuple[Tokens, Tensor]]:
+    """Token batches, and the plaintext model's answers."""
+    positions = prepared.config.shape.positions
+    if prepared.random:
+        batches = [random_tokens(prepared.checkpoint, 1, length) for length in (4, 8, 12)]
+    else:
+        batches = [encode(prepared.checkpoint.source, [text], positions) for text in TEXTS]
+    run = reference.classify if prepared.config.shape.head == "classification" else reference.embed
+    with torch.inference_mode():
+        shape = prepared.config.shape
+        return [(b, run(shape, prepared.folded, b.ids, b.types, b.mask, "exact").double()) for b in batches]
+
+
+async def _disturb(plan: Soak, made: Deployment, model: str) -> None:
+    """Kill a random process, without any warning, and start it again."""
+    chosen = random.Random(plan.seed)  # noqa: S311 - which process is killed is no secret
+    while plan.every_s:
+        await asyncio.sleep(plan.every_s)
+        role = chosen.choice(VICTIMS)
+        made.running[role].send_signal(signal.SIGKILL)
+        await asyncio.to_thread(made.running[role].wait)
+        plan.restarts[role] += 1
+        _start(made, role, model)
+
+
+async def _weigh(plan: Soak, made: Deployment) -> None:
+    """Look at every process's memory once a second."""
+    start = time.monotonic()
+    while True:
+        pids: Mapping[str, int | str] = {role: process.pid for role, process in made.running.items()} | {
+            "client": "self"
+        }
+        for role, pid in pids.items():
+            plan.resident.append((time.monotonic() - start, role, _resident(pid)))
+        await asyncio.sleep(1.0)
+
+
+def _resident(pid: int | str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
