@@ -17,7 +17,6 @@ from torch import Tensor
 from launch import predict, report
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
-from models.program import Size
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
 
@@ -89,8 +88,7 @@ def time_command(
     for phase in ("offline", "online"):
         rows |= _spread(f"seconds_{phase}", [request[f"seconds_{phase}"] for request in timed])
     rows |= _spread("seconds_total", [sum(request.values()) for request in timed])
-    upload = predict.upload_bytes(outcome.prepared.config, Size(1, length))
-    predicted = predict.online(predict.mean_counts(document, upload), parse_link(net)).total_s
+    predicted = predict.online(predict.mean_counts(document), parse_link(net)).total_s
     measured = rows["seconds_online_median"]
     count = len(document["requests"])
     cost = {key: document[key] / count for key in ("rounds", "sent_bytes", "offline_bytes")}

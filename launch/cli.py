@@ -17,7 +17,10 @@ from rich.table import Table
 
 from launch import bench, client, dealer, owner, party, report, settings
 from launch.deploy import write_deployment
+from launch.doctor import doctor_command
+from launch.netem import command as netem
 from launch.node import Node, failed, open_node, peak_bytes, run
+from launch.renew import renew_command
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
 from models.bert import Embedding
 from models.prepare import checkpoint, prepare
@@ -35,6 +38,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
     "and no single machine learns the text, the weights or the answer."
 ))  # fmt: skip
 app.add_typer(bench.app, name="bench")
+app.add_typer(netem.app, name="netem")
+app.command("doctor")(doctor_command)
+app.command("renew")(renew_command)
 console = Console(stderr=True, highlight=False)
 PHASES = ("upload", "offline", "online", "total")
 Softmax = Literal["exact", "2quad"]
@@ -179,7 +185,11 @@ def init_command(
     folder: Annotated[Path, typer.Argument(help="A new folder for the whole deployment.")],
     server0: Annotated[str, typer.Option(help="HOST:PORT at which server0 listens, as the others reach it.")],
     server1: Annotated[str, typer.Option(help="HOST:PORT of server1.")],
-    dealer_address: Annotated[str, typer.Option("--dealer", help="HOST:PORT of the dealer.")],
+    dealer_address: Annotated[
+        str, typer.Option("--dealer", help="HOST:PORT of the dealer; without, it dials the servers (behind NAT, say).")
+    ] = "",
+    clients: Annotated[list[str] | None, typer.Option("--client", help="Name of one more client; repeatable.")] = None,
+    monitor_port: Annotated[int, typer.Option(help="Health and metrics on 127.0.0.1; 0: off.")] = 0,
     model: Model = "demo",
     suite: SuiteName = "fast",
     softmax: SoftmaxName = "exact",
@@ -188,12 +198,14 @@ def init_command(
     calibration: Calibration = None,
 ) -> None:
     """Make a deployment: keys and certificates, the public program, and one folder of settings for each host."""
-    addresses = {"server0": server0, "server1": server1, "dealer": dealer_address}
+    given = {"server0": server0, "server1": server1, "dealer": dealer_address}
+    addresses = {role: address for role, address in given.items() if address}
     for address in addresses.values():
         parse_address(address)
+    more = tuple(f"client:{name}" for name in clients or ())
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
-    write_deployment(folder, prepared.config, addresses)
+    write_deployment(folder, prepared.config, addresses, more, monitor_port=monitor_port)
     hosts = {
         "server0": f"mpcnet party --config {folder}/server0/party.toml",
         "server1": f"mpcnet party --config {folder}/server1/party.toml",

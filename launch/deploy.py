@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,18 @@ from models import program
 from models.bert import Config
 
 
-def write_deployment(folder: Path, config: Config, addresses: Mapping[str, str], **settings: Any) -> None:
-    """Write all of it; `addresses` are those of LISTENERS, `settings` more of every process's Settings.
+def write_deployment(
+    folder: Path, config: Config, addresses: Mapping[str, str], more_roles: Sequence[str] = (), **settings: Any
+) -> None:
+    """Write all of it.
+
+    `addresses` are those of LISTENERS, `more_roles` clients with names of their own (client:NAME), `settings` more of
+    every process's Settings.
 
     :raises LocalConfigError: the folder holds a deployment already, or cannot be written.
     """
-    create_deployment(folder, ROLES)
-    for role in ROLES:
+    create_deployment(folder, (*ROLES, *more_roles))
+    for role in (*ROLES, *more_roles):
         place = folder / role_folder(role)
         program.save(config, place / "program.json")
         settings_file.write(Settings(folder=place, role=role, addresses=addresses, **settings))

@@ -1,9 +1,9 @@
 """`mpcnet renew`: new certificates for a deployment's roles, before the old ones expire.
 
-A certificate is renewed for the public key of the one before, which every roster pins: only cert.pem changes, old and
-new one are both good, and each host may take its own when it likes. With a new key the rosters name both keys until
-`finish` drops the former one, so that hosts can change one after the other. The private keys of the roles are not
-needed here, and may be gone from the deployment's folder; the authority's is.
+A certificate is renewed for the same key, which every roster pins: only cert.pem changes, old and new one are both
+good, and each host may take its own when it likes. With a new key the rosters name both keys until `finish` drops the
+former one, so that hosts can change one after the other. The private keys of the roles are not needed here, and may be
+gone from the deployment's folder; the authority's is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from rich.console import Console
@@ -25,6 +26,7 @@ from launch.certs import (
     AUTHORITY,
     AUTHORITY_DAYS,
     Authority,
+    PublicKey,
     Validity,
     certificate_pem,
     certify,
@@ -39,16 +41,20 @@ from launch.certs import (
 from mpcnet.errors import LocalConfigError
 from mpcnet.identity import Identity, Roster, fingerprints, read_certificate
 
-CLIENTS = ("owner", "client")  # what they run begins anew each time, or serves nobody
 ORDER = ("dealer", "server0", "server1", "owner")  # who is dialled comes before who dials
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What was written, by role; `roster_first`: every host needs its roster before any host shows its certificate."""
+    """What was written, by role.
+
+    `roster_first`: every host needs its roster before any host shows its certificate. `unfinished`: a roster pins more
+    than one key of a role.
+    """
 
     files: Mapping[str, tuple[str, ...]]
     roster_first: bool
+    unfinished: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ def renew(folder: Path, roles: Sequence[str], days: float, *, new_key: bool = Fa
 
     The authority's own certificate is renewed too if it would expire before them; its key stays.
 
-    :raises LocalConfigError: the folder is no deployment, has no authority, or does not know a role; nothing is written.
+    :raises LocalConfigError: the folder is no deployment, has no authority, or no such role; nothing has changed.
     """
     known = _read(folder)
     roles = roles or tuple(known.certificates)
@@ -84,7 +90,7 @@ def renew(folder: Path, roles: Sequence[str], days: float, *, new_key: bool = Fa
             made[role], key = new_certificate(authority, role, validity)
             files[home / "key.pem"] = key_pem(key)
         else:
-            made[role] = certify(authority, role, _public_key(known.certificates[role], home), validity)
+            made[role] = certify(authority, role, _present_key(home, known.certificates[role]), validity)
         files[home / "cert.pem"] = certificate_pem(made[role])
     return _write(folder, known, made, _pins(known, made), files)
 
@@ -99,12 +105,13 @@ def finish(folder: Path) -> Renewal:
 
 
 def _pins(known: _Known, made: Mapping[str, x509.Certificate]) -> dict[str, tuple[str, ...]]:
-    """The new key of each role, and beside it what a peer may still show: a former key that is just being changed."""
-    pins = {**_others(known), **_keys({**known.certificates, **made})}
-    for role, certificate in known.certificates.items():
-        former = fingerprints(certificate)[1]
-        kept = known.roster.fingerprints.get(role, ()) if role not in made else (former,)
-        pins[role] = tuple(dict.fromkeys((*pins[role], *kept)))
+    """The present key of each role first, then those that may still be shown. A key's pin covers its certificates'."""
+    pins = _others(known)
+    for role, former in known.certificates.items():
+        certificate_pin, key_pin = fingerprints(former)
+        kept = [pin for pin in known.roster.fingerprints.get(role, ()) if pin != certificate_pin]
+        present = fingerprints(made.get(role, former))[1]
+        pins[role] = tuple(dict.fromkeys((present, key_pin, *kept)))
     return pins
 
 
@@ -134,7 +141,8 @@ def _write(
         if path.parent in homes:
             written[homes[path.parent]].append(path.name)
     first = not all(known.roster.accepts(role, certificate) for role, certificate in made.items())
-    return Renewal({role: tuple(sorted(names)) for role, names in written.items() if names}, first)
+    changed = {role: tuple(sorted(names)) for role, names in written.items() if names}
+    return Renewal(changed, first, any(len(found) > 1 for found in pins.values()))
 
 
 def replace_all(files: Mapping[Path, bytes]) -> None:
@@ -188,22 +196,32 @@ def _read(folder: Path) -> _Known:
 def _read_authority(folder: Path) -> Authority:
     """:raises LocalConfigError: the authority is not here."""
     home = folder / AUTHORITY
-    certificate = read_certificate(home / "ca.pem")
-    try:
-        key = load_pem_private_key((home / "ca-key.pem").read_bytes(), None)
-    except OSError as error:
-        raise LocalConfigError(f"{home}/ca-key.pem: {error.strerror}; bring the authority's key here first") from None
-    except (ValueError, TypeError) as error:
-        raise LocalConfigError(f"{home}/ca-key.pem: want a key in PEM, got a {type(error).__name__}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+    certificate, key = read_certificate(home / "ca.pem"), _read_key(home / "ca-key.pem")
+    if key.public_key() != certificate.public_key():
         raise LocalConfigError(f"{home}: want ca-key.pem to be the key of ca.pem, got another")
     return Authority(certificate, key)
 
 
-def _public_key(certificate: x509.Certificate, home: Path) -> ec.EllipticCurvePublicKey:
+def _present_key(home: Path, certificate: x509.Certificate) -> PublicKey:
+    """The public key of key.pem, or where that is gone, of the certificate."""
+    if (home / "key.pem").exists():
+        return _read_key(home / "key.pem").public_key()
     key = certificate.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):
+    if not isinstance(key, PublicKey):
         raise LocalConfigError(f"{home}/cert.pem: want an elliptic-curve key, got another; take --new-key")
+    return key
+
+
+def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """:raises LocalConfigError: it is not there, or not a key of ours."""
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except OSError as error:
+        raise LocalConfigError(f"{path}: {error.strerror}; bring it here first") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise LocalConfigError(f"{path}: want a private key in PEM, got a {type(error).__name__}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise LocalConfigError(f"{path}: want an elliptic-curve key, got another")
     return key
 
 
@@ -212,9 +230,7 @@ def renew_command(
     role: Annotated[list[str] | None, typer.Option(help="Only this role; may be given several times.")] = None,
     days: Annotated[float, typer.Option(min=1, help="How long the new certificates hold.")] = 365.0,
     new_key: Annotated[bool, typer.Option("--new-key", help="A new key as well; both are good for a while.")] = False,
-    end: Annotated[
-        bool, typer.Option("--finish", help="After --new-key: the former keys are no good any more.")
-    ] = False,
+    end: Annotated[bool, typer.Option("--finish", help="After --new-key: former keys are refused from now.")] = False,
 ) -> None:
     """Renew a deployment's certificates, and say what to copy to which host."""
     if end and (new_key or role):
@@ -230,23 +246,22 @@ def steps(folder: Path, renewal: Renewal) -> list[str]:
     if not renewal.files:
         return ["nothing has changed"]
     if not renewal.roster_first:
-        return [*_copies(folder, renewal.files), "restart each party when it suits, one at a time: " + _order(renewal)]
-    rosters = {role: ("roster.json",) for role in renewal.files}
-    others = {role: tuple(name for name in names if name != "roster.json") for role, names in renewal.files.items()}
-    return [
-        "1. every host must know the new certificates before one is shown:",
-        *_copies(folder, rosters),
-        f"2. restart one at a time: {_order(renewal)}",
-        "3. then the certificates, host by host:",
-        *_copies(folder, {role: names for role, names in others.items() if names}),
-        f"4. restart one at a time: {_order(renewal)}",
-        f"5. when all have changed: mpcnet renew {folder} --finish",
-    ]
+        return [*_copies(folder, renewal.files), _restart(renewal.files)]
+    first, then = {}, {}
+    for role, names in renewal.files.items():
+        first[role] = ("roster.json",)
+        if rest := tuple(name for name in names if name != "roster.json"):
+            then[role] = rest
+    lines = ["1. All hosts must know the new certificates before one is shown:", *_copies(folder, first)]
+    lines += [_restart(first), "2. Then the certificates, host by host:", *_copies(folder, then), _restart(then)]
+    return [*lines, f"3. When all have changed: mpcnet renew {folder} --finish"] if renewal.unfinished else lines
 
 
 def _copies(folder: Path, files: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"   copy {', '.join(names)} of {folder / role_folder(role)} to {role}" for role, names in files.items()]
 
 
-def _order(renewal: Renewal) -> str:
-    return ", ".join(role for role in ORDER if role in renewal.files) or "clients read their files at each request"
+def _restart(roles: Iterable[str]) -> str:
+    """Clients read their files at each request."""
+    running = [role for role in ORDER if role in roles]
+    return f"   restart, one at a time: {', '.join(running)}" if running else "   nothing is to be restarted"

@@ -75,7 +75,7 @@ class Service:
             raise LocalInputError(f"we are to be {node.role}, our certificate says {node.identity.role()}")
         accept = (*self._awaited, *(GUESTS if node.role in SERVERS else ()))
         if node.role in settings.addresses and accept:
-            address = settings.addresses[node.role]
+            address = settings.listen or settings.addresses[node.role]
             await lobby.open(address, node.identity, node.roster, accept, settings.timeout_s, node.refused)
 
     async def _sessions(self, lobby: Lobby, session: Session) -> None:

@@ -6,6 +6,7 @@
     program = "program.json"        # beside this file; the same at every party
     timeout_s = 60.0                # how long to wait for a frame of a peer that should come now
     threads = 0                     # of the local kernels; 0: all cores
+    listen = ""                     # HOST:PORT to listen at, where that is not our own address below (NAT, a container)
     log = "text"                    # or "json"
     log_file = ""                   # "": standard error
     monitor_port = 0                # health and metrics on 127.0.0.1; 0: off
@@ -56,6 +57,7 @@ class Settings:
     program: str = "program.json"
     timeout_s: float = 60.0
     threads: int = 0
+    listen: str = ""
     log: str = "text"
     log_file: str = ""
     monitor_port: int = 0
@@ -81,6 +83,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "program": (str,),
     "timeout_s": (int, float),
     "threads": (int,),
+    "listen": (str,),
     "log": (str,),
     "log_file": (str,),
     "monitor_port": (int,),
@@ -115,6 +118,8 @@ def read(path: Path) -> Settings:
         raise LocalConfigError(f"{path}: " + "; ".join(sorted(wrong)))
     for role, address in values["addresses"].items():
         parse_address(_text(path, f"addresses.{role}", address))
+    if values.get("listen"):
+        parse_address(values["listen"])
     dials(values["role"], values["addresses"])
     sizes = tuple(_size(path, text) for text in values.get("ahead", ()))
     values["ahead"] = tuple(values.get("ahead", ()))

@@ -23,11 +23,9 @@ from mpcnet.meter import Segment
 from mpcnet.randomness import ServerSource
 from mpcnet.rounds import Done, Exchange, Program, advance
 from mpcnet.stock import Stock
-from mpcnet.stream import DEAL, DEALT, HEAVY_BYTES, ROUND, Awaited, Stream, nbytes, sizes, turns
+from mpcnet.stream import DEAL, DEALT, HEAVY_BYTES, ROUND, Awaited, Stream, nbytes, turns
 from mpcnet.threads import in_thread
 from mpcnet.wire import Header, Scalar
-
-__all__ = ["Clock", "Stream", "run_dealer", "run_streams", "sizes"]
 
 T = TypeVar("T")
 Clock = Callable[[], float]

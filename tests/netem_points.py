@@ -9,14 +9,14 @@ from launch.netem.results import Point, Result
 from mpcnet.latency import Link
 
 POINT = Point("inproc", "demo", "fast", "exact", 128, 1, 1, 1e8, 0.010)
-ROUNDS, SENT_BYTES, COMPUTE_S, UPLOAD_BYTES = 168, 5_000_000, 1.25, 0
+ROUNDS, SENT_BYTES, COMPUTE_S = 168, 5_000_000, 1.25
 OPERATIONS = ("embedding", "layer0/qkv", "layer0/attention/exp", "layer0/gelu", "layer0/out/norm", "pool")
 
 
 def document(point: Point, online_s: list[float], warm_up_s: float = 9.0) -> dict[str, Any]:
     """A simulation's document: every request costs the same and offline takes one second."""
     count = len(online_s) + 1
-    each = [{"seconds_offline": 1.0, "seconds_online": seconds} for seconds in (warm_up_s, *online_s)]
+    each = [{"seconds_upload": 0.1, "seconds_offline": 1.0, "seconds_online": seconds} for seconds in (warm_up_s, *online_s)]
     part = count / len(OPERATIONS)
     operations = [
         {"name": name, "rounds": part * ROUNDS, "sent_bytes": 0, "compute_s": part * COMPUTE_S, "wait_s": part * 0.5}
@@ -32,7 +32,7 @@ def document(point: Point, online_s: list[float], warm_up_s: float = 9.0) -> dic
 
 def expected_s(point: Point, link: Link) -> float:
     """What the model says of such a point over `link`."""
-    counts = predict.Counts(ROUNDS, SENT_BYTES * point.batch, COMPUTE_S * point.batch, UPLOAD_BYTES)
+    counts = predict.Counts(ROUNDS, SENT_BYTES * point.batch, COMPUTE_S * point.batch)
     terms = predict.online(counts, link)
     return terms.total_s if point.streams == 1 else terms.overlapped_s
 
@@ -44,4 +44,4 @@ def made(residual: float = 0.0, spread: float = 0.0, probed: Link | None = None,
     median = (1 + residual) * expected_s(point, link)
     probe = {"rtt_s": link.rtt_s, "rtt_spread_s": 0.0, "goodput_bps": link.bandwidth_bps}
     seconds = [median * (1 + spread), median, median * (1 - spread)]
-    return result(point, 3, probe, document(point, seconds), UPLOAD_BYTES)
+    return result(point, 3, probe, document(point, seconds))

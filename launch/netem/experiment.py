@@ -17,12 +17,12 @@ from launch import predict, report
 from launch.netem import networks, probe
 from launch.netem.results import Failure, Point, Result, Row, Spread
 from launch.simulate import Options, simulate
-from models.program import Size
 from models.reference import Softmax
 from mpcnet.errors import MpcError, describe
 from mpcnet.latency import Link
 
 TEXT = "Hello"  # shorter than any length, so the rest is padding: cost and time depend on the shape alone
+PHASES = ("upload", "offline", "online")
 GROUP_KEYS = ("rounds", "sent_bytes", "compute_s", "wait_s")
 
 
@@ -53,12 +53,11 @@ def measure(point: Point, runs: int) -> Result:
         probed = asdict(probe.measure(network, point.link))
         outcome = simulate([TEXT] * (point.batch * (runs + 1)), options, Console(quiet=True), network)
         relay = networks.relay_use(network)
-    upload_bytes = predict.upload_bytes(outcome.prepared.config, Size(point.batch, point.length))
-    made = result(point, runs, probed, outcome.document, upload_bytes)
+    made = result(point, runs, probed, outcome.document)
     return replace(made, relay=asdict(relay)) if relay else made
 
 
-def result(point: Point, runs: int, probed: dict[str, Any], document: Mapping[str, Any], upload_bytes: int) -> Result:
+def result(point: Point, runs: int, probed: dict[str, Any], document: Mapping[str, Any]) -> Result:
     """What a simulation's document says of `point`. Its first request is the warm-up.
 
     :raises PointMissed: the document is of another number of requests or sentences.
@@ -68,19 +67,20 @@ def result(point: Point, runs: int, probed: dict[str, Any], document: Mapping[st
     if got != want:
         raise PointMissed(describe(point.work_name, want, got, "a model without a tokenizer has batches of 1 only"))
     timed, count = document["requests"][1:], len(document["requests"])
-    offline, online = ([request[f"seconds_{phase}"] for request in timed] for phase in ("offline", "online"))
-    counts = predict.mean_counts(document, upload_bytes)
+    seconds = {phase: [request[f"seconds_{phase}"] for request in timed] for phase in PHASES}
+    online = Spread.of(seconds["online"])
+    counts = predict.mean_counts(document)
     link = Link(rtt_s=probed["rtt_s"], bandwidth_bps=probed["goodput_bps"])
     terms = predict.online(counts, link)
     predicted_s = terms.total_s if point.streams == 1 else terms.overlapped_s
-    seconds = Spread.of(online)
     return Result(
         point=point,
         n=len(timed),
         probe=probed,
-        seconds_offline=Spread.of(offline),
-        seconds_online=seconds,
-        seconds_total=Spread.of([a + b for a, b in zip(offline, online, strict=True)]),
+        seconds_upload=Spread.of(seconds["upload"]),
+        seconds_offline=Spread.of(seconds["offline"]),
+        seconds_online=online,
+        seconds_total=Spread.of([sum(each) for each in zip(*seconds.values(), strict=True)]),
         rounds=counts.rounds,
         sent_bytes=counts.sent_bytes,
         offline_bytes=document["offline_bytes"] / count,
@@ -89,7 +89,7 @@ def result(point: Point, runs: int, probed: dict[str, Any], document: Mapping[st
         delay_s=terms.delay_s,
         transfer_s=terms.transfer_s,
         predicted_s=predicted_s,
-        residual=seconds.median / predicted_s - 1,
+        residual=online.median / predicted_s - 1,
         operations=grouped(document["operations"], count),
         min_cosine=document["min_cosine"],
         commit=document["commit"],

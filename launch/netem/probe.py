@@ -6,7 +6,6 @@ the processes shape their own channels, those are what is probed.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import statistics
@@ -16,13 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from launch.netem import channel_probe, tcp_probe
 from launch.network import Network
 from mpcnet.errors import MpcError
-from mpcnet.latency import Link, parse_link
+from mpcnet.latency import Link
 from mpcnet.tls import parse_address
 
-MODULE = [sys.executable, "-m", "launch.netem.probe"]
+PYTHON = [sys.executable, "-m"]
+TCP = "launch.netem.tcp_probe"
 LIMIT_S = 60.0  # beyond what the probes wait for on purpose
 
 
@@ -46,17 +45,17 @@ class Probed:
 
 
 def measure(network: Network, link: Link) -> Probed:
-    """Probe `network`, which was made with `link`; that only says how long probes take: some 2 s + 60 round trips.
+    """Probe `network`, which was made with `link`; that only says how long probes take: some 4 s + 70 round trips.
 
     :raises ProbeFailed: a probe's process failed.
     """
     limit_s = LIMIT_S + 200 * link.rtt_s
     if network.net != "none":
-        found = _run(network, "server1", ["channels", network.net], limit_s)
+        found = _run(network, "server1", ["launch.netem.channel_probe", network.net], limit_s)
     else:
         host, _ = parse_address(network.addresses["server0"])
         with _listener(network, host) as port:
-            found = _run(network, "server1", ["dial", host, str(port), repr(link.rtt_s)], limit_s)
+            found = _run(network, "server1", [TCP, "dial", host, str(port), repr(link.rtt_s)], limit_s)
     trips = found.pop("round_trips_s")
     first, median, third = statistics.quantiles(trips, n=4)
     return Probed(network.name, median, third - first, max(trips), len(trips), **found)
@@ -64,7 +63,7 @@ def measure(network: Network, link: Link) -> Probed:
 
 def _run(network: Network, role: str, arguments: list[str], limit_s: float) -> dict[str, Any]:
     """What a probe's process prints."""
-    line = network.command(role, [*MODULE, *arguments])
+    line = network.command(role, [*PYTHON, *arguments])
     try:
         done = subprocess.run(line, capture_output=True, text=True, timeout=limit_s)  # noqa: S603
     except subprocess.TimeoutExpired:
@@ -75,7 +74,7 @@ def _run(network: Network, role: str, arguments: list[str], limit_s: float) -> d
 @contextlib.contextmanager
 def _listener(network: Network, host: str) -> Iterator[int]:
     """The port on which a probe's process listens on the host of server0; it is ended afterwards."""
-    line = network.command("server0", [*MODULE, "listen", host])
+    line = network.command("server0", [*PYTHON, TCP, "listen", host])
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdout is not None and process.stderr is not None
         try:
@@ -91,17 +90,3 @@ def _said(role: str, line: str, error: str) -> dict[str, Any]:
         raise ProbeFailed(f"probe on the host of {role}: {reason[-1]}")
     said: dict[str, Any] = json.loads(line)
     return said
-
-
-def main(what: str, *arguments: str) -> None:
-    """One end of a probe: `listen HOST`, `dial HOST PORT RTT_S` or `channels NET`. Prints JSON."""
-    if what == "listen":
-        tcp_probe.listen(arguments[0])
-    elif what == "dial":
-        print(json.dumps(tcp_probe.dial(arguments[0], int(arguments[1]), float(arguments[2]))))
-    else:
-        print(json.dumps(asyncio.run(channel_probe.probe(parse_link(arguments[0])))))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -14,9 +14,10 @@ from mpcnet.errors import LocalConfigError
 
 FILE = "report.md"
 MODEL = (
-    "online seconds = (rounds + 1) x RTT / 2 + bytes / bandwidth + compute. Both servers send their half of a round at "
-    "once, so a round costs one flight; the answer's way to the client is one more. Rounds, bytes of one server and "
-    "its seconds of compute are of the same run. Nothing is fitted. RTT and bandwidth are those that probes found on "
+    "online seconds = rounds x RTT / 2 + bytes / bandwidth + compute. Both servers send their half of a round at once, "
+    "so a round costs one flight. The client's clock starts when it hears that the run has begun and ends with the "
+    "answer; both take one flight, so none is added. Rounds, bytes of one server and its seconds of compute are of the "
+    "same run, its warm-up included. Nothing is fitted. RTT and bandwidth are those that probes found on "
     "the same network just before the run: a link that is not what it was asked to be is no error of the model. "
     "Requests in several streams are set beside complete overlap instead, the larger of compute and all the rest."
 )

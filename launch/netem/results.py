@@ -73,6 +73,7 @@ class Result:
     point: Point
     n: int
     probe: dict[str, Any]
+    seconds_upload: Spread
     seconds_offline: Spread
     seconds_online: Spread
     seconds_total: Spread
@@ -162,7 +163,7 @@ def _row(fields: dict[str, Any]) -> Row:
     point = Point(**fields.pop("point"))
     if "error" in fields:
         return Failure(point, **fields)
-    for key in ("seconds_offline", "seconds_online", "seconds_total"):
+    for key in ("seconds_upload", "seconds_offline", "seconds_online", "seconds_total"):
         fields[key] = Spread(**fields[key])
     return Result(point, **fields)
 

@@ -18,7 +18,7 @@ from integration.parties import tiny
 from integration.sockets import until
 from typer.testing import CliRunner
 
-from launch import doctor_host, doctor_peers, settings
+from launch import client, dealer, doctor_host, doctor_peers, owner, party, settings
 from launch.certs import ROLES, create_deployment
 from launch.deploy import write_deployment
 from launch.doctor import doctor_command, examine
@@ -28,8 +28,10 @@ from launch.doctor_running import check_monitor
 from launch.findings import Finding
 from launch.monitor import Metrics, Monitor
 from launch.network import LISTENERS, free_addresses
+from launch.node import open_node
 from models import program
 from models.bert import Config
+from models.prepare import random_tokens
 from models.program import Plans, Size
 from mpcnet.errors import MpcError
 from mpcnet.identity import Identity, Roster, read_certificate
@@ -210,6 +212,31 @@ async def test_name_that_is_not_known(place: Path) -> None:
     settings.write(replace(ours, addresses={**ours.addresses, "dealer": "dealer.invalid:4100"}))
     found = await doctor(place, "server0")
     assert levels(found) == {"address of dealer": "error"} and "dealer" not in found
+
+
+async def test_running_parties_go_on(place: Path) -> None:
+    """The doctor of every role comes by in the midst of a session, and the session serves on."""
+    model = tiny()
+    nodes = {role: open_node(config_of(place, role)) for role in ROLES}
+    works = [party.main(nodes["server0"]), party.main(nodes["server1"]), dealer.main(nodes["dealer"])]
+    running = [
+        asyncio.ensure_future(work) for work in (*works, owner.main(nodes["owner"], model.checkpoint, once=False))
+    ]
+    tokens = random_tokens(model.checkpoint, 1, 5)
+    await client.ask(nodes["client"], tokens)
+    for role in ROLES:
+        found = await doctor(place, role)
+        assert levels(found) == {}
+        assert role not in LISTENERS or "which is running" in found["own port"].found
+    answer = await client.ask(nodes["client"], tokens)
+    assert (answer.values - model.plain(tokens)).abs().max() < 0.03
+    for role in ("server0", "server1", "dealer"):
+        samples = [sample for family in nodes[role].metrics.registry.collect() for sample in family.samples]
+        began = [sample.value for sample in samples if sample.name == "mpcnet_sessions_total"]
+        assert began == [1.0]
+    for node in nodes.values():
+        node.stopping.set()
+    await asyncio.gather(*running)
 
 
 # --- our own folder -------------------------------------------------------------------------------------------

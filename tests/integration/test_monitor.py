@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import mpcnet
-from launch.monitor import BUCKETS_S, Metrics, Monitor, cause_of
+from launch.monitor import BUCKETS_S, CLIENT_S, Metrics, Monitor, cause_of
 from mpcnet import errors
 
 pytestmark = pytest.mark.timeout(30)
@@ -47,7 +47,7 @@ def monitor(metrics: Metrics) -> Iterator[Monitor]:
 
 
 def ask(monitor: Monitor, path: str, method: str = "GET") -> tuple[int, str, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=CLIENT_S / 2)
     try:
         connection.request(method, path)
         reply = connection.getresponse()

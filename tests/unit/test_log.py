@@ -28,6 +28,12 @@ class Broken(io.StringIO):
         raise BrokenPipeError
 
 
+@pytest.fixture(autouse=True)
+def _no_wish_for_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def text_of(path: Path) -> list[str]:
     return path.read_text("utf-8").splitlines()
 
@@ -47,7 +53,6 @@ def test_colours_for_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
     log = Log("server0")
     log.say("begun")
     log.say("failed", level="error")

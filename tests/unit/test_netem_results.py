@@ -105,7 +105,7 @@ def test_a_failure_is_one_line_and_a_bug_does_not_tell_values(monkeypatch: pytes
 def test_a_run_of_other_work_is_refused() -> None:
     other = document(POINT, [1.0, 1.0]) | {"sentences": 1}
     with pytest.raises(PointMissed, match="1 x 128 tokens: want"):
-        result(POINT, 2, PROBE, other, 0)
+        result(POINT, 2, PROBE, other)
 
 
 def test_operations_are_grouped() -> None:
