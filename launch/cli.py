@@ -28,7 +28,7 @@ from models.program import Plans, Size
 from models.shape import PRESETS
 from models.text import Tokens
 from models.weights import fold
-from mpcnet.errors import LocalConfigError
+from mpcnet.errors import ChannelError, LocalConfigError, RemoteAbort
 from mpcnet.memory import Memory
 from mpcnet.tls import parse_address
 from protocols.suites import SUITES
@@ -248,6 +248,7 @@ def infer_command(
     texts: Annotated[list[str] | None, typer.Argument(help="Sentences.")] = None,
     model: Model = "demo",
     tokens: Annotated[Path | None, typer.Option(help="JSON batches of ids, types and mask, instead of texts.")] = None,
+    attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     json_file: Json = "-",
 ) -> None:
     """Ask the two servers about a text, and put their shares of the answer together.
@@ -258,7 +259,7 @@ def infer_command(
     node = open_node(settings.read(config))
     batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
     table = fold(checkpoint(model)) if node.config.embedding == "client" else None
-    raise typer.Exit(run(_ask_all(node, batches, table, json_file), node, graceful=False))
+    raise typer.Exit(run(_ask_all(node, batches, table, attempts, json_file), node, graceful=False))
 
 
 def _token_batches(path: Path) -> list[Tokens]:
@@ -273,10 +274,10 @@ def _token_batches(path: Path) -> list[Tokens]:
     return batches
 
 
-async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, target: str) -> int:
+async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, attempts: int, target: str) -> int:
     answers = []
     for tokens in batches:
-        answer = await client.ask(node, tokens, table)
+        answer = await _ask(node, tokens, table, attempts)
         answers.append({**asdict(answer), "values": answer.values.tolist(), "peak_bytes": peak_bytes()})
         node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
     text = json.dumps(answers)
@@ -285,6 +286,18 @@ async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, targe
     else:
         await asyncio.to_thread(_write, target, text)
     return 0
+
+
+async def _ask(node: Node, tokens: Tokens, table: client.Table, attempts: int) -> client.Answer:
+    """Each attempt is a request of its own, with fresh shares."""
+    for left in range(attempts - 1, -1, -1):
+        try:
+            return await client.ask(node, tokens, table)
+        except (ChannelError, RemoteAbort) as error:
+            if not left:
+                raise
+            node.say(f"{error}; asking again ({left} attempt(s) left)", "warning")
+    raise AssertionError("the last attempt returns or raises")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from models.program import Size
 from models.reference import check_tokens
 from models.text import Text, Tokens, encode
 from mpcnet import ring
-from mpcnet.errors import RemoteProtocolError
+from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.mesh import Peer
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
@@ -57,7 +57,7 @@ def tokenise(node: Node, model: str, texts: Sequence[Text]) -> Tokens:
     :raises LocalInputError: a text is empty or longer than the model allows.
     """
     folder = str(demo_model_dir()) if model == DEMO else model
-    return encode(folder, texts, node.config.shape.positions)
+    return encode(folder, texts, node.config.numbers.longest)
 
 
 async def ask(node: Node, tokens: Tokens, table: Table = None) -> Answer:
@@ -69,6 +69,11 @@ async def ask(node: Node, tokens: Tokens, table: Table = None) -> Answer:
     :raises MpcError: a server is gone, refused, or the two disagree.
     """
     check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
+    if tokens.ids.shape[1] > node.config.numbers.longest:
+        raise LocalInputError(
+            f"texts: the program was calibrated for up to {node.config.numbers.longest} tokens, got "
+            f"{tokens.ids.shape[1]}; shorten them, or make a program with --length"
+        )
     peers = await asyncio.gather(node.dial("server0"), node.dial("server1"))
     try:
         answer = await _converse(node, peers, tokens, table)

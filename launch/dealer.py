@@ -85,7 +85,7 @@ class _Dealer:
             stream = Stream(LOAD_STREAM, self._plans.load)
             [self._model] = await self._run([lambda p: load(p, config, shapes)], [stream])
         elif what == "deal" and self._model is not None:
-            number, sizes = deal_order(order, self._node.config.shape.positions)
+            number, sizes = deal_order(order, self._node.config.numbers.longest)
             await self._deal(self._model, number, sizes)
         else:
             raise RemoteProtocolError(f"{self._peers[0].name}: cannot follow the order {what!r} now")

@@ -81,7 +81,7 @@ async def _network(settings: Settings, config: Config | None, timeout_s: float, 
         return found
     say("trying our own port")
     if role in known:
-        found.append(await check_port(role, addresses[role], identity, roster, timeout_s))
+        found.append(await check_port(role, settings.listen or addresses[role], identity, roster, timeout_s))
     if settings.monitor_port:
         found.append(await check_monitor(role, settings.monitor_port, identity, utc_now(), timeout_s))
     peers = {name: addresses[name] for name in dialled if name in known}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import os
 import socket
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
@@ -26,7 +25,7 @@ async def check_port(role: str, address: str, identity: Identity, roster: Roster
     except OSError as failure:
         if failure.errno == errno.EADDRINUSE:
             return await _owner_of_port(role, address, identity, roster, timeout_s)
-        return error("own port", f"{address}: {os.strerror(failure.errno or 0)}", f"run this on the host of {role}")
+        return error("own port", f"{address}: {failure.strerror}", f"run this on the host of {role}, or set `listen`")
     return ok("own port", f"{address} is free; {role} does not run")
 
 

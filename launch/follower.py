@@ -23,7 +23,7 @@ async def follow(server: Server, model: Model) -> None:
     while order := await unless(server.node.stopping, frames.receive_bare(server.other, ORDER, patient=True)):
         what, where = order.fields.get("what"), f"{server.other.name}, order"
         if what == "deal":
-            number, sizes = deal_order(order, server.node.config.shape.positions)
+            number, sizes = deal_order(order, server.node.config.numbers.longest)
             bundles[number] = await server.expect(number, sizes, ahead=order.fields.get("ahead") is True)
         elif what == "ask":
             await _tell(server, order, bundles)

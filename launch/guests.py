@@ -177,7 +177,7 @@ class Guests:
 
     def _check(self, peer: Peer, header: Header) -> None:
         """:raises RemoteProtocolError: the frame is not a mask of a size that we serve, and shares for it."""
-        positions = self.node.config.shape.positions
+        positions = self.node.config.numbers.longest
         first = header.parts[0] if header.parts else Part(0, ())
         if first.bits != 1 or len(first.shape) != 2:
             raise RemoteProtocolError(

@@ -110,7 +110,7 @@ def _batches(prepared: Prepared, texts: Sequence[Text], options: Options) -> lis
     shape = prepared.config.shape
     if not texts:
         raise LocalInputError("simulate: want at least one text, got none")
-    limit = options.length or shape.positions
+    limit = options.length or prepared.config.numbers.longest
     groups = [texts[start : start + options.batch] for start in range(0, len(texts), options.batch)]
     if prepared.random:  # without a tokenizer: one random sentence stands for each request
         return [random_tokens(prepared.checkpoint, 1, min(options.length or 128, shape.positions)) for _ in groups]

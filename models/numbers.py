@@ -50,6 +50,7 @@ class Numbers:
     """Everything about number formats that depends on a model. Public; part of the program digest."""
 
     softmax: Softmax
+    longest: int  # tokens of a text: all positions, but for 2Quad, whose row sums grow, no more than were calibrated
     table_bits: int
     table_frac: int
     value_max: float
@@ -87,9 +88,8 @@ class Numbers:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Numbers:
         rows = {site: (float(low), float(high)) for site, (low, high) in values["rows"].items()}
-        return Numbers(
-            values["softmax"], int(values["table_bits"]), int(values["table_frac"]), float(values["value_max"]), rows
-        )
+        longest, bits, frac = (int(values[name]) for name in ("longest", "table_bits", "table_frac"))
+        return Numbers(values["softmax"], longest, bits, frac, float(values["value_max"]), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,10 @@ class Need:
         return f"{self.site}: want < {self.limit:g}, got {self.got:.4g} with its margin"
 
 
-def plan(shape: BertShape, calibration: Calibration, softmax: Softmax) -> Numbers:
-    """Choose the formats of a model and prove them on its calibrated ranges.
+def plan(shape: BertShape, calibration: Calibration, softmax: Softmax, calibrated_length: int = 0) -> Numbers:
+    """Choose the formats of a model and prove them on its calibrated ranges, of texts of up to `calibrated_length`.
+
+    0 stands for all positions.
 
     :raises LocalConfigError: a value could overflow its ring; every such site is named.
     """
@@ -116,7 +118,8 @@ def plan(shape: BertShape, calibration: Calibration, softmax: Softmax) -> Number
     table = MARGIN * calibration.at(softmax, "embedding.centred").absmax
     table_bits, table_frac = _table_format(table)
     values = [calibration.at(softmax, f"layer{i}.value").absmax for i in range(shape.layers)]
-    numbers = Numbers(softmax, table_bits, table_frac, MARGIN * max(values), rows)
+    longest = min(calibrated_length or shape.positions, shape.positions) if softmax == "2quad" else shape.positions
+    numbers = Numbers(softmax, longest, table_bits, table_frac, MARGIN * max(values), rows)
     broken = [need for need in _needs(shape, calibration, numbers) if need.got >= need.limit]
     if broken:
         raise LocalConfigError("planner: values could overflow: " + "; ".join(map(str, broken)))

@@ -73,8 +73,9 @@ def prepare(
     if length > found.shape.positions:
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     folded = fold(found)
-    calibration = _calibration(found, folded, max(length, CALIBRATED_LENGTH), calibration_file, say)
-    formats = numbers.plan(found.shape, calibration, softmax)
+    calibrated = max(length, CALIBRATED_LENGTH)
+    calibration = _calibration(found, folded, calibrated, calibration_file, say)
+    formats = numbers.plan(found.shape, calibration, softmax, calibrated)
     return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
 
 

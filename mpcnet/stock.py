@@ -95,14 +95,18 @@ class Stock:
                 raise LocalStateError(f"stock of {self}: it was discarded")
             return ready()
 
-        if not settled():
-            await self._intake.until(settled, self if starving else None)
+        await self._intake.until(settled, self if starving else None)
 
     @property
     def _dropped(self) -> bool:
         return self._discarded or self.failed is not None
 
     # --- the intake's side --------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """It may still be used."""
+        return bool(self._due) and not self._dropped
 
     @property
     def limited(self) -> bool:
@@ -159,6 +163,7 @@ class Intake:
         self.nbytes = 0  # held in memory by all stocks
         self.full = False  # stopped at the limit
         self._dealer, self._limit_bytes, self._patience_s, self._drawer = dealer, limit_bytes, patience_s, drawer
+        self._stocks: list[Stock] = []  # at least all that are alive
         self._expected: deque[Stock] = deque()  # not yet complete
         self._starving: list[Stock] = []  # somebody waits for their next payload
         self._listening: tuple[float, Stream, int] | None = None  # since when the dealer owes us which segment
@@ -172,12 +177,13 @@ class Intake:
         """
         shelf: Shelf = self._tape(streams) if to_disk else MemoryShelf()
         stock = Stock(streams, self, shelf)
+        self._stocks = [*(other for other in self._stocks if other.alive), stock]
         self._expected.append(stock)
         self._changed.set()
         return stock
 
     async def run(self) -> None:
-        """Receive until cancelled; every stock that waits then, or later, raises what this raises.
+        """Receive until cancelled. Then all stocks are discarded, and whoever asks one raises what ended this.
 
         :raises RemoteProtocolError: a frame is not the next one that the plans want.
         :raises ChannelError: the dealer is gone.
@@ -194,6 +200,8 @@ class Intake:
             self._failure = error
             raise
         finally:
+            for stock in self._stocks:
+                stock.discard()
             self._changed.set()
 
     # --- the stocks' side ---------------------------------------------------------------------------------------
@@ -205,18 +213,23 @@ class Intake:
 
     async def until(self, ready: Callable[[], bool], starving: Stock | None) -> None:
         """Wait for what the dealer sends; `starving` needs it to go on."""
+        if self._is(ready):
+            return
         if starving is not None:
             self._starving.append(starving)
             self._changed.set()
         began_s = asyncio.get_running_loop().time()
         try:
-            while not ready():
-                if self._failure is not None:
-                    raise self._failure
+            while not self._is(ready):
                 await self._patiently(began_s)
         finally:
             if starving is not None:
                 self._starving.remove(starving)
+
+    def _is(self, ready: Callable[[], bool]) -> bool:
+        if self._failure is not None:
+            raise self._failure
+        return ready()
 
     async def _patiently(self, began_s: float) -> None:
         """Until something changes; not longer than patience lasts for a dealer who sends nothing while we wait."""

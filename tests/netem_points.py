@@ -16,7 +16,9 @@ OPERATIONS = ("embedding", "layer0/qkv", "layer0/attention/exp", "layer0/gelu", 
 def document(point: Point, online_s: list[float], warm_up_s: float = 9.0) -> dict[str, Any]:
     """A simulation's document: every request costs the same and offline takes one second."""
     count = len(online_s) + 1
-    each = [{"seconds_upload": 0.1, "seconds_offline": 1.0, "seconds_online": seconds} for seconds in (warm_up_s, *online_s)]
+    each = [
+        {"seconds_upload": 0.1, "seconds_offline": 1.0, "seconds_online": seconds} for seconds in (warm_up_s, *online_s)
+    ]
     part = count / len(OPERATIONS)
     operations = [
         {"name": name, "rounds": part * ROUNDS, "sent_bytes": 0, "compute_s": part * COMPUTE_S, "wait_s": part * 0.5}

@@ -34,18 +34,23 @@ def residual_as_asked(result: Result) -> float:
     return result.seconds_online.median / (delay_s + transfer_s + result.compute_s) - 1
 
 
+def gap_s(result: Result) -> float:
+    """Measured less predicted."""
+    return result.seconds_online.median - result.predicted_s
+
+
 def reason(result: Result) -> str:
     """The likely reason for a residual, from what the result itself tells."""
     point, seconds = result.point, result.seconds_online
-    gap_s = seconds.median - result.predicted_s
     if seconds.least <= result.predicted_s <= seconds.most:
         return "noise: the prediction lies between the least and the most of the timed requests"
-    if gap_s < 0:
+    if gap_s(result) < 0:
         return "shorter than predicted: the mean compute holds the warm-up's, or probes took the link for slower"
     in_flight_bytes = point.rtt_s * point.bandwidth_bps / 8
     if point.how != "inproc" and point.rtt_s >= LONG_RTT_S and in_flight_bytes > WINDOW_BYTES:
         return "TCP: its window opens over several round trips before it fills a long link"
-    return f"a share for each round that no term has: asyncio, TLS, processes that wait for one of {result.cores} cores"
+    relay = ", the network's relay among them," if result.relay else ""
+    return f"a share of each round that no term has: asyncio, TLS, processes{relay} that wait for {result.cores} cores"
 
 
 @dataclass(frozen=True, slots=True)

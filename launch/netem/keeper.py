@@ -8,12 +8,15 @@ and then for each line of input what the relay used.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import ipaddress
 import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from itertools import combinations
+from math import inf
 
 from launch.netem import namespaces, tun
 from launch.netem.namespaces import NetworkFailed
@@ -39,7 +42,7 @@ def netem_arguments(link: Link) -> str:
         words.append(f"delay {delay_us + half_us:.3f}us {half_us:.3f}us")
     elif delay_us:
         words.append(f"delay {delay_us:.3f}us")
-    if link.bandwidth_bps != float("inf"):
+    if link.bandwidth_bps != inf:
         words.append(f"rate {link.bandwidth_bps:.0f}bit")
     return " ".join(words)
 
@@ -82,6 +85,13 @@ def say(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
+def be_prompt() -> None:
+    """A relay that waits for its turn delays more than its link."""
+    with contextlib.suppress(PermissionError):  # in a container: then it waits its turn like the parties
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    gc.disable()  # nothing here is cyclic
+
+
 def keep(kind: str, link: Link) -> None:
     """Make the network, say so, and hold it until the input ends."""
     held: dict[str, int] = {}
@@ -104,12 +114,15 @@ def keep(kind: str, link: Link) -> None:
             say(**(relay.use if relay else {}))
         return asked
 
-    if relay:
-        relay.run(CONTROL, answer)
-    else:
-        while answer():
-            pass
-    namespaces.kill_all_in(held.values())
+    try:
+        if relay:
+            be_prompt()
+            relay.run(CONTROL, answer)
+        else:
+            while answer():
+                pass
+    finally:
+        namespaces.kill_all_in(held.values())
 
 
 if __name__ == "__main__":

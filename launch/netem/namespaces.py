@@ -20,6 +20,8 @@ CLONE_NEWNET = 0x40000000
 SELF = "/proc/self/ns/net"
 
 BUFFER_MOST = 64 << 20  # bytes; 1 Gbit/s x 40 ms needs 5 MB, and the kernel counts about twice what it holds
+# Congestion control is left as the machine has it: a namespace may only choose what the machine allows everybody, so
+# elsewhere the choice could not be made. Probes name it in every result.
 SYSCTLS: Mapping[str, str] = {
     # Rounds are bursts after waits. By default a connection that was silent for 0.2 s starts slowly again, and the
     # next round pays several round trips for it; whoever runs such a service sets this too.

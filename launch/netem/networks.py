@@ -22,17 +22,67 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
+from typing import Any
 
 from launch.netem.keeper import ADDRESSES
 from launch.netem.namespaces import NetworkFailed
-from launch.netem.tun import Use
+from launch.netem.tun import DEVICE, Use
 from launch.network import LISTENERS, Loopback, Network
 from mpcnet.errors import LocalConfigError, describe
 from mpcnet.latency import Link
 
 KINDS = ("inproc", "netem", "tun", "veth")
 PORT = 4100
+ENDED = "the network's keeper has ended, and with it all links between the hosts; make the network again"
 STOP_S = 10.0  # of a keeper, which has at most a few processes to kill
+
+
+class Keeper:
+    """The process that holds a network; see `launch.netem.keeper`."""
+
+    def __init__(self, kind: str, link: Link) -> None:
+        line = [sys.executable, "-m", "launch.netem.keeper", kind, json.dumps(asdict(link))]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(line, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603
+
+    def read(self) -> dict[str, Any]:
+        """What it says next.
+
+        :raises NetworkFailed: it could not make the network, or has ended.
+        """
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise NetworkFailed(ENDED)
+        said: dict[str, Any] = json.loads(line)
+        if "error" in said:
+            raise NetworkFailed(f"the network cannot be made: {said['error']}")
+        return said
+
+    def ask(self) -> dict[str, Any]:
+        """What its relay has used.
+
+        :raises NetworkFailed: it has ended.
+        """
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(b"?")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise NetworkFailed(ENDED) from None
+        return self.read()
+
+    def stop(self) -> None:
+        """By the end of its input, so that it kills what still runs there."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +91,7 @@ class Hosts:
 
     name: str
     namespaces: Mapping[str, str]
-    keeper: subprocess.Popen[str]
+    keeper: Keeper
     net: str = "none"
 
     @property
@@ -65,13 +115,18 @@ def why_not(kind: str) -> str | None:
         return None
     if os.geteuid() != 0:
         return f"{kind} needs root for network namespaces: run it as root, or use inproc"
-    for tool in ("ip", "tc", "nsenter", "unshare"):
+    for tool in ("ip", "nsenter", "unshare", *(["tc"] if kind == "netem" else [])):
         if shutil.which(tool) is None:
             return f"{kind} needs the command {tool}: install iproute2 and util-linux"
     if said := _fails("unshare", "--net", "ip", "link", "set", "lo", "up"):
         return f"{kind} needs network namespaces ({said}): run it with CAP_SYS_ADMIN and CAP_NET_ADMIN"
-    if kind == "tun" and not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        return "tun needs /dev/net/tun: load the module (modprobe tun), or give the container the device"
+    if kind == "tun":
+        try:
+            os.close(os.open(DEVICE, os.O_RDWR))
+        except OSError as error:
+            return (
+                f"tun needs {DEVICE} ({error.strerror}): load the module (modprobe tun), or let the container have it"
+            )
     if kind == "netem" and (said := _fails("unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem")):
         return f"netem needs the kernel's sch_netem ({said}): load it (modprobe sch_netem), or use tun"
     return None
@@ -97,14 +152,11 @@ def make(kind: str, link: Link) -> Iterator[Network]:
     if kind == "inproc":
         yield Loopback(link_text(link))
         return
-    line = [sys.executable, "-m", "launch.netem.keeper", kind, json.dumps(asdict(link))]
-    keeper = subprocess.Popen(  # noqa: S603
-        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
-    )
+    keeper = Keeper(kind, link)
     try:
-        yield Hosts(kind, _read(keeper)["namespaces"], keeper)
+        yield Hosts(kind, keeper.read()["namespaces"], keeper)
     finally:
-        _stop(keeper)
+        keeper.stop()
 
 
 def relay_use(network: Network) -> Use | None:
@@ -114,34 +166,7 @@ def relay_use(network: Network) -> Use | None:
     """
     if not isinstance(network, Hosts) or network.name != "tun":
         return None
-    try:
-        print(file=network.keeper.stdin)
-    except OSError:
-        raise NetworkFailed("the network's keeper has ended: what runs there is cut off; make it again") from None
-    return Use(**_read(network.keeper))
-
-
-def _read(keeper: subprocess.Popen[str]) -> dict[str, object]:
-    """The keeper's next line."""
-    line = keeper.stdout.readline()
-    if not line:
-        raise NetworkFailed("the network's keeper has ended: what runs there is cut off; make it again")
-    said = json.loads(line)
-    if "error" in said:
-        raise NetworkFailed(f"the network cannot be made: {said['error']}")
-    return said
-
-
-def _stop(keeper: subprocess.Popen[str]) -> None:
-    """By the end of its input, so that it kills what still runs there."""
-    with contextlib.suppress(OSError):
-        keeper.stdin.close()
-    try:
-        keeper.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        keeper.kill()
-        keeper.wait()
-    keeper.stdout.close()
+    return Use(**network.keeper.ask())
 
 
 def link_text(link: Link) -> str:

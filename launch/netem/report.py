@@ -109,7 +109,8 @@ def _range(values: Sequence[float], name: Callable[[float], str]) -> str:
 
 
 def _named(result: Result) -> str:
-    return f"{result.point.work_name}, {result.point.link_name} ({result.residual:+.1%})"
+    each_ms = 1e3 * findings.gap_s(result) / result.rounds
+    return f"{result.point.work_name}, {result.point.link_name} ({result.residual:+.1%}, {each_ms:+.2f} ms a round)"
 
 
 def _overlap_lines(results: Sequence[Result]) -> list[str]:

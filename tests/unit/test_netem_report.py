@@ -33,14 +33,14 @@ def test_a_point_outside_is_named_with_its_reason() -> None:
     text = markdown([made(0.03), made(0.25, rtt_s=0.001)], {})
     assert "1 of 2 points" in verdict(text)
     (line,) = [line for line in text.splitlines() if line.startswith("  - Outside")]
-    assert "asyncio" in line and "1 ms, 100 Mbit/s (+25.0%)" in line and "10 ms" not in line
+    assert "asyncio" in line and "1 ms, 100 Mbit/s (+25.0%, +2.58 ms a round)" in line and "10 ms" not in line
 
 
 def test_the_claim_ends_at_its_range() -> None:
     """RTT 0 is told, and not counted; several streams are not counted either."""
     text = markdown([made(0.03), made(0.5, rtt_s=0.0), made(0.5, batch=4, streams=4)], {})
     assert "1 of 1 points" in verdict(text)
-    assert "Beyond the claimed range: fast, exact, 1 x 128 tokens, 0 ms, 100 Mbit/s (+50.0%)" in text
+    assert "Beyond the claimed range: fast, exact, 1 x 128 tokens, 0 ms, 100 Mbit/s (+50.0%, +4.91 ms a round)" in text
 
 
 def test_the_prediction_takes_the_probed_link() -> None:
