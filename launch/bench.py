@@ -7,26 +7,20 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from torch import Tensor
 
 from launch import predict, report
+from launch.options import Batch, Model, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
 
 app = typer.Typer(no_args_is_help=True, help="Print the figures of the README: accuracy, time, latency.")
-console = Console(stderr=True, highlight=False)
-Softmax = Literal["exact", "2quad"]
-SuiteName = Annotated[str, typer.Option("--suite", help="secformer or fast.")]
-SoftmaxName = Annotated[Softmax, typer.Option("--softmax", help="exact or 2quad.")]
-Model = Annotated[str, typer.Option(help="demo, a directory, a hub name, or an architecture with random weights.")]
-Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
 
 
 @app.command("embeddings")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -15,23 +13,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from launch import bench, client, dealer, owner, party, report, settings
+from launch import bench, dealer, owner, party, report, settings
 from launch.deploy import write_deployment
 from launch.doctor import doctor_command
+from launch.infer import infer_command
 from launch.netem import command as netem
-from launch.node import Node, failed, open_node, peak_bytes, run
+from launch.node import failed, open_node, run
+from launch.options import (
+    Calibration,
+    Config,
+    Json,
+    Model,
+    SoftmaxName,
+    SuiteName,
+    Where,
+    check_folder,
+    console,
+    read_text,
+    write_text,
+)
 from launch.renew import renew_command
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
-from models.bert import Embedding
 from models.prepare import checkpoint, prepare
 from models.program import Plans, Size
-from models.shape import PRESETS
-from models.text import Tokens
-from models.weights import fold
-from mpcnet.errors import ChannelError, LocalConfigError, RemoteAbort
 from mpcnet.memory import Memory
 from mpcnet.tls import parse_address
-from protocols.suites import SUITES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
     "Private BERT inference by secure multi-party computation: two servers and a dealer compute on a client's text, "
@@ -41,18 +47,8 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(netem.app, name="netem")
 app.command("doctor")(doctor_command)
 app.command("renew")(renew_command)
-console = Console(stderr=True, highlight=False)
+app.command("infer")(infer_command)
 PHASES = ("upload", "offline", "online", "total")
-Softmax = Literal["exact", "2quad"]
-Where = Annotated[Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client.")]
-Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
-Model = Annotated[
-    str, typer.Option(help=f"demo, a directory, a hub name, or one of {', '.join(PRESETS)} (random weights).")
-]
-SuiteName = Annotated[str, typer.Option("--suite", help=f"One of {', '.join(SUITES)}.")]
-SoftmaxName = Annotated[Softmax, typer.Option("--softmax", help="exact runs any checkpoint; 2quad is SecFormer's.")]
-Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
-Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, or to make if it is not there.")]
 
 
 @app.command("simulate")
@@ -76,9 +72,9 @@ def simulate_command(
     json_file: Json = "",
 ) -> None:
     """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
-    _check_folder(json_file)
+    check_folder(json_file)
     if file is not None:
-        texts = [line for line in _read(file).splitlines() if line.strip()]
+        texts = [line for line in read_text(file).splitlines() if line.strip()]
     chosen = Options(model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep)
     outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
     _emit(outcome.document, json_file)
@@ -86,31 +82,11 @@ def simulate_command(
         _show(outcome, texts or list(DEFAULT_TEXTS))
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LocalConfigError(f"{path}: want a text file, got {error}") from error
-
-
 def _emit(document: dict[str, Any], target: str) -> None:
     if target == "-":
         print(json.dumps(document))
     elif target:
-        _write(target, json.dumps(document, indent=1))
-
-
-def _write(target: str, text: str) -> None:
-    try:
-        Path(target).write_text(text + "\n", "utf-8")
-    except OSError as error:
-        raise LocalConfigError(f"{target}: cannot write: {error.strerror}") from error
-
-
-def _check_folder(target: str) -> None:
-    """:raises LocalConfigError: `target` cannot be a file; found out before the work, not after it."""
-    if target not in ("", "-") and not Path(target).parent.is_dir():
-        raise LocalConfigError(f"{target}: want a file in a folder that exists")
+        write_text(target, json.dumps(document, indent=1))
 
 
 def _show(outcome: Outcome, texts: list[str]) -> None:
@@ -240,64 +216,6 @@ def serve_model_command(
     """Share a model's weights between the two servers, again whenever one of the parties was restarted."""
     node = open_node(settings.read(config))
     raise typer.Exit(run(owner.main(node, checkpoint(model), once=once), node, graceful=True))
-
-
-@app.command("infer")
-def infer_command(
-    config: Config,
-    texts: Annotated[list[str] | None, typer.Argument(help="Sentences.")] = None,
-    model: Model = "demo",
-    tokens: Annotated[Path | None, typer.Option(help="JSON batches of ids, types and mask, instead of texts.")] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
-    json_file: Json = "-",
-) -> None:
-    """Ask the two servers about a text, and put their shares of the answer together.
-
-    --model names the tokenizer, and the public embedding table where the program leaves the lookup to the client.
-    """
-    _check_folder(json_file)
-    node = open_node(settings.read(config))
-    batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
-    table = fold(checkpoint(model)) if node.config.embedding == "client" else None
-    raise typer.Exit(run(_ask_all(node, batches, table, attempts, json_file), node, graceful=False))
-
-
-def _token_batches(path: Path) -> list[Tokens]:
-    try:
-        rows = json.loads(_read(path))
-        batches = [Tokens(*(torch.tensor(row[name]) for name in ("ids", "types", "mask"))) for row in rows]
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        kind = type(error).__name__
-        raise LocalConfigError(f"{path}: want JSON batches of ids, types and mask, got a file with a {kind}") from error
-    if any(x.dtype != torch.int64 for tokens in batches for x in (tokens.ids, tokens.types, tokens.mask)):
-        raise LocalConfigError(f"{path}: want whole numbers for ids, types and mask, got others")
-    return batches
-
-
-async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, attempts: int, target: str) -> int:
-    answers = []
-    for tokens in batches:
-        answer = await _ask(node, tokens, table, attempts)
-        answers.append({**asdict(answer), "values": answer.values.tolist(), "peak_bytes": peak_bytes()})
-        node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
-    text = json.dumps(answers)
-    if target == "-":
-        print(text)
-    else:
-        await asyncio.to_thread(_write, target, text)
-    return 0
-
-
-async def _ask(node: Node, tokens: Tokens, table: client.Table, attempts: int) -> client.Answer:
-    """Each attempt is a request of its own, with fresh shares."""
-    for left in range(attempts - 1, -1, -1):
-        try:
-            return await client.ask(node, tokens, table)
-        except (ChannelError, RemoteAbort) as error:
-            if not left:
-                raise
-            node.say(f"{error}; asking again ({left} attempt(s) left)", "warning")
-    raise AssertionError("the last attempt returns or raises")
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ class Shelf(Protocol):
         """
 
     def discard(self) -> None:
-        """Release memory and disk. Not while one of the above runs. Idempotent."""
+        """Release memory and disk. Not while `put` or `finish` runs. Idempotent."""
 
 
 @dataclass(slots=True, repr=False)

@@ -19,11 +19,19 @@ from protocols.suites import SUITES
 
 T = TypeVar("T")
 SOFTMAXES = ("exact", "2quad")
+HELP = (
+    "Time an inference over many links, beside what rounds, bytes and compute predict.\n\n"
+    "Each option from --rtt to --streams takes several values, with commas between; each combination of them is a "
+    "point. A point starts all parties on a network of its own, probes it, and times requests. OUT gets "
+    "results.jsonl (one line a point, written when the point is done), report.md and plots.\n\n"
+    "Stop it at any time: the same command goes on where it stopped. A point that fails is noted, the others go on, "
+    "and the exit code is 1 at the end."
+)
 app = typer.Typer()
 console = Console(stderr=True, highlight=False)
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, help=HELP)
 def netem_command(
     context: typer.Context,
     rtt: Annotated[str, typer.Option(help="Round-trip times.")] = "1ms,20ms",
@@ -50,12 +58,9 @@ def netem_command(
         Path, typer.Option(help="Folder of the results. Points that it holds already are not measured again.")
     ] = Path("netem-results"),
 ) -> None:
-    """Time an inference over many links, beside what rounds, bytes and compute predict.
+    """Run the grid, as HELP says.
 
-    Each option from --rtt to --streams takes several values, with commas between; each combination of them is a point.
-    A point starts all parties on a network of its own, probes it, and times requests. OUT gets results.jsonl (one line
-    a point, written when the point is done), report.md and plots. Stop it at any time: the same command goes on where
-    it stopped. A point that fails is noted, the others go on, and the exit code is 1 at the end.
+    :raises LocalConfigError: a value is wrong, this machine cannot make the network, or `out` cannot be written.
     """
     if context.invoked_subcommand is not None:
         return

@@ -53,7 +53,7 @@ def choose(how: str) -> str:
     if how == "auto":
         return next(kind for kind in PREFERENCE if networks.why_not(kind) is None)
     if reason := networks.why_not(how):
-        raise LocalConfigError(f"a network by {how}: {reason}; auto takes what this machine can make")
+        raise LocalConfigError(f"{reason}; --how auto takes what this machine can make")
     return how
 
 

@@ -21,7 +21,7 @@ def test_one_point(tmp_path: Path) -> None:
     assert 0.5e-3 < row["probe"]["rtt_s"] < 20e-3 and row["probe"]["goodput_bps"] > 1e7
     assert row["seconds_online"]["median"] > row["delay_s"] > 80 * 1e-3
     assert row["predicted_s"] == pytest.approx(row["delay_s"] + row["transfer_s"] + row["compute_s"])
-    assert "1 points, 0 failed" in (tmp_path / "report.md").read_text()
+    assert "1 points measured, 0 failed" in (tmp_path / "report.md").read_text()
 
     written = (tmp_path / FILE).read_bytes()
     assert CliRunner().invoke(app, line, catch_exceptions=False).exit_code == 0

@@ -90,7 +90,7 @@ def test_batch_four_beside_one() -> None:
 
 def test_a_failure_is_one_line_that_markdown_does_not_read() -> None:
     text = markdown([FAILED, made(0.0, length=64)], {})
-    assert "1 points, 1 failed" in text
+    assert "1 points measured, 1 failed" in text
     assert r"dealer (exit code 70): it \| \*said\* this" in text
 
 
@@ -110,7 +110,7 @@ def test_files(tmp_path: Path) -> None:
 def test_only_failures_still_make_a_report(tmp_path: Path) -> None:
     append(tmp_path, FAILED)
     text = report.write(tmp_path).read_text()
-    assert "0 points, 1 failed" in text and "![" not in text
+    assert "0 points measured, 1 failed" in text and "![" not in text
 
 
 def test_no_results(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Options that several commands have: one name, one meaning, one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from models.bert import Embedding
+from models.shape import PRESETS
+from mpcnet.errors import LocalConfigError
+from protocols.suites import SUITES
+
+console = Console(stderr=True, highlight=False)  # progress; results go to standard output
+Softmax = Literal["exact", "2quad"]
+Where = Annotated[Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client.")]
+Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
+Model = Annotated[
+    str, typer.Option(help=f"demo, a directory, a hub name, or one of {', '.join(PRESETS)} (random weights).")
+]
+SuiteName = Annotated[str, typer.Option("--suite", help=f"One of {', '.join(SUITES)}.")]
+SoftmaxName = Annotated[Softmax, typer.Option("--softmax", help="exact runs any checkpoint; 2quad is SecFormer's.")]
+Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
+Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, or to make if it is not there.")]
+Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
+
+
+def read_text(path: Path) -> str:
+    """:raises LocalConfigError: the file is missing or no text."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalConfigError(f"{path}: want a text file, got {error}") from error
+
+
+def write_text(target: str, text: str) -> None:
+    """:raises LocalConfigError: the file cannot be written."""
+    try:
+        Path(target).write_text(text + "\n", "utf-8")
+    except OSError as error:
+        raise LocalConfigError(f"{target}: cannot write: {error.strerror}") from error
+
+
+def check_folder(target: str) -> None:
+    """:raises LocalConfigError: `target` cannot be a file; found out before the work, not after it."""
+    if target not in ("", "-") and not Path(target).parent.is_dir():
+        raise LocalConfigError(f"{target}: want a file in a folder that exists")
