@@ -32,7 +32,8 @@ def check_program(config: Config) -> list[Finding]:
     found = [ok("program", f"{what}; version {mpcnet.__version__}, digest {digest}")]
     if wrong := list(_unsound(config)):
         return [*found, error("calibration", "; ".join(wrong), "make the program again with mpcnet init")]
-    return [*found, ok("calibration", f"{len(config.numbers.rows)} ranges, each finite, positive and not empty")]
+    text = f"{len(config.numbers.rows)} ranges, for texts of up to {config.numbers.longest} tokens"
+    return [*found, ok("calibration", text)]
 
 
 def _unsound(config: Config) -> Iterator[str]:
@@ -43,6 +44,8 @@ def _unsound(config: Config) -> Iterator[str]:
             yield f"{site}: want 0 < low < high, got {low:g} and {high:g}"
     if not 0 < numbers.value_max < math.inf:
         yield f"value_max: want a number > 0, got {numbers.value_max:g}"
+    if not 0 < numbers.longest <= config.shape.positions:
+        yield f"longest: want 1 to {config.shape.positions} tokens, got {numbers.longest}"
     if not 0 <= numbers.table_frac <= numbers.table_bits - 2 <= 62:
         yield f"table: want fraction bits in a ring, got {numbers.table_frac} in {numbers.table_bits} bits"
     layers = [f"layer{i}" for i in range(config.shape.layers)]
@@ -87,7 +90,7 @@ def check_memory(plans: Plans, memory: Memory, total_bytes: int) -> Finding:
 
 
 def _usual(plans: Plans) -> Size:
-    return Size(1, min(LENGTH, plans.config.shape.positions))
+    return Size(1, min(LENGTH, plans.config.numbers.longest))
 
 
 def memory_bytes(limit: Path = CGROUP) -> int:
@@ -101,6 +104,9 @@ def memory_bytes(limit: Path = CGROUP) -> int:
 
 def check_disk(plans: Plans, settings: Settings) -> Finding:
     """Room for the tapes that the settings ask for ahead of requests, and for one request more."""
+    longest = plans.config.numbers.longest
+    if late := [f"{size.batch}x{size.length}" for size in settings.ahead_sizes if size.length > longest]:
+        return error("tapes", f"ahead: {', '.join(late)}, the program takes {longest} tokens", "ask for shorter ones")
     folder = settings.folder / settings.tapes
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):

@@ -146,7 +146,9 @@ def replaced(peer: Peer, channel: Channel) -> Peer:
 class Trio:
     """server0, server1 and the dealer, with an intake at each server."""
 
-    def __init__(self, limit_bytes: int = 1 << 30, patience_s: float = 5.0, drawers: Sequence[Any] = (None, None)) -> None:
+    def __init__(
+        self, limit_bytes: int = 1 << 30, patience_s: float = 5.0, drawers: Sequence[Any] = (None, None)
+    ) -> None:
         self.servers = peers("server0", "server1")
         pairs = [peers("dealer", role, high_water=1) for role in ("server0", "server1")]
         self.dealer = [ends[0] for ends in pairs]

@@ -69,8 +69,8 @@ def _what_ran(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
     machines, commits = (sorted({getattr(row, name) for row in rows}) for name in ("machine", "commit"))
     models = sorted({row.point.model for row in rows})
     return [
-        f"- **What ran:** {len(results)} points measured, {len(rows) - len(results)} failed; model {', '.join(models)}; "
-        f"n = {runs} timed requests a point, after one that warms up; {'; '.join(machines)}; "
+        f"- **What ran:** {len(results)} points measured, {len(rows) - len(results)} failed; "
+        f"model {', '.join(models)}; n = {runs} timed requests a point, after one that warms up; {'; '.join(machines)}; "
         f"commit {', '.join(commits)}."
     ]
 

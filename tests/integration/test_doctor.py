@@ -343,6 +343,7 @@ def test_calibration_of_other_numbers() -> None:
     for changes, words in (
         ({"rows": rows}, "layer0.row_sum: want a range"),
         ({"value_max": math.inf}, "value_max: want a number > 0, got inf"),
+        ({"longest": 17}, "longest: want 1 to 16 tokens, got 17"),
         ({"table_frac": 30}, "table: want fraction bits in a ring, got 30"),
     ):
         found = by_check(check_program(replace(config, numbers=replace(config.numbers, **changes))))
@@ -371,6 +372,8 @@ def test_disk(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": free}))
         finding = check_disk(plans, ours)
         assert finding.level == level and "4 runs need" in finding.found
+    late = check_disk(plans, replace(ours, ahead_sizes=(Size(1, 16), Size(3, 17))))
+    assert late.level == "error" and "ahead: 3x17, the program takes 16 tokens" in late.found
     (place / "server0/tapes").write_text("a file")
     assert "no folder that we may write to" in check_disk(plans, ours).found
 

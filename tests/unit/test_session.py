@@ -2,9 +2,10 @@
 
 import asyncio
 import inspect
+import re
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from bundles import (
     GUARD_S,
     HEAVY,
+    LIGHT,
     Bundle,
     InventedTime,
     Shape,
@@ -27,10 +29,11 @@ from checks import few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcnet.channel import Channel
 from mpcnet.errors import ChannelClosed, RemoteAbort, RemoteProtocolError
 from mpcnet.latency import Link, ShapedChannel
 from mpcnet.mesh import Peer
+from mpcnet.randomness import Tape
+from mpcnet.rounds import Part
 from mpcnet.session import run_dealer, run_streams
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import DEAL, DEALT, ROUND
@@ -91,9 +94,7 @@ async def test_frames_keep_one_order_on_every_channel() -> None:
     for party, peer in enumerate(trio.dealer):
         *frames, last = wire(peer).sent
         assert [(h.kind, h.stream, h.sequence) for h in frames] == [
-            (DEAL, 1 + index, sequence)
-            for index, sequence, corrections in bundle.corrections()
-            if corrections[party]
+            (DEAL, 1 + index, sequence) for index, sequence, corrections in bundle.corrections() if corrections[party]
         ]
         assert len(frames) < len(bundle.corrections())  # a segment without corrections has no frame
         assert (last.label, last.parts, last.fields) == (DEALT, (), {"seconds": 1.5})
@@ -102,34 +103,39 @@ async def test_frames_keep_one_order_on_every_channel() -> None:
 async def test_dealer_returns_what_the_programs_return() -> None:
     bundle, trio = Bundle(Shape(1), Shape(3, HEAVY)), Trio()
     async with asyncio.timeout(GUARD_S):
-        first, second, dealt = await asyncio.gather(*(trio.server(party, bundle) for party in (0, 1)), trio.deal(bundle))
-    assert [value.shape for value in dealt] == [value.shape for value, _ in first] == [value.shape for value, _ in second]
+        first, second, dealt = await asyncio.gather(
+            *(trio.server(party, bundle) for party in (0, 1)), trio.deal(bundle)
+        )
+    assert (
+        [value.shape for value in dealt] == [value.shape for value, _ in first] == [value.shape for value, _ in second]
+    )
 
 
 # --- overlap --------------------------------------------------------------------------------------------------
 
 
 def timed(streams: int, rounds: int, delay_s: float, step_s: float = 0.0) -> tuple[float, float, float]:
-    """Seconds that a bundle takes over a link with this one-way delay; server0's waiting and computing, all streams."""
+    """A bundle over a link with this one-way delay, where each step of server0's takes so long, and server1's no time:
+    seconds in all, and those in which server0 waited and computed, of all streams together."""
     found: list[float] = []
 
     async def main(loop: InventedTime) -> None:
         def step(sequence: int) -> None:
-            loop.now_s += step_s / 2  # two servers on one clock
+            loop.now_s += step_s
 
         async def sleep(seconds: float) -> None:
             await asyncio.sleep(seconds or 1e-5)
 
-        bundle = Bundle(*[Shape(rounds, dealt=0) for _ in range(streams)])
-        bundle.shapes = tuple(replace(shape, step=step) for shape in bundle.shapes)
+        quick = [Shape(rounds, dealt=0)] * streams
+        bundles = [Bundle(*(replace(shape, step=step) for shape in quick)), Bundle(*quick)]
         link = Link(rtt_s=2 * delay_s)
         ends = [
             replaced(peer, ShapedChannel(peer.channel, link, clock=loop.time, sleep=sleep))
             for peer in peers("server0", "server1")
         ]
         start = loop.time()
-        done, _ = await asyncio.gather(*(serve(bundle, party, peer, loop.time) for party, peer in enumerate(ends)))
-        costs = [ledger.total() for _, ledger in done]
+        slow, _ = await asyncio.gather(*(serve(bundles[party], party, ends[party], loop.time) for party in (0, 1)))
+        costs = [ledger.total() for _, ledger in slow]
         found.extend([loop.time() - start, sum(cost.wait_s for cost in costs), sum(cost.compute_s for cost in costs)])
 
     in_invented_time(main)
@@ -147,33 +153,29 @@ def test_flights_of_streams_overlap(streams: int) -> None:
 
 
 def test_a_stream_computes_while_the_others_are_in_flight() -> None:
-    """Four steps of 50 ms hide a delay of 100 ms, which one stream alone would wait for."""
-    alone_s, alone_wait_s, _ = timed(1, rounds=10, delay_s=0.1, step_s=0.05)
+    """Steps of four streams, 50 ms each, hide a delay of 100 ms; one stream alone waits for it."""
     seconds, wait_s, compute_s = timed(4, rounds=10, delay_s=0.1, step_s=0.05)
-    assert alone_s == pytest.approx(10 * 0.1 + 11 * 0.05, rel=0.05)
-    assert alone_wait_s == pytest.approx(10 * 0.1, rel=0.1)
-    assert seconds == pytest.approx(4 * 11 * 0.05, rel=0.05)
-    assert compute_s + wait_s == pytest.approx(seconds, rel=0.05)
-    assert wait_s < 4 * 11 * 0.05 / 2 + 0.1
+    assert compute_s == pytest.approx(4 * 11 * 0.05)
+    assert seconds == pytest.approx(compute_s, rel=0.02)
+    assert wait_s < 0.02
+    _, alone_wait_s, alone_compute_s = timed(1, rounds=10, delay_s=0.1, step_s=0.05)
+    assert alone_compute_s == pytest.approx(11 * 0.05)
+    assert alone_wait_s > 10 * 0.05
 
 
 async def test_frames_move_while_a_heavy_step_computes() -> None:
-    """server1's stream 2 sends its frame only when server0's stream 1 has been received, in mid-step of stream 2."""
-    computing, moved = threading.Event(), threading.Event()
+    """server0 receives the frame of its first stream in mid-step of the second."""
+    ends, moved = peers("server0", "server1"), threading.Event()
+    quick = Bundle(Shape(1, dealt=0), Shape(1, HEAVY, dealt=0))
 
     def step(sequence: int) -> None:
-        if sequence == 0 and threading.current_thread() is not threading.main_thread() and not computing.is_set():
-            computing.set()
-            assert moved.wait(GUARD_S)
+        assert moved.wait(GUARD_S)
 
-    bundle = Bundle(Shape(1, dealt=0), Shape(1, HEAVY, dealt=0))
-    slow = Bundle(*bundle.shapes)
-    slow.shapes = (bundle.shapes[0], replace(bundle.shapes[1], step=step))
-    ends = peers("server0", "server1")
-    running = asyncio.gather(serve(slow, 0, ends[0]), serve(bundle, 1, ends[1]))
+    slow = Bundle(quick.shapes[0], replace(quick.shapes[1], step=step))
+    running = asyncio.gather(serve(slow, 0, ends[0]), serve(quick, 1, ends[1]))
     async with asyncio.timeout(GUARD_S):
-        while not (computing.is_set() and ends[0].channel.received_bytes):  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        while not ends[0].channel.received_bytes:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
         moved.set()
         await running
 
@@ -181,38 +183,169 @@ async def test_frames_move_while_a_heavy_step_computes() -> None:
 # --- refused, failed, cancelled -------------------------------------------------------------------------------
 
 FORGED: dict[str, tuple[Callable[[Header], list[Header]], str]] = {
-    "of another stream": (lambda h: [replace(h, stream=7)], "want stream 2, got 7"),
-    "of another segment": (lambda h: [replace(h, sequence=h.sequence + 1)], "want sequence 1, got 2"),
-    "of another program": (lambda h: [replace(h, chain=bytes(8))], "want transcript [0-9a-f]{16}, got 0{16}"),
-    "of another session": (lambda h: [replace(h, session=bytes(16))], "want session ours, got another"),
-    "longer": (lambda h: [replace(h, parts=h.parts * 2)], "want 1 parts of 24 bytes"),
+    "of another stream": (lambda h: [replace(h, stream=7)], "stream 2, got 7"),
+    "of another segment": (lambda h: [replace(h, sequence=2)], "sequence 1, got 2"),
+    "of another program": (lambda h: [replace(h, chain=bytes(8))], "transcript [0-9a-f]{16}, got 0{16}"),
+    "of another session": (lambda h: [replace(h, session=bytes(16))], "session ours, got another"),
+    "of another kind": (lambda h: [replace(h, kind=DEAL)], "kind round, got deal"),
+    "of another shape": (lambda h: [replace(h, parts=(Part(8, (24,)),))], "1 parts of 24 bytes .*, got 1 parts of 24"),
+    "lost": (lambda h: [], "stream 2, got 3"),
 }
+
+
+async def refused(change: Callable[[Header], list[Header]]) -> str:
+    """What server0 says of server1's frames after this change, in the second of three streams, segment 1."""
+    bundle, ends = Bundle(*[Shape(3, dealt=0)] * 3), peers("server0", "server1")
+    wire(ends[1]).change = lambda header: change(header) if (header.stream, header.sequence) == (2, 1) else [header]
+    other = asyncio.ensure_future(serve(bundle, 1, ends[1]))
+    with pytest.raises(RemoteProtocolError) as caught:
+        await serve(bundle, 0, ends[0])
+    other.cancel()
+    await asyncio.wait([other])
+    await nothing_left()
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("what", FORGED)
 async def test_a_frame_that_is_not_planned_is_refused_with_its_place(what: str) -> None:
     forge, words = FORGED[what]
+    assert re.fullmatch(rf"stream 2, segment 1 \(op1\): server1: want {words}.*", await refused(forge))
+
+
+async def test_a_repeated_frame_is_refused_in_the_place_of_the_next() -> None:
+    line = await refused(lambda header: [header, header])
+    assert line == "stream 3, segment 1 (op1): server1: want stream 3, got 2"
+
+
+@dataclass(slots=True)
+class Broken:
+    """A stock that fails, or keeps us waiting, from one segment on."""
+
+    good: int
+    error: Exception | None = None
+    waits: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def next(self, index: int) -> Tape:
+        self.good -= 1
+        if self.good < 0 and self.error is not None:
+            raise self.error
+        if self.good < 0:
+            self.waits.set()
+            await asyncio.Event().wait()
+        return Tape()
+
+
+def start(bundle: Bundle, peer: Peer, stock: Broken) -> tuple[asyncio.Task[Any], list[Any]]:
+    """server0 with this stock, and its programs."""
+    programs, sources = bundle.servers(0)
+    running = run_streams(programs, sources, bundle.streams, peer, stock, lambda: 0.0)  # type: ignore[arg-type]
+    return asyncio.ensure_future(running), programs
+
+
+def closed(programs: list[Any]) -> bool:
+    return all(inspect.getcoroutinestate(program) == inspect.CORO_CLOSED for program in programs)
+
+
+@pytest.mark.parametrize("good", [0, 2, 4])
+async def test_when_the_stock_fails_all_programs_are_closed(good: int) -> None:
+    """Those that had begun, and those that had not; Python would warn of these."""
     bundle, ends = Bundle(*[Shape(3, dealt=0)] * 3), peers("server0", "server1")
-
-    def change(header: Header) -> list[Header]:
-        return forge(header) if (header.stream, header.sequence) == (2, 1) else [header]
-
-    wire(ends[1]).change = change
     other = asyncio.ensure_future(serve(bundle, 1, ends[1]))
-    with pytest.raises((RemoteProtocolError, Exception)) as caught:
-        wire(ends[1]).inner.send = padded(wire(ends[1]).inner.send)  # type: ignore[method-assign]
-        await serve(bundle, 0, ends[0])
-    assert isinstance(caught.value, RemoteProtocolError)
-    assert caught.match(rf"stream 2, segment 1 \(op1\): server1: {words}")
+    running, programs = start(bundle, ends[0], Broken(good, ChannelClosed("dealer closed the channel")))
+    with pytest.raises(ChannelClosed, match="dealer closed"):
+        await running
+    assert closed(programs)
     other.cancel()
     await asyncio.wait([other])
     await nothing_left()
 
 
-def padded(send: Any) -> Any:
-    """Payloads as long as a forged header says."""
+@pytest.mark.parametrize("good", [0, 2, 4])
+async def test_cancelled(good: int) -> None:
+    bundle, ends, stock = Bundle(*[Shape(3, dealt=0)] * 3), peers("server0", "server1"), Broken(good)
+    other = asyncio.ensure_future(serve(bundle, 1, ends[1]))
+    running, programs = start(bundle, ends[0], stock)
+    await stock.waits.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert closed(programs)
+    other.cancel()
+    await asyncio.wait([other])
+    await nothing_left()
 
-    async def sending(header: Header, *payload: memoryview) -> None:
-        await send(header, memoryview(b"".join(payload).ljust(header.payload_bytes, b"\0")))
 
-    return sending
+async def test_cancelled_in_a_heavy_step_it_ends_with_the_step() -> None:
+    ends, begun, on = peers("server0", "server1"), threading.Event(), threading.Event()
+
+    def step(sequence: int) -> None:
+        begun.set()
+        assert on.wait(GUARD_S)
+
+    running, programs = start(Bundle(Shape(1, HEAVY, 0, step), Shape(1, dealt=0)), ends[0], Broken(9))
+    assert await asyncio.to_thread(begun.wait, GUARD_S)
+    running.cancel()
+    await asyncio.sleep(0)
+    assert not running.done()
+    on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert closed(programs)
+    await nothing_left()
+
+
+async def test_a_peer_that_gives_up_is_noticed_while_the_dealer_is_waited_for() -> None:
+    bundle, ends, stock = Bundle(Shape(3, dealt=0), Shape(3, dealt=0)), peers("server0", "server1"), Broken(1)
+    running, programs = start(bundle, ends[0], stock)
+    await stock.waits.wait()
+    ends[1].channel.abort("out of memory")
+    with pytest.raises(RemoteAbort, match="server1 aborted: out of memory"):
+        await running
+    assert closed(programs)
+    await nothing_left()
+
+
+async def test_a_program_that_is_not_the_planned_one() -> None:
+    for shape in (Shape(2, dealt=0), Shape(4, dealt=0), Shape(3, 4, 0)):
+        bundle, ends = Bundle(Shape(3, dealt=0)), peers("server0", "server1")
+        other = asyncio.ensure_future(serve(bundle, 1, ends[1]))
+        bundle.shapes = (shape,)
+        with pytest.raises(AssertionError, match="planned"):
+            await serve(bundle, 0, ends[0])
+        other.cancel()
+        await asyncio.wait([other])
+
+
+# --- the dealer's side ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [LIGHT, HEAVY])
+async def test_dealer_whose_server_is_gone(words: int) -> None:
+    bundle, trio = Bundle(Shape(9, words), Shape(9, words)), Trio()
+    dealings = bundle.dealings()
+    running = asyncio.ensure_future(run_dealer(dealings, bundle.streams, trio.dealer, dict))
+    _, stocks = zip(*[(i.run, i.expect(bundle.streams)) for i in trio.intakes], strict=True)
+    receiving = [asyncio.ensure_future(intake.run()) for intake in trio.intakes]
+    await stocks[1].next(0)
+    wire(trio.dealer[1]).inner.abort("the server is gone")
+    with pytest.raises(ChannelClosed, match=r"stream [12], segment \d \(op\d\): channel to server1: aborted here"):
+        await running
+    assert all(inspect.getgeneratorstate(dealing) == inspect.GEN_CLOSED for dealing in dealings)
+    for task in receiving:
+        task.cancel()
+    await asyncio.wait(receiving)
+    await nothing_left()
+
+
+async def test_dealer_whose_program_is_not_the_planned_one() -> None:
+    for shape in (Shape(1), Shape(3), Shape(2, 4)):
+        bundle, trio = Bundle(Shape(2)), Trio()
+        bundle.shapes = (shape,)
+        for intake in trio.intakes:
+            intake.expect(bundle.streams)
+        receiving = [asyncio.ensure_future(intake.run()) for intake in trio.intakes]
+        with pytest.raises((AssertionError, RuntimeError)):
+            await run_dealer(bundle.dealings(), bundle.streams, trio.dealer, dict)
+        for task in receiving:
+            task.cancel()
+        await asyncio.wait(receiving)
