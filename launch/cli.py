@@ -15,7 +15,7 @@ from rich.table import Table
 
 from launch import bench, dealer, owner, party, report, settings
 from launch.deploy import write_deployment
-from launch.doctor import doctor_command
+from launch.doctor.command import doctor_command
 from launch.infer import infer_command
 from launch.netem import command as netem
 from launch.node import failed, open_node, run

@@ -70,8 +70,8 @@ def _what_ran(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
     models = sorted({row.point.model for row in rows})
     return [
         f"- **What ran:** {len(results)} points measured, {len(rows) - len(results)} failed; "
-        f"model {', '.join(models)}; n = {runs} timed requests a point, after one that warms up; {'; '.join(machines)}; "
-        f"commit {', '.join(commits)}."
+        f"model {', '.join(models)}; n = {runs} timed requests a point, after one that warms up; "
+        f"{'; '.join(machines)}; commit {', '.join(commits)}."
     ]
 
 

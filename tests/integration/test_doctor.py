@@ -18,14 +18,16 @@ from integration.parties import tiny
 from integration.sockets import until
 from typer.testing import CliRunner
 
-from launch import client, dealer, doctor_host, doctor_peers, owner, party, settings
+from launch import client, dealer, owner, party, settings
 from launch.certs import ROLES, create_deployment
 from launch.deploy import write_deployment
-from launch.doctor import doctor_command, examine
-from launch.doctor_host import check_disk, check_memory, check_program, memory_bytes
-from launch.doctor_keys import check_keys
-from launch.doctor_running import check_monitor
-from launch.findings import Finding
+from launch.doctor import host as doctor_host
+from launch.doctor import peers as doctor_peers
+from launch.doctor.command import doctor_command, examine
+from launch.doctor.findings import Finding
+from launch.doctor.host import check_disk, check_memory, check_program, memory_bytes
+from launch.doctor.keys import check_keys
+from launch.doctor.running import check_monitor
 from launch.monitor import Metrics, Monitor
 from launch.network import LISTENERS, free_addresses
 from launch.node import open_node

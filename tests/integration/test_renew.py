@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from launch import certs, renew
 from launch.certs import ROLES, create_deployment
-from launch.doctor_keys import check_keys
+from launch.doctor.keys import check_keys
 from launch.renew import Renewal, finish, renew_command, replace_all, steps
 from launch.settings import Settings
 from mpcnet.errors import LocalConfigError, MpcError

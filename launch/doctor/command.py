@@ -18,11 +18,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from launch import settings as settings_file
-from launch.doctor_host import check_disk, check_memory, check_names, check_program, memory_bytes
-from launch.doctor_keys import COPY, check_keys, utc_now
-from launch.doctor_peers import visit_all
-from launch.doctor_running import check_monitor, check_port
-from launch.findings import Finding, Level, attempt, ok
+from launch.doctor.findings import Finding, Level, attempt, ok
+from launch.doctor.host import check_disk, check_memory, check_names, check_program, memory_bytes
+from launch.doctor.keys import COPY, check_keys, utc_now
+from launch.doctor.peers import visit_all
+from launch.doctor.running import check_monitor, check_port
 from launch.settings import Settings
 from models import program
 from models.bert import Config

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mpcnet
-from launch.findings import Finding, error, ok, warning
+from launch.doctor.findings import Finding, error, ok, warning
 from launch.settings import Settings
 from models import program
 from models.bert import Config

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from launch.findings import Finding, error, ok, warning
+from launch.doctor.findings import Finding, error, ok, warning
 from models import program
 from models.bert import Config
 from mpcnet.errors import (

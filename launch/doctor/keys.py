@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from launch.findings import Finding, error, ok, warning
+from launch.doctor.findings import Finding, error, ok, warning
 from launch.settings import Settings
 from mpcnet.errors import LocalConfigError
 from mpcnet.identity import Identity, Roster, read_certificate

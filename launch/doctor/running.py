@@ -10,8 +10,8 @@ from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-from launch.doctor_keys import DAY_S
-from launch.findings import Finding, error, ok, warning
+from launch.doctor.findings import Finding, error, ok, warning
+from launch.doctor.keys import DAY_S
 from launch.monitor import HOST
 from mpcnet.errors import MpcError, RemoteAbort
 from mpcnet.identity import Identity, Roster, read_certificate
