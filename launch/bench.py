@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +20,9 @@ from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
 
 app = typer.Typer(no_args_is_help=True, help="Print the figures of the README: accuracy, time, latency.")
+
+
+PHASES = ("upload", "offline", "online")
 
 
 @app.command("embeddings")
@@ -73,21 +75,24 @@ def time_command(
     model: Model = "demo",
     suite: SuiteName = "fast",
     softmax: SoftmaxName = "exact",
+    batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
+    streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
 ) -> None:
-    """Seconds of one sentence, offline and online, and what rounds, bytes and compute predict for the link."""
-    options = replace(Options(model, suite, softmax, net=net), batch=1, length=length)
-    outcome = simulate(["A man is playing a guitar on a small stage."] * (runs + 1), options, console)
+    """Seconds of a request, offline and online, and what rounds, bytes and compute predict for the link."""
+    options = Options(model, suite, softmax, net=net, batch=batch, length=length, streams=streams)
+    outcome = simulate(["A man is playing a guitar on a small stage."] * (batch * (runs + 1)), options, console)
     document, timed = outcome.document, outcome.document["requests"][1:]
     rows: dict[str, Any] = {}
-    for phase in ("offline", "online"):
+    for phase in PHASES:
         rows |= _spread(f"seconds_{phase}", [request[f"seconds_{phase}"] for request in timed])
-    rows |= _spread("seconds_total", [sum(request.values()) for request in timed])
-    predicted = predict.online(predict.mean_counts(document), parse_link(net)).total_s
+    rows |= _spread("seconds_total", [sum(request[f"seconds_{phase}"] for phase in PHASES) for request in timed])
+    terms = predict.online(predict.mean_counts(document), parse_link(net))
+    predicted = terms.total_s if streams == 1 else terms.overlapped_s
     measured = rows["seconds_online_median"]
     count = len(document["requests"])
     cost = {key: document[key] / count for key in ("rounds", "sent_bytes", "offline_bytes")}
     _print(
-        "time", outcome, n=len(timed), length=length, net=net, **rows, **cost, predicted_online=predicted,
+        "time", outcome, n=len(timed), length=length, batch=batch, streams=streams, net=net, **rows, **cost, predicted_online=predicted,
         residual=measured / predicted - 1, peaks=document["peaks"],
     )  # fmt: skip
 

@@ -48,7 +48,7 @@ def online(counts: Counts, link: Link) -> Terms:
 
 
 def mean_counts(document: Mapping[str, Any]) -> Counts:
-    """The mean request of a simulation's document; the compute is server0's."""
-    count = len(document["requests"])
-    rounds, sent_bytes, compute_s = (document[key] / count for key in ("rounds", "sent_bytes", "compute_s"))
-    return Counts(rounds, sent_bytes, compute_s)
+    """The mean request of a simulation's document, as server0 measured it, without the first, which warmed up."""
+    requests = document["requests"][1:] or document["requests"]
+    means = (sum(request[key] for request in requests) / len(requests) for key in ("rounds", "sent_bytes", "compute_s"))
+    return Counts(*means)

@@ -107,13 +107,13 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
 
 def _batches(prepared: Prepared, texts: Sequence[Text], options: Options) -> list[Tokens]:
     """Texts as token batches of one length each: neighbours share a batch, padded to its longest."""
-    shape = prepared.config.shape
     if not texts:
         raise LocalInputError("simulate: want at least one text, got none")
     limit = options.length or prepared.config.numbers.longest
     groups = [texts[start : start + options.batch] for start in range(0, len(texts), options.batch)]
-    if prepared.random:  # without a tokenizer: one random sentence stands for each request
-        return [random_tokens(prepared.checkpoint, 1, min(options.length or 128, shape.positions)) for _ in groups]
+    if prepared.random:  # without a tokenizer: as many random sentences
+        length = min(options.length or 128, prepared.config.numbers.longest)
+        return [random_tokens(prepared.checkpoint, len(group), length) for group in groups]
     batches = []
     for group in groups:
         tokens = encode(prepared.checkpoint.source, group, limit)
@@ -189,7 +189,11 @@ def _combine(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], d
     peaks = {f"server{i}": max(answer["reports"][i]["peak_bytes"] for answer in answers) for i in (0, 1)}
     peaks["dealer"] = max(answer["reports"][0]["dealer"]["peak_bytes"] for answer in answers)
     peaks["client"] = max(answer["peak_bytes"] for answer in answers)
-    each = [{phase: answer[phase] for phase in phases} for answer in answers]
+    each = [
+        {phase: answer[phase] for phase in phases}
+        | {key: answer["reports"][0][key] for key in ("rounds", "sent_bytes", "compute_s", "wait_s")}
+        for answer in answers
+    ]
     return operations, {**totals, "peak_bytes": max(peaks.values()), "peaks": peaks, "requests": each}
 
 

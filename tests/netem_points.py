@@ -16,8 +16,10 @@ OPERATIONS = ("embedding", "layer0/qkv", "layer0/attention/exp", "layer0/gelu", 
 def document(point: Point, online_s: list[float], warm_up_s: float = 9.0) -> dict[str, Any]:
     """A simulation's document: every request costs the same and offline takes one second."""
     count = len(online_s) + 1
+    cost = {"rounds": ROUNDS, "sent_bytes": SENT_BYTES * point.batch, "compute_s": COMPUTE_S * point.batch}
     each = [
-        {"seconds_upload": 0.1, "seconds_offline": 1.0, "seconds_online": seconds} for seconds in (warm_up_s, *online_s)
+        {"seconds_upload": 0.1, "seconds_offline": 1.0, "seconds_online": seconds, **cost}
+        for seconds in (warm_up_s, *online_s)
     ]
     part = count / len(OPERATIONS)
     operations = [

@@ -98,20 +98,36 @@ def configure(tool: str, *lines: str) -> None:
 
 
 def kill_all_in(namespaces: Collection[int]) -> None:
-    """Kill every process in these namespaces but the calling one; returns when none is left."""
-    inodes = {os.fstat(namespace).st_ino for namespace in namespaces}
-    while any([_kill_in(inodes, int(name)) for name in os.listdir("/proc") if name.isdigit()]):
+    """Kill every process in these namespaces but the calling one; returns when none is left.
+
+    The open files are renumbered first, so that nobody can come in any more by their old paths. They stay open, so that
+    no new namespace gets the same name meanwhile.
+    """
+    names = {os.readlink(f"/proc/self/fd/{namespace}") for namespace in namespaces}
+    for namespace in namespaces:
+        os.dup(namespace)
+        os.close(namespace)
+    while any([_kill_in(names, int(name)) for name in os.listdir("/proc") if name.isdigit()]):
         pass  # one may have started another meanwhile
 
 
-def _kill_in(inodes: Collection[int], pid: int) -> bool:
+def _kill_in(names: Collection[str], pid: int) -> bool:
     with contextlib.suppress(OSError):  # it has ended
-        if pid != os.getpid() and os.stat(f"/proc/{pid}/ns/net").st_ino in inodes:
+        if pid != os.getpid() and _is_in(names, pid):
             handle = os.pidfd_open(pid)
             try:
-                if os.stat(f"/proc/{pid}/ns/net").st_ino in inodes:  # still the same process: pids are used again
+                if _is_in(names, pid):  # still the same process: pids are used again
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
                     return True
             finally:
                 os.close(handle)
     return False
+
+
+def _is_in(names: Collection[str], pid: int) -> bool:
+    """In a namespace, or about to go there: then it has the namespace open. In this order, or one slips through."""
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if os.readlink(f"/proc/{pid}/fd/{number}") in names:
+                return True
+    return os.readlink(f"/proc/{pid}/ns/net") in names

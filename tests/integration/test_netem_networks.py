@@ -209,12 +209,19 @@ def test_nothing_outlives_its_maker(maker: subprocess.Popen[str], number: signal
 
 @pytest.mark.skipif(why_not("tun") is not None, reason=why_not("tun") or "")
 async def test_what_still_runs_at_the_end_is_ended() -> None:
+    """Even what was started in the last moment, and is not there yet."""
     with make("tun", Link()) as network:
         assert isinstance(network, Hosts)
         inside = [os.readlink(place) for place in network.namespaces.values()]
-        process = await asyncio.create_subprocess_exec(*network.command("dealer", ["sleep", "600"]))
-    assert await asyncio.wait_for(process.wait(), LIMIT_S) == -signal.SIGKILL
-    until(lambda: not holders(inside))
+        runs, starts = network.command("dealer", ["sh", "-c", "echo here; sleep 600"]), ["sleep", "600"]
+        running = await asyncio.create_subprocess_exec(*runs, stdout=asyncio.subprocess.PIPE)
+        assert running.stdout is not None and await running.stdout.readline() == b"here\n"
+        others = [await asyncio.create_subprocess_exec(*network.command(role, starts)) for role in ADDRESSES]
+    assert not holders(inside)
+    async with asyncio.timeout(LIMIT_S):
+        assert await running.wait() == -signal.SIGKILL
+        for each in others:
+            assert await each.wait() != 0
 
 
 @pytest.mark.skipif(why_not("tun") is not None, reason=why_not("tun") or "")

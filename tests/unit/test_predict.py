@@ -27,6 +27,10 @@ def test_in_turn_is_the_sum_and_overlapped_the_larger() -> None:
     assert Terms(0.1, 0.2, 0.7).overlapped_s == 0.7
 
 
-def test_mean_counts_are_those_of_one_request() -> None:
-    document = {"requests": [{}, {}], "rounds": 336, "sent_bytes": 1000, "compute_s": 0.5}
-    assert mean_counts(document) == Counts(168, 500, 0.25)
+def test_mean_counts_leave_the_request_out_that_warms_up() -> None:
+    first, second, third = (
+        {"rounds": 168, "sent_bytes": sent, "compute_s": seconds}
+        for sent, seconds in ((1, 9.0), (400, 0.2), (600, 0.3))
+    )
+    assert mean_counts({"requests": [first, second, third]}) == Counts(168, 500, 0.25)
+    assert mean_counts({"requests": [first]}) == Counts(168, 1, 9.0)
