@@ -10,7 +10,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -214,7 +214,7 @@ async def run_dealer(
         async with _tasks() as tasks:
             lanes = [_Lane(peer, tasks) for peer in peers]
             for index, sequence in turns(streams):
-                await _deal(streams[index], sequence, await in_thread(next, dealings[index]), lanes)
+                await _deal(streams[index], sequence, await in_thread(_compute, dealings[index]), lanes)
             for lane in lanes:
                 await lane.sent()
             fields = dict(facts())
@@ -224,6 +224,14 @@ async def run_dealer(
     finally:
         for dealing in dealings:
             dealing.close()
+
+
+def _compute(dealing: Generator[Corrections, None, Any]) -> Corrections:
+    """The next segment's. StopIteration cannot leave a thread."""
+    corrections = next(dealing, None)
+    if corrections is None:
+        raise AssertionError("the dealer's program ends before its plan")
+    return corrections
 
 
 async def _deal(stream: Stream, sequence: int, corrections: Corrections, lanes: Sequence[_Lane]) -> None:

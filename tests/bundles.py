@@ -32,7 +32,7 @@ Hook = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Shape:
-    """A program of so many rounds; `dealt` corrections in each segment, `step` is called at the start of each."""
+    """A program of so many rounds; `dealt` corrections in each segment; servers call `step` at the start of each."""
 
     rounds: int
     words: int = LIGHT
@@ -43,7 +43,8 @@ class Shape:
         """Opens r + f(r) + ... of fresh masks r, and adds it all up."""
         total = ring.zeros((self.words,), 64)
         for sequence in range(self.rounds + 1):
-            self.step(sequence)
+            if isinstance(source, ServerSource):
+                self.step(sequence)
             mask = source.mask((self.words,), 64)
             share, label = mask.share, f"op{sequence % 3}"
             for _ in range(self.dealt):

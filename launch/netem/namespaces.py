@@ -106,6 +106,7 @@ def kill_all_in(namespaces: Collection[int]) -> None:
     names = {os.readlink(f"/proc/self/fd/{namespace}") for namespace in namespaces}
     for namespace in namespaces:
         os.dup(namespace)
+    for namespace in namespaces:
         os.close(namespace)
     while any([_kill_in(names, int(name)) for name in os.listdir("/proc") if name.isdigit()]):
         pass  # one may have started another meanwhile

@@ -8,8 +8,8 @@ veth    a namespace a host, veth                       hosts of their own, no sh
 ======  =============================================  =======================================================
 
 All follow one model: each pair of parties has a link of its own, with the whole bandwidth each way. So each role is a
-host, owner and client too. Loopback devices are never shaped. One thing differs: jitter delays whole frames with inproc,
-packets with netem and tun; netem may put them out of order.
+host, owner and client too. Loopback devices are never shaped. One thing differs: jitter delays whole frames with inproc
+and packets with netem and tun; netem may put these out of order.
 """
 
 from __future__ import annotations

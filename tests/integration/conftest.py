@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from integration.parties import Parties, tiny
+from integration.parties import Parties, deployed, tiny
 from integration.sockets import Place
 
-from launch import processes
+import launch.owner
+import launch.service
+import mpcnet.lobby
 from launch.certs import ROLES, create_deployment
-from launch.network import Loopback
 
 
 @pytest.fixture
@@ -44,12 +45,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-async def parties(request: pytest.FixtureRequest) -> AsyncIterator[Parties]:
-    """The tiny model's deployment; the parameter may choose its labels, suite, softmax, embedding, net and timeout."""
+async def parties(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Parties]:
+    """The tiny model's deployment; the parameter may choose its labels, suite, softmax, embedding, and settings."""
     chosen = dict(getattr(request, "param", {}))
     model = tiny(chosen.pop("labels", 0))
-    net, timeout_s = chosen.pop("net", "none"), chosen.pop("timeout_s", 3.0)
-    with processes.deployment(model.config(**chosen), Loopback(net), 1, timeout_s) as made:
+    program = {name: chosen.pop(name) for name in ("suite", "softmax", "embedding") if name in chosen}
+    for module in (launch.owner, launch.service, mpcnet.lobby):  # patience with others is not what is tested
+        monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
+        monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.05)
+    with deployed(model.config(**program), tmp_path / "deployment", **{"timeout_s": 3.0} | chosen) as made:
         found = Parties(made, model)
         yield found
         await found.cancel()

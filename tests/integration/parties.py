@@ -1,9 +1,12 @@
 """A tiny model, and its parties as tasks of one event loop: real keys, real sockets, the code of the processes."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +14,10 @@ from torch import Tensor
 
 from launch import client, dealer, owner, party
 from launch import settings as settings_file
+from launch.deploy import write_deployment
+from launch.log import Log
+from launch.monitor import Metrics
+from launch.network import Loopback
 from launch.node import Node, open_node
 from launch.processes import Deployment
 from models import numbers, reference
@@ -20,13 +27,17 @@ from models.prepare import random_tokens
 from models.shape import BertShape
 from models.text import Tokens
 from models.weights import Checkpoint, fold, random_checkpoint
-from mpcnet.errors import MpcError
+from mpcnet.errors import MpcError, one_line
+from mpcnet.mesh import Peer
+from mpcnet.tls import TlsChannel
 from protocols.suites import SUITES
 
 SHAPE = BertShape(layers=1, hidden=32, heads=2, ffn=64, vocab=64, positions=16)
 LABELS = 3
 SERVERS = ("server0", "server1")
-LIMIT_S = 20.0  # of a test's wait for the end; far above the parties' own timeout, which ends them
+ALL = (*SERVERS, "dealer")
+ALICE = "client:alice"
+LIMIT_S = 30.0  # of a test's wait for anything; far above the parties' own timeout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +56,13 @@ class Tiny:
     def plain(self, tokens: Tokens, softmax: str = "exact") -> Tensor:
         run = reference.classify if self.checkpoint.shape.labels else reference.embed
         return run(self.checkpoint.shape, self.folded, tokens.ids, tokens.types, tokens.mask, softmax)
+
+    def check(self, tokens: Tokens, values: Tensor, softmax: str = "exact") -> None:
+        """The values are the float model's."""
+        plain = self.plain(tokens, softmax)
+        assert values.shape == plain.shape
+        assert torch.cosine_similarity(values, plain).min() > 0.9999
+        assert (values - plain).abs().max() < 0.005
 
 
 @cache
@@ -68,51 +86,164 @@ def some_tokens(lengths: list[int], seed: int = 0) -> Tokens:
     return Tokens(ids * mask, types * mask, mask)
 
 
+@contextmanager
+def deployed(config: Config, folder: Path, net: str = "none", **settings: Any) -> Iterator[Deployment]:
+    """A deployment with two clients, and an end to its processes."""
+    network = Loopback(net)
+    made = Deployment(folder, network)
+    write_deployment(folder, config, network.addresses, (ALICE,), net=net, threads=1, **settings)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def change(made: Deployment, role: str, **settings: Any) -> None:
+    """Other settings for who starts next."""
+    settings_file.write(replace(settings_file.read(made.config(role)), **settings))
+
+
+class Heard(Log):
+    """A log whose lines a test can wait for."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role)
+        self.role, self.lines = role, list[str]()
+        self._seen = 0
+        self._changed = asyncio.Event()
+
+    def say(self, text: str, **facts: Any) -> None:
+        super().say(text, **facts)
+        self.hear(one_line(text))
+
+    def hear(self, line: str) -> None:
+        self.lines.append(line)
+        self._changed.set()
+
+    async def said(self, words: str) -> str:
+        """The next line with these words, behind that which was found last."""
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                while True:
+                    while self._seen < len(self.lines):
+                        line = self.lines[self._seen]
+                        self._seen += 1
+                        if re.search(words, line):
+                            return line
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self.role} has not said {words!r}, but: {self.lines}") from None
+
+
+class HeardMetrics(Metrics):
+    """Gauges that nobody logs; here they are lines too."""
+
+    def __init__(self, log: Heard) -> None:
+        super().__init__(log.role)
+        self._log = log
+
+    def queue(self, depth: int) -> None:
+        super().queue(depth)
+        self._log.hear(f"queued: {depth}")
+
+    def stock(self, runs: int, nbytes: int) -> None:
+        super().stock(runs, nbytes)
+        self._log.hear(f"in stock: {runs}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenNode(Node):
+    """A node whose connections can be cut."""
+
+    channels: list[TlsChannel] = field(default_factory=list)
+
+    async def greet(self, channel: TlsChannel) -> Peer:
+        self.channels.append(channel)
+        return await Node.greet(self, channel)
+
+
 class Parties:
     """Who takes part, as tasks; what became of each is its result or its error."""
 
     def __init__(self, made: Deployment, model: Tiny) -> None:
         self.made, self.model = made, model
         self.tasks: dict[str, asyncio.Task[Any]] = {}
+        self.nodes: dict[str, OpenNode] = {}
+        self.logs: dict[str, Heard] = {}
 
-    def node(self, role: str, kind: type[Node] = Node, **changes: Any) -> Node:
-        """A node with the deployment's settings; `changes` are fields of Settings, or of `kind`."""
-        settings = settings_file.read(self.made.config(role))
-        ours = {name: changes.pop(name) for name in list(changes) if hasattr(settings, name)}
-        node = open_node(replace(settings, **ours))
-        return kind(node.settings, node.config, node.identity, node.roster, **changes)
+    def node(self, role: str, kind: type[OpenNode] = OpenNode, **changes: Any) -> Any:
+        """A node with the deployment's settings; `changes` are fields of `kind`. A role's log goes on in its next."""
+        node = open_node(settings_file.read(self.made.config(role)))
+        log = self.logs.setdefault(role, Heard(role))
+        return kind(node.settings, node.config, node.identity, node.roster, log, HeardMetrics(log), **changes)
 
-    def start(self, name: str, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        self.tasks[name] = asyncio.ensure_future(main)
-        return self.tasks[name]
+    def start(self, role: str, node: OpenNode | None = None) -> asyncio.Task[int]:
+        """Any party but a client, for the first time or again."""
+        node = self.nodes[role] = node or self.node(role)
+        main: Coroutine[Any, Any, int]
+        if role in SERVERS:
+            main = party.main(node)
+        else:
+            main = dealer.main(node) if role == "dealer" else owner.main(node, self.model.checkpoint, once=False)
+        self.tasks[role] = asyncio.ensure_future(main)
+        return self.tasks[role]
 
-    def serve(self, requests: int = 1, **nodes: Node) -> None:
-        """server0, server1 and the dealer; `nodes` replaces some of them."""
-        for role in SERVERS:
-            self.start(role, party.main(nodes.get(role) or self.node(role), requests))
-        self.start("dealer", dealer.main(nodes.get("dealer") or self.node("dealer")))
+    def serve(self, *nodes: OpenNode) -> None:
+        """server0, server1, the dealer and the owner; `nodes` replaces some of them."""
+        given = {node.role: node for node in nodes}
+        for role in (*ALL, "owner"):
+            self.start(role, given.get(role))
 
-    def give_weights(self, node: Node | None = None) -> asyncio.Task[int]:
-        return self.start("owner", owner.main(node or self.node("owner"), self.model.checkpoint))
-
-    def ask(self, tokens: Tokens, node: Node | None = None, name: str = "client") -> asyncio.Task[client.Answer]:
-        node = node or self.node("client")
+    def ask(self, tokens: Tokens, role: str = "client", name: str = "") -> asyncio.Task[client.Answer]:
+        """A client as a task."""
+        node = self.nodes[name or role] = self.node(role)
         table = self.model.folded if node.config.embedding == "client" else None
-        return self.start(name, client.ask(node, tokens, table))
+        task = self.tasks[name or role] = asyncio.ensure_future(client.ask(node, tokens, table))
+        return task
 
-    async def end(self, *names: str) -> dict[str, Any]:
-        """What each of these (all, if none is named) returned or raised."""
-        names = names or tuple(self.tasks)
+    async def answered(self, tokens: Tokens, asked: asyncio.Task[client.Answer] | None = None) -> client.Answer:
+        """The answer, which must be right."""
         async with asyncio.timeout(LIMIT_S):
-            found = await asyncio.gather(*(self.tasks[name] for name in names), return_exceptions=True)
-        return dict(zip(names, found, strict=True))
+            answer = await (asked or self.ask(tokens))
+        self.model.check(tokens, answer.values, self.nodes["client"].config.numbers.softmax)
+        return answer
 
-    async def fail(self, *names: str) -> dict[str, str]:
-        """The lines with which these end; each must be an error of ours."""
-        found = await self.end(*names)
-        for name, error in found.items():
-            assert isinstance(error, MpcError) and error.exit_code, (name, error)
-        return {name: str(error) for name, error in found.items()}
+    async def refused(self, asked: asyncio.Task[client.Answer]) -> str:
+        """Why a client has got no answer."""
+        found = (await asyncio.wait_for(asyncio.gather(asked, return_exceptions=True), LIMIT_S))[0]
+        assert isinstance(found, MpcError), found
+        return str(found)
+
+    async def said(self, role: str, words: str) -> str:
+        """The role's next line with these words, as soon as there is one."""
+        return await self.logs[role].said(words)
+
+    async def all_say(self, words: str, *roles: str) -> list[str]:
+        """Likewise of each of these; of all computing parties, if none is named."""
+        return [await self.said(role, words) for role in roles or ALL]
+
+    async def fails(self, role: str) -> str:
+        """The line with which a party ends; it must be an error of ours."""
+        found = (await asyncio.wait_for(asyncio.gather(self.tasks[role], return_exceptions=True), LIMIT_S))[0]
+        assert isinstance(found, MpcError) and found.exit_code, (role, found)
+        return str(found)
+
+    async def stop(self, *roles: str) -> None:
+        """As one SIGTERM each (to all of them, if none is named): each ends in order."""
+        roles = roles or tuple(role for role in (*ALL, "owner") if role in self.tasks)
+        for role in roles:
+            self.nodes[role].stopping.set()
+        async with asyncio.timeout(LIMIT_S):
+            assert [await self.tasks[role] for role in roles] == [0] * len(roles)
+
+    async def kill(self, role: str) -> None:
+        """As SIGKILL does: its connections end without a word, and it says nothing more."""
+        for channel in self.nodes[role].channels:
+            channel._tcp.abandon()
+        task = self.tasks.pop(role)
+        task.cancel()
+        await asyncio.wait([task])
 
     async def cancel(self) -> None:
         """Whatever still runs when a test ends."""

@@ -1,10 +1,11 @@
-"""A party with a proper certificate and handshake that misbehaves once, in the midst of a run."""
+"""A party with a proper certificate and handshake that misbehaves once, in the midst of a session."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
-from launch.node import Node
+from integration.parties import OpenNode
+
 from mpcnet.channel import Expect
 from mpcnet.errors import ChannelClosed, MpcError
 from mpcnet.mesh import Peer
@@ -13,15 +14,30 @@ from mpcnet.tls import TlsChannel
 from mpcnet.wire import PREFIX, Header, encode
 
 Misdeed = Callable[["RogueChannel", Header, bytes], Awaitable[None]]
+Which = Callable[[Header], bool]
+
+
+def of_run(kind: str) -> Which:
+    """Frames of this kind, in a run for a client."""
+    return lambda header: header.kind == kind and header.stream > 0
+
+
+def of_load(kind: str) -> Which:
+    """Likewise while the weights are opened."""
+    return lambda header: header.kind == kind and header.stream == 0
+
+
+def named(name: str) -> Which:
+    """Control frames of this name."""
+    return lambda header: header.kind == "control" and header.label == name
 
 
 class RogueChannel:
-    """A channel that does `misdeed` in place of its frame number `when` of a kind, and is honest before and after."""
+    """A channel that does `misdeed` in place of its frame number `when` of some, and is honest before and after."""
 
-    def __init__(self, inner: TlsChannel, kind: str, when: int, misdeed: Misdeed) -> None:
-        self.inner, self.kind, self.when, self.misdeed = inner, kind, when, misdeed
+    def __init__(self, inner: TlsChannel, node: "RogueNode") -> None:
+        self.inner, self.node = inner, node
         self.count = 0
-        self.did = asyncio.Event()
 
     @property
     def peer(self) -> str:
@@ -36,10 +52,10 @@ class RogueChannel:
         return self.inner.received_bytes
 
     async def send(self, header: Header, *payload: memoryview) -> None:
-        self.count += header.kind == self.kind and header.stream > 0
-        if self.count == self.when and not self.did.is_set():
-            self.did.set()
-            await self.misdeed(self, header, b"".join(payload))
+        self.count += self.node.which(header)
+        if self.count == self.node.when and not self.node.did.is_set():
+            self.node.did.set()
+            await self.node.misdeed(self, header, b"".join(payload))
         else:
             await self.inner.send(header, *payload)
 
@@ -62,21 +78,25 @@ class RogueChannel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RogueNode(Node):
-    """A node whose channel to `victim` is a rogue one."""
+class RogueNode(OpenNode):
+    """A node that does `misdeed` to `victim`, once in its life."""
 
     victim: str
-    frames: str
+    which: Which
     misdeed: Misdeed
     when: int = 4
-    made: list[RogueChannel] = field(default_factory=list)
+    did: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def _shaped(self, peer: Peer) -> Peer:
-        shaped = Node._shaped(self, peer)
-        if peer.name != self.victim:
-            return shaped
-        self.made.append(RogueChannel(peer.channel, self.frames, self.when, self.misdeed))
-        return replace(shaped, channel=self.made[-1])
+    async def greet(self, channel: TlsChannel) -> Peer:
+        peer = await OpenNode.greet(self, channel)
+        return replace(peer, channel=RogueChannel(peer.channel, self)) if peer.name == self.victim else peer
+
+
+async def held(channel: RogueChannel, header: Header, payload: bytes) -> None:
+    """The right frame, but only when the test says so."""
+    await channel.node.released.wait()
+    await channel.inner.send(header, memoryview(payload))
 
 
 async def garbage(channel: RogueChannel, header: Header, payload: bytes) -> None:

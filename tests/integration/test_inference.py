@@ -1,30 +1,36 @@
 """Private answers of a tiny model over real sockets, beside the plaintext model's and the static plan."""
 
+import asyncio
+
 import pytest
-import torch
-from integration.parties import LABELS, SERVERS, SHAPE, Parties, some_tokens
+from integration.parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, change, some_tokens
 
 from launch import report
 from launch.client import Answer
 from models.program import Plans, Size
 from models.text import Tokens
+from mpcnet.ledger import overlapped
 from protocols.suites import SUITES
 
 VARIANTS = [{"suite": suite, "softmax": softmax} for suite in SUITES for softmax in ("exact", "2quad")]
 HEADS = [{"labels": LABELS}, {"embedding": "client"}, {"labels": LABELS, "embedding": "client"}]
 
 
-def check(parties: Parties, tokens: Tokens, answer: Answer) -> None:
-    """The values are the float model's, and both servers measured what the plan says, operation by operation."""
-    config = parties.node("client").config
-    plain = parties.model.plain(tokens, config.numbers.softmax)
-    assert answer.values.shape == plain.shape
-    assert torch.cosine_similarity(answer.values, plain).min() > 0.9999
-    assert (answer.values - plain).abs().max() < 0.005
-    plan = report.planned(Plans(config).infer(Size(*tokens.ids.shape)).ledger, 0)
+def check_cost(parties: Parties, answer: Answer, *streams: Size) -> None:
+    """Both servers ran these streams, and measured what their plans say, operation by operation."""
+    plans = Plans(parties.nodes["client"].config)
+    plan = report.planned(overlapped(plans.infer(size).ledger for size in streams), 0)
     for measured in answer.reports:
+        assert measured["streams"] == [[size.batch, size.length] for size in streams]
         assert report.same(plan, measured) == []
         assert {key: measured[key] for key in report.COST_KEYS} == {key: plan[key] for key in report.COST_KEYS}
+
+
+async def check(parties: Parties, tokens: Tokens) -> Answer:
+    """Ask, alone: the answer is right, and costs what one stream of its size does."""
+    answer = await parties.answered(tokens)
+    check_cost(parties, answer, Size(*tokens.ids.shape))
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -32,45 +38,73 @@ def check(parties: Parties, tokens: Tokens, answer: Answer) -> None:
 )
 async def test_answers(parties: Parties) -> None:
     """Padding, several sentences, one token, an odd length, the longest: one request after the other."""
-    requests = [some_tokens(lengths) for lengths in ([5, 3, 4], [1], [7], [SHAPE.positions])]
-    parties.serve(len(requests))
-    parties.give_weights()
-    for tokens in requests:
-        check(parties, tokens, await parties.ask(tokens))
-    ended = await parties.end("owner", "dealer", *SERVERS)
-    assert set(ended.values()) == {0}
+    parties.serve()
+    for lengths in ([5, 3, 4], [1], [7], [SHAPE.positions]):
+        await check(parties, some_tokens(lengths))
+    await parties.stop()
+    assert not [line for role in ALL for line in parties.logs[role].lines if "session ended" in line]
 
 
 @pytest.mark.parametrize("stock_mib", [0, 1])
 async def test_stock_smaller_than_an_inference(parties: Parties, stock_mib: int) -> None:
     """The dealer streams; the answer and its cost are the same."""
+    for role in SERVERS:
+        change(parties.made, role, stock_mib=stock_mib)
     tokens = some_tokens([SHAPE.positions] * 24)
     dealt = Plans(parties.node("client").config).infer(Size(*tokens.ids.shape)).ledger.total().dealt_bytes
     assert min(dealt) > 4 << 20
-    parties.serve(**{role: parties.node(role, stock_mib=stock_mib) for role in SERVERS})
-    parties.give_weights()
-    check(parties, tokens, await parties.ask(tokens))
-    assert set((await parties.end("dealer", *SERVERS)).values()) == {0}
+    parties.serve()
+    await check(parties, tokens)
 
 
 @pytest.mark.parametrize("parties", [{"net": "rtt=4ms,bw=1gbps,jitter=1ms"}], indirect=True, ids=["4 ms"])
 async def test_a_slow_link_changes_the_time_only(parties: Parties) -> None:
-    tokens = some_tokens([5, 3])
     parties.serve()
-    parties.give_weights()
-    answer = await parties.ask(tokens)
-    check(parties, tokens, answer)
-    rounds = answer.reports[0]["rounds"]
-    assert answer.seconds_online > rounds * 0.002  # half a round trip each way at once
+    answer = await check(parties, some_tokens([5, 3]))
+    assert answer.seconds_online > answer.reports[0]["rounds"] * 0.002  # half a round trip each way at once
 
 
-async def test_clients_at_once_are_served_one_after_the_other(parties: Parties) -> None:
-    asked = {f"client{i}": some_tokens([i + 1, 4], seed=i) for i in range(3)}
-    parties.serve(len(asked))
-    parties.give_weights()
-    for name, tokens in asked.items():
-        parties.ask(tokens, name=name)
-    answers = await parties.end(*asked)
-    for name, tokens in asked.items():
-        check(parties, tokens, answers[name])
-    assert set((await parties.end("dealer", *SERVERS)).values()) == {0}
+@pytest.mark.parametrize("parties", [{"streams": 3}], indirect=True, ids=["3 streams"])
+async def test_streams_side_by_side(parties: Parties) -> None:
+    """Five sentences as 2 + 2 + 1; a batch smaller than that has fewer streams."""
+    parties.serve()
+    answer = await parties.answered(some_tokens([5, 3, 4, 1, 2]))
+    check_cost(parties, answer, Size(2, 5), Size(2, 5), Size(1, 5))
+    await check(parties, some_tokens([4]))
+    await parties.stop()
+
+
+async def test_two_clients_in_one_batch(parties: Parties) -> None:
+    """Requests of like length that wait at the same time; each client gets its own rows."""
+    asked = {"client": some_tokens([2, 5], seed=1), ALICE: some_tokens([3], seed=2)}
+    for role in ALL:
+        parties.start(role)
+    for role, tokens in asked.items():
+        parties.ask(tokens, role)
+    for role in SERVERS:
+        await parties.said(role, "queued: 2")
+    parties.start("owner")
+    for role, tokens in asked.items():
+        check_cost(parties, await parties.answered(tokens, parties.tasks[role]), Size(3, 5))
+    for role in SERVERS:
+        await parties.said(role, r"run 1: 2 request\(s\), 3 x 5 tokens, running")
+
+
+@pytest.mark.parametrize("parties", [{"batch_tokens": 8}], indirect=True, ids=["8 tokens"])
+async def test_clients_take_turns(parties: Parties) -> None:
+    """One that asks three times at once does not hold up another; each request is too large to share a run."""
+    for role in ALL:
+        parties.start(role)
+    for index in range(3):
+        parties.ask(some_tokens([5], seed=index), name=f"client {index}")
+        for role in SERVERS:
+            await parties.said(role, f"queued: {index + 1}$")
+    parties.ask(some_tokens([6], seed=3), ALICE)
+    for role in SERVERS:
+        await parties.said(role, "queued: 4")
+    parties.start("owner")
+    asked = {**{f"client {i}": some_tokens([5], seed=i) for i in range(3)}, ALICE: some_tokens([6], seed=3)}
+    parties.nodes["client"] = parties.nodes["client 0"]
+    await asyncio.gather(*(parties.answered(tokens, parties.tasks[name]) for name, tokens in asked.items()))
+    runs = [line for line in parties.logs["server0"].lines if line.endswith("running")]
+    assert ["1 x 6" in line for line in runs] == [False, True, False, False]

@@ -156,8 +156,8 @@ def test_a_stream_computes_while_the_others_are_in_flight() -> None:
     """Steps of four streams, 50 ms each, hide a delay of 100 ms; one stream alone waits for it."""
     seconds, wait_s, compute_s = timed(4, rounds=10, delay_s=0.1, step_s=0.05)
     assert compute_s == pytest.approx(4 * 11 * 0.05)
-    assert seconds == pytest.approx(compute_s, rel=0.02)
-    assert wait_s < 0.02
+    assert seconds == pytest.approx(compute_s + wait_s, rel=0.01)
+    assert wait_s < 0.25  # until the first frame
     _, alone_wait_s, alone_compute_s = timed(1, rounds=10, delay_s=0.1, step_s=0.05)
     assert alone_compute_s == pytest.approx(11 * 0.05)
     assert alone_wait_s > 10 * 0.05
@@ -338,13 +338,13 @@ async def test_dealer_whose_server_is_gone(words: int) -> None:
 
 
 async def test_dealer_whose_program_is_not_the_planned_one() -> None:
-    for shape in (Shape(1), Shape(3), Shape(2, 4)):
+    for shape, words in ((Shape(1), "ends before"), (Shape(3), "goes on"), (Shape(2, 4), "otherwise")):
         bundle, trio = Bundle(Shape(2)), Trio()
         bundle.shapes = (shape,)
         for intake in trio.intakes:
             intake.expect(bundle.streams)
         receiving = [asyncio.ensure_future(intake.run()) for intake in trio.intakes]
-        with pytest.raises((AssertionError, RuntimeError)):
+        with pytest.raises(AssertionError, match=words):
             await run_dealer(bundle.dealings(), bundle.streams, trio.dealer, dict)
         for task in receiving:
             task.cancel()
