@@ -92,7 +92,8 @@ def time_command(
     count = len(document["requests"])
     cost = {key: document[key] / count for key in ("rounds", "sent_bytes", "offline_bytes")}
     _print(
-        "time", outcome, n=len(timed), length=length, batch=batch, streams=streams, net=net, **rows, **cost, predicted_online=predicted,
+        "time", outcome, n=len(timed), length=length, batch=batch, streams=streams, net=net, **rows, **cost,
+        predicted_online=predicted,
         residual=measured / predicted - 1, peaks=document["peaks"],
     )  # fmt: skip
 

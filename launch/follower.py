@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from launch import frames
 from launch.guests import MAX_BATCH
 from launch.leader import NO_BUNDLE
+from launch.queue import Request
 from launch.server import Bundle, Server
 from launch.service import unless
 from launch.wire_names import HAVE, ORDER
@@ -18,19 +22,66 @@ GRACE_S = 2.0  # a client dials both servers at once: its request may reach us l
 
 
 async def follow(server: Server, model: Model) -> None:
-    """Follow server0's orders until asked to stop; a run that has begun is finished first."""
-    bundles: dict[int, Bundle] = {}
-    while order := await unless(server.node.stopping, frames.receive_bare(server.other, ORDER, patient=True)):
-        what, where = order.fields.get("what"), f"{server.other.name}, order"
-        if what == "deal":
-            number, sizes = deal_order(order, server.node.config.numbers.longest)
-            bundles[number] = await server.expect(number, sizes, ahead=order.fields.get("ahead") is True)
-        elif what == "ask":
-            await _tell(server, order, bundles)
-        elif what == "run":
-            await _run(server, model, order, bundles)
+    """Follow server0's orders until asked to stop; a run that was announced is finished first."""
+    follower = _Follower(server, model)
+    while order := await unless(server.node.stopping, follower.order()):
+        if order.fields.get("what") == "ask":
+            await follower.run(order)
         else:
-            raise RemoteProtocolError(describe(where, "deal, ask or run", what))
+            await follower.store(order)
+
+
+@dataclass(slots=True)
+class _Follower:
+    server: Server
+    model: Model
+    bundles: dict[int, Bundle] = field(default_factory=dict)  # by their first stream's number
+
+    async def order(self) -> Header:
+        return await frames.receive_bare(self.server.other, ORDER, patient=True)
+
+    async def store(self, order: Header) -> None:
+        """Expect material, or throw some away."""
+        what = order.fields.get("what")
+        if what == "deal":
+            await self._expect(order)
+        elif what == "drop":
+            self._drop(_number(order))
+        else:
+            raise RemoteProtocolError(describe(f"{self.server.other.name}, order", "deal, drop, or ask and run", what))
+
+    async def _expect(self, order: Header) -> None:
+        number, sizes = deal_order(order, self.server.node.config.numbers.longest)
+        self.bundles[number] = await self.server.expect(number, sizes, ahead=order.fields.get("ahead") is True)
+
+    def _drop(self, number: int) -> None:
+        if bundle := self.bundles.pop(number, None):
+            bundle.stock.discard()
+
+    async def run(self, order: Header) -> None:
+        """Say which of the requests we have too, and if our half of the material is good; then run as ordered."""
+        guests, number, other = self.server.guests, _number(order), self.server.other
+        found = await guests.find(_names(order), min(GRACE_S, self.server.node.settings.timeout_s / 2))
+        usable = number == NO_BUNDLE or (number in self.bundles and self.bundles[number].stock.failed is None)
+        if not usable:
+            self._drop(number)
+        with guests.taken([request for request in found if request is not None]) as group:
+            await frames.send(other, HAVE, found=[request is not None for request in found], usable=usable)
+            while group:
+                order = await self.order()
+                if order.fields.get("what") == "run":
+                    await self.server.answer(self.model, group, self._material(_number(order), group))
+                    return
+                await self.store(order)
+
+    def _material(self, number: int, group: Sequence[Request]) -> Bundle:
+        bundle = self.bundles.pop(number, None)
+        if bundle is None:
+            raise RemoteProtocolError(f"{self.server.other.name}: it orders run {number}, which was not dealt")
+        rows, length = sum(r.size.batch for r in group), max(r.size.length for r in group)
+        if rows > sum(size.batch for size in bundle.sizes) or length > bundle.sizes[0].length:
+            raise RemoteProtocolError(f"{self.server.other.name}: run {number}: too little was dealt for its requests")
+        return bundle
 
 
 def deal_order(order: Header, positions: int) -> tuple[int, list[Size]]:
@@ -46,31 +97,12 @@ def deal_order(order: Header, positions: int) -> tuple[int, list[Size]]:
     return number, sizes
 
 
+def _number(order: Header) -> int:
+    return frames.whole_number(order, "stream", 0, (1 << 32) - 1)
+
+
 def _names(order: Header) -> list[bytes]:
     names = order.fields.get("ids")
     if not isinstance(names, list) or len(set(names)) != len(names) or len(names) > MOST_REQUESTS:
         raise RemoteProtocolError(f"order, ids: want up to {MOST_REQUESTS} different request ids, got others")
     return [name for name in names if isinstance(name, bytes)]
-
-
-async def _tell(server: Server, order: Header, bundles: dict[int, Bundle]) -> None:
-    """Which of server0's requests we have too, and whether our half of the material is good."""
-    number = frames.whole_number(order, "stream", 0, (1 << 32) - 1)
-    found = await server.guests.find(_names(order), min(GRACE_S, server.node.settings.timeout_s / 2))
-    usable = number == NO_BUNDLE or (number in bundles and bundles[number].stock.failed is None)
-    if not usable and number in bundles:
-        bundles.pop(number).stock.discard()
-    await frames.send(server.other, HAVE, found=[request is not None for request in found], usable=usable)
-
-
-async def _run(server: Server, model: Model, order: Header, bundles: dict[int, Bundle]) -> None:
-    number = frames.whole_number(order, "stream", 1, (1 << 32) - 1)
-    bundle = bundles.pop(number, None)
-    requests = [server.guests.queue.find(name) for name in _names(order)]
-    present = [request for request in requests if request is not None]
-    if bundle is None or not requests or len(present) < len(requests):
-        raise RemoteProtocolError(f"{server.other.name}: it orders a run {number} of what we have not, or not any more")
-    rows, length = sum(r.size.batch for r in present), max(r.size.length for r in present)
-    if rows > sum(size.batch for size in bundle.sizes) or length > bundle.sizes[0].length:
-        raise RemoteProtocolError(f"{server.other.name}: run {number}: its material is too small for its requests")
-    await server.answer(model, present, bundle)

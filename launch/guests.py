@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from launch import frames, sharing
-from launch.node import Node
+from launch.node import Node, public
 from launch.queue import Queue, Request
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
 from models.parameters import parameters
@@ -68,11 +68,20 @@ class Guests:
                 await self._until(lambda: all(self.queue.find(name) is not None for name in names))
         return [self.queue.find(name) for name in names]
 
-    def take(self, requests: Sequence[Request]) -> None:
-        """These run now; what becomes of them is told by `reply` or `fail`."""
+    @contextmanager
+    def taken(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        """These leave the queue, and stay whole even if their clients leave. Who is in the list in the end failed, if
+        the block did.
+        """
         for request in requests:
             self.queue.remove(request)
         self.node.metrics.queue(len(self.queue))
+        held = list(requests)
+        try:
+            yield held
+        except BaseException as error:
+            self.fail(held, public(error))
+            raise
 
     def tell_ready(self, requests: Sequence[Request]) -> None:
         """Their run has begun."""

@@ -14,6 +14,7 @@ from models.bert import Model
 from models.program import Size
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.tasks import race
+from mpcnet.wire import Scalar
 
 NO_BUNDLE = 0  # stream numbers of requests begin behind that of the load
 
@@ -38,7 +39,9 @@ class _Leader:
     async def order_ahead(self) -> None:
         """Let the dealer make one bundle that is missing, unless it makes one already."""
         settings, metrics = self.server.node.settings, self.server.node.metrics
-        self.ahead = [bundle for bundle in self.ahead if bundle.stock.failed is None]
+        for bundle in [bundle for bundle in self.ahead if bundle.stock.failed is not None]:
+            self.ahead.remove(bundle)
+            await frames.send(self.server.other, ORDER, what="drop", stream=bundle.number)
         metrics.stock(sum(bundle.stock.complete for bundle in self.ahead), self.server.intake.nbytes)
         if not all(bundle.stock.complete for bundle in self.ahead):
             return
@@ -59,21 +62,16 @@ class _Leader:
     async def serve_group(self) -> None:
         """The next run: requests that both servers have, and material for them."""
         guests, settings = self.server.guests, self.server.node.settings
-        group = guests.queue.group(settings.batch_tokens)
-        bundle = self._prepared([request.size for request in group])
-        group, usable = await self._ask(group, bundle)
-        if bundle is not None and not usable:
-            bundle.stock.discard()
-            bundle = None
-        if not group:
-            return
-        if bundle is None:
-            sizes = layout([request.size for request in group], settings.streams)
-            bundle = await self._deal(sizes, ahead=False)
-        names: list[int | str | bytes | float | bool | None] = [request.name for request in group]
-        await frames.send(self.server.other, ORDER, what="run", stream=bundle.number, ids=names)
-        await self.order_ahead()  # the dealer works on it while we compute
-        await self.server.answer(self.model, group, bundle)
+        with guests.taken(guests.queue.group(settings.batch_tokens)) as group:
+            sizes = [request.size for request in group]
+            bundle = await self._ask(group, self._prepared(sizes))
+            if not group:
+                return
+            if bundle is None:
+                bundle = await self._deal(layout([request.size for request in group], settings.streams), ahead=False)
+            await self.order_ahead()  # the dealer works on it while we compute
+            await frames.send(self.server.other, ORDER, what="run", stream=bundle.number)
+            await self.server.answer(self.model, group, bundle)
 
     def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
         """Complete material in which such requests fit, the smallest; it is taken out of the stock."""
@@ -87,11 +85,11 @@ class _Leader:
             self.ahead.remove(chosen)
         return chosen
 
-    async def _ask(self, group: Sequence[Request], bundle: Bundle | None) -> tuple[list[Request], bool]:
-        """Which of the requests server1 has too, and whether its half of the bundle is usable."""
+    async def _ask(self, group: list[Request], bundle: Bundle | None) -> Bundle | None:
+        """Leave in `group` what server1 has too, and hears that it will run; returns `bundle` if its half is good."""
         other = self.server.other
         number = NO_BUNDLE if bundle is None else bundle.number
-        names: list[int | str | bytes | float | bool | None] = [request.name for request in group]
+        names: list[Scalar] = [request.name for request in group]
         await frames.send(other, ORDER, what="ask", stream=number, ids=names)
         header = await frames.receive_bare(other, HAVE)
         found, usable = header.fields.get("found"), header.fields.get("usable")
@@ -102,15 +100,19 @@ class _Leader:
         ):
             raise RemoteProtocolError(f"{other.name}: want what it has of {len(group)} requests, got something else")
         missing = [request for request, there in zip(group, found, strict=True) if not there]
-        if missing:
-            self.server.guests.take(missing)
-            self.server.guests.fail(missing, "server1 has not got this request")
-        return [request for request, there in zip(group, found, strict=True) if there], bool(usable)
+        self.server.guests.fail(missing, "server1 has not got this request")
+        group[:] = [request for request in group if request not in missing]
+        if bundle is not None and not usable:
+            bundle.stock.discard()
+            return None
+        if bundle is not None and not group:
+            self.ahead.append(bundle)  # for another group
+        return bundle
 
     async def _deal(self, sizes: Sequence[Size], *, ahead: bool) -> Bundle:
         """Order material from the dealer, and tell server1 to expect it."""
         number, self.number = self.number, self.number + len(sizes)
-        flat: list[int | str | bytes | float | bool | None] = [n for size in sizes for n in (size.batch, size.length)]
+        flat: list[Scalar] = [n for size in sizes for n in (size.batch, size.length)]
         bundle = await self.server.expect(number, sizes, ahead=ahead)
         for peer in (self.server.other, self.server.dealer):
             await frames.send(peer, ORDER, what="deal", stream=number, sizes=flat, ahead=ahead)

@@ -108,7 +108,9 @@ def deployment(
     folder = keep or Path(tempfile.mkdtemp(prefix="mpcnet-"))
     made = Deployment(folder, network)
     try:
-        write_deployment(folder, config, network.addresses, net=network.net, threads=threads, timeout_s=timeout_s)
+        write_deployment(
+            folder, config, network.addresses, net=network.net, threads=threads, timeout_s=timeout_s, **settings
+        )
         yield made
     finally:
         made.stop()

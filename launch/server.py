@@ -13,7 +13,7 @@ import torch
 
 from launch import frames, report, sharing
 from launch.guests import Guests
-from launch.node import Node, peak_bytes, public
+from launch.node import Node, peak_bytes
 from launch.queue import Request, stack, stack_masks
 from launch.service import unless
 from launch.wire_names import LOAD_STREAM, ORDER, REQUEST
@@ -32,6 +32,7 @@ from protocols.party import Party
 from protocols.share import Shared
 
 T = TypeVar("T")
+OWNER = "the model owner"
 Build = Callable[[Party], Program[T]]
 
 
@@ -66,10 +67,11 @@ class Server:
 
     async def load(self, session: bytes) -> Model | None:
         """Wait for the owner and open the weights under this session's standing masks; None if we are to stop."""
-        self.node.waiting("the model owner", "it has the weights; start mpcnet serve-model")
+        self.node.waiting(OWNER, "it has the weights; start mpcnet serve-model")
         shares = await unless(self.node.stopping, self.guests.weights(session))
         if shares is None:
             return None
+        self.node.waits.pop(OWNER, None)
         if self.node.party == 0:
             await frames.send(self.dealer, ORDER, what="load")
         start = time.perf_counter()
@@ -98,18 +100,10 @@ class Server:
         return [Stream(number + index, plan) for index, plan in enumerate(plans)]
 
     async def answer(self, model: Model, requests: Sequence[Request], bundle: Bundle) -> None:
-        """Run these requests as one batch, in the streams of `bundle`; each client gets its rows.
+        """Run these requests, which were taken, as one batch in the streams of `bundle`; each client gets its rows.
 
-        :raises MpcError: the run failed; its clients have been told.
+        :raises MpcError: the run failed.
         """
-        self.guests.take(requests)
-        try:
-            await self._answer(model, requests, bundle)
-        except BaseException as error:
-            self.guests.fail(requests, public(error))
-            raise
-
-    async def _answer(self, model: Model, requests: Sequence[Request], bundle: Bundle) -> None:
         start = time.perf_counter()
         queued_s = time.monotonic() - min(request.came_s for request in requests)
         await bundle.stock.ready()

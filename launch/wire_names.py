@@ -4,7 +4,7 @@
 |---|---|---|
 | want | server, owner | none: the session for which it wants the weights |
 | weights | owner, servers | a seed, or shares of one parameter after the other |
-| order | server0, server1 and dealer | none: what comes next (load, deal, ask, run) |
+| order | server0, server1 and dealer | none: what comes next (load, deal, drop, ask, run) |
 | have | server1, server0 | none: which of the requests asked about it has too |
 | request | client, servers | the padding mask (public), a seed and half of the explicit shares |
 | queued | server, client | none: the request waits for its turn |

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -204,6 +205,19 @@ class MemoryChannel:
             self._receiving = False
 
     def _deliver(self, expect: Expect) -> Header:
+        decoder, header, payload = self._first()
+        decoder.accept(expect(header))
+        if payload:
+            decoder.get_buffer()[:] = payload
+        self._into.take()
+        self.received_bytes += decoder.frame_bytes
+        return header
+
+    def _first(self) -> tuple[FrameDecoder, Header, bytes]:
+        """The first frame that waits, with its header decoded.
+
+        :raises RemoteAbort: it is the peer's last; nothing more is received.
+        """
         decoder = FrameDecoder(self.peer)
         head, payload = self._into.frames[0]
         while decoder.stage in (Stage.PREFIX, Stage.HEADER):
@@ -218,17 +232,18 @@ class MemoryChannel:
         except RemoteAbort as error:
             self._failure = error
             raise
-        decoder.accept(expect(header))
-        if payload:
-            decoder.get_buffer()[:] = payload
-        self._into.take()
-        self.received_bytes += decoder.frame_bytes
-        return header
+        return decoder, header, payload
 
     async def gone(self) -> MpcError:
-        """See :class:`Channel`."""
-        await self._into.until(lambda: self._failure is not None or (self._into.ended and not self._into.frames))
+        """See :class:`Channel`. As on a socket, an end comes after the frames before it, and an abort needs no receiver."""
+        await self._into.until(self._over)
         return self._closed()
+
+    def _over(self) -> bool:
+        if self._failure is None and self._into.frames:
+            with suppress(RemoteAbort):
+                self._first()
+        return self._failure is not None or (self._into.ended and not self._into.frames)
 
     async def close(self) -> None:
         """See :class:`Channel`. The queue keeps what the peer has yet to read."""

@@ -96,6 +96,9 @@ class Lobby:
             if self._on_refused is not None:
                 self._on_refused(channel.peer, error)
             return
+        except asyncio.CancelledError:
+            channel.abort("we do not listen any more")
+            raise
         if older := self._newest.pop(peer.name, None):
             older.channel.abort(f"{peer.name} has connected anew")
         self._newest[peer.name] = peer
@@ -135,11 +138,12 @@ async def meet(
     async def keep(name: str) -> None:
         """Hold the newest connection to `name`; find another when it ends."""
         while True:
-            peer = await (_reach(name, dial, on_failure) if name in dialled else lobby.take(name))
-            held[name] = peer
-            changed.set()
-            await race(peer.channel.gone(), lobby.returned([name]))
-            held.pop(name).channel.abort(f"{peer.role} has connected anew")
+            if name not in held:
+                held[name] = await (_reach(name, dial, on_failure) if name in dialled else lobby.take(name))
+                changed.set()
+            await race(held[name].channel.gone(), lobby.returned([name]))
+            older = held.pop(name)
+            older.channel.abort(f"{older.role} has connected anew")
 
     async def all_held() -> None:
         while len(held) < len(dialled) + len(awaited):
@@ -147,7 +151,8 @@ async def meet(
             await changed.wait()
 
     try:
-        await together(all_held(), *(keep(name) for name in (*dialled, *awaited)))
+        while len(held) < len(dialled) + len(awaited):  # one may be lost again while the tasks end
+            await together(all_held(), *(keep(name) for name in (*dialled, *awaited)))
     except BaseException:
         for peer in held.values():
             peer.channel.abort(f"{peer.role} gave up before all were connected")

@@ -20,7 +20,7 @@ from mpcnet.dealer import Corrections
 from mpcnet.ledger import Ledger
 from mpcnet.mesh import Peer
 from mpcnet.meter import Segment
-from mpcnet.randomness import ServerSource
+from mpcnet.randomness import ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Program, advance
 from mpcnet.stock import Stock
 from mpcnet.stream import DEAL, DEALT, HEAVY_BYTES, ROUND, Awaited, Stream, nbytes, turns
@@ -87,6 +87,7 @@ class _Run(Generic[T]):
         start = clock()
         step = self.step = advance(self.program, reply)
         self.source.tape.finish()
+        self.source.tape = Tape()  # the next one is far, if there are many streams
         exchange = step.parts if isinstance(step, Exchange) else ()
         if exchange != segment.exchange:
             raise AssertionError(f"segment {segment.label} ends with {exchange}, planned {segment.exchange}")

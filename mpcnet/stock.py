@@ -51,13 +51,19 @@ class Stock:
 
         :raises MpcError: the dealer failed.
         """
-        await self._intake.until(lambda: self.complete or self._dropped, None)
+
+        def settled() -> bool:
+            self._intake.check()
+            return self.complete or self._dropped
+
+        await self._intake.until(settled)
 
     async def next(self, index: int) -> Tape:
         """The corrections of the next segment of stream `index`; the calls come in dealing order.
 
         :raises MpcError: as `ready`.
         """
+        self._check()
         if not self._due or self._due[0][0] != index:
             raise LocalStateError(f"stock of {self}: stream {index} of the bundle is not the next to be dealt for")
         _, sequence = self._due[0]
@@ -89,13 +95,17 @@ class Stock:
 
     async def _until(self, ready: Callable[[], bool], *, starving: bool = False) -> None:
         def settled() -> bool:
-            if self.failed is not None:
-                raise LocalStorageError(self.failed)
-            if self._discarded:
-                raise LocalStateError(f"stock of {self}: it was discarded")
+            self._check()
             return ready()
 
         await self._intake.until(settled, self if starving else None)
+
+    def _check(self) -> None:
+        self._intake.check()
+        if self.failed is not None:
+            raise LocalStorageError(self.failed)
+        if self._discarded:
+            raise LocalStateError(f"stock of {self}: it was discarded")
 
     @property
     def _dropped(self) -> bool:
@@ -211,25 +221,25 @@ class Intake:
         self.nbytes += nbytes
         self._changed.set()
 
-    async def until(self, ready: Callable[[], bool], starving: Stock | None) -> None:
+    def check(self) -> None:
+        """:raises MpcError: this has ended, for that reason."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def until(self, ready: Callable[[], bool], starving: Stock | None = None) -> None:
         """Wait for what the dealer sends; `starving` needs it to go on."""
-        if self._is(ready):
+        if ready():
             return
         if starving is not None:
             self._starving.append(starving)
             self._changed.set()
         began_s = asyncio.get_running_loop().time()
         try:
-            while not self._is(ready):
+            while not ready():
                 await self._patiently(began_s)
         finally:
             if starving is not None:
                 self._starving.remove(starving)
-
-    def _is(self, ready: Callable[[], bool]) -> bool:
-        if self._failure is not None:
-            raise self._failure
-        return ready()
 
     async def _patiently(self, began_s: float) -> None:
         """Until something changes; not longer than patience lasts for a dealer who sends nothing while we wait."""
