@@ -1,13 +1,15 @@
 """Run programs over channels: both servers' side of several streams at once, and the dealer's side.
 
-Streams take turns (`mpcnet.stream.turns`): while a server computes one, the frames of the others are on their way.
+The dealer deals for streams in turn (`mpcnet.stream.turns`). The servers let each go on at its own pace: while one
+computes, another waits for its frame, which may be in flight for longer than many small steps take.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -17,6 +19,7 @@ from torch import Tensor
 from mpcnet import ring
 from mpcnet.channel import CONTROL
 from mpcnet.dealer import Corrections
+from mpcnet.errors import ChannelError, RemoteProtocolError
 from mpcnet.ledger import Ledger
 from mpcnet.mesh import Peer
 from mpcnet.meter import Segment
@@ -70,16 +73,48 @@ class _Lane:
 
 @dataclass(slots=True, repr=False, eq=False)
 class _Run(Generic[T]):
-    """One stream of a server, and where it stands between two turns."""
+    """One stream of a server, and where it stands between two exchanges.
+
+    The peer is at most two frames ahead of us: that of our last exchange, and, as it has our half of that, the next.
+    """
 
     program: Program[T]
     source: ServerSource
     stream: Stream
     ledger: Ledger = field(default_factory=Ledger)
     step: Exchange | Done[T] | None = None
-    theirs: ring.Bytes | None = None
-    arrival: asyncio.Task[None] | None = None  # ends when `theirs` is here
+    waiting: bool = False  # for a frame that is not here
     heavy: bool = False  # the last exchange
+    _inbox: deque[ring.Bytes] = field(default_factory=deque)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _due: Iterator[int] = field(init=False)
+    due: int | None = field(init=False)  # the segment whose frame comes next
+
+    def __post_init__(self) -> None:
+        self._due = (number for number, segment in enumerate(self.stream.plan.segments) if segment.exchange)
+        self.due = next(self._due, None)
+
+    @property
+    def open(self) -> bool:
+        """Another frame of the peer may come now."""
+        return self.due is not None and len(self._inbox) < 2
+
+    def deliver(self, payload: ring.Bytes) -> None:
+        """The frame that was due is here."""
+        self._inbox.append(payload)
+        self.due = next(self._due, None)
+        self.waiting = False
+        self._arrived.set()
+
+    def await_reply(self) -> None:
+        """Our half is about to leave; theirs may be here already."""
+        self.waiting = not self._inbox
+
+    async def replied(self) -> None:
+        """Wait for the reply to the last exchange."""
+        while not self._inbox:
+            self._arrived.clear()
+            await self._arrived.wait()
 
     def work(self, segment: Segment, clock: Clock) -> list[ring.Bytes]:
         """Open the last exchange, compute up to the next, and pack that."""
@@ -99,9 +134,9 @@ class _Run(Generic[T]):
 
     def _open(self, clock: Clock) -> list[Tensor]:
         start = clock()
-        step, payload = self.step, self.theirs
-        assert isinstance(step, Exchange) and payload is not None
-        self.step = self.theirs = None  # their memory is free before the next step needs its own
+        step, payload = self.step, self._inbox.popleft()
+        assert isinstance(step, Exchange)
+        self.step = None  # its memory is free before the next step needs its own
         opened, offset = [], 0
         for mine, part in zip(step.mine, step.parts, strict=True):
             theirs = ring.unpack(payload[offset : offset + part.nbytes], part)
@@ -123,30 +158,57 @@ class _Run(Generic[T]):
 
 
 class _Servers:
-    """Exchanges with the other server: its frames arrive in the order in which we send ours."""
+    """Exchanges with the other server. A stream's frames come in order; which stream's comes next is the peer's choice.
 
-    def __init__(self, peer: Peer, tasks: asyncio.TaskGroup) -> None:
+    There is one reader, and only while somebody waits: then its deadline runs for frames that should come now, not
+    while both servers wait for the dealer. It takes what comes for other streams too, so none holds up another.
+    """
+
+    def __init__(self, runs: Sequence[_Run[Any]], peer: Peer, tasks: asyncio.TaskGroup) -> None:
+        self._runs = {run.stream.number: run for run in runs}
         self._peer, self._tasks = peer, tasks
-        self._lane = _Lane(peer, tasks)
-        self._last: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
 
-    async def exchange(self, run: _Run[T], sequence: int, packed: Sequence[ring.Bytes]) -> None:
-        """Send our half of a round; theirs is received meanwhile.
+    async def exchange(self, run: _Run[Any], sequence: int, packed: Sequence[ring.Bytes]) -> None:
+        """Send our half of a round; theirs is received meanwhile."""
+        header = self._header(run, sequence)
+        run.await_reply()
+        if run.waiting and (self._reader is None or self._reader.done()):
+            self._reader = self._tasks.create_task(self._read())
+        with run.stream.at(sequence):
+            await self._peer.channel.send(header, *(raw.data for raw in packed))
 
-        The receiver comes first: then whoever is behind can always be read by who is ahead, and both get on.
-        It does not come sooner, or its deadline would run while both of us wait for the dealer.
-        """
-        want = run.stream.header(ROUND, self._peer.session, sequence, run.stream.plan.segments[sequence].exchange)
-        self._last = run.arrival = self._tasks.create_task(self._receive(self._last, run, want))
-        await self._lane.send(run.stream, want, packed)
+    async def _read(self) -> None:
+        while waiting := next((run for run in self._runs.values() if run.waiting), None):
+            frame = _Frame(self, waiting)
+            try:
+                await self._peer.channel.receive(frame)
+            except (ChannelError, RemoteProtocolError):
+                with frame.run.stream.at(frame.run.due or 0):  # of the frame that came, or should have
+                    raise
+            frame.run.deliver(frame.awaited.payload)
 
-    async def _receive(self, last: asyncio.Task[None] | None, run: _Run[T], want: Header) -> None:
-        if last is not None:
-            await last
-        awaited = Awaited(want, self._peer.name)
-        with run.stream.at(want.sequence):
-            await self._peer.channel.receive(awaited)
-        run.theirs = awaited.payload
+    def awaited(self, number: int, instead: _Run[Any]) -> tuple[_Run[Any], Awaited]:
+        """The run of this stream and the frame that it may get now; of `instead`, if there is none."""
+        run = self._runs.get(number, instead)
+        run = run if run.open else instead
+        assert run.due is not None
+        return run, Awaited(self._header(run, run.due), self._peer.name)
+
+    def _header(self, run: _Run[Any], sequence: int) -> Header:
+        return run.stream.header(ROUND, self._peer.session, sequence, run.stream.plan.segments[sequence].exchange)
+
+
+class _Frame:
+    """An `Expect` for the next frame of any stream; of `waiting` if the header names none that is open."""
+
+    def __init__(self, servers: _Servers, waiting: _Run[Any]) -> None:
+        self._servers, self.run = servers, waiting
+        self.awaited: Awaited
+
+    def __call__(self, got: Header) -> memoryview:
+        self.run, self.awaited = self._servers.awaited(got.stream, self.run)
+        return self.awaited(got)
 
 
 async def run_streams(
@@ -159,15 +221,21 @@ async def run_streams(
 ) -> list[tuple[T, Ledger]]:
     """Run programs side by side as a computing server against `peer`; returns the result and the cost of each.
 
+    Each goes on as soon as its own frames are here. Heavy steps take turns, since each has all of `torch`'s threads; a
+    stream's `wait_s` is what it waits for the peer, the dealer, and the heavy steps of others.
+
     :raises RemoteProtocolError: a frame of the peer or the dealer is not the one the plan wants.
     :raises ChannelError: the peer or the dealer is gone, or too slow.
     """
     runs = [_Run(*row) for row in zip(programs, sources, streams, strict=True)]
+    heavy = asyncio.Lock()
     try:
         async with _tasks() as tasks:
-            servers = _Servers(peer, tasks)
-            for index, sequence in turns(streams):
-                await _turn(runs[index], index, sequence, servers, stock, clock)
+            servers = _Servers(runs, peer, tasks)
+            drives = [_drive(run, index, servers, stock, clock, heavy) for index, run in enumerate(runs)]
+            for drive in drives[1:]:
+                tasks.create_task(drive)
+            await drives[0]
     finally:
         for program in programs:
             if inspect.getcoroutinestate(program) != inspect.CORO_RUNNING:  # in a thread that nobody waited for
@@ -175,28 +243,30 @@ async def run_streams(
     return [(run.step.value, run.ledger) for run in runs if isinstance(run.step, Done)]
 
 
-async def _turn(run: _Run[T], index: int, sequence: int, servers: _Servers, stock: Stock, clock: Clock) -> None:
-    """One segment of one stream."""
-    segment = run.stream.plan.segments[sequence]
-    start = clock()
-    if run.arrival is not None:
-        await run.arrival
-        arrived = clock()
-        run.ledger.of(run.stream.plan.segments[sequence - 1].label).wait_s += arrived - start
-        start = arrived
-    run.source.tape = await stock.next(index)
-    cost = run.ledger.of(segment.label)
-    cost.wait_s += clock() - start
-    heavy, run.heavy = run.heavy, nbytes(segment.exchange) > HEAVY_BYTES
-    if heavy or run.heavy or nbytes(segment.dealt[run.source.party]) > HEAVY_BYTES:
-        packed = await in_thread(run.work, segment, clock)
-    else:
-        packed = run.work(segment, clock)
-    run.book(segment, packed)
-    if segment.exchange:
+async def _drive(run: _Run[T], index: int, servers: _Servers, stock: Stock, clock: Clock, heavy: asyncio.Lock) -> None:
+    """All segments of one stream."""
+    for sequence, segment in enumerate(run.stream.plan.segments):
         start = clock()
-        await servers.exchange(run, sequence, packed)
-        cost.wait_s += clock() - start
+        if sequence:
+            await run.replied()
+            arrived = clock()
+            run.ledger.of(run.stream.plan.segments[sequence - 1].label).wait_s += arrived - start
+            start = arrived
+        run.source.tape = await stock.next(index)
+        cost = run.ledger.of(segment.label)
+        was_heavy, run.heavy = run.heavy, nbytes(segment.exchange) > HEAVY_BYTES
+        if was_heavy or run.heavy or nbytes(segment.dealt[run.source.party]) > HEAVY_BYTES:
+            async with heavy:
+                cost.wait_s += clock() - start
+                packed = await in_thread(run.work, segment, clock)
+        else:
+            cost.wait_s += clock() - start
+            packed = run.work(segment, clock)
+        run.book(segment, packed)
+        if segment.exchange:
+            start = clock()
+            await servers.exchange(run, sequence, packed)
+            cost.wait_s += clock() - start
 
 
 async def run_dealer(

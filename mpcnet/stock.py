@@ -33,7 +33,9 @@ class Stock:
         self.complete = False
         self.failed: str | None = None  # why the disk failed, a public line; the bundle can not be used then
         self._intake, self._shelf = intake, shelf
-        self._due = deque(turns(streams))  # segments that were not used
+        self._due = deque(turns(streams))  # segments still on the shelf, or to come
+        self._aside: tuple[deque[Tape], ...] = tuple(deque() for _ in streams)
+        self._taking = asyncio.Lock()
         self._discarded = False
         self._storing = False
 
@@ -59,18 +61,29 @@ class Stock:
         await self._intake.until(settled)
 
     async def next(self, index: int) -> Tape:
-        """The corrections of the next segment of stream `index`; the calls come in dealing order.
+        """The corrections of the next segment of stream `index`. Streams need not keep step with each other: what comes
+        before it for others is put aside for them.
 
         :raises MpcError: as `ready`.
         """
         self._check()
-        if not self._due or self._due[0][0] != index:
-            raise LocalStateError(f"stock of {self}: stream {index} of the bundle is not the next to be dealt for")
-        _, sequence = self._due[0]
-        parts = self.streams[index].plan.segments[sequence].dealt[self._intake.party]
+        aside = self._aside[index]
+        if not aside:
+            async with self._taking:
+                while not aside:
+                    await self._put_aside()
+        tape = aside.popleft()
+        self._settle()
+        return tape
+
+    async def _put_aside(self) -> None:
+        if not self._due:
+            raise LocalStateError(f"stock of {self}: more is wanted than was dealt")
+        owner, sequence = self._due[0]
+        parts = self.streams[owner].plan.segments[sequence].dealt[self._intake.party]
         tape = Tape(parts, await self._take()) if parts else Tape()
         self._due.popleft()
-        return tape
+        self._aside[owner].append(tape)
 
     def discard(self) -> None:
         """Not wanted any more: memory and tape are released; frames still to come are received and dropped."""
@@ -116,7 +129,7 @@ class Stock:
     @property
     def alive(self) -> bool:
         """It may still be used."""
-        return bool(self._due) and not self._dropped
+        return (bool(self._due) or any(self._aside)) and not self._dropped
 
     @property
     def limited(self) -> bool:
@@ -155,8 +168,9 @@ class Stock:
         """After any change: release what is dropped, count what is held, tell those who wait."""
         if self._dropped and not self._storing:
             self._shelf.discard()
-        self._intake.count(self._shelf.nbytes - self.nbytes)
-        self.nbytes = self._shelf.nbytes
+        held = self._shelf.nbytes + sum(nbytes(tape.parts) for aside in self._aside for tape in aside)
+        self._intake.count(held - self.nbytes)
+        self.nbytes = held
 
 
 class Intake:

@@ -47,8 +47,10 @@ class Stream:
 
 
 def turns(streams: Sequence[Stream]) -> Iterator[tuple[int, int]]:
-    """The order of a bundle, as pairs of a stream's index and a segment: segment 0 of each stream, segment 1 of each,
-    and so on; a shorter stream drops out. Every party keeps to it, on every channel."""
+    """The order of dealing for a bundle, as pairs of a stream's index and a segment.
+
+    Segment 0 of each stream, segment 1 of each, and so on; a shorter stream drops out.
+    """
     for sequence in range(max((len(stream.plan.segments) for stream in streams), default=0)):
         for index, stream in enumerate(streams):
             if sequence < len(stream.plan.segments):

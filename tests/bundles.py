@@ -20,7 +20,7 @@ from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.randomness import ServerSource, Source
 from mpcnet.rounds import Exchange, Part, Program
 from mpcnet.session import run_dealer, run_streams
-from mpcnet.stock import Intake
+from mpcnet.stock import Intake, Stock
 from mpcnet.stream import Stream
 from mpcnet.wire import Header
 
@@ -142,6 +142,18 @@ def wire(peer: Peer) -> Wire:
 
 def replaced(peer: Peer, channel: Channel) -> Peer:
     return Peer(channel, peer.role, peer.session, peer.nonces)
+
+
+def stock_without_dealer(bundle: Bundle, party: int) -> Stock:
+    """For programs for which nothing is dealt."""
+    _, dealer = peers("dealer", f"server{party}")
+    return Intake(dealer, party, 0, 1.0).expect(bundle.streams)
+
+
+async def serve(bundle: Bundle, party: int, peer: Peer, clock: Callable[[], float] = lambda: 0.0) -> list[Any]:
+    """A bundle for which nothing is dealt, at this server."""
+    programs, sources = bundle.servers(party)
+    return await run_streams(programs, sources, bundle.streams, peer, stock_without_dealer(bundle, party), clock)
 
 
 class Trio:
