@@ -65,17 +65,32 @@ class _Dealer:
         self._guard = Guard()
         self._model: Model | None = None
         self._orders: asyncio.Queue[Header] = asyncio.Queue(64)  # server0 waits, if it orders more than that ahead
+        self._idle = asyncio.Event()  # no run is under way
+        self._idle.set()
+        self._leaving = asyncio.Event()
 
     async def serve(self) -> None:
-        """Deal for one order after the other, until asked to stop; what has begun is finished first."""
-        await together(self._work(), self._listen())
+        """Deal for one order after the other, until asked to stop; the servers' run is finished first."""
+        await together(self._work(), self._listen(), self._leave())
 
     async def _listen(self) -> None:
         while True:
-            await self._orders.put(await frames.receive_bare(self._peers[0], ORDER, patient=True))
+            order = await frames.receive_bare(self._peers[0], ORDER, patient=True)
+            match order.fields.get("what"):
+                case "begin":
+                    self._idle.clear()
+                case "end":
+                    self._idle.set()
+                case _:
+                    await self._orders.put(order)
+
+    async def _leave(self) -> None:
+        await self._node.stopping.wait()
+        await self._idle.wait()
+        self._leaving.set()
 
     async def _work(self) -> None:
-        while order := await unless(self._node.stopping, self._orders.get()):
+        while order := await unless(self._leaving, self._orders.get()):
             await self._follow(order)
 
     async def _follow(self, order: Header) -> None:

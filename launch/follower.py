@@ -26,7 +26,8 @@ async def follow(server: Server, model: Model) -> None:
     follower = _Follower(server, model)
     while order := await unless(server.node.stopping, follower.order()):
         if order.fields.get("what") == "ask":
-            await follower.run(order)
+            if await follower.run(order):
+                await server.finished()
         else:
             await follower.store(order)
 
@@ -56,10 +57,15 @@ class _Follower:
 
     def _drop(self, number: int) -> None:
         if bundle := self.bundles.pop(number, None):
+            if bundle.stock.failed is not None:
+                self.server.node.say(f"run {number}: dealt in vain: {bundle.stock.failed}", "warning")
             bundle.stock.discard()
 
-    async def run(self, order: Header) -> None:
-        """Say which of the requests we have too, and if our half of the material is good; then run as ordered."""
+    async def run(self, order: Header) -> bool:
+        """Say which of the requests we have too, and if our half of the material is good; then run as ordered.
+
+        False if we have none of them.
+        """
         guests, number, other = self.server.guests, _number(order), self.server.other
         found = await guests.find(_names(order), min(GRACE_S, self.server.node.settings.timeout_s / 2))
         usable = number == NO_BUNDLE or (number in self.bundles and self.bundles[number].stock.failed is None)
@@ -71,8 +77,9 @@ class _Follower:
                 order = await self.order()
                 if order.fields.get("what") == "run":
                     await self.server.answer(self.model, group, self._material(_number(order), group))
-                    return
+                    break
                 await self.store(order)
+            return bool(group)
 
     def _material(self, number: int, group: Sequence[Request]) -> Bundle:
         bundle = self.bundles.pop(number, None)

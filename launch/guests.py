@@ -79,6 +79,9 @@ class Guests:
         held = list(requests)
         try:
             yield held
+        except asyncio.CancelledError:
+            self.fail(held, "the session with the other parties ended")
+            raise
         except BaseException as error:
             self.fail(held, public(error))
             raise

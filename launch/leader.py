@@ -26,7 +26,10 @@ async def lead(server: Server, model: Model) -> None:
         await leader.order_ahead()
         first = await race(server.guests.waiting(), server.node.stopping.wait(), leader.arrived())
         if first == 0:
-            await leader.serve_group()
+            await frames.send(server.dealer, ORDER, what="begin")
+            if await leader.serve_group():
+                await server.finished()
+            await frames.send(server.dealer, ORDER, what="end")
 
 
 @dataclass(slots=True)
@@ -35,15 +38,18 @@ class _Leader:
     model: Model
     number: int = LOAD_STREAM + 1  # of the next stream
     ahead: list[Bundle] = field(default_factory=list)  # ordered, and not used yet
+    resting: bool = False  # our disk failed: it is tried again with the next request, not again and again
 
     async def order_ahead(self) -> None:
         """Let the dealer make one bundle that is missing, unless it makes one already."""
         settings, metrics = self.server.node.settings, self.server.node.metrics
         for bundle in [bundle for bundle in self.ahead if bundle.stock.failed is not None]:
+            self.server.node.say(f"run {bundle.number}: nothing is dealt ahead now: {bundle.stock.failed}", "warning")
             self.ahead.remove(bundle)
+            self.resting = True
             await frames.send(self.server.other, ORDER, what="drop", stream=bundle.number)
         metrics.stock(sum(bundle.stock.complete for bundle in self.ahead), self.server.intake.nbytes)
-        if not all(bundle.stock.complete for bundle in self.ahead):
+        if self.resting or not all(bundle.stock.complete for bundle in self.ahead):
             return
         held = [bundle.sizes for bundle in self.ahead]
         for size in settings.ahead_sizes:
@@ -59,19 +65,21 @@ class _Leader:
             await asyncio.Event().wait()
         await pending[0].stock.settled()
 
-    async def serve_group(self) -> None:
-        """The next run: requests that both servers have, and material for them."""
+    async def serve_group(self) -> bool:
+        """The next run: requests that both servers have, and material for them. False if there are none."""
         guests, settings = self.server.guests, self.server.node.settings
+        self.resting = False
         with guests.taken(guests.queue.group(settings.batch_tokens)) as group:
             sizes = [request.size for request in group]
             bundle = await self._ask(group, self._prepared(sizes))
             if not group:
-                return
+                return False
             if bundle is None:
                 bundle = await self._deal(layout([request.size for request in group], settings.streams), ahead=False)
             await self.order_ahead()  # the dealer works on it while we compute
             await frames.send(self.server.other, ORDER, what="run", stream=bundle.number)
             await self.server.answer(self.model, group, bundle)
+        return True
 
     def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
         """Complete material in which such requests fit, the smallest; it is taken out of the stock."""

@@ -41,7 +41,7 @@ def bucket(length: int) -> int:
 
 
 class Queue:
-    """Clients take turns; each client's own requests keep their order."""
+    """Clients take turns, each with its oldest request; a younger one may run along with others before it."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -75,13 +75,14 @@ class Queue:
         return next((request for request in self if request.name == name), None)
 
     def remove(self, request: Request) -> None:
-        """Take it out, if it is there; its client's next turn comes after all others'."""
+        """Take it out, if it is there. If it was its client's oldest, its next turn comes after all others'."""
         line = self._clients.get(request.peer.name)
         if line is None or request not in line:
             return
+        if request is line[0]:  # one that ran along with others must not cost an older one its turn
+            self._clients.move_to_end(request.peer.name)
         line.remove(request)
         self._held_bytes -= request.nbytes
-        self._clients.move_to_end(request.peer.name)
         if not line:
             del self._clients[request.peer.name]
 

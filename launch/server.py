@@ -16,7 +16,7 @@ from launch.guests import Guests
 from launch.node import Node, peak_bytes
 from launch.queue import Request, stack, stack_masks
 from launch.service import unless
-from launch.wire_names import LOAD_STREAM, ORDER, REQUEST
+from launch.wire_names import DONE, LOAD_STREAM, ORDER, REQUEST
 from models.bert import Model, infer, load
 from models.program import Plans, Size
 from mpcnet.ledger import Ledger, overlapped
@@ -132,6 +132,11 @@ class Server:
         }  # fmt: skip
         self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())
         self._count(bundle, requests, ledger, offline_s, seconds["seconds_online"])
+
+    async def finished(self) -> None:
+        """Returns when the other server has finished the run too: it still needs the session, which may end now."""
+        await frames.send(self.other, DONE)
+        await frames.receive_bare(self.other, DONE)
 
     async def _compute(
         self, builds: Sequence[Build[T]], streams: Sequence[Stream], stock: Stock

@@ -31,6 +31,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -38,6 +39,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from launch.network import LISTENERS
 from models.program import Size
 from mpcnet.errors import LocalConfigError
 from mpcnet.latency import Link, parse_link
@@ -139,6 +141,11 @@ def _flaws(values: Mapping[str, Any]) -> list[str]:
         for name, (low, high) in _RANGES.items()
         if name in values and isinstance(values[name], (int, float)) and not low <= values[name] <= high
     ]
+    addresses = values.get("addresses")
+    if isinstance(addresses, dict):  # a misspelt dealer would be taken for one that has no address
+        wrong += [
+            f"addresses: want {', '.join(LISTENERS)}, got {name!r}" for name in addresses if name not in LISTENERS
+        ]
     if values.get("log", "text") not in ("text", "json"):
         wrong.append(f"log: want text or json, got {values['log']!r}")
     return wrong
@@ -158,7 +165,7 @@ def _size(path: Path, text: Any) -> Size:
 
 
 def write(settings: Settings) -> Path:
-    """Write the settings as TOML into their folder. Keys and values are plain, so no writer library is needed."""
+    """Write the settings as TOML into their folder: texts are as in JSON, so no writer library is needed."""
     lines = [
         f"{entry.name} = {_toml(getattr(settings, entry.name))}"
         for entry in fields(settings)
@@ -173,4 +180,4 @@ def write(settings: Settings) -> Path:
 def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

@@ -4,8 +4,9 @@
 |---|---|---|
 | want | server, owner | none: the session for which it wants the weights |
 | weights | owner, servers | a seed, or shares of one parameter after the other |
-| order | server0, server1 and dealer | none: what comes next (load, deal, drop, ask, run) |
+| order | server0, server1 and dealer | none: what comes next (load, deal, drop, ask, run, begin, end) |
 | have | server1, server0 | none: which of the requests asked about it has too |
+| done | server, server | none: it has finished the run |
 | request | client, servers | the padding mask (public), a seed and half of the explicit shares |
 | queued | server, client | none: the request waits for its turn |
 | ready | server, client | none: the run has begun; or to the owner: the weights are here |
@@ -16,6 +17,7 @@ WANT = "want"
 WEIGHTS = "weights"
 ORDER = "order"
 HAVE = "have"
+DONE = "done"
 REQUEST = "request"
 QUEUED = "queued"
 READY = "ready"

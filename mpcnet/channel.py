@@ -113,7 +113,7 @@ async def send_control(channel: Channel, session: bytes, name: str, **fields: Va
     await channel.send(Header(CONTROL, session, label=name, fields=fields))
 
 
-async def receive_control(channel: Channel, name: str, session: bytes = NO_SESSION) -> Header:
+async def receive_control(channel: Channel, name: str, session: bytes = NO_SESSION, *, patient: bool = False) -> Header:
     """Receive the control frame `name`, which must have no payload.
 
     :raises RemoteProtocolError: another frame came.
@@ -125,7 +125,7 @@ async def receive_control(channel: Channel, name: str, session: bytes = NO_SESSI
             raise RemoteProtocolError(f"{channel.peer}: control frame {name!r} has a payload")
         return memoryview(b"")
 
-    return await channel.receive(expect)
+    return await channel.receive(expect, patient=patient)
 
 
 def check_control(header: Header, name: str, session: bytes, peer: str) -> None:
@@ -235,7 +235,7 @@ class MemoryChannel:
         return decoder, header, payload
 
     async def gone(self) -> MpcError:
-        """See :class:`Channel`. As on a socket, an end comes after the frames before it, and an abort needs no receiver."""
+        """See :class:`Channel`. As on a socket, an end comes after the frames before it; an abort needs no receiver."""
         await self._into.until(self._over)
         return self._closed()
 

@@ -23,7 +23,7 @@ from mpcnet.tls import Identity, OnRefused, Roster, Server, listen
 PAIRS = (("server1", "server0"), ("server0", "dealer"), ("server1", "dealer"))  # who dials, who listens
 SERVERS = ("server0", "server1")
 GUESTS = ("owner", "client")
-JOIN = "join"
+MET, JOIN = "met", "join"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts to connect, doubling
 
 Greet = Callable[[Channel], Awaitable[Peer]]
@@ -131,8 +131,33 @@ class Lobby:
 async def meet(
     dialled: Collection[str], awaited: Collection[str], dial: Dial, lobby: Lobby, on_failure: OnFailure
 ) -> dict[str, Peer]:
-    """Live connections with all of them at the same time, however long that takes and whatever happens meanwhile."""
-    held: dict[str, Peer] = {}
+    """Live connections with all of them at the same time, however long that takes and whatever happens meanwhile.
+
+    When it returns the others have theirs too, and will not look for new ones unless one of these ends.
+    """
+    pause_s = FIRST_PAUSE_S
+    while True:
+        held: dict[str, Peer] = {}
+        try:
+            while len(held) < len(dialled) + len(awaited):  # one may be lost again while the tasks end
+                await _hold_all(held, dialled, awaited, dial, lobby, on_failure)
+            await together(_all_have_met(held, awaited), watch(lobby, held, awaited))
+            return held
+        except BaseException as error:
+            for peer in held.values():
+                peer.channel.abort(f"{peer.role} gave up before all were connected")
+            if not isinstance(error, (ChannelError, RemoteError)):
+                raise
+            on_failure(" and ".join(held), error)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+async def _hold_all(
+    held: dict[str, Peer], dialled: Collection[str], awaited: Collection[str], dial: Dial, lobby: Lobby,
+    on_failure: OnFailure,
+) -> None:  # fmt: skip
+    """Add to `held` until there is one of each."""
     changed = asyncio.Event()
 
     async def keep(name: str) -> None:
@@ -150,14 +175,27 @@ async def meet(
             changed.clear()
             await changed.wait()
 
-    try:
-        while len(held) < len(dialled) + len(awaited):  # one may be lost again while the tasks end
-            await together(all_held(), *(keep(name) for name in (*dialled, *awaited)))
-    except BaseException:
-        for peer in held.values():
-            peer.channel.abort(f"{peer.role} gave up before all were connected")
-        raise
-    return held
+    await together(all_held(), *(keep(name) for name in (*dialled, *awaited)))
+
+
+async def _all_have_met(peers: Mapping[str, Peer], awaited: Collection[str]) -> None:
+    """Tell each other that all are connected.
+
+    Whoever was dialled speaks first. So nothing is ever sent over a connection that still lies in a lobby, where an
+    unread frame would hide that it has ended, and sessions would begin with dead connections again and again.
+    """
+
+    async def tell(peer: Peer) -> None:
+        await send_control(peer.channel, peer.session, MET)
+
+    async def hear(peer: Peer) -> None:
+        await receive_control(peer.channel, MET, peer.session, patient=True)
+
+    async def exchange(name: str) -> None:
+        for step in (tell, hear) if name in awaited else (hear, tell):
+            await step(peers[name])
+
+    await asyncio.gather(*(exchange(name) for name in peers))
 
 
 async def _reach(name: str, dial: Dial, on_failure: OnFailure) -> Peer:

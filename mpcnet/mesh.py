@@ -20,7 +20,7 @@ from mpcnet.errors import LocalConfigError, RemoteIdentityError, RemoteMismatchE
 from mpcnet.rounds import Part
 from mpcnet.wire import Header, Scalar, Value, encode
 
-VERSION = 2  # of the handshake and of everything above frames
+VERSION = 3  # of the handshake and of everything above frames
 HELLO = "hello"
 SEED = "seed"
 SETTING = "config."  # public settings travel as fields with this prefix

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection
 from mpcnet.channel import NO_SESSION, receive_control, send_control
 from mpcnet.errors import ChannelBusy, ChannelClosed, ChannelTimeout, LocalConfigError, MpcError, describe
 from mpcnet.identity import Identity, Roster
+from mpcnet.tasks import end_tasks
 from mpcnet.tlschannel import LINGER_S, TlsChannel
 
 __all__ = ["Identity", "Roster", "Server", "TlsChannel", "dial", "listen", "parse_address"]
@@ -129,10 +130,7 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening, end the greetings that are under way."""
-        tasks = [self._accepting, *self._greetings]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(self._accepting, *self._greetings)
         self._listener.close()
 
     async def _accept(self) -> None:
@@ -145,11 +143,12 @@ class Server:
                 continue
             connected.setblocking(False)
             if len(self._greetings) >= BACKLOG:  # a greeting takes milliseconds: who takes longest is a stranger
-                next(iter(self._greetings)).cancel()
+                await end_tasks(next(iter(self._greetings)))
             where = f"{peer[0]}:{peer[1]}"
             greeting = self._greet(connected, where)
             self._greetings[greeting] = where
             greeting.add_done_callback(self._greetings.pop)
+            await asyncio.sleep(0)  # it begins: only then it closes its socket if it is cancelled
 
 
 async def listen(

@@ -1,17 +1,19 @@
 """Deployments and parties over real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import uvloop
 from integration.parties import Parties, deployed, tiny
+from integration.running import Running, processes
 from integration.sockets import Place
 
 import launch.owner
 import launch.service
 import mpcnet.lobby
+import mpcnet.tls
 from launch.certs import ROLES, create_deployment
 
 
@@ -55,7 +57,21 @@ async def parties(
     for module in (launch.owner, launch.service, mpcnet.lobby):  # patience with others is not what is tested
         monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
         monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(mpcnet.tls, "GREETING_S", 2.0)  # the kernel accepts for a party that has just been killed
     with deployed(model.config(**program), tmp_path / "deployment", **{"timeout_s": 3.0} | chosen) as made:
         found = Parties(made, model)
         yield found
         await found.cancel()
+
+
+@pytest.fixture(scope="session")
+def _processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with processes(tiny(), tmp_path_factory.mktemp("processes")) as running:
+        yield running
+
+
+@pytest.fixture
+async def running(_processes: Running) -> AsyncIterator[Running]:
+    """Processes that serve, and do so again when the test ends; starting them takes seconds, so all tests share them."""
+    yield await _processes.begun()
+    _processes.check_logs()

@@ -122,14 +122,21 @@ class Heard(Log):
 
     async def said(self, words: str) -> str:
         """The next line with these words, behind that which was found last."""
+        self._seen, line = await self._find(words, self._seen)
+        return line
+
+    async def has_said(self, words: str) -> str:
+        """The first line with these words, wherever it is."""
+        return (await self._find(words, 0))[1]
+
+    async def _find(self, words: str, start: int) -> tuple[int, str]:
+        """Where the search goes on, and the line."""
         try:
             async with asyncio.timeout(LIMIT_S):
                 while True:
-                    while self._seen < len(self.lines):
-                        line = self.lines[self._seen]
-                        self._seen += 1
-                        if re.search(words, line):
-                            return line
+                    for index in range(start, len(self.lines)):
+                        if re.search(words, self.lines[index]):
+                            return index + 1, self.lines[index]
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -219,9 +226,18 @@ class Parties:
         """The role's next line with these words, as soon as there is one."""
         return await self.logs[role].said(words)
 
+    async def has_said(self, role: str, words: str) -> str:
+        """Likewise, wherever that line is."""
+        return await self.logs[role].has_said(words)
+
     async def all_say(self, words: str, *roles: str) -> list[str]:
         """Likewise of each of these; of all computing parties, if none is named."""
         return [await self.said(role, words) for role in roles or ALL]
+
+    def lost(self) -> list[str]:
+        """What ended sessions, but for parties that were stopped in order."""
+        lines = [line for role in ALL for line in self.logs[role].lines]
+        return [line for line in lines if "session ended" in line and "is stopping" not in line]
 
     async def fails(self, role: str) -> str:
         """The line with which a party ends; it must be an error of ours."""

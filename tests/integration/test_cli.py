@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from integration.parties import tiny
+from integration.parties import deployed, tiny
 from safetensors.torch import save_file
 
-from launch import cli, node, processes, simulate
+from launch import cli, node, simulate
 from launch.processes import Deployment
-from mpcnet.errors import RemoteAbort
+from launch.settings import read
+from mpcnet.errors import LocalInputError, RemoteAbort
+from mpcnet.tls import parse_address
 
 Cli = Callable[..., tuple[int, str]]
 
@@ -40,7 +42,7 @@ def mpcnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def made(tmp_path: Path):
-    with processes.deployment(tiny().config(), "none", 1, 0.5, tmp_path / "made") as made:
+    with deployed(tiny().config(), tmp_path / "made", timeout_s=0.5) as made:
         yield made
 
 
@@ -54,7 +56,7 @@ LONG = "word " * 600
 
 def test_texts(mpcnet: Cli, made: Deployment, tmp_path: Path) -> None:
     """With the demo model's tokenizer, and a program of 16 positions or the demo model's 512."""
-    client = "client", "--config", made.config("client")
+    client = "infer", "--config", made.config("client")
     one_line(mpcnet(*client, ""), 65, "text 1 of 1: want words, got an empty text")
     one_line(mpcnet(*client, "fine", "  \t"), 65, "text 2 of 2: want words, got an empty text")
     one_line(mpcnet(*client, "fine", "word " * 15), 65, "text 2 of 2: want at most 16 tokens, got 17")
@@ -81,7 +83,7 @@ def test_token_files(mpcnet: Cli, made: Deployment, tmp_path: Path) -> None:
     ]
     for content, code, words in cases:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
-        one_line(mpcnet("client", "--config", made.config("client"), "--tokens", path), code, words)
+        one_line(mpcnet("infer", "--config", made.config("client"), "--tokens", path), code, words)
 
 
 def test_files_and_settings(mpcnet: Cli, made: Deployment, tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_files_and_settings(mpcnet: Cli, made: Deployment, tmp_path: Path) -> No
     good = config.read_text()
     for wrong, words in (
         (good.replace("timeout_s = 0.5", 'timeout_s = "long"'), "timeout_s: want int, got 'long'"),
-        (good.replace("timeout_s = 0.5", "timeout_s = 0"), "timeout_s: want at least 0.1, got 0"),
+        (good.replace("timeout_s = 0.5", "timeout_s = 0"), "timeout_s: want 0.1 to 86400, got 0"),
         (good.replace('net = "none"', 'net = "fast"'), "want none, lan, wan or rtt=40ms,bw=100mbps"),
         (good.replace("127.0.0.1:", "127.0.0.1;"), "address: want host:port"),
     ):
@@ -135,34 +137,37 @@ def test_unsupported_layers(tmp_path: Path) -> None:
 
 
 def test_port_in_use(mpcnet: Cli, made: Deployment) -> None:
-    address = cli.settings.read(made.config("dealer")).addresses["dealer"]
+    address = read(made.config("dealer")).addresses["dealer"]
     with socket.socket() as taken:
-        taken.bind((address.split(":")[0], int(address.split(":")[1])))
-        taken.listen()
+        taken.bind(parse_address(address))
         result = mpcnet("dealer", "--config", made.config("dealer"))
-    one_line(result, 75, "dealer failed", f"cannot listen on {address}: the port is in use")
+    one_line(result, 75, "dealer  failed", f"cannot listen on {address}: the port is in use")
 
 
 async def raise_it(error: Exception) -> int:
     raise error
 
 
-def test_a_peers_words_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    code = node.run(raise_it(RemoteAbort("server1", "[/bold] [red]want [batch, length][/nonsense]")), "client")
+def run(made: Deployment, role: str, error: Exception) -> int:
+    return node.run(raise_it(error), node.open_node(read(made.config(role))), graceful=False)
+
+
+def test_a_peers_words_are_no_markup(made: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(made, "client", RemoteAbort("server1", "[/bold] [red]want [batch, length][/nonsense]"))
     assert code == 76
     assert "server1 aborted: [/bold] [red]want [batch, length][/nonsense]\n" in capsys.readouterr().err
 
 
-def test_a_bug_is_one_line_without_the_value(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert node.run(raise_it(ValueError("share 123456789")), "server0") == 70
+def test_a_bug_is_one_line_without_the_value(made: Deployment, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(made, "server0", ValueError("share 123456789")) == 70
     shown = capsys.readouterr().err
-    assert shown.startswith("server0 failed  bug: ValueError at test_cli.py:") and shown.count("\n") == 1
+    assert shown.startswith("server0  failed bug: ValueError at test_cli.py:") and shown.count("\n") == 1
     assert "123456789" not in shown and "MPCNET_TRACEBACK=1" in shown
     monkeypatch.setenv("MPCNET_TRACEBACK", "1")
     with pytest.raises(ValueError, match="123456789"):
-        node.run(raise_it(ValueError("share 123456789")), "server0")
+        run(made, "server0", ValueError("share 123456789"))
 
 
 def test_no_text_at_all() -> None:
-    with pytest.raises(simulate.LocalInputError, match="want at least one text, got none"):
+    with pytest.raises(LocalInputError, match="want at least one text, got none"):
         simulate.simulate([], simulate.Options(), cli.console)

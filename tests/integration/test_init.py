@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from integration.parties import tiny
+from integration.parties import ALICE, SERVERS, tiny
 
 from launch import cli, client, dealer, owner, party, settings
-from launch.certs import ROLES
+from launch.certs import ROLES, role_folder
 from launch.deploy import write_deployment
 from launch.network import LISTENERS, free_addresses
 from launch.node import Node, open_node
@@ -17,41 +17,62 @@ from models import program
 from models.prepare import random_tokens
 
 
-def test_deployment_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listeners", [LISTENERS, SERVERS], ids=["dealer listens", "dealer dials"])
+def test_deployment_answers(tmp_path: Path, listeners: tuple[str, ...]) -> None:
     """Every role starts from its own folder, and from nothing else."""
     model, folder = tiny(), tmp_path / "deployment"
-    addresses = dict(zip(LISTENERS, free_addresses(3), strict=True))
-    write_deployment(folder, model.config(), addresses, timeout_s=20)
-    nodes = {role: open_node(settings.read(folder / role / settings.FILE)) for role in ROLES}
+    addresses = dict(zip(listeners, free_addresses(len(listeners)), strict=True))
+    write_deployment(folder, model.config(), addresses, [ALICE], timeout_s=20)
+    folders = {role: folder / role_folder(role) for role in (*ROLES, ALICE)}
+    nodes = {role: open_node(settings.read(place / settings.FILE)) for role, place in folders.items()}
     tokens = random_tokens(model.checkpoint, 2, 7)
 
     async def ask(node: Node) -> torch.Tensor:
         return (await client.ask(node, tokens)).values
 
-    async def run() -> torch.Tensor:
-        serving = [party.main(nodes[role], 1) for role in ("server0", "server1")]
-        ended = await asyncio.gather(
-            *serving, dealer.main(nodes["dealer"]), owner.main(nodes["owner"], model.checkpoint), ask(nodes["client"])
+    async def run() -> list[torch.Tensor]:
+        serving = [party.main(nodes[role]) for role in SERVERS]
+        ends = asyncio.gather(
+            *serving, dealer.main(nodes["dealer"]), owner.main(nodes["owner"], model.checkpoint, once=True)
         )
-        assert ended[:4] == [0, 0, 0, 0]
-        return ended[4]
+        answers = [await ask(nodes[role]) for role in ("client", ALICE)]
+        for node in nodes.values():
+            node.stopping.set()
+        assert await ends == [0, 0, 0, 0]
+        return answers
 
-    values = asyncio.run(run())
-    assert (values - model.plain(tokens)).abs().max() < 0.03
+    for values in asyncio.run(run()):
+        model.check(tokens, values)
 
 
-def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "deployment"
-    hosts = {"--server0": "10.0.0.1:4100", "--server1": "10.0.0.2:4100", "--dealer": "10.0.0.3:4100"}
-    arguments = [word for pair in hosts.items() for word in pair]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def init(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> None:
+    """`mpcnet init` with random weights of a small shape."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
     monkeypatch.setattr(sys, "argv", ["mpcnet", "init", str(folder), *arguments, "--model", "bert-tiny"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code in (0, None)
+
+
+HOSTS = ("--server0", "10.0.0.1:4100", "--server1", "10.0.0.2:4100")
+
+
+def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "deployment"
+    init(monkeypatch, folder, *HOSTS, "--dealer", "10.0.0.3:4100")
     assert "mpcnet dealer" in capsys.readouterr().out
     assert len({program.agreement(program.read(folder / role / "program.json")).digest for role in ROLES}) == 1
     for role in ROLES:
         assert (folder / role / "key.pem").stat().st_mode & 0o777 == 0o600
         assert settings.read(folder / role / settings.FILE).addresses["dealer"] == "10.0.0.3:4100"
     assert {path.name for path in folder.iterdir()} == {*ROLES, "authority"}
+
+
+def test_more_clients_and_a_dealer_without_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "deployment"
+    init(monkeypatch, folder, *HOSTS, "--client", "alice", "--client", "bob", "--monitor-port", "9100")
+    clients = {"client:alice": "client-alice", "client:bob": "client-bob"}
+    assert {path.name for path in folder.iterdir()} == {*ROLES, *clients.values(), "authority"}
+    for role, name in clients.items():
+        found = settings.read(folder / name / settings.FILE)
+        assert (found.role, found.monitor_port, set(found.addresses)) == (role, 9100, set(SERVERS))

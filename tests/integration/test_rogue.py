@@ -31,8 +31,6 @@ STILL: dict[str, tuple[Misdeed, str]] = {
 PAIRS = [("server1", "server0"), ("server0", "server1"), ("dealer", "server0"), ("dealer", "server1")]
 
 
-
-
 async def misbehave(parties: Parties, who: str, victim: str, misdeed: Misdeed, words: str) -> None:
     """The victim says what it saw, the others that they were told; the client gets no answer, and the next one does."""
     kind = "deal" if who == "dealer" else "round"

@@ -1,4 +1,4 @@
-"""Parties that do not fit together: none of them starts, and each says why."""
+"""Parties that do not fit together: nothing is served, each says why, and all is well once the right one is started."""
 
 import shutil
 import socket
@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from integration.parties import SERVERS, Parties
+from integration.parties import ALL, Parties, some_tokens
 
 from launch.certs import create_deployment
 from models import program
 from models.bert import Config
+from mpcnet.tls import parse_address
 
-ALL = (*SERVERS, "dealer")
 DAY = timedelta(days=1)
-SHORT = pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
+TOKENS = some_tokens([5])
 
 
 def another_suite(config: Config) -> Config:
@@ -33,18 +33,34 @@ def another_shape(config: Config) -> Config:
     return replace(config, shape=replace(config.shape, layers=2))
 
 
+def others(role: str) -> list[str]:
+    return [other for other in ALL if other != role]
+
+
+def nobody_was_served(parties: Parties) -> None:
+    assert not [line for role in ALL for line in parties.logs[role].lines if "connected with" in line]
+
+
 @pytest.mark.parametrize("role", ALL)
 @pytest.mark.parametrize(
     ("change", "name"),
     [(another_suite, "suite"), (another_calibration, "calibration"), (another_shape, "model.layers")],
 )
 async def test_another_program(parties: Parties, role: str, change, name: str) -> None:
-    """Both servers and the dealer end, and each names what differs."""
+    """It and the others name what differs."""
     path = parties.made.config(role).parent / "program.json"
+    right = path.read_bytes()
     program.save(change(program.read(path)), path)
     parties.serve()
-    for line in (await parties.fail(*ALL)).values():
-        assert "runs another program" in line and f"{name}: ours " in line and ", theirs " in line, line
+    difference = rf"runs another program: .*{name}: ours .*, theirs "
+    await parties.all_say(f"{role} {difference}", *others(role))
+    for other in others(role):
+        await parties.said(role, f"{other} {difference}")
+    await parties.stop(role)
+    nobody_was_served(parties)
+    path.write_bytes(right)
+    parties.start(role)
+    await parties.answered(TOKENS)
 
 
 def replace_identity(parties: Parties, role: str, source: Path) -> None:
@@ -52,51 +68,69 @@ def replace_identity(parties: Parties, role: str, source: Path) -> None:
         shutil.copy(source / name, parties.made.config(role).parent / name)
 
 
-@SHORT
 async def test_expired_certificate(parties: Parties, tmp_path: Path) -> None:
-    """Of all parties: each refuses its peers."""
+    """Of all parties: who dials refuses who listens, and says so; the listener says what it was told."""
     start = datetime.now(UTC) - 2 * DAY
-    create_deployment(tmp_path, ALL, not_before=start, not_after=start + DAY)
+    create_deployment(tmp_path / "expired", ALL, not_before=start, not_after=start + DAY)
     for role in ALL:
-        replace_identity(parties, role, tmp_path / role)
+        replace_identity(parties, role, tmp_path / "expired" / role)
     parties.serve()
-    lines = await parties.fail(*ALL)
-    for role in SERVERS:
-        assert "its certificate is refused: certificate has expired" in lines[role], lines
-    assert "waited 1 s for server" in lines["dealer"]
+    for role, other in (("server0", "dealer"), ("server1", "server0"), ("server1", "dealer")):
+        await parties.has_said(role, f"waiting for {other}: {other} at .* is refused: certificate has expired")
+    await parties.said("dealer", r"refused a connection from 127\.0\.0\.1")
+    await parties.stop()
+    nobody_was_served(parties)
 
 
-@SHORT
-async def test_certificate_of_another_authority(parties: Parties, tmp_path: Path, capsys) -> None:
-    create_deployment(tmp_path, ALL)
-    replace_identity(parties, "server1", tmp_path / "server1")
+async def test_certificate_of_another_authority(parties: Parties, tmp_path: Path) -> None:
+    create_deployment(tmp_path / "other", ALL)
+    right = tmp_path / "right"
+    shutil.copytree(parties.made.config("server1").parent, right)
+    replace_identity(parties, "server1", tmp_path / "other" / "server1")
     parties.serve()
-    lines = await parties.fail(*ALL)
-    assert "its certificate is refused: self-signed certificate in certificate chain" in lines["server1"]
-    assert "waited 1 s for server1 to dial" in lines["server0"]
-    assert "refused a connection from 127.0.0.1" in capsys.readouterr().err
+    await parties.said("server1", "its certificate is refused: self-signed certificate in certificate chain")
+    for role in ("server0", "dealer"):
+        await parties.said(role, r"refused a connection from 127\.0\.0\.1")
+    await parties.stop("server1")
+    nobody_was_served(parties)
+    replace_identity(parties, "server1", right)
+    parties.start("server1")
+    await parties.answered(TOKENS)
 
 
-@SHORT
 @pytest.mark.parametrize("theirs", ["owner", "dealer"])
 async def test_certificate_of_another_role(parties: Parties, theirs: str) -> None:
-    """A program that lies about its own role finds nobody who believes it."""
     replace_identity(parties, "server1", parties.made.config(theirs).parent)
     parties.serve()
-    lines = await parties.fail(*ALL)
-    assert lines["server1"] == f"we are to be server1, our certificate says {theirs}"
-    assert "waited 1 s for server1 to dial server0; is it running?" in lines["server0"]
+    assert await parties.fails("server1") == f"we are to be server1, our certificate says {theirs}"
+    await parties.said("server0", "waiting for server1: has not dialled us")
+    nobody_was_served(parties)
 
 
-@SHORT
 @pytest.mark.parametrize("role", ALL)
 async def test_port_in_use(parties: Parties, role: str) -> None:
     address = parties.node(role).settings.addresses[role]
     with socket.socket() as taken:
-        taken.bind((address.partition(":")[0], int(address.partition(":")[2])))
-        taken.listen()
+        taken.bind(parse_address(address))  # it does not listen, so that who dials is refused at once
         parties.serve()
-        lines = await parties.fail(*ALL)
-    assert lines[role] == f"cannot listen on {address}: the port is in use; end its owner or take another"
-    for other in ALL:
-        assert other == role or "waited 1 s for" in lines[other] or "could not connect" in lines[other], lines
+        words = f"cannot listen on {address}: the port is in use; end its owner or take another"
+        assert await parties.fails(role) == words
+        await parties.all_say("waiting for", *others(role))
+        nobody_was_served(parties)
+    parties.start(role)
+    await parties.answered(TOKENS)
+
+
+async def test_addresses_of_each_other(parties: Parties) -> None:
+    """Who dials a port and finds somebody else there says who it is."""
+    text = parties.made.config("server1").read_text()
+    addresses = parties.node("server1").settings.addresses
+    swapped = text.replace(addresses["server0"], "here").replace(addresses["dealer"], addresses["server0"])
+    parties.made.config("server1").write_text(swapped.replace("here", addresses["dealer"]))
+    parties.serve()
+    await parties.said("server1", "waiting for dealer: .*want role dealer, got certificate of server0")
+    await parties.stop("server1")
+    nobody_was_served(parties)
+    parties.made.config("server1").write_text(text)
+    parties.start("server1")
+    await parties.answered(TOKENS)

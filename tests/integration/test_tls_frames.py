@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 from integration.sockets import SESSION, Place, both_loops, close, frame, receive_bytes, until
 
+import mpcnet.tlschannel
 from mpcnet.channel import receive_control, send_control
 from mpcnet.errors import (
     ChannelClosed,
@@ -14,6 +16,7 @@ from mpcnet.errors import (
     RemoteAbort,
     RemoteProtocolError,
 )
+from mpcnet.tlschannel import TlsChannel
 from mpcnet.wire import Header, Stage, encode
 
 pytestmark = [pytest.mark.timeout(30), both_loops]
@@ -159,4 +162,108 @@ async def test_control_frames_travel(place: Place) -> None:
     a, b = await place.pair()
     _, got = await asyncio.gather(send_control(a, SESSION, "ready", batch=3), receive_control(b, "ready", SESSION))
     assert got.fields == {"batch": 3}
+    await close(a, b)
+
+
+# --- signs of life, and the end of a channel ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mpcnet.tlschannel, "PING_S", 0.01)
+
+
+async def beats(channel: TlsChannel, count: int) -> None:
+    """Wait until `channel` has looked so often for signs of life."""
+    for _ in range(count):
+        now = channel._beat
+        await until(lambda: channel._beat is not now)  # noqa: B023
+
+
+async def test_a_patient_receiver_outlasts_the_timeout_of_a_peer_that_lives(place: Place, quick: None) -> None:
+    a, b = await place.pair(channel_timeout_s=0.2)
+    patient = asyncio.ensure_future(receive_control(a, "ready", SESSION, patient=True))
+    counted = a.sent_bytes, a.received_bytes, b.sent_bytes, b.received_bytes
+    await beats(a, 45)  # more than twice the timeout
+    assert not patient.done()
+    assert counted == (a.sent_bytes, a.received_bytes, b.sent_bytes, b.received_bytes)  # signs of life do not count
+    await send_control(b, SESSION, "ready")
+    await patient
+    with pytest.raises(ChannelTimeout, match=r"waited 0.2 s for server0 to send a frame"):
+        await receive_control(a, "ready", SESSION)  # signs of life are no frames
+    await close(a, b)
+
+
+@pytest.mark.parametrize("receiver", ["none", "patient"])
+async def test_a_peer_without_a_sign_of_life_is_gone(deployment: Path, quick: None, receiver: str) -> None:
+    place = Place(deployment)
+    await place.start(channel_timeout_s=0.05)
+    reader, writer = await place.raw()
+    b = await place.channels.get()
+    waiting = b.gone() if receiver == "none" else receive_control(b, "ready", SESSION, patient=True)
+    (found,) = await asyncio.gather(waiting, return_exceptions=True)
+    assert isinstance(found, ChannelTimeout)
+    assert str(found).startswith("server1 gave no sign of life for 0.")
+    assert b"ping" in await reader.read()  # we gave ours
+    writer.close()
+    await place.server.close()
+
+
+async def test_who_does_not_read_does_not_judge(deployment: Path, quick: None) -> None:
+    """While a frame waits for its receiver, signs of life wait behind it in the kernel."""
+    place = Place(deployment)
+    await place.start(channel_timeout_s=0.05)
+    _, writer = await place.raw()
+    b = await place.channels.get()
+    writer.write(encode(frame(3)) + b"abc")
+    await until(lambda: b._decoder.stage is Stage.OFFERED)
+    await beats(b, 15)
+    assert (await receive_bytes(b))[1] == b"abc"
+    assert isinstance(await b.gone(), ChannelTimeout)  # now it reads, and hears nothing
+    writer.close()
+    await place.server.close()
+
+
+@pytest.mark.parametrize("who", ["us", "peer"])
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_gone_needs_no_receiver_and_says_why(place: Place, who: str, how: str) -> None:
+    a, b = await place.pair()
+    watching = [asyncio.ensure_future(b.gone()) for _ in range(2)]
+    await send_control(b, SESSION, "ready")
+    await receive_control(a, "ready", SESSION)
+    assert not any(task.done() for task in watching)
+    end = b if who == "us" else a
+    if how == "abort":
+        end.abort("enough")
+    closing = asyncio.gather(a.close(), b.close() if who == "us" else b.gone())
+    words = {
+        ("us", "close"): "channel to server1: closed here",
+        ("us", "abort"): "channel to server1: aborted here: enough",
+        ("peer", "close"): "server1 closed the channel",
+        ("peer", "abort"): "server1 aborted: enough",
+    }[who, how]
+    assert [str(await task) for task in watching] == [words] * 2
+    await closing
+    assert str(await b.gone()) == words
+    await b.close()
+
+
+async def test_gone_tells_of_a_death_without_goodbye(place: Place) -> None:
+    _, writer = await place.raw()
+    b = await place.channels.get()
+    writer.transport.abort()
+    assert isinstance(await b.gone(), ChannelClosed)
+    await b.close()
+
+
+async def test_gone_comes_after_the_frames_before_it(place: Place) -> None:
+    a, b = await place.pair()
+    await a.send(frame(3), memoryview(b"abc"))
+    a.abort("enough")
+    await until(lambda: b._decoder.stage is Stage.OFFERED)
+    watching = asyncio.ensure_future(b.gone())
+    await asyncio.sleep(0)
+    assert not watching.done()
+    assert (await receive_bytes(b))[1] == b"abc"
+    assert isinstance(await watching, RemoteAbort)
     await close(a, b)

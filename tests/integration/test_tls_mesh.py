@@ -1,23 +1,24 @@
-"""Listening, dialling, and the mesh of parties."""
+"""Listening, dialling, and three parties that meet over TLS."""
 
 import asyncio
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
-from integration.sockets import Place, both_loops, close, receive_bytes, until
+from integration.sockets import Place, both_loops, close, until
 
-from mpcnet.errors import (
-    ChannelBusy,
-    ChannelTimeout,
-    LocalConfigError,
-    MpcError,
-    RemoteAbort,
-    RemoteMismatchError,
-)
-from mpcnet.mesh import Program, agree_seed, connect_mesh, handshake
+import mpcnet.lobby
+import mpcnet.tls
+from mpcnet.channel import Channel
+from mpcnet.errors import ChannelBusy, ChannelTimeout, LocalConfigError, MpcError, RemoteMismatchError
+from mpcnet.lobby import GUESTS, SERVERS, Lobby, awaits, dials, join, meet
+from mpcnet.mesh import Peer, Program, agree_seed, handshake
+from mpcnet.tasks import end_tasks
 from mpcnet.tls import dial, listen, parse_address
 
 pytestmark = [pytest.mark.timeout(30), both_loops]
+ROLES = ("server0", "server1", "dealer")
 
 
 async def test_port_in_use(place: Place) -> None:
@@ -58,6 +59,45 @@ def test_address_with_brackets() -> None:
     assert parse_address("[::1]:80") == ("::1", 80)
 
 
+async def test_the_oldest_greeting_gives_way_to_a_flood(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers that say nothing keep nobody out, however many they are."""
+    monkeypatch.setattr(mpcnet.tls, "BACKLOG", 2)
+    where = parse_address(place.server.address)
+    strangers = []
+    for number in range(5):
+        strangers.append(await asyncio.open_connection(*where))
+        await until(lambda number=number: len(place.server._greetings) == min(number + 1, 2))
+    for reader, _ in strangers[:3]:
+        with suppress(OSError):
+            assert await reader.read() == b""  # dropped, the oldest first
+    assert not any(reader.at_eof() for reader, _ in strangers[3:])
+    await close(*await place.pair())  # a party gets in
+    for _, writer in strangers:
+        writer.close()
+
+
+async def test_greetings_are_bounded_when_many_come_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mpcnet.tls, "BACKLOG", 2)
+    most = 0
+
+    class Greetings(dict):
+        def __setitem__(self, task: object, where: object) -> None:
+            nonlocal most
+            super().__setitem__(task, where)
+            most = max(most, len(self))
+
+    place.server._greetings = Greetings()
+    where = parse_address(place.server.address)
+    strangers = await asyncio.gather(*(asyncio.open_connection(*where) for _ in range(20)))
+    await close(*await place.pair())
+    assert 0 < most <= 2
+    for _, writer in strangers:
+        writer.close()
+
+
+# --- the mesh -------------------------------------------------------------------------------------------------------
+
+
 async def free_address() -> str:
     server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -66,55 +106,134 @@ async def free_address() -> str:
     return f"127.0.0.1:{port}"
 
 
-async def join(place: Place, role: str, addresses: dict[str, str], digest: bytes = bytes(32), **options):
-    options = {"timeout_s": 5.0} | options
-    return await connect_mesh(role, addresses, place.identity(role), place.roster, Program(digest), **options)
+class Party:
+    """One party's port, and its attempts to meet the others."""
+
+    def __init__(self, place: Place, role: str, addresses: dict[str, str], digest: bytes = bytes(32)) -> None:
+        self.place, self.role, self.addresses, self.program = place, role, addresses, Program(digest)
+        self.guests: asyncio.Queue[Channel] = asyncio.Queue()
+        self.refused: asyncio.Queue[MpcError] = asyncio.Queue()
+        self.failed: asyncio.Queue[MpcError] = asyncio.Queue()
+        self.awaited = awaits(role, addresses)
+        self.lobby = Lobby(self.awaited, self.greet, self.guests.put_nowait)
+        self.peers: dict[str, Peer] = {}
+
+    async def greet(self, channel: Channel) -> Peer:
+        try:
+            return await handshake(channel, self.role, self.program)
+        except MpcError:
+            await channel.close()
+            raise
+
+    async def dial(self, role: str) -> Peer:
+        place = self.place
+        channel = await dial(
+            self.addresses[role],
+            place.identity(self.role),
+            place.roster,
+            role,
+            5.0,
+            channel_timeout_s=5.0,
+            linger_s=0.2,
+        )
+        return await self.greet(channel)
+
+    async def meet(self) -> dict[str, Peer]:
+        if self.role in self.addresses:
+            accept = (*self.awaited, *(GUESTS if self.role in SERVERS else ()))
+            await self.lobby.open(
+                self.addresses[self.role], self.place.identity(self.role), self.place.roster, accept, 5.0,
+                lambda where, error: self.refused.put_nowait(error),
+            )  # fmt: skip
+        self.peers = await meet(
+            dials(self.role, self.addresses), self.awaited, self.dial, self.lobby,
+            lambda name, error: self.failed.put_nowait(error),
+        )  # fmt: skip
+        return self.peers
+
+    async def close(self) -> None:
+        await self.lobby.close()
+        for peer in self.peers.values():
+            peer.channel.abort("test is over")
+        await asyncio.gather(*(peer.channel.close() for peer in self.peers.values()), return_exceptions=True)
 
 
-async def test_mesh_of_three_with_a_guest(deployment: Path) -> None:
-    place, roles = Place(deployment), ("server0", "server1", "dealer")
-    addresses = {role: await free_address() for role in roles}
-    guests: dict[str, asyncio.Queue] = {role: asyncio.Queue() for role in roles}
-    joining = (join(place, role, addresses, on_guest=guests[role].put_nowait) for role in roles)
-    meshes = dict(zip(roles, await asyncio.gather(*joining), strict=True))
-    for role, mesh in meshes.items():
-        assert set(mesh.peers) == set(roles) - {role}
-        for other, peer in mesh.peers.items():
-            assert peer.session == meshes[other].peers[role].session
-    ends = meshes["dealer"].peers["server0"], meshes["server0"].peers["dealer"]
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mpcnet.lobby, "FIRST_PAUSE_S", 0.005)
+    monkeypatch.setattr(mpcnet.lobby, "LONGEST_PAUSE_S", 0.02)
+
+
+@pytest.fixture(params=[ROLES, SERVERS], ids=["all listen", "hidden dealer"])
+async def addresses(request: pytest.FixtureRequest) -> dict[str, str]:
+    return {role: await free_address() for role in request.param}
+
+
+async def test_three_meet_and_join_with_a_guest(deployment: Path, addresses: dict[str, str]) -> None:
+    place = Place(deployment)
+    parties = {role: Party(place, role, addresses) for role in ROLES}
+    await asyncio.gather(*(party.meet() for party in parties.values()))
+    for role, party in parties.items():
+        assert set(party.peers) == {*ROLES} - {role}
+        for other, peer in party.peers.items():
+            assert peer.session == parties[other].peers[role].session
+    names = await asyncio.gather(*(join(role, party.peers) for role, party in parties.items()))
+    assert names == [parties["server0"].peers["server1"].session] * 3
+    ends = parties["dealer"].peers["server0"], parties["server0"].peers["dealer"]
     seeds = await asyncio.gather(*(agree_seed(peer, "masks") for peer in ends))
     assert seeds[0] == seeds[1]
 
-    async def host(role: str):
-        return await handshake(await guests[role].get(), role, Program(bytes(32)))
+    client = Party(place, "client", addresses)
 
-    client, *hosts = await asyncio.gather(join(place, "client", addresses), host("server0"), host("server1"))
+    async def host(role: str) -> Peer:
+        return await parties[role].greet(await parties[role].guests.get())
+
+    *hosts, a, b = await asyncio.gather(*map(host, SERVERS), *map(client.dial, dials("client", addresses)))
     assert [peer.name for peer in hosts] == ["client", "client"]
-    assert [peer.session for peer in hosts] == [client.peers[role].session for role in ("server0", "server1")]
-    again = await dial(addresses["server0"], place.identity("server1"), place.roster, "server0", 5.0)
-    with pytest.raises(RemoteAbort, match="no place for server1"):
-        await receive_bytes(again)
-    await asyncio.gather(*(mesh.close() for mesh in (*meshes.values(), client)), *(p.channel.close() for p in hosts))
+    assert [peer.session for peer in hosts] == [a.session, b.session]
+    await close(*(peer.channel for peer in (*hosts, a, b)))
+    await asyncio.gather(*(party.close() for party in parties.values()))
 
 
-async def test_mesh_with_another_program_fails_on_both_sides(deployment: Path) -> None:
+async def test_a_second_connection_of_a_role_replaces_the_first(deployment: Path) -> None:
+    addresses = {role: await free_address() for role in ROLES}
+    party = Party(Place(deployment), "server0", addresses)
+    meeting = asyncio.create_task(party.meet())
+    server1 = Party(party.place, "server1", addresses)
+    older, newer = await server1.dial("server0"), await server1.dial("server0")
+    assert "connected anew" in str(await older.channel.gone())
+    await end_tasks(meeting)
+    assert "server0 aborted: server0 gave up" in str(await newer.channel.gone())
+    await asyncio.gather(party.close(), close(older.channel, newer.channel))
+
+
+async def test_another_program_is_shown_on_both_sides_and_a_restart_with_the_right_one_is_let_in(
+    deployment: Path,
+) -> None:
+    place, addresses = Place(deployment), {role: await free_address() for role in ROLES}
+    right = {role: Party(place, role, addresses) for role in ROLES}
+    wrong = Party(place, "server1", addresses, b"\x01" * 32)
+    meetings = [asyncio.create_task(right[role].meet()) for role in ("server0", "dealer")]
+    meeting = asyncio.create_task(wrong.meet())
+    seen_here, seen_there = await wrong.failed.get(), await right["server0"].refused.get()
+    assert isinstance(seen_here, RemoteMismatchError) and isinstance(seen_there, RemoteMismatchError)
+    assert "program: ours 0101010101010101..., theirs 0000000000000000..." in str(seen_here)
+    assert "program: ours 0000000000000000..., theirs 0101010101010101..." in str(seen_there)
+    await end_tasks(meeting)
+    await wrong.close()
+    await asyncio.gather(right["server1"].meet(), *meetings)
+    await asyncio.gather(*(party.close() for party in right.values()))
+
+
+async def test_a_party_that_dies_at_the_meeting_and_comes_again(deployment: Path, addresses: dict[str, str]) -> None:
     place = Place(deployment)
-    addresses = {role: await free_address() for role in ("server0", "server1", "dealer")}
-    results = await asyncio.gather(
-        join(place, "server0", addresses, timeout_s=1.0),
-        join(place, "server1", addresses, timeout_s=1.0, digest=b"\x01" * 32),
-        join(place, "dealer", addresses, timeout_s=1.0),
-        return_exceptions=True,
-    )
-    assert all(isinstance(result, MpcError) for result in results)
-    assert isinstance(results[1], RemoteMismatchError)
-    assert "program: ours 0101010101010101..., theirs 0000000000000000..." in str(results[1])
-
-
-async def test_mesh_waits_for_who_is_to_dial(deployment: Path) -> None:
-    place = Place(deployment)
-    addresses = {"dealer": await free_address()}
-    with pytest.raises(ChannelTimeout, match=r"waited 0.05 s for server0 to dial dealer"):
-        await join(place, "dealer", addresses, timeout_s=0.05)
-    with pytest.raises(LocalConfigError, match="our certificate says dealer"):
-        await connect_mesh("server0", addresses, place.identity("dealer"), place.roster, Program(bytes(32)), 1.0)
+    first = Party(place, "server1", addresses)
+    others = [Party(place, role, addresses) for role in ("server0", "dealer")]
+    meetings = [asyncio.create_task(others[0].meet()), asyncio.create_task(first.meet())]
+    await asyncio.wait(meetings, timeout=0.05)
+    await end_tasks(meetings[1])
+    await first.close()
+    again = Party(place, "server1", addresses)
+    await asyncio.gather(again.meet(), others[1].meet(), meetings[0])
+    assert {peer.name for peer in again.peers.values()} == {"server0", "dealer"}
+    await asyncio.gather(*map(partial(Party.close), (*others, again)))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mpcnet.channel import CONTROL, memory_pair, receive_control, send_control
+from mpcnet.channel import CONTROL, is_ping, memory_pair, ping_header, receive_control, send_control
 from mpcnet.errors import (
     ChannelClosed,
     ChannelTimeout,
@@ -115,6 +115,72 @@ async def test_timeout_says_who_and_how_long() -> None:
     _, b = memory_pair("server0", "server1", timeout_s=0.001)
     with pytest.raises(ChannelTimeout, match=r"waited 0.001 s for server0 to send a frame"):
         await receive_bytes(b)
+
+
+async def test_a_patient_receiver_outlasts_the_timeout() -> None:
+    a, b = memory_pair("server0", "server1", timeout_s=0.001)
+    patient = asyncio.ensure_future(receive_control(b, "ready", SESSION, patient=True))
+    with pytest.raises(ChannelTimeout):
+        await receive_bytes(a)  # by now the time is up
+    await asyncio.sleep(0)
+    assert not patient.done()
+    await send_control(a, SESSION, "ready")
+    await patient
+    patient = asyncio.ensure_future(receive_control(b, "ready", SESSION, patient=True))
+    await a.close()
+    with pytest.raises(ChannelClosed):  # it waits for the living only
+        await patient
+
+
+@pytest.mark.parametrize("who", ["us", "peer"])
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_gone_needs_no_receiver_and_says_why(who: str, how: str) -> None:
+    a, b = memory_pair("server0", "server1")
+    watching = [asyncio.ensure_future(b.gone()) for _ in range(2)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not any(task.done() for task in watching)
+    ends = {"us": b, "peer": a}
+    await ends[who].close() if how == "close" else ends[who].abort("enough")
+    words = {
+        ("us", "close"): "channel to server0: closed here",
+        ("us", "abort"): "channel to server0: aborted here: enough",
+        ("peer", "close"): "server0 closed the channel",
+        ("peer", "abort"): "server0 aborted: enough",
+    }[who, how]
+    assert [str(await task) for task in watching] == [words] * 2
+    assert str(await b.gone()) == words  # also for who asks later
+    with pytest.raises(MpcError, match=words):
+        await receive_bytes(b)
+
+
+async def test_gone_comes_after_the_frames_before_it() -> None:
+    a, b = memory_pair("server0", "server1")
+    await a.send(frame(1), memoryview(b"x"))
+    a.abort("enough")
+    watching = asyncio.ensure_future(b.gone())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not watching.done()
+    assert (await receive_bytes(b))[1] == b"x"
+    assert str(await watching) == "server0 aborted: enough"
+
+
+async def test_gone_wakes_with_a_receiver_that_waits() -> None:
+    a, b = memory_pair("server0", "server1")
+    watching, waiting = asyncio.ensure_future(b.gone()), asyncio.ensure_future(receive_bytes(b))
+    await asyncio.sleep(0)
+    a.abort("enough")
+    with pytest.raises(RemoteAbort, match="enough"):
+        await waiting
+    assert isinstance(await watching, RemoteAbort)
+
+
+def test_signs_of_life_are_told_from_control_frames() -> None:
+    assert is_ping(ping_header())
+    assert not is_ping(Header(CONTROL, SESSION, label="ready"))
+    assert not is_ping(Header("round", SESSION, label="ping"))
+    assert not is_ping(Header(CONTROL, SESSION, label="ping", parts=(Part(8, (1,)),)))
 
 
 async def test_expect_may_refuse() -> None:

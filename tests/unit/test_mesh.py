@@ -2,12 +2,19 @@
 
 import asyncio
 import pickle
+from math import inf
 
 import pytest
 
 from mpcnet.channel import memory_pair
-from mpcnet.errors import LocalConfigError, RemoteIdentityError, RemoteMismatchError, RemoteProtocolError
-from mpcnet.mesh import Peer, Program, Seed, agree_seed, handshake
+from mpcnet.errors import (
+    LocalConfigError,
+    RemoteAbort,
+    RemoteIdentityError,
+    RemoteMismatchError,
+    RemoteProtocolError,
+)
+from mpcnet.mesh import VERSION, Look, Peer, Program, Seed, agree_seed, handshake, look
 from mpcnet.rounds import Part
 from mpcnet.wire import Header
 
@@ -69,23 +76,69 @@ async def test_reflection_is_noticed() -> None:
         await asyncio.gather(handshake(near, "server0", PROGRAM), mirror())
 
 
+def hello(**change: object) -> Header:
+    fields = {"version": VERSION, "role": "server1", "program": DIGEST, "nonce": bytes(32), "time": 0.0} | change
+    return Header("control", bytes(16), label="hello", fields=fields)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"version": 2}, RemoteMismatchError, "version: ours 1, theirs 2"),
+        ({"version": 99}, RemoteMismatchError, f"version: ours {VERSION}, theirs 99"),
+        ({"version": None}, RemoteMismatchError, "version"),
         ({"version": True}, RemoteMismatchError, "version"),
         ({"nonce": bytes(31)}, RemoteProtocolError, "wrong type or size"),
         ({"program": "x" * 32}, RemoteProtocolError, "wrong type or size"),
         ({"surprise": 1}, RemoteProtocolError, "fields"),
+        ({"time": 7}, RemoteProtocolError, "time is no number"),
+        ({"time": "noon"}, RemoteProtocolError, "time is no number"),
         ({"role": None}, RemoteIdentityError, "server1"),
     ],
 )
 async def test_hostile_hellos(change: dict, error: type[Exception], words: str) -> None:
     near, far = memory_pair("server0", "server1")
-    fields = {"version": 1, "role": "server1", "program": DIGEST, "nonce": bytes(32)} | change
-    await far.send(Header("control", bytes(16), label="hello", fields=fields))
+    await far.send(hello(**change))
     with pytest.raises(error, match=words):
         await handshake(near, "server0", Program(DIGEST))
+
+
+async def test_a_hello_without_a_time_is_refused() -> None:
+    near, far = memory_pair("server0", "server1")
+    fields = {name: value for name, value in hello().fields.items() if name != "time"}
+    await far.send(Header("control", bytes(16), label="hello", fields=fields))
+    with pytest.raises(RemoteProtocolError, match="fields"):
+        await handshake(near, "server0", Program(DIGEST))
+
+
+async def test_the_skew_of_the_clocks_is_seen_from_both_sides() -> None:
+    ends = memory_pair("server0", "server1")
+    a, b = await asyncio.gather(
+        handshake(ends[0], "server0", PROGRAM, lambda: 1000.0), handshake(ends[1], "server1", PROGRAM, lambda: 1075.5)
+    )
+    assert (a.skew_s, b.skew_s) == (75.5, -75.5)
+    assert a.session == b.session  # clocks that differ are told, not refused
+
+
+async def test_a_look_shows_what_the_listener_says_and_leaves() -> None:
+    near, far = memory_pair("server0", "server1")
+    looking = asyncio.create_task(look(near, "server0"))
+    with pytest.raises(RemoteAbort, match="a look by the doctor of server0"):
+        await handshake(far, "server1", PROGRAM, lambda: 12.5)
+    assert await looking == Look(VERSION, DIGEST, PROGRAM.settings, 12.5)
+
+
+async def test_a_look_at_another_program_is_no_error() -> None:
+    near, far = memory_pair("server0", "server1")
+    await far.send(hello(version="old", program=7, time="noon", **{"config.frac": [1], "config.model": "base"}))
+    assert await look(near, "server0") == Look(0, b"", {"model": "base"}, inf)
+
+
+async def test_a_look_at_something_else_is_refused_and_ends() -> None:
+    near, far = memory_pair("server0", "server1")
+    await far.send(Header("control", bytes(16), label="result"))
+    with pytest.raises(RemoteProtocolError, match="want control frame 'hello'"):
+        await look(near, "server0")
+    assert isinstance(await far.gone(), RemoteAbort)
 
 
 async def test_digest_has_32_bytes() -> None:

@@ -1,0 +1,112 @@
+"""Material dealt ahead of any request, on sealed tapes: used once, gone with its session, and never needed."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from integration.parties import SERVERS, Parties, some_tokens
+
+from mpcnet.drawer import TapeWriter
+from mpcnet.folder import SUFFIX
+
+TOKENS = some_tokens([5])
+ON_TAPES = pytest.mark.parametrize("parties", [{"ahead": ("1x5",), "tapes": "tapes"}], indirect=True, ids=["tapes"])
+
+
+def folder(parties: Parties, role: str) -> Path:
+    return parties.made.config(role).parent / "tapes"
+
+
+def tapes(parties: Parties, role: str) -> list[Path]:
+    return sorted(folder(parties, role).glob(f"*{SUFFIX}"))
+
+
+async def answered_by(parties: Parties, run: int, lengths: list[int], size: str) -> None:
+    """The next request is answered, right, by this run over material of this size."""
+    await parties.answered(some_tokens(lengths, seed=run))
+    for role in SERVERS:
+        assert f"1 request(s), {size} tokens" in await parties.said(role, f"run {run}: .*running")
+
+
+@pytest.mark.parametrize(
+    "parties", [{"ahead": ("1x5",), "tapes": "tapes"}, {"ahead": ("1x5",)}], indirect=True, ids=["tapes", "memory"]
+)
+async def test_material_is_there_before_the_request(parties: Parties) -> None:
+    """A request takes what was dealt, if it fits; the dealer deals the next at once."""
+    parties.serve()
+    await parties.said("dealer", "run 1: dealt for 1 x 5 tokens")
+    await parties.said("server0", "in stock: 1")
+    await answered_by(parties, 1, [5], "1 x 5")
+    await parties.said("dealer", "run 2: dealt for 1 x 5 tokens")
+    await parties.said("server0", "in stock: 1")
+    await answered_by(parties, 2, [4], "1 x 5")
+    await parties.said("dealer", "run 3: dealt for 1 x 5 tokens")
+    await parties.said("server0", "in stock: 1")
+    await answered_by(parties, 4, [16, 9], "2 x 16")  # too large for run 3, which is kept
+    await answered_by(parties, 3, [5], "1 x 5")
+    await parties.stop()
+    assert not [tape for role in SERVERS for tape in tapes(parties, role)]
+
+
+@ON_TAPES
+async def test_a_tape_is_good_for_one_session_only(parties: Parties) -> None:
+    """After a restart it is removed unread, and that of the other server as well: the next session has its own."""
+    parties.serve()
+    await parties.said("server0", "in stock: 1")
+    [stale] = tapes(parties, "server0")
+    [left] = tapes(parties, "server1")
+    kept = shutil.copy(left, parties.made.folder)
+    await parties.kill("server1")
+    shutil.copy(kept, left)  # SIGKILL would leave it where it is
+    parties.start("server1")
+    await parties.said("server1", r"removed 1 tape\(s\) of an earlier process: nobody can open them")
+    await parties.said("server0", "connected with")
+    await parties.said("server0", "in stock: 1")
+    assert not left.exists() and not stale.exists()
+    await answered_by(parties, 1, [5], "1 x 5")
+
+
+@ON_TAPES
+@pytest.mark.parametrize("full", [("server0",), ("server1",), SERVERS], ids=" and ".join)
+async def test_a_full_disk(parties: Parties, full: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are dealt for when they come, until there is room again; the service lives."""
+    places, write = {str(folder(parties, role)) for role in full}, TapeWriter._write
+
+    def no_room(writer: TapeWriter, data: memoryview) -> None:
+        if os.readlink(f"/proc/self/fd/{writer._folder._descriptor}") in places:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer, data)
+
+    monkeypatch.setattr(TapeWriter, "_write", no_room)
+    parties.serve()
+    for _ in range(3):
+        if full == ("server1",):
+            await parties.said("server0", "in stock: 1")
+        else:
+            await parties.said("server0", "nothing is dealt ahead now")
+        await parties.answered(TOKENS)
+    dealt = [line for line in parties.logs["dealer"].lines if "dealt" in line]
+    assert len(dealt) <= 3 * 2 + 1  # what nobody can keep is not dealt again and again
+    for role in full[:1]:  # server1 need not try, if server0 has failed
+        await parties.has_said(role, r"run \d+: .*: tape .*No space left on device")
+    monkeypatch.undo()
+    await parties.answered(TOKENS)
+    await parties.stop()
+    assert parties.lost() == []
+    assert not [tape for role in SERVERS for tape in tapes(parties, role)]
+
+
+@ON_TAPES
+@pytest.mark.parametrize("role", SERVERS)
+async def test_a_tape_that_was_changed(parties: Parties, role: str) -> None:
+    """Whoever reads it refuses it; the client hears so, and may ask again."""
+    parties.serve()
+    await parties.said("server0", "in stock: 1")
+    [tape] = tapes(parties, role)
+    raw = bytearray(tape.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    tape.write_bytes(raw)
+    line = await parties.refused(parties.ask(TOKENS))
+    assert "tape" in line and role in line
