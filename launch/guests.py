@@ -19,7 +19,7 @@ from models.parameters import parameters
 from models.program import Size
 from mpcnet import ring
 from mpcnet.channel import Channel
-from mpcnet.errors import LocalBusyError, MpcError, RemoteProtocolError
+from mpcnet.errors import ChannelError, LocalBusyError, MpcError, RemoteAbort, RemoteProtocolError
 from mpcnet.mesh import Peer
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
@@ -172,7 +172,8 @@ class Guests:
             self.node.metrics.queue(len(self.queue))
             await frames.send(peer, QUEUED, ahead=len(self.queue) - 1)
             self._changed.set()
-            await peer.channel.gone()
+            with suppress(ChannelError, RemoteAbort):  # its end, whoever ends it
+                await peer.channel.receive(_nothing, patient=True)
         finally:
             self.queue.remove(request)
             self.node.metrics.queue(len(self.queue))
@@ -221,3 +222,8 @@ class Guests:
         while not ready():
             self._changed.clear()
             await self._changed.wait()
+
+
+def _nothing(header: Header) -> memoryview:
+    """A client that has asked has nothing more to say; a frame left unread would hide its end."""
+    raise RemoteProtocolError(f"client: want nothing behind its request, got {header.kind} frame {header.label[:80]!r}")
