@@ -68,6 +68,12 @@ class _Follower:
         """
         guests, number, other = self.server.guests, _number(order), self.server.other
         found = await guests.find(_names(order), min(GRACE_S, self.server.node.settings.timeout_s / 2))
+        # A client that tells the servers different sizes must cost nobody else the session.
+        asked = order.fields.get("sizes")
+        told = [n for request in found for n in ((request.size.batch, request.size.length) if request else (0, 0))]
+        if not isinstance(asked, list) or len(asked) != len(told):
+            raise RemoteProtocolError(f"{other.name}, order, sizes: want two for each request, got others")
+        found = [r if asked[2 * i : 2 * i + 2] == told[2 * i : 2 * i + 2] else None for i, r in enumerate(found)]
         usable = number == NO_BUNDLE or (number in self.bundles and self.bundles[number].stock.failed is None)
         if not usable:
             self._drop(number)

@@ -98,7 +98,8 @@ class _Leader:
         other = self.server.other
         number = NO_BUNDLE if bundle is None else bundle.number
         names: list[Scalar] = [request.name for request in group]
-        await frames.send(other, ORDER, what="ask", stream=number, ids=names)
+        sizes: list[Scalar] = [n for request in group for n in (request.size.batch, request.size.length)]
+        await frames.send(other, ORDER, what="ask", stream=number, ids=names, sizes=sizes)
         header = await frames.receive_bare(other, HAVE)
         found, usable = header.fields.get("found"), header.fields.get("usable")
         if (
@@ -108,7 +109,7 @@ class _Leader:
         ):
             raise RemoteProtocolError(f"{other.name}: want what it has of {len(group)} requests, got something else")
         missing = [request for request, there in zip(group, found, strict=True) if not there]
-        self.server.guests.fail(missing, "server1 has not got this request")
+        self.server.guests.fail(missing, "server1 has not got this request, or got another size")
         group[:] = [request for request in group if request not in missing]
         if bundle is not None and not usable:
             bundle.stock.discard()

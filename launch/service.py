@@ -16,7 +16,7 @@ from typing import TypeVar
 from launch.monitor import Monitor, cause_of
 from launch.node import Node, end
 from mpcnet.channel import Channel
-from mpcnet.errors import ChannelError, LocalInputError, RemoteError
+from mpcnet.errors import ChannelError, LocalInputError, LocalStorageError, RemoteError
 from mpcnet.lobby import GUESTS, SERVERS, Lobby, awaits, dials, meet, watch
 from mpcnet.mesh import Peer
 from mpcnet.tasks import end_tasks, together
@@ -103,7 +103,11 @@ class Service:
         node.metrics.session_began()
         try:
             await together(session(peers), watch(lobby, peers, self._awaited))
-        except (RemoteError, ChannelError) as error:
+        except (
+            RemoteError,
+            ChannelError,
+            LocalStorageError,
+        ) as error:  # a tape that fails in use ends its session only
             cause = cause_of(error)
             node.metrics.session_ended(cause)
             node.metrics.abort(cause)
