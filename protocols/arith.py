@@ -19,7 +19,7 @@ from mpcnet import ring
 from mpcnet.randomness import Secret, carry
 from mpcnet.shapes import broadcast
 from protocols.party import Party
-from protocols.share import Lifted, Masked, Shared, Term
+from protocols.share import Lifted, Masked, MaskedBits, Shared, Term
 
 WIDE = 64  # the ring products land in unless a narrower one is asked for
 
@@ -64,14 +64,14 @@ def _deal_carry(p: Party, mask: Secret, shape: Sequence[int], bits: int) -> Secr
     return p.deal(lambda r, first: carry(r, first, mask.bits), (mask, with_first), shape, bits)
 
 
-def lift_bit(p: Party, b: Masked, bits: int = WIDE) -> Lifted:
-    """An opened bit b = b^ xor rho as a number: b^ + (1 - 2 b^) rho, rho dealt in the wide ring.
+def lift_bit(p: Party, b: MaskedBits, bits: int = WIDE) -> Lifted:
+    """Opened bits b = b^ xor rho as numbers: b^ + (1 - 2 b^) rho, rho dealt in the wide ring.
 
     Rounds   0
     Offline  ceil(bits / 8) bytes an element
     """
-    rho = p.deal(lambda r: r & 1, (b.mask,), b.shape, bits)
-    public = ring.fit(b.opened, bits)
+    rho = p.deal(lambda r: ring.unpack_bits(r, b.shape), (b.mask,), b.shape, bits)
+    public = ring.fit(ring.unpack_bits(b.opened, b.shape), bits)
     return Lifted(public, (Term(1 - 2 * public, rho),), bits, 0, b.party)
 
 

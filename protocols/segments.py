@@ -14,12 +14,13 @@ from itertools import pairwise
 from math import sqrt
 
 from mpcnet import ring
+from mpcnet.rounds import parallel
 from protocols.arith import lift, lift_bit, product
 from protocols.compare import at_least
 from protocols.division import ROW_FRAC, Z_FRAC, RowRange
 from protocols.party import Party
 from protocols.series import Series, evaluate
-from protocols.share import Masked, Shared
+from protocols.share import Bits, Masked, Shared
 
 # protocols.fit: RSQRT, INVERSE print these: the constant, then cosine and sine of each harmonic.
 RSQRT = (
@@ -103,8 +104,8 @@ async def _segmented(
     if cut.count == 1:
         picked = [lift(p, await p.open_one(values[0])).shared()]
     else:
-        bits = await p.open(*await _one_of(p, opened, cut), *values)
-        pairs = zip(bits[: cut.count], bits[cut.count :], strict=True)
+        chosen = await _one_of(p, opened, cut)
+        pairs = zip(*await parallel(p.open_bits(*chosen), p.open(*values)), strict=True)
         picked = [product(p, lift_bit(p, bit), lift(p, value)) for bit, value in pairs]
     scales = [round(scale(cut.start(index)) * 2**SCALE_FRAC) for index in range(cut.count)]
     terms = [value.scale(factor, SCALE_FRAC) for value, factor in zip(picked, scales, strict=True)]
@@ -114,12 +115,11 @@ async def _segmented(
     return p.rescale(total, frac)
 
 
-async def _one_of(p: Party, x: Masked, cut: Segments) -> list[Shared]:
+async def _one_of(p: Party, x: Masked, cut: Segments) -> list[Bits]:
     """For each segment, the bit that x lies in it."""
     starts = [cut.start(index) for index in range(1, cut.count)]
     above = await at_least(p, x, starts, block=BLOCK, group=GROUP)
-    at = [above.take(index) for index in range(cut.count - 1)]
-    return [(-at[0]) + 1.0, *(low + high for low, high in pairwise(at)), at[-1]]
+    return [above[0].flip(), *(low ^ high for low, high in pairwise(above)), above[-1]]
 
 
 def _value(p: Party, x: Masked, series: Series, index: int) -> Shared:

@@ -37,10 +37,10 @@ async def tangent(p: Party, x: Shared) -> Shared:
 
 # Name: program, function, error, rounds, bytes each way for an element of 24 bits, fraction bits of the result.
 FORMS: dict[str, tuple[Build, object, float, int, float, int]] = {
-    "gelu": (fast, exact, 5e-4, 3, 9, 13),
-    "pi_gelu": (fourier, exact, 2.5e-4, 4, 11, 28),
-    "pi_gelu_polynomial": (polynomial, exact, 4.5e-3, 4, 23.875, 12),
-    "tanh": (tangent, torch.tanh, 5e-4, 3, 8, 12),
+    "gelu": (fast, exact, 5e-4, 3, 6.25, 12),
+    "pi_gelu": (fourier, exact, 2.5e-4, 4, 10.25, 28),
+    "pi_gelu_polynomial": (polynomial, exact, 4.5e-3, 4, 23.375, 12),
+    "tanh": (tangent, torch.tanh, 5e-4, 3, 7.25, 12),
 }
 EACH = pytest.mark.parametrize(
     ("build", "function", "error", "rounds", "sent", "frac"), FORMS.values(), ids=FORMS.keys()

@@ -51,7 +51,7 @@ def test_cost(keys: int, rounds: int) -> None:
     short = keys <= 255
     sent = 8 * keys + 8 * 63 * (1 if short else 2) + (0 if short else 2 * 63) + 63
     tables = 8 * keys * 64 * (1 if short else 2)
-    zero = 63 * 256 if short else 63 * (256 + 2) + 63
+    zero = 63 * 256 if short else 63 * (32 + 16) + 63
     check_cost(done, rounds, sent, tables + zero + 8 * 63 * 3)
 
 
