@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.native import onehot as native
 from mpcnet.shapes import ShapeOnly
 
 
@@ -23,32 +24,35 @@ def entries(sizes: Sequence[int]) -> int:
 
 def tables(words: Tensor, sizes: Sequence[int], drop: int = 0) -> Tensor:
     """The rows of the words without their `drop` lowest bits, as bits [..., entries]."""
+    if native.fits(sizes, words):
+        return native.tables(words.to(torch.int64), sizes, drop)
     hot = [digit.unsqueeze(-1) == torch.arange(1 << size) for digit, size in _digits(words, sizes, drop)]
     return ring.pack_bits(torch.cat(hot, -1))
 
 
-def equal(rows: Tensor, public: Tensor, sizes: Sequence[int], drop: int = 0) -> list[Tensor]:
-    """For each digit, shares of the bits [public digit = secret digit], packed."""
+def read(
+    rows: Tensor, public: Tensor, sizes: Sequence[int], drop: int = 0, subtract: int = 0
+) -> list[tuple[Tensor, Tensor]]:
+    """For each digit of (public - subtract) >> drop, shares of two bits, packed.
+
+    They are [public digit < secret digit] and [public digit = secret digit].
+    """
     if isinstance(rows, ShapeOnly):
-        return [ring.zeros(public.shape, 1, "meta") for _ in sizes]
-    return [
-        ring.pack_bits(torch.take_along_dim(table, digit, -1).squeeze(-1))
-        for table, digit in _read(rows, public, sizes, drop)
-    ]
+        return [(ring.zeros(public.shape, 1, "meta"), ring.zeros(public.shape, 1, "meta")) for _ in sizes]
+    words = public.to(torch.int64)
+    if native.fits(sizes, rows, words):
+        return [(less, equal) for less, equal in native.read(rows, words, subtract, sizes, drop)]
+    return [_look_up(table, digit) for table, digit in _tables(rows, words - subtract, sizes, drop)]
 
 
-def less(rows: Tensor, public: Tensor, sizes: Sequence[int], drop: int = 0) -> list[Tensor]:
-    """For each digit, shares of the bits [public digit < secret digit], packed."""
-    if isinstance(rows, ShapeOnly):
-        return [ring.zeros(public.shape, 1, "meta") for _ in sizes]
-    result = []
-    for table, digit in _read(rows, public, sizes, drop):
-        up_to = table.cumsum(-1, dtype=torch.uint8)
-        result.append(ring.pack_bits((up_to[..., -1:] - torch.take_along_dim(up_to, digit, -1)).squeeze(-1) & 1))
-    return result
+def _look_up(table: Tensor, digit: Tensor) -> tuple[Tensor, Tensor]:
+    up_to = table.cumsum(-1, dtype=torch.uint8)
+    less = up_to[..., -1:] - torch.take_along_dim(up_to, digit, -1)
+    equal = torch.take_along_dim(table, digit, -1)
+    return ring.pack_bits(less.squeeze(-1) & 1), ring.pack_bits(equal.squeeze(-1))
 
 
-def _read(rows: Tensor, public: Tensor, sizes: Sequence[int], drop: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _tables(rows: Tensor, public: Tensor, sizes: Sequence[int], drop: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Each digit's table, a bit to an entry, and the public digit."""
     bits = ring.unpack_bits(rows, (*public.shape, entries(sizes)))
     starts = accumulate((1 << size for size in sizes), initial=0)

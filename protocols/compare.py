@@ -73,16 +73,12 @@ async def at_least(
     """
     known = tables(p, x, drop, block)
     levels = [round(theta * 2**x.frac) for theta in thresholds]
-    moved = [x.opened.to(torch.int64) - level for level in levels]
-    less, equal = (
-        [[Bits(bit, x.shape, x.party) for bit in digit] for digit in zip(*rows, strict=True)]
-        for rows in (
-            [read(known.rows, word, known.sizes, drop) for word in moved] for read in (onehot.less, onehot.equal)
-        )
-    )
-    borrows = await _join(p, less, equal, group)
+    word = x.opened.to(torch.int64)
+    digits = zip(*(onehot.read(known.rows, word, known.sizes, drop, level) for level in levels), strict=True)
+    less, equal = zip(*([[Bits(bit, x.shape, x.party) for bit in side] for side in zip(*digit, strict=True)] for digit in digits), strict=True)
+    borrows = await _join(p, list(less), list(equal), group)
     signs = [borrow ^ known.top for borrow in borrows]
-    return [_add_public(sign, _bit(word, x.bits - 1)).flip() for sign, word in zip(signs, moved, strict=True)]
+    return [_add_public(sign, _bit(word - level, x.bits - 1)).flip() for sign, level in zip(signs, levels, strict=True)]
 
 
 def _bit(words: Tensor, place: int) -> Tensor:

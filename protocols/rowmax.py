@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mpcnet import onehot, ring
+from mpcnet.native import histogram as native
 from protocols.arith import lift_bit
 from protocols.boolean import xor_of_products
 from protocols.compare import blocks
@@ -51,9 +52,16 @@ def _counts(p: Party, x: Masked, keep: Tensor, bits: int) -> Shared:
     """How many kept scores of a row fall into each bucket: [..., query, key] -> [..., query, bucket]."""
 
     def hot(r: Tensor) -> Tensor:
+        if native.usable(r):
+            return native.rows(r, ring.dtype(bits))
         return ring.fit(ring.unsigned(r, BUCKET_BITS).unsqueeze(-1) == torch.arange(BUCKETS), bits)
 
     table = p.deal(hot, (x.mask,), (*x.shape, BUCKETS), bits).share
+    if native.usable(table, x.opened):
+        flat = (-1, x.shape[-1])
+        kept = keep.to(torch.uint8).expand(x.shape).reshape(flat)
+        counts = native.counts(x.opened.reshape(flat), kept, table.reshape(*kept.shape, BUCKETS))
+        return Shared(counts.reshape(*x.shape[:-1], BUCKETS), bits, 0, x.party)
     table = table * ring.fit(keep, bits).unsqueeze(-1)
     rows, keys = int(torch.Size(x.shape[:-1]).numel()), x.shape[-1]
     # Bucket b of a score opened as u is entry u - b of its table. Sum the tables of equal u first, then rotate.
@@ -75,7 +83,7 @@ async def _is_zero(p: Party, x: Masked) -> Bits:
     """
     sizes = (x.bits,) if x.bits <= TABLE_BITS else blocks(x.bits)
     rows = p.deal(lambda r: onehot.tables(r, sizes), (x.mask,), (*x.shape, onehot.entries(sizes)), 1).share
-    equal = [Bits(bits, x.shape, x.party) for bits in onehot.equal(rows, x.opened, sizes)]
+    equal = [Bits(bits, x.shape, x.party) for _, bits in onehot.read(rows, x.opened, sizes)]
     if len(equal) == 1:
         return equal[0]
     return xor_of_products(p, await p.open_bits(*equal), [tuple(range(len(equal)))])

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.native import lifted as native
 from mpcnet.randomness import Secret
 
 Rearrange = Callable[[Tensor], Tensor]
@@ -180,8 +181,14 @@ class Lifted:
 
     def shared(self) -> Shared:
         """The additive shares of x in the wide ring: free."""
+        if native.fits(form := self.form()):
+            return Shared(native.share(form, self.party), self.bits, self.frac, self.party)
         total = self.public if self.party == 0 else torch.zeros_like(self.public)
         for term in self.terms:
             part = term.coefficient * ring.fit(term.secret.share, self.bits)
             total = total + (part << term.shift if term.shift else part)
         return Shared(ring.fit(total, self.bits), self.bits, self.frac, self.party)
+
+    def form(self) -> native.Form:
+        """What the native kernels need of it."""
+        return native.Form(self.public, [(t.coefficient, t.secret.share, t.shift) for t in self.terms])
