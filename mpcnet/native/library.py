@@ -1,0 +1,108 @@
+"""The shared object with the C kernels: where it is, what this processor can run of it, how it is called.
+
+Calls go through ctypes, which lets other Python threads run meanwhile. Every kernel takes its level as an argument, so
+nothing here can be switched; tests pass each of :func:`levels`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mpcnet.errors import LocalStateError
+
+ABI = 1  # MPC_ABI of csrc/kernels.h
+LEVELS = ("portable", "avx2", "avx512", "avx512ifma")  # by their number in csrc/kernels.h
+FALLBACK = "torch"
+
+POINTER, SIZE, INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """The kernels, or None where they were not built.
+
+    :raises LocalStateError: they were built from other sources than these.
+    """
+    folder = Path(__file__).parent
+    found = [path for path in (folder / f"_kernels{suffix}" for suffix in EXTENSION_SUFFIXES) if path.exists()]
+    if not found:
+        return None
+    library = ctypes.CDLL(str(found[0]))
+    if (got := library.mpc_abi()) != ABI:
+        raise _outdated(f"want version {ABI}, got {got}")
+    return library
+
+
+def _outdated(what: str) -> LocalStateError:
+    return LocalStateError(f"native kernels: {what}; install mpcnet again to build them anew")
+
+
+@cache
+def best() -> int:
+    """The number of the highest level that this processor has."""
+    library = load()
+    return -1 if library is None else int(library.mpc_level())
+
+
+def level() -> str:
+    """The level in use, or "torch" where there are no kernels."""
+    return FALLBACK if best() < 0 else LEVELS[best()]
+
+
+def levels() -> tuple[str, ...]:
+    """Every level that this processor can run, slowest first."""
+    return LEVELS[: best() + 1]
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether kernels can work on these: plain tensors in memory, not shapes only, nor on another device."""
+    return best() >= 0 and all(type(x) is Tensor and x.device.type == "cpu" for x in tensors)
+
+
+@cache
+def _function(name: str, arguments: tuple[type, ...]) -> Callable[..., int]:
+    library = load()
+    if library is None:
+        raise LocalStateError("native kernels: not built; install a C compiler, then mpcnet again")
+    function = getattr(library, name, None)
+    if function is None:
+        raise _outdated(f"no function {name}")
+    function.argtypes, function.restype = (INT, INT, *arguments), INT
+    return function  # type: ignore[no-any-return]
+
+
+class Kernel:
+    """An exported function `int name(int level, int threads, ...)`, bound when it is first called."""
+
+    __slots__ = ("_arguments", "_name")
+
+    def __init__(self, name: str, *arguments: type) -> None:
+        self._name, self._arguments = name, arguments
+
+    def __call__(self, level: str | None, *arguments: int | None) -> None:
+        """Run at `level`, or at the best one; the caller has checked the arguments.
+
+        :raises MemoryError: no room for the kernel's buffers.
+        """
+        number = best() if level is None else LEVELS.index(level)
+        if number > best():
+            raise ValueError(f"{self._name}: this processor has no {level}")
+        if _function(self._name, self._arguments)(number, torch.get_num_threads(), *arguments):
+            raise MemoryError(f"{self._name}: no memory for its buffers")
+
+
+def check(name: str, x: Tensor, kind: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """`x`, contiguous.
+
+    :raises ValueError: it has another type, device or shape than a kernel may touch.
+    """
+    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype != kind or tuple(x.shape) != shape:
+        raise ValueError(f"{name}: want {kind} {list(shape)} on the cpu, got {x.dtype} {list(x.shape)} on {x.device}")
+    return x.contiguous()
