@@ -177,7 +177,12 @@ def pack_bits(x: Tensor) -> Tensor:
 
 
 def unpack_bits(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """The inverse of :func:`pack_bits`: 0 and 1 in uint8."""
+    """The inverse of :func:`pack_bits`: 0 and 1 in uint8.
+
+    :raises ValueError: these are not the bytes of so many bits.
+    """
+    if tuple(x.shape) != stored_shape(shape, 1):
+        raise ValueError(f"want {stored_shape(shape, 1)[0]} bytes for bits {list(shape)}, got {list(x.shape)}")
     if isinstance(x, ShapeOnly):
         return cast(Tensor, ShapeOnly(shape, torch.uint8))
     bits = np.unpackbits(x.numpy(), count=prod(shape), bitorder="little")

@@ -34,9 +34,7 @@ def xor_of_products(p: Party, bits: Sequence[MaskedBits], monomials: Sequence[tu
     return Bits(total, shape, party)
 
 
-def _coefficients(
-    bits: Sequence[MaskedBits], monomials: Sequence[tuple[int, ...]]
-) -> dict[tuple[int, ...], Tensor]:
+def _coefficients(bits: Sequence[MaskedBits], monomials: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
     """For each subset of masks, the public bits that multiply it."""
     found: dict[tuple[int, ...], Tensor] = {}
     one = torch.zeros_like(bits[0].opened) | 0xFF

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -99,12 +100,15 @@ async def _join(p: Party, less: list[list[Bits]], equal: list[list[Bits]], group
         groups = [range(start, min(start + size, len(less))) for start in range(0, len(less), size)]
         wanted_less = [i for g in groups for i in g[:-1]]
         wanted_equal = [i for g in groups for i in (g[1:] if len(groups) == 1 else g)]
-        wanted = [bits for rows, chosen in ((less, wanted_less), (equal, wanted_equal)) for i in chosen for bits in rows[i]]
-        opened = iter(await p.open_bits(*wanted))
+        wanted = [*(less[i] for i in wanted_less), *(equal[i] for i in wanted_equal)]
+        opened = iter(await p.open_bits(*chain.from_iterable(wanted)))
         lows = {i: [next(opened) for _ in less[i]] for i in wanted_less}
         evens = {i: [next(opened) for _ in less[i]] for i in wanted_equal}
         less = [
-            [_below(p, top, [lows[i][t] for i in g[:-1]], [evens[i][t] for i in g[1:]]) for t, top in enumerate(less[g[-1]])]
+            [
+                _below(p, top, [lows[i][t] for i in g[:-1]], [evens[i][t] for i in g[1:]])
+                for t, top in enumerate(less[g[-1]])
+            ]
             for g in groups
         ]
         if len(groups) > 1:

@@ -27,12 +27,14 @@ class Party:
         return replace(self, label=f"{self.label}/{name}" if self.label else name)
 
     async def open(self, *values: Shared) -> list[Masked]:
-        """Open each value under a fresh mask.
+        """Open each value under a fresh mask. Single bits are opened by :meth:`open_bits`.
 
         Rounds   1, for all values together
         Sends    ceil(bits / 8) bytes an element each way
         Hiding   x^ = x + r mod 2^bits with r fresh and uniform over exactly the bits that are sent: x^ is uniform
         """
+        if any(value.bits == 1 for value in values):
+            raise ValueError(f"{self.label}: a ring of 1 bit is held packed: open it by open_bits")
         secrets = [self.source.mask(value.shape, value.bits) for value in values]
         parts = tuple(Part(value.bits, value.shape, self.label) for value in values)
         mine = tuple(value.value + secret.share for value, secret in zip(values, secrets, strict=True))

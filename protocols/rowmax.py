@@ -31,8 +31,8 @@ async def coarse_max(p: Party, scores: Shared, keep: Tensor) -> Shared:
     [..., query, key] -> [..., query, 1] at the scores' scale, in their ring.
 
     Rounds   3 (coarse scores, counts, bits) for up to 255 keys, 4 beyond
-    Sends    1 byte a score, 63 bytes and 63 bits a row each way (126 and 189 from 256 keys on)
-    Offline  64 bytes a score (128 from 256 keys on), about 2.2 kB a row (0.6)
+    Sends    1 byte a score, 63 bytes and 63 bits a row each way (126 and 189 for 256 to 1023 keys)
+    Offline  64 bytes a score (128 from 256 keys on), 2205 bytes a row (575 for 256 to 511 keys, 701 to 1023)
     Source   protocol.md section 7, "coarse row maximum", with buckets of 2 instead of 4
     """
     count_bits = max(8, scores.shape[-1].bit_length())

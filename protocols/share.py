@@ -132,6 +132,8 @@ class Bits:
         return Bits(ring.pack_bits(bits), tuple(bits.shape), party)
 
     def __xor__(self, other: Bits) -> Bits:
+        if other.shape != self.shape:
+            raise ValueError(f"cannot add bits {list(self.shape)} and {list(other.shape)}")
         return replace(self, packed=self.packed ^ other.packed)
 
     def flip(self) -> Bits:

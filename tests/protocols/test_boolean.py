@@ -42,7 +42,7 @@ def test_against_booleans(count: int, data: st.DataObject) -> None:
     x = every_combination(count)
     done = outcome(program(monomials), x, seed=data.draw(st.integers(0, 2**31)))
     assert (done.value % 2).tolist() == expected(x.x, monomials)
-    assert torch.equal(done.value, done.oracle)
+    assert torch.equal(done.value % 2, done.oracle % 2)
     column_bytes = (x.x.shape[1] + 7) // 8
     shared = {s for m in monomials for s in _subsets(m) if len(s) > 1}
     check_cost(done, rounds=1, sent=count * column_bytes, dealt=len(shared) * column_bytes)

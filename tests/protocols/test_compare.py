@@ -50,6 +50,7 @@ def join_bits(blocks: int) -> int:
         (27, 1, 5, 1),
         (24, 10, 3, 1),
         (33, 12, 4, 1),
+        (27, 0, 6, 2),
         (28, 0, 6, 2),
         (64, 0, 13, 2),
     ],
@@ -80,8 +81,8 @@ def test_wider_blocks_and_groups_save_rounds(block: int, group: int, rounds: int
     assert done.cost.rounds == 1 + rounds
 
 
-def test_the_dealt_bits_of_three_blocks() -> None:
-    assert join_bits(3) == 5
+def test_the_dealt_bits_of_a_join() -> None:
+    assert [join_bits(blocks) for blocks in (2, 3, 4, 5, 6)] == [1, 5, 15, 37, 83]
 
 
 def test_one_block_needs_no_join() -> None:
