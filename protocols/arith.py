@@ -102,14 +102,16 @@ def square(p: Party, x: Lifted) -> Shared:
 
 
 def _product(p: Party, x: Lifted, y: Lifted, pairs: Sequence[tuple[int, int, int]]) -> Shared:
-    """The product by dealt products of the terms i of x and j of y, times 1 or 2; those beyond the ring are left out."""
+    """By dealt products of the terms i of x and j of y, times 1 or 2; those beyond the ring are left out."""
     shape, bits = broadcast(x.shape, y.shape), x.bits
     crosses = []
     for i, j, times in pairs:
         left, right = x.terms[i], y.terms[j]
         shift = left.shift + right.shift + times - 1
         if shift < bits:
-            dealt = p.deal(lambda a, b: _word(a, bits) * _word(b, bits), (left.secret, right.secret), shape, bits - shift)
+            dealt = p.deal(
+                lambda a, b: _word(a, bits) * _word(b, bits), (left.secret, right.secret), shape, bits - shift
+            )
             crosses.append(native.Pair(i, j, shift, dealt.share))
     forms = x.form(), y.form()
     if native.fits(*forms):

@@ -42,8 +42,6 @@ def exponential(p: Party, x: Masked, frac: int) -> Shared:
     """
     if x.bits != PERIOD_BITS + x.frac:
         raise ValueError(f"{p.label}: want an argument of {PERIOD_BITS + x.frac} bits, got {x.bits}")
-    low_bits = BUCKET_BITS + x.frac
-
     dealt = p.deal(lambda r: _rows(ring.unsigned(r, x.bits), x.frac), (x.mask,), (*x.shape, BUCKETS), 64).share
     total = _weighted_sum(ring.unsigned(x.opened, x.bits), dealt, x.frac)
     return p.rescale(Shared(total, 64, DEALT_FRAC + PUBLIC_FRAC, x.party), frac)

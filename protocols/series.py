@@ -84,7 +84,7 @@ def _weighted_sum(
 ) -> Tensor:  # fmt: skip
     """constant + sum of [a cos + b sin] C_k + [a sin - b cos] S_k, in the type of the shares [C_1, S_1, C_2, ...]."""
     if native.usable(words, shares) and shares.dtype.itemsize >= 4:
-        return native.weighted_sum(words, _angles(size, drop), harmonics, *factors, constant, shares)
+        return native.weighted_sum(words, _angles(size, drop), harmonics, factors[0], factors[1], constant, shares)
     total = torch.zeros_like(words) + constant
     for row, (k, a, b) in enumerate(zip(harmonics, *factors, strict=True)):
         cos, sin = _cos_sin(k * (words >> drop), size)

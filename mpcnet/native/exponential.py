@@ -43,7 +43,7 @@ def rows(words: Tensor, values: Tensor, level: str | None = None) -> Tensor:
     words = check("words", words, torch.int64, tuple(words.shape))
     values = check("values", values, torch.int64, (values.numel(),))
     low_bits = values.numel().bit_length() - 1
-    if words.numel() and not (0 <= int(words.min()) and int(words.max()) >> low_bits < BUCKETS):
+    if words.numel() and (words.min() < 0 or int(words.max()) >> low_bits >= BUCKETS):
         raise ValueError(f"words: want {low_bits + 4} bits")
     out = torch.empty(*words.shape, BUCKETS, dtype=torch.int64)
     _rows(level, words.data_ptr(), words.numel(), low_bits, values.data_ptr(), out.data_ptr())

@@ -72,7 +72,7 @@ def share(x: Form, party: int, level: str | None = None) -> Tensor:
 
 
 def grow(opened: Tensor, mask: Tensor, carry: Tensor, k: int, level: str | None = None) -> tuple[Tensor, ...]:
-    """From k bits, all of one shape: the public part, 1 - msb of the moved opening, the share of the mask as an integer."""
+    """From k bits, all of one shape: public part, 1 - msb of the moved opening, share of the mask as an integer."""
     if not 2 <= k < 64:
         raise ValueError(f"want a ring of 2 to 63 bits to grow from, got {k}")
     held: list[Tensor] = []
