@@ -6,6 +6,7 @@ One C file and one module here for each idea:
 |---|---|
 | :mod:`mpcnet.native.library` | finds and loads the shared object; levels of the processor |
 | :mod:`mpcnet.native.elementwise` | sums of words |
+| :mod:`mpcnet.native.matmul` | matrix products |
 
 To add a kernel: write ``csrc/NAME.c`` around an `MPC_INLINE` function that `MPC_CLONES` compiles for every level, and
 list it in pyproject.toml. Raise `MPC_ABI` and `library.ABI` if an exported function changed. Call it from a module
