@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor
 
-from launch import predict, report
+from launch import predict, report, scaling
 from launch.options import Batch, Model, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
@@ -98,6 +98,37 @@ def time_command(
     )  # fmt: skip
 
 
+@app.command("suites")
+def suites_command(
+    models: Annotated[str, typer.Option(help="Models, separated by commas.")] = "bert-base",
+    lengths: Annotated[str, typer.Option(help="Tokens, separated by commas.")] = "128",
+    suites: Annotated[str, typer.Option(help="Suites, separated by commas.")] = "fast,secformer",
+    softmaxes: Annotated[str, typer.Option(help="Softmax variants, separated by commas.")] = "exact,2quad",
+    runs: Annotated[int, typer.Option(min=1, help="Requests of each deployment, after one that warms up.")] = 3,
+    net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
+    streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for suites.jsonl and growth.png.")] = None,
+) -> None:
+    """What one sentence costs by suite, softmax, model and length: rounds, bytes, seconds, CPU against plaintext."""
+    words = [tuple(text.split(",")) for text in (models, suites, softmaxes)]
+    grid = scaling.Grid(words[0], _whole(lengths), words[1], words[2], runs, net, streams)
+    rows = scaling.run(grid, out, console)
+    for table in scaling.tables(rows):
+        console.print(table)
+    if out is not None:
+        scaling.plot(rows, out / "growth.png")
+
+
+def _whole(text: str) -> tuple[int, ...]:
+    try:
+        values = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or min(values) < 1:
+        raise LocalInputError(f"lengths: want whole numbers of tokens, separated by commas, got {text!r}")
+    return values
+
+
 @app.command("soak")
 def soak_command(
     requests: Annotated[int, typer.Option(min=1, help="Requests in a row.")] = 500,
@@ -152,6 +183,7 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 def _print(what: str, outcome: Outcome, **figures: Any) -> None:
     """One JSON line."""
-    facts = {key: outcome.document[key] for key in ("model", "suite", "softmax", "commit", "machine", "threads")}
+    keys = ("model", "suite", "softmax", "commit", "machine", "kernels", "threads")
+    facts = {key: outcome.document[key] for key in keys}
     rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()}
     print(json.dumps({"bench": what, **rounded, **facts}))

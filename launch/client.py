@@ -90,7 +90,7 @@ async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, table: Ta
     parts = sharing.token_parts(config, size)
     halves = torch.split(encode_tokens(config, tokens, table), [part.shape[1] for part in parts], 1)
     split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
-    mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(tokens.mask.to(torch.uint8), 1))
+    mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1))
     name = secrets.token_bytes(16)
     await asyncio.gather(*(_request(peer, name, mask, split, party) for party, peer in enumerate(peers)))
     queued = time.perf_counter()

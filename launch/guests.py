@@ -183,7 +183,7 @@ class Guests:
         name = header.fields.get("id")
         if not isinstance(name, bytes) or len(name) != 16:
             raise RemoteProtocolError(f"{peer.name}: want a request id of 16 bytes, got another")
-        keep = ring.unpack(mask, header.parts[0]).to(torch.int64)
+        keep = ring.unpack_bits(ring.unpack(mask, part := header.parts[0]), part.shape).to(torch.int64)
         if not bool(keep.any(1).all()):
             raise RemoteProtocolError(f"{peer.name}: want a token in every sentence, got a sentence without")
         return Request(name, peer, Size(*header.parts[0].shape), keep, seed.tobytes(), explicit, time.monotonic())

@@ -104,14 +104,14 @@ class Server:
 
         :raises MpcError: the run failed.
         """
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         queued_s = time.monotonic() - min(request.came_s for request in requests)
         await bundle.stock.ready()
         offline_s = time.perf_counter() - start
         self.guests.tell_ready(requests)
         shown = " + ".join(f"{size.batch} x {size.length}" for size in bundle.sizes)
         self.node.say(f"run {bundle.number}: {len(requests)} request(s), {shown} tokens, running")
-        start = time.perf_counter()
+        start, ready_cpu = time.perf_counter(), time.process_time()
         tokens = await asyncio.to_thread(self._tokens, requests, bundle.sizes)
         keeps = stack_masks([request.keep for request in requests], bundle.sizes)
         builds: list[Build[Shared]] = [
@@ -125,6 +125,8 @@ class Server:
             "seconds_queued": queued_s,
             "seconds_offline": offline_s,
             "seconds_online": time.perf_counter() - start,
+            "cpu_offline_s": ready_cpu - cpu,
+            "cpu_online_s": time.process_time() - ready_cpu,
         }
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],

@@ -26,12 +26,16 @@ from models.text import Text, Tokens, encode
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.latency import parse_link
 from mpcnet.ledger import overlapped
+from mpcnet.native import library
 
 DEFAULT_TEXTS = (
     "The new phone takes wonderful pictures in the dark.",
     "Photos made at night with this handset look great.",
     "The council will vote on the budget next Tuesday.",
 )
+
+
+EACH = ("rounds", "sent_bytes", "compute_s", "wait_s", "cpu_offline_s", "cpu_online_s")  # of a server's report
 
 
 class PlanMissed(MpcError):
@@ -190,8 +194,7 @@ def _combine(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], d
     peaks["dealer"] = max(answer["reports"][0]["dealer"]["peak_bytes"] for answer in answers)
     peaks["client"] = max(answer["peak_bytes"] for answer in answers)
     each = [
-        {phase: answer[phase] for phase in phases}
-        | {key: answer["reports"][0][key] for key in ("rounds", "sent_bytes", "compute_s", "wait_s")}
+        {phase: answer[phase] for phase in phases} | {key: answer["reports"][0][key] for key in EACH}
         for answer in answers
     ]
     return operations, {**totals, "peak_bytes": max(peaks.values()), "peaks": peaks, "requests": each}
@@ -217,6 +220,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "net": options.net,
         "commit": report.commit(),
         "machine": report.machine(),
+        "kernels": library.level(),
         "threads": options.threads,
         "streams": options.streams,
         "cores": os.cpu_count(),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.prg import Keystream
-from mpcnet.randomness import Balance, Function, Secret, evaluate
+from mpcnet.randomness import Balance, Function, Secret, dealt_value
 from mpcnet.rounds import Done, Part, Program, T, advance
 
 
@@ -39,17 +39,17 @@ class DealerSource:
 
     def mask(self, shape: Sequence[int], bits: int) -> Secret:
         first, second = (stream.words(shape, bits) for stream in self.streams)
-        return Secret(bits, ring.zeros(shape, bits, "meta"), first + second, first)
+        return Secret(bits, ring.zeros(shape, bits, "meta"), ring.add(first, second, bits), first)
 
     def deal(
         self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int, label: str
     ) -> Secret:
-        value = ring.fit(evaluate(function, secrets), bits).expand(tuple(shape))
+        value = dealt_value(function, secrets, shape, bits)
         part = Part(bits, tuple(shape), label)
         receiver = self.balance.receiver(part.nbytes)
         other = self.streams[1 - receiver].words(shape, bits)
         # Uniform: `other` is a fresh keystream word of the full ring, so value - other says nothing about value.
-        self._pending[receiver].append(Correction(part, ring.pack(value - other, bits)))
+        self._pending[receiver].append(Correction(part, ring.pack(ring.subtract(value, other, bits), bits)))
         return Secret(bits, ring.zeros(shape, bits, "meta"), value)
 
     def take(self) -> Corrections:

@@ -77,4 +77,5 @@ class Keystream:
 
     def words(self, shape: Sequence[int], bits: int) -> Tensor:
         """The next uniform words of a k-bit ring, drawn at storage width (the bits above k are arbitrary)."""
-        return ring.from_stored(self.raw(prod(shape) * ring.dtype(bits).itemsize), bits, shape)
+        stored = prod(ring.stored_shape(shape, bits)) * ring.dtype(bits).itemsize
+        return ring.from_stored(self.raw(stored), bits, shape)

@@ -140,16 +140,16 @@ class PlainSource:
     def deal(
         self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int, label: str
     ) -> Secret:
-        value = ring.fit(evaluate(function, secrets), bits).expand(tuple(shape))
+        value = dealt_value(function, secrets, shape, bits)
         return Secret(bits, value, value)
 
 
-def evaluate(function: Function, secrets: Sequence[Secret]) -> Tensor:
-    """`function` on the plain values (for the dealer and the oracle)."""
+def dealt_value(function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int) -> Tensor:
+    """`function` on the plain values (for the dealer and the oracle), as a ring holds values of `shape`."""
     plain = [secret.plain for secret in secrets]
     if any(value is None for value in plain):
         raise ValueError("only the dealer can evaluate a function of secrets")
-    return function(*plain)
+    return ring.fit(function(*plain), bits).expand(ring.stored_shape(shape, bits))
 
 
 def carry(total: Tensor, first: Tensor, bits: int) -> Tensor:

@@ -5,12 +5,15 @@ are arbitrary until :func:`reduce` clears them. Sums and products of such words 
 stands above, so reduction is needed at three places only: before packing, before a word is read as an unsigned
 integer, and before a real number is decoded. Narrow storage is not only memory: a 16-bit integer matrix product
 runs about three times faster than a 64-bit one.
+
+Bits (k = 1) are kept as they travel: eight to a byte, one flat array however many dimensions they stand for. Sums mod 2
+are xors then, of 64 bits in one instruction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import frexp
+from math import frexp, prod
 from typing import cast
 
 import numpy as np
@@ -55,7 +58,7 @@ def fit(x: Tensor, bits: int) -> Tensor:
 def reduce(x: Tensor, bits: int) -> Tensor:
     """The canonical word: bits above k cleared, or the full signed word where k fills its storage."""
     x = fit(x, bits)
-    if bits in (8, 16, 32, 64):
+    if bits in (1, 8, 16, 32, 64):
         return x
     return x & ((1 << bits) - 1)
 
@@ -109,8 +112,6 @@ def pack(x: Tensor, bits: int) -> Bytes:
     The word is reduced first: a carry above bit k would give the share away.
     """
     words = reduce(x, bits).contiguous().numpy().reshape(-1)
-    if bits == 1:
-        return np.packbits(words, bitorder="little")
     raw = words.view(np.uint8)
     width, stored = (bits + 7) // 8, words.dtype.itemsize
     if width == stored:
@@ -122,12 +123,7 @@ def unpack(raw: Bytes, part: Part) -> Tensor:
     """The inverse of :func:`pack`; `raw` holds exactly `part.nbytes` bytes."""
     if raw.size != part.nbytes:
         raise ValueError(f"{part.label}: want {part.nbytes} bytes for {part.bits} bits x {part.shape}, got {raw.size}")
-    kind = dtype(part.bits)
-    if part.bits == 1:
-        count = int(np.prod(part.shape, dtype=np.int64))
-        words = np.unpackbits(raw, count=count, bitorder="little")
-        return torch.from_numpy(words).reshape(part.shape)
-    width, stored = (part.bits + 7) // 8, kind.itemsize
+    width, stored = (part.bits + 7) // 8, dtype(part.bits).itemsize
     if width != stored:
         wide = np.zeros((raw.size // width, stored), np.uint8)
         wide[:, :width] = raw.reshape(-1, width)
@@ -137,19 +133,57 @@ def unpack(raw: Bytes, part: Part) -> Tensor:
     return from_stored(raw, part.bits, part.shape)
 
 
+def stored_shape(shape: Sequence[int], bits: int) -> tuple[int, ...]:
+    """The shape of the tensor that holds values of `shape`."""
+    return ((prod(shape) + 7) // 8,) if bits == 1 else tuple(shape)
+
+
 def from_stored(raw: Bytes, bits: int, shape: Sequence[int]) -> Tensor:
     """Words of storage width, read in place (by numpy: torch cannot view an empty array as another type)."""
     width = dtype(bits).itemsize
-    return torch.from_numpy(raw.view(np.uint8 if width == 1 else f"<i{width}")).reshape(tuple(shape))
+    words = torch.from_numpy(raw.view(np.uint8 if width == 1 else f"<i{width}"))
+    return words.reshape(stored_shape(shape, bits))
+
+
+def add(a: Tensor, b: Tensor, bits: int) -> Tensor:
+    """a + b mod 2^k, not reduced."""
+    return a ^ b if bits == 1 else a + b
+
+
+def subtract(a: Tensor, b: Tensor, bits: int) -> Tensor:
+    """a - b mod 2^k, not reduced."""
+    return a ^ b if bits == 1 else a - b
 
 
 def add_opened(mine: Tensor, theirs: Tensor, bits: int) -> Tensor:
     """The opened value of two masked shares, canonical."""
-    return reduce(mine + theirs, bits)
+    return reduce(add(mine, theirs, bits), bits)
 
 
 def zeros(shape: Sequence[int], bits: int, device: str = "cpu") -> Tensor:
     """Zeros, or on the device "meta" only their shape (:mod:`mpcnet.shapes`)."""
+    stored = stored_shape(shape, bits)
     if device == "meta":
-        return cast(Tensor, ShapeOnly(shape, dtype(bits)))
-    return torch.zeros(tuple(shape), dtype=dtype(bits), device=device)
+        return cast(Tensor, ShapeOnly(stored, dtype(bits)))
+    return torch.zeros(stored, dtype=dtype(bits), device=device)
+
+
+def pack_bits(x: Tensor) -> Tensor:
+    """0 and 1 of any integer type, or booleans, to a ring of one bit."""
+    if isinstance(x, ShapeOnly):
+        return zeros(x.shape, 1, "meta")
+    flat = x.contiguous().numpy().reshape(-1)
+    return torch.from_numpy(np.packbits(flat != 0 if flat.dtype.itemsize > 1 else flat, bitorder="little"))
+
+
+def unpack_bits(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The inverse of :func:`pack_bits`: 0 and 1 in uint8.
+
+    :raises ValueError: these are not the bytes of so many bits.
+    """
+    if tuple(x.shape) != stored_shape(shape, 1):
+        raise ValueError(f"want {stored_shape(shape, 1)[0]} bytes for bits {list(shape)}, got {list(x.shape)}")
+    if isinstance(x, ShapeOnly):
+        return cast(Tensor, ShapeOnly(shape, torch.uint8))
+    bits = np.unpackbits(x.numpy(), count=prod(shape), bitorder="little")
+    return torch.from_numpy(bits).reshape(tuple(shape))

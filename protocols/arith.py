@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.native import lifted as native
 from mpcnet.randomness import Secret, carry
 from mpcnet.shapes import broadcast
 from protocols.party import Party
-from protocols.share import Lifted, Masked, Shared, Term
+from protocols.share import Lifted, Masked, MaskedBits, Shared, Term
 
 WIDE = 64  # the ring products land in unless a narrower one is asked for
 
@@ -45,18 +46,21 @@ def lift(p: Party, x: Masked, bits: int = WIDE) -> Lifted:
     if bits == k:
         return own_ring(x)
     spare = bits - k
-    offset = 1 << (k - 2)
+    wrapped = _deal_carry(p, x.mask, x.shape, spare)
+    top = p.deal(lambda r: ring.unsigned(r, k) >> (k - 1), (x.mask,), x.shape, spare)
+    public, positive, wide = _grow(x, wrapped.share, bits)
+    plain = None if x.mask.plain is None else ring.unsigned(x.mask.plain, k)
+    return Lifted(public, (Term(-1, Secret(bits, wide, plain)), Term(positive, top, k)), bits, x.frac, x.party)
+
+
+def _grow(x: Masked, carry: Tensor, bits: int) -> tuple[Tensor, ...]:
+    """The public part, 1 - msb x'^, and the share of r in the ring of `bits`."""
+    k, offset = x.bits, 1 << (x.bits - 2)
+    if bits > 32 and native.usable(x.opened, x.mask.share, carry):
+        return native.grow(x.opened, x.mask.share, carry, k)
     moved = ring.unsigned(x.opened.to(torch.int64) + offset, k)
-    mask = x.mask
-    wrapped = _deal_carry(p, mask, x.shape, spare)
-    top = p.deal(lambda r: ring.unsigned(r, k) >> (k - 1), (mask,), x.shape, spare)
-    wide = ring.fit(ring.unsigned(mask.share, k), bits) - (ring.fit(wrapped.share, bits) << k)
-    plain = None if mask.plain is None else ring.unsigned(mask.plain, k)
-    form = (
-        Term(-1, Secret(bits, wide, plain)),
-        Term(ring.fit(1 - (moved >> (k - 1)), bits), top, k),
-    )
-    return Lifted(ring.fit(moved - offset, bits), form, bits, x.frac, x.party)
+    wide = ring.fit(ring.unsigned(x.mask.share, k), bits) - (ring.fit(carry, bits) << k)
+    return ring.fit(moved - offset, bits), ring.fit(1 - (moved >> (k - 1)), bits), wide
 
 
 def _deal_carry(p: Party, mask: Secret, shape: Sequence[int], bits: int) -> Secret:
@@ -64,14 +68,14 @@ def _deal_carry(p: Party, mask: Secret, shape: Sequence[int], bits: int) -> Secr
     return p.deal(lambda r, first: carry(r, first, mask.bits), (mask, with_first), shape, bits)
 
 
-def lift_bit(p: Party, b: Masked, bits: int = WIDE) -> Lifted:
-    """An opened bit b = b^ xor rho as a number: b^ + (1 - 2 b^) rho, rho dealt in the wide ring.
+def lift_bit(p: Party, b: MaskedBits, bits: int = WIDE) -> Lifted:
+    """Opened bits b = b^ xor rho as numbers: b^ + (1 - 2 b^) rho, rho dealt in the wide ring.
 
     Rounds   0
     Offline  ceil(bits / 8) bytes an element
     """
-    rho = p.deal(lambda r: r & 1, (b.mask,), b.shape, bits)
-    public = ring.fit(b.opened, bits)
+    rho = p.deal(lambda r: ring.unpack_bits(r, b.shape), (b.mask,), b.shape, bits)
+    public = ring.fit(ring.unpack_bits(b.opened, b.shape), bits)
     return Lifted(public, (Term(1 - 2 * public, rho),), bits, 0, b.party)
 
 
@@ -83,15 +87,8 @@ def product(p: Party, x: Lifted, y: Lifted) -> Shared:
     """
     if x.bits != y.bits:
         raise ValueError(f"{p.label}: cannot multiply in rings of {x.bits} and {y.bits} bits")
-    bits = x.bits
-    shape = broadcast(x.shape, y.shape)
-    total = x.public * y.shared().value + y.public * x.shared().value
-    if x.party == 0:
-        total = total - x.public * y.public
-    for left in x.terms:
-        for right in y.terms:
-            total = _add_cross(p, total, left, right, shape, bits, 1)
-    return Shared(total, bits, x.frac + y.frac, x.party)
+    pairs = [(i, j, 1) for i in range(len(x.terms)) for j in range(len(y.terms))]
+    return _product(p, x, y, pairs)
 
 
 def square(p: Party, x: Lifted) -> Shared:
@@ -100,25 +97,33 @@ def square(p: Party, x: Lifted) -> Shared:
     Rounds   0
     Offline  8 + 5 + 1 bytes an element for a 28-bit opening in a 64-bit ring
     """
-    total = 2 * x.public * x.shared().value
+    pairs = [(i, j, 1 if i == j else 2) for i in range(len(x.terms)) for j in range(i, len(x.terms))]
+    return _product(p, x, x, pairs)
+
+
+def _product(p: Party, x: Lifted, y: Lifted, pairs: Sequence[tuple[int, int, int]]) -> Shared:
+    """By dealt products of the terms i of x and j of y, times 1 or 2; those beyond the ring are left out."""
+    shape, bits = broadcast(x.shape, y.shape), x.bits
+    crosses = []
+    for i, j, times in pairs:
+        left, right = x.terms[i], y.terms[j]
+        shift = left.shift + right.shift + times - 1
+        if shift < bits:
+            dealt = p.deal(
+                lambda a, b: _word(a, bits) * _word(b, bits), (left.secret, right.secret), shape, bits - shift
+            )
+            crosses.append(native.Pair(i, j, shift, dealt.share))
+    forms = x.form(), y.form()
+    if native.fits(*forms):
+        return Shared(native.product(*forms, crosses, x.party, shape), bits, x.frac + y.frac, x.party)
+    total = x.public * y.shared().value + y.public * x.shared().value
     if x.party == 0:
-        total = total - x.public * x.public
-    for index, left in enumerate(x.terms):
-        for other, right in enumerate(x.terms[index:]):
-            total = _add_cross(p, total, left, right, x.shape, x.bits, 1 if other == 0 else 2)
-    return Shared(total, x.bits, 2 * x.frac, x.party)
-
-
-def _add_cross(p: Party, total: Tensor, left: Term, right: Term, shape: Sequence[int], bits: int, times: int) -> Tensor:
-    """Add times * (left term) * (right term); nothing to add where the shifts leave the ring."""
-    shift = left.shift + right.shift + (times - 1)
-    if shift >= bits:
-        return total
-    dealt = p.deal(lambda a, b: _word(a, bits) * _word(b, bits), (left.secret, right.secret), shape, bits - shift)
-    value = ring.fit(dealt.share, bits)
-    if shift:
-        value = value << shift
-    return total + left.coefficient * (right.coefficient * value)
+        total = total - x.public * y.public
+    for cross in crosses:
+        value = ring.fit(cross.share, bits)
+        value = value << cross.shift if cross.shift else value
+        total = total + x.terms[cross.left].coefficient * (y.terms[cross.right].coefficient * value)
+    return Shared(total, bits, x.frac + y.frac, x.party)
 
 
 def _word(plain: Tensor, bits: int) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.native import exponential as native
 from protocols.party import Party
 from protocols.share import Masked, Shared
 
@@ -41,33 +42,35 @@ def exponential(p: Party, x: Masked, frac: int) -> Shared:
     """
     if x.bits != PERIOD_BITS + x.frac:
         raise ValueError(f"{p.label}: want an argument of {PERIOD_BITS + x.frac} bits, got {x.bits}")
-    low_bits = BUCKET_BITS + x.frac
-
-    def buckets(r: Tensor) -> Tensor:
-        word = ring.unsigned(r, x.bits)
-        low = (word & ((1 << low_bits) - 1)).to(torch.float64) * 2.0**-x.frac
-        value = torch.round(torch.exp(-low) * 2.0**DEALT_FRAC).to(torch.int64)
-        hot = (word >> low_bits).unsqueeze(-1) == torch.arange(BUCKETS)
-        return hot * value.unsqueeze(-1)
-
-    dealt = p.deal(buckets, (x.mask,), (*x.shape, BUCKETS), 64).share
-    word = ring.unsigned(x.opened, x.bits)
-    high, low = word >> low_bits, word & ((1 << low_bits) - 1)
-    total = torch.zeros_like(word)
-    for j in range(0, LAST - 1, -1):
-        entry = torch.take_along_dim(dealt, ((high - j) & (BUCKETS - 1)).unsqueeze(-1), -1).squeeze(-1)
-        total = total + _factor(low, j, x.frac) * entry
+    dealt = p.deal(lambda r: _rows(ring.unsigned(r, x.bits), x.frac), (x.mask,), (*x.shape, BUCKETS), 64).share
+    total = _weighted_sum(ring.unsigned(x.opened, x.bits), dealt, x.frac)
     return p.rescale(Shared(total, 64, DEALT_FRAC + PUBLIC_FRAC, x.party), frac)
 
 
-def _factor(low: Tensor, j: int, frac: int) -> Tensor:
-    """e^(8 j + low / 2^frac) at PUBLIC_FRAC bits, as the product of two table digits."""
-    fine_bits = (BUCKET_BITS + frac) // 2
-    coarse = _table(BUCKET_BITS + frac - fine_bits, frac - fine_bits, j)
-    fine = _table(fine_bits, frac, 0)
-    shift = 2 * EXACT_FRAC - PUBLIC_FRAC
-    value = ring.lookup(coarse, low >> fine_bits) * ring.lookup(fine, low & ((1 << fine_bits) - 1))
-    return (value + (1 << (shift - 1))) >> shift
+def _rows(word: Tensor, frac: int) -> Tensor:
+    """The dealer's: e^(-r_lo) at the entry of r_hi."""
+    low = torch.arange(1 << (BUCKET_BITS + frac), dtype=torch.float64) * 2.0**-frac
+    values = torch.round(torch.exp(-low) * 2.0**DEALT_FRAC).to(torch.int64)
+    if native.usable(word):
+        return native.rows(word, values)
+    hot = (word >> (BUCKET_BITS + frac)).unsqueeze(-1) == torch.arange(BUCKETS)
+    return hot * ring.lookup(values, word & (len(values) - 1)).unsqueeze(-1)
+
+
+def _weighted_sum(word: Tensor, dealt: Tensor, frac: int) -> Tensor:
+    low_bits, fine_bits = BUCKET_BITS + frac, (BUCKET_BITS + frac) // 2
+    tables = [_table(low_bits - fine_bits, frac - fine_bits, j) for j in range(0, LAST - 1, -1)]
+    fine, shift = _table(fine_bits, frac, 0), 2 * EXACT_FRAC - PUBLIC_FRAC
+    if native.usable(word, dealt):
+        return native.weighted_sum(word, low_bits, torch.stack(tables), fine, shift, dealt)
+    high, low = word >> low_bits, word & ((1 << low_bits) - 1)
+    times = ring.lookup(fine, low & ((1 << fine_bits) - 1))
+    total = torch.zeros_like(word)
+    for j, coarse in zip(range(0, LAST - 1, -1), tables, strict=True):
+        entry = torch.take_along_dim(dealt, ((high - j) & (BUCKETS - 1)).unsqueeze(-1), -1).squeeze(-1)
+        factor = (ring.lookup(coarse, low >> fine_bits) * times + (1 << (shift - 1))) >> shift
+        total = total + factor * entry
+    return total
 
 
 @cache

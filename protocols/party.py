@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from mpcnet import ring
 from mpcnet.randomness import Function, PlainSource, Secret, Source
 from mpcnet.rounds import Exchange, Part
-from protocols.share import Masked, Shared
+from protocols.share import Bits, Masked, MaskedBits, Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,36 @@ class Party:
         return replace(self, label=f"{self.label}/{name}" if self.label else name)
 
     async def open(self, *values: Shared) -> list[Masked]:
-        """Open each value under a fresh mask.
+        """Open each value under a fresh mask. Single bits are opened by :meth:`open_bits`.
 
         Rounds   1, for all values together
-        Sends    ceil(bits / 8) bytes an element each way (single bits: 1/8)
+        Sends    ceil(bits / 8) bytes an element each way
         Hiding   x^ = x + r mod 2^bits with r fresh and uniform over exactly the bits that are sent: x^ is uniform
         """
+        if any(value.bits == 1 for value in values):
+            raise ValueError(f"{self.label}: a ring of 1 bit is held packed: open it by open_bits")
         secrets = [self.source.mask(value.shape, value.bits) for value in values]
         parts = tuple(Part(value.bits, value.shape, self.label) for value in values)
         mine = tuple(value.value + secret.share for value, secret in zip(values, secrets, strict=True))
         opened = await Exchange(parts, mine)
         return [
             Masked(x, secret, value.frac, value.party) for x, secret, value in zip(opened, secrets, values, strict=True)
+        ]
+
+    async def open_bits(self, *values: Bits) -> list[MaskedBits]:
+        """:meth:`open` for bits.
+
+        Rounds   1, for all values together
+        Sends    1 bit an element each way, each value in whole bytes
+        Hiding   b^ = b xor r with r fresh and uniform: b^ is uniform
+        """
+        secrets = [self.source.mask(value.shape, 1) for value in values]
+        parts = tuple(Part(1, value.shape, self.label) for value in values)
+        mine = tuple(value.packed ^ secret.share for value, secret in zip(values, secrets, strict=True))
+        opened = await Exchange(parts, mine)
+        return [
+            MaskedBits(b, secret, value.shape, value.party)
+            for b, secret, value in zip(opened, secrets, values, strict=True)
         ]
 
     async def open_one(self, value: Shared) -> Masked:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet import onehot, ring
+from mpcnet.native import histogram as native
 from protocols.arith import lift_bit
 from protocols.boolean import xor_of_products
+from protocols.compare import blocks
 from protocols.party import Party
-from protocols.share import Masked, Shared
+from protocols.share import Bits, Masked, Shared
 
 BUCKET_BITS = 6
 BUCKETS = 1 << BUCKET_BITS
@@ -29,8 +31,8 @@ async def coarse_max(p: Party, scores: Shared, keep: Tensor) -> Shared:
     [..., query, key] -> [..., query, 1] at the scores' scale, in their ring.
 
     Rounds   3 (coarse scores, counts, bits) for up to 255 keys, 4 beyond
-    Sends    1 byte a score, 63 bytes and 63 bits a row each way (126 and 189 from 256 keys on)
-    Offline  64 bytes a score (128 from 256 keys on), about 2.2 kB a row
+    Sends    1 byte a score, 63 bytes and 63 bits a row each way (126 and 189 for 256 to 1023 keys)
+    Offline  64 bytes a score (128 from 256 keys on), 2205 bytes a row (575 for 256 to 511 keys, 701 to 1023)
     Source   protocol.md section 7, "coarse row maximum", with buckets of 2 instead of 4
     """
     count_bits = max(8, scores.shape[-1].bit_length())
@@ -39,7 +41,7 @@ async def coarse_max(p: Party, scores: Shared, keep: Tensor) -> Shared:
     counts = _counts(p, opened, keep, count_bits)
     at_or_above = counts.map(lambda value: value.flip(-1).cumsum(-1, dtype=value.dtype).flip(-1)[..., 1:])
     empty = await _is_zero(p, await p.open_one(at_or_above))
-    opened_bits = await p.open_one(empty)
+    (opened_bits,) = await p.open_bits(empty)
     empties = lift_bit(p, opened_bits, scores.bits).shared().sum(-1, keepdim=True)
     top = -empties + float(BUCKETS - 1)  # the highest bucket in use
     m = top + (1.0 - BUCKETS // 2)  # rounding may have lowered a score by less than one bucket
@@ -50,9 +52,16 @@ def _counts(p: Party, x: Masked, keep: Tensor, bits: int) -> Shared:
     """How many kept scores of a row fall into each bucket: [..., query, key] -> [..., query, bucket]."""
 
     def hot(r: Tensor) -> Tensor:
+        if native.usable(r):
+            return native.rows(r, ring.dtype(bits))
         return ring.fit(ring.unsigned(r, BUCKET_BITS).unsqueeze(-1) == torch.arange(BUCKETS), bits)
 
     table = p.deal(hot, (x.mask,), (*x.shape, BUCKETS), bits).share
+    if native.usable(table, x.opened):
+        flat = (-1, x.shape[-1])
+        kept = keep.to(torch.uint8).expand(x.shape).reshape(flat)
+        counts = native.counts(x.opened.reshape(flat), kept, table.reshape(*kept.shape, BUCKETS))
+        return Shared(counts.reshape(*x.shape[:-1], BUCKETS), bits, 0, x.party)
     table = table * ring.fit(keep, bits).unsqueeze(-1)
     rows, keys = int(torch.Size(x.shape[:-1]).numel()), x.shape[-1]
     # Bucket b of a score opened as u is entry u - b of its table. Sum the tables of equal u first, then rotate.
@@ -66,24 +75,15 @@ def _counts(p: Party, x: Masked, keep: Tensor, bits: int) -> Shared:
     return Shared(counts.reshape(*x.shape[:-1], BUCKETS), bits, 0, x.party)
 
 
-async def _is_zero(p: Party, x: Masked) -> Shared:
+async def _is_zero(p: Party, x: Masked) -> Bits:
     """The bit [x = 0]: x^ = r, read from one-hot tables of r.
 
     Rounds   0 for up to 8 bits, else 1
-    Offline  2^8 bits an element for each 8 bits
+    Offline  2^b bits an element for each block of b bits: one of 8, or several of up to 5
     """
-    tables = []
-    for start in range(0, x.bits, TABLE_BITS):
-        size = min(TABLE_BITS, x.bits - start)
-
-        def hot(r: Tensor, start: int = start, size: int = size) -> Tensor:
-            digit = (ring.unsigned(r, x.bits) >> start) & ((1 << size) - 1)
-            return (digit.unsqueeze(-1) == torch.arange(1 << size)).to(torch.uint8)
-
-        table = p.deal(hot, (x.mask,), (*x.shape, 1 << size), 1).share
-        digit = (ring.unsigned(x.opened, x.bits) >> start) & ((1 << size) - 1)
-        picked = torch.take_along_dim(table, digit.unsqueeze(-1), -1).squeeze(-1)
-        tables.append(Shared(picked, 1, 0, x.party))
-    if len(tables) == 1:
-        return tables[0]
-    return xor_of_products(p, await p.open(*tables), [tuple(range(len(tables)))])
+    sizes = (x.bits,) if x.bits <= TABLE_BITS else blocks(x.bits)
+    rows = p.deal(lambda r: onehot.tables(r, sizes), (x.mask,), (*x.shape, onehot.entries(sizes)), 1).share
+    equal = [Bits(bits, x.shape, x.party) for _, bits in onehot.read(rows, x.opened, sizes)]
+    if len(equal) == 1:
+        return equal[0]
+    return xor_of_products(p, await p.open_bits(*equal), [tuple(range(len(equal)))])

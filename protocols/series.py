@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.native import series as native
 from protocols.party import Party
 from protocols.share import Masked, Shared
 
@@ -68,20 +69,28 @@ def evaluate(
     """
     harmonics = series.harmonics
     secrets = p.deal(
-        lambda r: _waves(ring.unsigned(r, size + drop) >> drop, size, harmonics, dealt_frac), (x.mask,),
+        lambda r: _waves(r.to(torch.int64), size, drop, harmonics, dealt_frac, bits), (x.mask,),
         (2 * len(harmonics), *x.shape), bits,
     )  # fmt: skip
-    angle = ring.unsigned(x.opened, size + drop) >> drop
-    total = torch.zeros_like(angle)
-    if x.party == 0:
-        constant = sum(value for k, value in series.cosine if k == 0)
-        total = total + round(constant * 2 ** (frac + dealt_frac))
-    for row, k in enumerate(harmonics):
-        cos, sin = _cos_sin(k * angle, size)
-        a, b = (_coefficient(pairs, k, frac) for pairs in (series.cosine, series.sine))
-        total = total + _scaled(a * cos + b * sin) * secrets.share[2 * row]
-        total = total + _scaled(a * sin - b * cos) * secrets.share[2 * row + 1]
-    return Shared(ring.fit(total, bits), bits, frac + dealt_frac, x.party)
+    factors = [[_coefficient(pairs, k, frac) for k in harmonics] for pairs in (series.cosine, series.sine)]
+    constant = _coefficient(series.cosine, 0, frac + dealt_frac) if x.party == 0 else 0
+    total = _weighted_sum(x.opened.to(torch.int64), size, drop, harmonics, factors, constant, secrets.share)
+    return Shared(total, bits, frac + dealt_frac, x.party)
+
+
+def _weighted_sum(
+    words: Tensor, size: int, drop: int, harmonics: Sequence[int], factors: Sequence[Sequence[int]], constant: int,
+    shares: Tensor,
+) -> Tensor:  # fmt: skip
+    """constant + sum of [a cos + b sin] C_k + [a sin - b cos] S_k, in the type of the shares [C_1, S_1, C_2, ...]."""
+    if native.usable(words, shares) and shares.dtype.itemsize >= 4:
+        return native.weighted_sum(words, _angles(size, drop), harmonics, factors[0], factors[1], constant, shares)
+    total = torch.zeros_like(words) + constant
+    for row, (k, a, b) in enumerate(zip(harmonics, *factors, strict=True)):
+        cos, sin = _cos_sin(k * (words >> drop), size)
+        total = total + _scaled(a * cos + b * sin) * shares[2 * row]
+        total = total + _scaled(a * sin - b * cos) * shares[2 * row + 1]
+    return total.to(shares.dtype)
 
 
 async def pi_sin(p: Party, x: Shared, series: Series) -> Shared:
@@ -105,9 +114,11 @@ def _scaled(x: Tensor) -> Tensor:
     return (x + (1 << (TRIG_FRAC - 1))) >> TRIG_FRAC
 
 
-def _waves(angle: Tensor, size: int, harmonics: Sequence[int], frac: int) -> Tensor:
+def _waves(words: Tensor, size: int, drop: int, harmonics: Sequence[int], frac: int, bits: int) -> Tensor:
     """cos and sin of each harmonic of the mask, stacked [cos k1, sin k1, cos k2, ...], at `frac` bits."""
-    rows = [wave for k in harmonics for wave in _cos_sin(k * angle, size)]
+    if native.usable(words) and bits > 16:
+        return native.waves(words, _angles(size, drop), harmonics, frac, ring.dtype(bits))
+    rows = [wave for k in harmonics for wave in _cos_sin(k * (words >> drop), size)]
     half = 1 << (TRIG_FRAC - frac - 1)
     return torch.stack([(row + half) >> (TRIG_FRAC - frac) for row in rows])
 
@@ -123,6 +134,14 @@ def _cos_sin(angle: Tensor, size: int) -> tuple[Tensor, Tensor]:
         c, s = (ring.lookup(table, low) for table in _table(fine, size))
         cos, sin = _scaled(cos * c - sin * s), _scaled(sin * c + cos * s)
     return cos, sin
+
+
+@cache
+def _angles(size: int, drop: int) -> native.Angles:
+    coarse = min(size, TABLE_BITS)
+    pairs = (_table(coarse, coarse), _table(size - coarse, size))
+    first, second = ((cos.to(torch.int32), sin.to(torch.int32)) for cos, sin in pairs)
+    return native.Angles(drop, size, size - coarse, first, second)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Values as the computing parties hold them: `Shared`, `Masked`, `Lifted`.
+"""Values as the computing parties hold them: `Shared`, `Masked`, `Lifted`, and `Bits`, `MaskedBits`.
 
 Shared   x = x_0 + x_1 mod 2^bits; the real number is x / 2^frac, x read as signed. Sums, public factors and
          rearrangements are operators and free.
@@ -7,6 +7,7 @@ Masked   public x^ = x + r mod 2^bits with r known to the dealer only. Products 
 Lifted   x as a public linear form in values only the dealer knows, x = X + sum_i c_i 2^(s_i) t_i, in a ring
          that may be wider than the one x was opened in. Masks, wrap bits and opened bits are all such forms, so one
          product rule serves them.
+Bits     b = b_0 xor b_1 for every bit of a shape, held as eight bits to a byte; MaskedBits are b xor r, opened.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.native import lifted as native
 from mpcnet.randomness import Secret
 
 Rearrange = Callable[[Tensor], Tensor]
@@ -66,6 +68,11 @@ class Shared:
         """Divided by 2^count exactly, by reading the same integer at a finer scale."""
         return replace(self, frac=self.frac + count)
 
+    def finer(self, count: int) -> Shared:
+        """The same number with `count` more fraction bits, in a ring that is as much wider (64 bits at most): free."""
+        bits = min(self.bits + count, ring.MAX_BITS)
+        return replace(self, value=ring.fit(self.value, bits) << count, bits=bits, frac=self.frac + count)
+
     def __neg__(self) -> Shared:
         return replace(self, value=-self.value)
 
@@ -112,6 +119,39 @@ class Masked:
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Bits:
+    """One party's xor share of a bit for every element of `shape`; `packed` is flat, eight of them to a byte."""
+
+    packed: Tensor
+    shape: tuple[int, ...]
+    party: int
+
+    @staticmethod
+    def of(bits: Tensor, party: int) -> Bits:
+        """From 0 and 1, one to an element."""
+        return Bits(ring.pack_bits(bits), tuple(bits.shape), party)
+
+    def __xor__(self, other: Bits) -> Bits:
+        if other.shape != self.shape:
+            raise ValueError(f"cannot add bits {list(self.shape)} and {list(other.shape)}")
+        return replace(self, packed=self.packed ^ other.packed)
+
+    def flip(self) -> Bits:
+        """1 - b: party 0 flips its share."""
+        return replace(self, packed=self.packed ^ 0xFF) if self.party == 0 else self
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class MaskedBits:
+    """Opened bits b^ = b xor r: `opened` is public and packed, `mask` is r as this party sees it."""
+
+    opened: Tensor
+    mask: Secret
+    shape: tuple[int, ...]
+    party: int
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Term:
     """coefficient * 2^shift * secret, with a public coefficient."""
 
@@ -143,8 +183,14 @@ class Lifted:
 
     def shared(self) -> Shared:
         """The additive shares of x in the wide ring: free."""
+        if native.fits(form := self.form()):
+            return Shared(native.share(form, self.party), self.bits, self.frac, self.party)
         total = self.public if self.party == 0 else torch.zeros_like(self.public)
         for term in self.terms:
             part = term.coefficient * ring.fit(term.secret.share, self.bits)
             total = total + (part << term.shift if term.shift else part)
         return Shared(ring.fit(total, self.bits), self.bits, self.frac, self.party)
+
+    def form(self) -> native.Form:
+        """What the native kernels need of it."""
+        return native.Form(self.public, [(t.coefficient, t.secret.share, t.shift) for t in self.terms])

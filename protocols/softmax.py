@@ -53,7 +53,7 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Sha
 
     For scores in [-62, 62) whose row spans less than 116. Result in a ring of 24 + frac bits.
 
-    Rounds   4
+    Rounds   4, 5 from 256 keys on
     Source   exact softmax, protocol.md section 6
     """
     m = await coarse_max(p, scores, keep)

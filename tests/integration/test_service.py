@@ -28,7 +28,7 @@ Arrays = list[tuple[Part, Bytes]]
 
 
 def mask_of(values: torch.Tensor) -> tuple[Part, Bytes]:
-    return Part(1, tuple(values.shape)), ring.pack(values, 1)
+    return Part(1, tuple(values.shape)), ring.pack(ring.pack_bits(values), 1)
 
 
 def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lockstep import Session
 
+from mpcnet.rounds import parallel
 from protocols.arith import lift, lift_bit, matmul, own_ring, pi_matmul, pi_mul, pi_square, product, relift, square
 from protocols.party import Party
-from protocols.share import Shared
+from protocols.share import Bits, Shared
 
 WORDS = st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=20)
 SEEDS = st.integers(0, 2**31)
@@ -175,23 +176,30 @@ def test_relift_to_the_same_ring_and_not_to_a_narrower_one() -> None:
         session.run(narrower, session.share(x.x, 40, 12))
 
 
+def lowest(x: Shared) -> Bits:
+    """The lowest bits of shared words: the sum of the shares' is theirs mod 2."""
+    return Bits.of(x.value & 1, x.party)
+
+
 @pytest.mark.parametrize("bits", [8, 16, 20, 64])
 def test_lift_bit(bits: int) -> None:
     async def build(p: Party, b: Shared) -> Shared:
-        return lift_bit(p, await p.open_one(b), bits).shared()
+        (opened,) = await p.open_bits(lowest(b))
+        return lift_bit(p, opened, bits).shared()
 
-    b = given_words([0, 1] * 20, 1, 0)
-    done = outcome(build, Input(b.x.abs(), 1, 0))
-    assert torch.equal(done.value, b.x.abs())
+    b = given_words([0, 1] * 20, 8, 0)
+    done = outcome(build, b)
+    assert torch.equal(done.value, b.x)
+    assert torch.equal(done.oracle, b.x)
     check_cost(done, rounds=1, sent=5, dealt=40 * ((bits + 7) // 8))
 
 
 def test_a_bit_times_a_value_costs_one_round() -> None:
     async def build(p: Party, b: Shared, x: Shared) -> Shared:
-        chosen, value = await p.open(b, x)
+        (chosen,), (value,) = await parallel(p.open_bits(lowest(b)), p.open(x))
         return product(p, lift_bit(p, chosen), lift(p, value))
 
-    b, x = Input(torch.tensor([0.0, 1.0] * 8, dtype=torch.float64), 1, 0), uniform((16,), -7, 7, 20, 12)
+    b, x = Input(torch.tensor([0.0, 1.0] * 8, dtype=torch.float64), 8, 0), uniform((16,), -7, 7, 20, 12)
     done = outcome(build, b, x)
     assert torch.equal(done.value, b.x * x.x)
     check_cost(done, rounds=1, sent=2 + 16 * 3)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from checks import Input, check_corruption, check_cost, few, given_words, outcome, uniform
+from checks import Input, check_corruption, check_cost, few, given_words, numbers, outcome, uniform
 from hypothesis import given
 from hypothesis import strategies as st
 from lockstep import Session
@@ -15,7 +15,7 @@ from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.randomness import ServerSource
 from mpcnet.rounds import Exchange, advance
 from protocols.party import Party
-from protocols.share import Shared
+from protocols.share import Bits, Shared
 
 CHUNK = 4_000_000  # elements: 32 MB a tensor
 SOAK = 25 * CHUNK  # more than the elements that BERT-base rescales for one sentence
@@ -130,13 +130,62 @@ async def reopened(p: Party, x: Shared) -> Shared:
 
 
 @few
-@given(st.integers(1, 64), st.lists(st.integers(0, 2**62), max_size=20), st.integers(0, 2**31))
+@given(st.integers(2, 64), st.lists(st.integers(0, 2**62), max_size=20), st.integers(0, 2**31))
 def test_opening_keeps_the_value(bits: int, words: list[int], seed: int) -> None:
     x = Input(torch.tensor([float(w % 2 ** min(bits, 50)) for w in words], dtype=torch.float64), bits, 0)
     done = outcome(reopened, x, seed=seed)
     assert torch.equal(done.value, done.oracle)
-    bytes_sent = (len(words) + 7) // 8 if bits == 1 else (bits + 7) // 8 * len(words)
-    check_cost(done, rounds=1, sent=bytes_sent, dealt=0)
+    check_cost(done, rounds=1, sent=(bits + 7) // 8 * len(words), dealt=0)
+
+
+def bits_of(x: Shared) -> Bits:
+    return Bits.of(x.value & 1, x.party)
+
+
+@few
+@given(st.lists(st.integers(0, 1), max_size=20), st.integers(0, 2**31))
+def test_opened_bits_are_the_bits_under_their_mask(words: list[int], seed: int) -> None:
+    async def build(p: Party, x: Shared) -> Shared:
+        (opened,) = await p.open_bits(bits_of(x))
+        assert opened.shape == x.shape
+        mask = Bits(opened.mask.share, opened.shape, opened.party)
+        public = Bits(opened.opened, opened.shape, opened.party)
+        return numbers(public ^ mask if opened.party == 0 else mask)
+
+    x = given_words(words, 8, 0)
+    done = outcome(build, x, seed=seed)
+    assert torch.equal(done.value % 2, x.x)
+    assert torch.equal(done.oracle % 2, x.x)
+    check_cost(done, rounds=1, sent=(len(words) + 7) // 8, dealt=0)
+
+
+def test_sums_and_complements_of_bits() -> None:
+    async def build(p: Party, x: Shared, y: Shared) -> Shared:
+        a, b = bits_of(x), bits_of(y)
+        return numbers(a ^ b, a.flip(), a.flip() ^ b.flip())
+
+    x, y = given_words([0, 0, 1, 1] * 3, 8, 0), given_words([0, 1, 0, 1] * 3, 8, 0)
+    done = outcome(build, x, y)
+    different = (x.x != y.x).to(torch.float64)
+    assert torch.equal(done.value % 2, torch.stack([different, 1 - x.x, different]))
+    check_cost(done, rounds=0, sent=0, dealt=0)
+
+
+def test_what_is_sent_of_bits_is_masked_to_the_last_bit_of_a_byte() -> None:
+    """The bits beyond the last element are sent too, and are as uniform as the others."""
+    x = Bits.of(torch.ones(3, dtype=torch.uint8), 0)
+    step = advance(server(0).open_bits(*[x] * 200), None)
+    assert isinstance(step, Exchange)
+    source = server(0).source
+    assert all(torch.equal(mine ^ source.mask([3], 1).share, x.packed) for mine in step.mine)
+    beyond = torch.cat(step.mine) >> 3
+    assert beyond.unique().numel() > 28, "almost all of the 32 patterns of the 5 bits beyond"
+
+
+def test_a_ring_of_one_bit_is_not_opened_as_a_number() -> None:
+    x = Shared(torch.zeros(9, dtype=torch.uint8), 1, 0, 0)
+    with pytest.raises(ValueError, match="here: a ring of 1 bit is held packed: open it by open_bits"):
+        advance(server(0).at("here").open(x), None)
 
 
 def test_opening_several_values_takes_one_round() -> None:

@@ -43,7 +43,7 @@ def test_within_four_of_the_maximum(rows: int, keys: int, seed: int) -> None:
     assert (done.run.results[0].bits, done.run.results[0].frac) == (22, 12)
 
 
-@pytest.mark.parametrize(("keys", "rounds"), [(1, 3), (128, 3), (255, 3), (256, 4), (300, 4)])
+@pytest.mark.parametrize(("keys", "rounds"), [(1, 3), (128, 3), (255, 3), (256, 4), (300, 4), (512, 4)])
 def test_cost(keys: int, rounds: int) -> None:
     """8 rows, so a bit of each is a byte: a score 1 byte, a count 63 (or 126) bytes, the bits 63 of each row."""
     x = uniform((8, keys), -20, 20, 22, 12)
@@ -51,8 +51,9 @@ def test_cost(keys: int, rounds: int) -> None:
     short = keys <= 255
     sent = 8 * keys + 8 * 63 * (1 if short else 2) + (0 if short else 2 * 63) + 63
     tables = 8 * keys * 64 * (1 if short else 2)
-    zero = 63 * 256 if short else 63 * (256 + 2) + 63
+    zero = 63 * 256 if short else 63 * (32 + (16 if keys < 512 else 32)) + 63
     check_cost(done, rounds, sent, tables + zero + 8 * 63 * 3)
+    assert (zero + 8 * 63 * 3) / 8 == (2205 if short else 574.875 if keys < 512 else 700.875)
 
 
 def test_edges() -> None:

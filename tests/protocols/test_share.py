@@ -8,9 +8,10 @@ from checks import Input, check_cost, few, outcome, uniform
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcnet.randomness import PlainSource
 from protocols.arith import lift, own_ring
 from protocols.party import Party
-from protocols.share import Shared
+from protocols.share import Bits, MaskedBits, Shared
 
 Operator = Callable[[Shared, Shared], Shared]
 X, Y = uniform((4, 6), -5, 5, 40, 12), uniform((4, 6), -5, 5, 40, 12, seed=1)
@@ -82,10 +83,17 @@ def test_refusals() -> None:
         _ = x + x.halve()
     with pytest.raises(ValueError, match="cannot grow from 20 to 21 bits"):
         x.reduce(21)
+    with pytest.raises(ValueError, match=r"cannot add bits \[3\] and \[4\]"):
+        _ = Bits.of(torch.ones(3), 0) ^ Bits.of(torch.ones(4), 0)
 
 
 def test_shares_have_no_representation() -> None:
-    assert "tensor" not in repr(Shared(torch.zeros(3, dtype=torch.int32), 20, 8, 0))
+    bits = Bits.of(torch.zeros(3, dtype=torch.uint8), 0)
+    secret = PlainSource().mask([3], 1)
+    for value in (
+        Shared(torch.zeros(3, dtype=torch.int32), 20, 8, 0), bits, MaskedBits(bits.packed, secret, bits.shape, 0)
+    ):  # fmt: skip
+        assert "tensor" not in repr(value)
 
 
 def test_empty() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from protocols.division import RECIPROCAL_LIMIT, RowRange
 from protocols.party import Party
+from protocols.segments import segmented_reciprocal
 from protocols.share import Shared
 from protocols.softmax import WeighBits, exponentials, squares, weigh
 
@@ -147,6 +148,23 @@ def test_weigh_cost() -> None:
     quad_value = Input(value.x, 48, 12)
     t = QUAD_ROWS.reciprocal_steps(QUAD_ROWS.deflation(RECIPROCAL_LIMIT))
     assert outcome(quad(KEEP), scores, quad_value).cost.rounds == 1 + 2 + t
+
+
+def test_weigh_by_segments_takes_five_rounds() -> None:
+    async def build(p: Party, scores: Shared, value: Shared) -> Shared:
+        numerators = await exponentials(p.at("exp"), scores, KEEP, 16)
+        return await weigh(p, numerators, value, EXACT_ROWS, EXACT_BITS, segmented_reciprocal)
+
+    scores, value = uniform((2, 8, 8), -20, 20, 22, 12), uniform((2, 8, 5), -4, 4, 40, 12)
+    done = outcome(build, scores, value)
+    assert done.cost.rounds == 4 + 2 + 3
+    assert distance(done.value, softmax(scores.x, KEEP) @ value.x) <= 6e-3
+
+
+@pytest.mark.parametrize(("keys", "rounds"), [(255, 4), (256, 5)])
+def test_rounds_of_exponentials(keys: int, rounds: int) -> None:
+    x = uniform((1, keys), -20, 20, 22, 12)
+    assert outcome(exact_numerators(torch.ones(keys, dtype=torch.int64)), x).cost.rounds == rounds
 
 
 @pytest.mark.parametrize("program", [exact, quad])

@@ -38,19 +38,32 @@ DOMAINS = [
     (bytes(range(32)), b"sessionm", 0, "ask"),
     (b"\xff" * 32, b"", 2**63, "größe"),
 ]
-DRAWS = [[(1, [5])], [(8, [3]), (16, [2, 2]), (20, [3])], [(64, [2]), (33, [1]), (1, [17])], [(64, [])], [(24, [0])]]
+DRAWS = [
+    [(1, [5])],
+    [(8, [3]), (16, [2, 2]), (20, [3])],
+    [(64, [2]), (33, [1]), (1, [17]), (16, [1])],
+    [(64, [])],
+    [(24, [0])],
+]
 
 
 def positive(seed: bytes, session: bytes, stream: int, purpose: str, draws: list[Any]) -> dict[str, Any]:
-    """Words of consecutive draws from one keystream, low `bits` bits of each little-endian stored word."""
+    """Words of consecutive draws from one keystream.
+
+    The low `bits` bits of each little-endian stored word; single bits are eight to a byte, from the lowest.
+    """
     offset, rows = 0, []
     for bits, shape in draws:
         width, count = stored_bytes(bits), 1
         for size in shape:
             count *= size
-        raw = keystream(seed, session, stream, purpose, offset + width * count)[offset:]
-        offset += width * count
-        words = [int.from_bytes(raw[i * width : (i + 1) * width], "little") % 2**bits for i in range(count)]
+        used = (count + 7) // 8 if bits == 1 else width * count
+        raw = keystream(seed, session, stream, purpose, offset + used)[offset:]
+        offset += used
+        if bits == 1:
+            words = [raw[i // 8] >> (i % 8) & 1 for i in range(count)]
+        else:
+            words = [int.from_bytes(raw[i * width : (i + 1) * width], "little") % 2**bits for i in range(count)]
         rows.append({"bits": bits, "shape": shape, "words": [f"{value:0{(bits + 3) // 4}x}" for value in words]})
     domain = {"session": session.hex(), "stream": stream, "purpose": purpose}
     return {"seed": seed.hex(), "domain": domain, "encoded": encoded(session, stream, purpose).hex(), "draws": rows}

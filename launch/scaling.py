@@ -1,0 +1,163 @@
+"""`mpcnet bench suites`: what a request costs by suite, softmax, model and length, side by side in one run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from launch.simulate import Options, simulate
+from models import reference
+from models.prepare import Prepared, random_tokens
+
+TIMED = ("offline", "online", "total")
+PLAIN_RUNS = 5  # of the plaintext model; their median is the yardstick
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What is measured: every combination, `runs` requests each after one that warms up."""
+
+    models: tuple[str, ...]
+    lengths: tuple[int, ...]
+    suites: tuple[str, ...]
+    softmaxes: tuple[str, ...]
+    runs: int
+    net: str = "none"
+    streams: int = 1
+
+    def points(self) -> Iterator[Options]:
+        """One deployment each."""
+        for model, length, suite, softmax in product(self.models, self.lengths, self.suites, self.softmaxes):
+            yield Options(model, suite, softmax, net=self.net, batch=1, length=length, streams=self.streams)  # type: ignore[arg-type]
+
+
+def measure(options: Options, runs: int, console: Console) -> dict[str, Any]:
+    """One row: counts, seconds and CPU seconds of a request, and the plaintext model's CPU seconds in the same run."""
+    outcome = simulate(["A man is playing a guitar on a small stage."] * (runs + 1), options, console)
+    requests = outcome.document["requests"][1:]
+    layers = outcome.prepared.config.shape.layers
+    inner = sum(row["rounds"] for row in outcome.operations if str(row["name"]).startswith("layer"))
+    with console.status("timing the plaintext model"):
+        plain_s = plain_cpu_s(outcome.prepared, options.length)
+    cpu = [request["cpu_offline_s"] + request["cpu_online_s"] for request in requests]
+    row = {
+        "bench": "suites",
+        **{key: outcome.document[key] for key in ("model", "random_weights", "suite", "softmax", "net")},
+        "length": options.length,
+        "n": len(requests),
+        "rounds": requests[0]["rounds"],
+        "rounds_a_layer": inner / (runs + 1) / layers,
+        "sent_bytes": requests[0]["sent_bytes"],
+        "dealt_bytes": [total // (runs + 1) for total in outcome.document["dealt_bytes"]],
+        **spread("offline_s", [request["seconds_offline"] for request in requests]),
+        **spread("online_s", [request["seconds_online"] for request in requests]),
+        **spread("total_s", [request["seconds_offline"] + request["seconds_online"] for request in requests]),
+        **spread("server_cpu_s", cpu),
+        "plain_cpu_s": plain_s,
+        "cpu_ratio": statistics.median(cpu) / plain_s,
+        "peaks": outcome.document["peaks"],
+        "least_cosine": outcome.document["min_cosine"],
+        **{key: outcome.document[key] for key in ("commit", "machine", "threads", "kernels")},
+    }
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Median, least and largest."""
+    return {name: statistics.median(values), f"{name}_min": min(values), f"{name}_max": max(values)}
+
+
+def plain_cpu_s(prepared: Prepared, length: int) -> float:
+    """Median CPU seconds of one sentence through the float32 model, on one thread."""
+    tokens = random_tokens(prepared.checkpoint, 1, length)
+    run = reference.classify if prepared.config.shape.head == "classification" else reference.embed
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = []
+    try:
+        with torch.inference_mode():
+            for _ in range(PLAIN_RUNS + 1):
+                start = time.process_time()
+                run(prepared.config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, "exact")
+                seconds.append(time.process_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return statistics.median(seconds[1:])
+
+
+def tables(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, Table]:
+    """The rows for people: what is exchanged, and what it takes."""
+    facts = "{machine}, commit {commit}, kernels {kernels}, n = {n}".format(**rows[0])
+    cost = Table(title="one sentence: rounds and MB, each way and to each server", title_justify="left")
+    time_ = Table(title=f"seconds (least, most) and memory; {facts}", title_justify="left")
+    for column in ("model", "tokens", "suite", "rounds", "a layer", "online", "dealt"):
+        cost.add_column(column, justify="left" if column in ("model", "suite") else "right")
+    for column in ("model", "tokens", "suite", "offline", "online", "total", "server CPU", "server GB"):
+        time_.add_column(column, justify="left" if column in ("model", "suite") else "right")
+    for row in rows:
+        name = (row["model"], str(row["length"]), f"{row['suite']}, {row['softmax']}")
+        cost.add_row(*name, *_costs(row))
+        time_.add_row(*name, *_times(row))
+    return cost, time_
+
+
+def _costs(row: Mapping[str, Any]) -> list[str]:
+    return [
+        str(row["rounds"]),
+        f"{row['rounds_a_layer']:.1f}",
+        f"{row['sent_bytes'] / 1e6:.1f}",
+        f"{max(row['dealt_bytes']) / 1e6:.0f}",
+    ]
+
+
+def _times(row: Mapping[str, Any]) -> list[str]:
+    seconds = [f"{row[f'{what}_s']:.2f}\n({row[f'{what}_s_min']:.2f}, {row[f'{what}_s_max']:.2f})" for what in TIMED]
+    server = max(row["peaks"]["server0"], row["peaks"]["server1"]) / 1e9
+    return [*seconds, f"{row['server_cpu_s']:.2f}\n{row['cpu_ratio']:.1f} x plain", f"{server:.2f}"]
+
+
+def run(grid: Grid, out: Path | None, console: Console) -> list[dict[str, Any]]:
+    """Measure every point; each row is printed as a JSON line as soon as it is there, and kept in `out`."""
+    rows = []
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    for options in grid.points():
+        rows.append(measure(options, grid.runs, console))
+        line = json.dumps(rows[-1])
+        print(line, flush=True)
+        if out is not None:
+            with (out / "suites.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+    return rows
+
+
+def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Seconds and online bytes against length, a line for each model, suite and softmax."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = dict.fromkeys((row["model"], row["suite"], row["softmax"]) for row in rows)
+    for name in names:
+        chosen = sorted(
+            (row for row in rows if (row["model"], row["suite"], row["softmax"]) == name), key=lambda row: row["length"]
+        )
+        lengths = [row["length"] for row in chosen]
+        left.plot(lengths, [row["total_s"] for row in chosen], marker="o", label=", ".join(name))
+        right.plot(lengths, [row["sent_bytes"] / 1e6 for row in chosen], marker="o")
+    for axes, what in ((left, "seconds, offline and online"), (right, "MB online, each way")):
+        axes.set(xlabel="tokens", ylabel=what, ylim=(0, None))
+        axes.grid(alpha=0.3)
+    left.legend(fontsize="small")
+    figure.suptitle(f"{rows[0]['machine']}, commit {rows[0]['commit']}", fontsize="small")
+    figure.savefig(path, dpi=130)

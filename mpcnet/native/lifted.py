@@ -1,0 +1,124 @@
+"""Opened values in wider rings, and their products (csrc/lifted.c); what they mean stands in protocols.arith."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from mpcnet.native.library import INT, POINTER, SIZE, Kernel, usable
+
+__all__ = ["Form", "Pair", "fits", "grow", "product", "share", "usable"]
+
+_product = Kernel("mpc_lifted_product", POINTER, SIZE, POINTER)
+_share = Kernel("mpc_lifted_share", POINTER, SIZE, POINTER)
+_grow = Kernel("mpc_lifted_grow", POINTER, SIZE, INT, POINTER, POINTER, POINTER)
+
+TERMS, PAIRS = 2, 4  # of csrc/lifted.c
+Words = tuple[int, int, int, int]  # struct words
+NOTHING: Words = (0, 1, 1, 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """public + sum of coefficient 2^shift secret, by a share of each secret."""
+
+    public: Tensor
+    terms: Sequence[tuple[Tensor | int, Tensor, int]]  # coefficient, share, shift
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """The share of 2^shift times the product of secret `left` of one form and secret `right` of the other."""
+
+    left: int
+    right: int
+    shift: int
+    share: Tensor
+
+
+def fits(*forms: Form) -> bool:
+    """Whether these kernels can work on the forms: their words have 64 bits, and they are not shapes only."""
+    return all(usable(f.public) and f.public.dtype == torch.int64 and len(f.terms) <= TERMS for f in forms)
+
+
+def product(
+    x: Form, y: Form, pairs: Sequence[Pair], party: int, shape: tuple[int, ...], level: str | None = None
+) -> Tensor:
+    """The party's share of x y; whatever has not the result's `shape` is broadcast to it."""
+    if len(pairs) > PAIRS:
+        raise ValueError(f"want up to {PAIRS} pairs, got {len(pairs)}")
+    held: list[Tensor] = []
+    words = [party, len(pairs), *_form(x, shape, held), *_form(y, shape, held)]
+    for pair in pairs:
+        if not (0 <= pair.left < len(x.terms) and 0 <= pair.right < len(y.terms)):
+            raise ValueError(f"a pair of secrets {pair.left} and {pair.right}, of {len(x.terms)} and {len(y.terms)}")
+        words += [pair.left, pair.right, pair.shift, *_words(pair.share, shape, held)]
+    out = torch.empty(shape, dtype=torch.int64)
+    _product(level, _described(words, held), out.numel(), out.data_ptr())
+    return out
+
+
+def share(x: Form, party: int, level: str | None = None) -> Tensor:
+    """The party's share of x."""
+    held: list[Tensor] = []
+    shape = tuple(x.public.shape)
+    out = torch.empty(shape, dtype=torch.int64)
+    _share(level, _described([party, 0, *_form(x, shape, held)], held), out.numel(), out.data_ptr())
+    return out
+
+
+def grow(opened: Tensor, mask: Tensor, carry: Tensor, k: int, level: str | None = None) -> tuple[Tensor, ...]:
+    """From k bits, all of one shape: public part, 1 - msb of the moved opening, share of the mask as an integer."""
+    if not 2 <= k < 64:
+        raise ValueError(f"want a ring of 2 to 63 bits to grow from, got {k}")
+    held: list[Tensor] = []
+    shape = tuple(opened.shape)
+    words = [*_words(opened, shape, held), *_words(mask, shape, held), *_words(carry, shape, held)]
+    out = [torch.empty(shape, dtype=torch.int64) for _ in range(3)]
+    _grow(level, _described(words, held), opened.numel(), k, *(x.data_ptr() for x in out))
+    return tuple(out)
+
+
+def _form(form: Form, shape: tuple[int, ...], held: list[Tensor]) -> Iterator[int]:
+    """struct form. `held` keeps what it points to alive."""
+    if len(form.terms) > TERMS:
+        raise ValueError(f"want up to {TERMS} terms, got {len(form.terms)}")
+    yield from _words(form.public, shape, held)
+    yield len(form.terms)
+    for index in range(TERMS):
+        if index < len(form.terms):
+            coefficient, secret, shift = form.terms[index]
+            constant, array = (coefficient, None) if isinstance(coefficient, int) else (1, coefficient)
+            yield from NOTHING if array is None else _words(array, shape, held)
+            yield from _words(secret, shape, held)
+            yield from (constant, shift)
+        else:
+            yield from (*NOTHING, *NOTHING, 1, 0)
+
+
+def _words(x: Tensor, shape: tuple[int, ...], held: list[Tensor]) -> Words:
+    """struct words: element i of the result reads number (i / each) % count of an array.
+
+    :raises ValueError: x has no ring's type, or does not broadcast to the shape.
+    """
+    if not usable(x) or x.dtype not in (torch.uint8, torch.int16, torch.int32, torch.int64):
+        raise ValueError(f"want words of a ring on the cpu, got {x.dtype} on {x.device}")
+    own = (1,) * (len(shape) - x.ndim) + tuple(x.shape)
+    first = next((i for i, size in enumerate(own) if size != 1), len(own))
+    last = next((i for i in reversed(range(len(own))) if own[i] != 1), -1) + 1
+    if own[first:last] != shape[first:last]:  # ones between other dimensions
+        x, first, last = x.expand(shape), 0, len(shape)
+    x = x.contiguous()
+    held.append(x)
+    return x.data_ptr(), x.dtype.itemsize, max(prod(shape[last:]), 1), max(x.numel(), 1)
+
+
+def _described(words: list[int], held: list[Tensor]) -> int:
+    """The address of the words, as a C structure."""
+    array = torch.tensor(words, dtype=torch.int64)
+    held.append(array)
+    return array.data_ptr()

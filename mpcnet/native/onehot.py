@@ -1,0 +1,59 @@
+"""One-hot tables of digits (csrc/onehot.c); what they mean stands in :mod:`mpcnet.onehot`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, usable
+
+_tables = Kernel("mpc_onehot_tables", POINTER, SIZE, POINTER, INT, INT, POINTER)
+_read = Kernel("mpc_onehot_read", POINTER, POINTER, SIZE, SIZE, POINTER, INT, INT, POINTER)
+
+LEAST, MOST = 3, 8  # bits of a digit: whole bytes of table, and few of them
+DIGITS = 16
+
+
+def fits(sizes: Sequence[int], *tensors: Tensor) -> bool:
+    """Whether these kernels can work on tables of these digits."""
+    return usable(*tensors) and len(sizes) <= DIGITS and all(LEAST <= size <= MOST for size in sizes)
+
+
+def tables(words: Tensor, sizes: Sequence[int], drop: int, level: str | None = None) -> Tensor:
+    """The rows of int64 words without their `drop` lowest bits, packed."""
+    words = check("words", words, torch.int64, tuple(words.shape))
+    _check_sizes(sizes, drop)
+    rows = torch.empty(words.numel() * _row_bytes(sizes), dtype=torch.uint8)
+    digits = torch.tensor(sizes)
+    _tables(level, words.data_ptr(), words.numel(), digits.data_ptr(), len(sizes), drop, rows.data_ptr())
+    return rows
+
+
+def read(
+    rows: Tensor, words: Tensor, subtract: int, sizes: Sequence[int], drop: int, level: str | None = None
+) -> Tensor:
+    """For (words - subtract) >> drop, planes of packed bits [digit, less or equal, byte].
+
+    "Less" is [public digit < secret digit], "equal" [public digit = secret digit].
+    """
+    words = check("words", words, torch.int64, tuple(words.shape))
+    _check_sizes(sizes, drop)
+    rows = check("rows", rows, torch.uint8, (words.numel() * _row_bytes(sizes),))
+    planes = torch.empty(len(sizes), 2, (words.numel() + 7) // 8, dtype=torch.uint8)
+    digits = torch.tensor(sizes)
+    _read(
+        level, rows.data_ptr(), words.data_ptr(), words.numel(), subtract, digits.data_ptr(), len(sizes), drop,
+        planes.data_ptr(),
+    )  # fmt: skip
+    return planes
+
+
+def _row_bytes(sizes: Sequence[int]) -> int:
+    return sum(1 << (size - 3) for size in sizes)
+
+
+def _check_sizes(sizes: Sequence[int], drop: int) -> None:
+    if not fits(sizes) or not 0 <= drop < 64:
+        raise ValueError(f"want up to {DIGITS} digits of {LEAST} to {MOST} bits, got {list(sizes)}, {drop} dropped")

@@ -1,0 +1,66 @@
+"""One-hot tables of a mask's digits, and what a server reads from its share of them at a public digit.
+
+A word is cut into digits of `sizes` bits, from the lowest; the table of a digit d of b bits has 2^b entries, of which
+entry d is 1. The tables of all digits of a word lie side by side, so a row has sum(2^b) bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from mpcnet import ring
+from mpcnet.native import onehot as native
+from mpcnet.shapes import ShapeOnly
+
+
+def entries(sizes: Sequence[int]) -> int:
+    """Bits of a row."""
+    return sum(1 << size for size in sizes)
+
+
+def tables(words: Tensor, sizes: Sequence[int], drop: int = 0) -> Tensor:
+    """The rows of the words without their `drop` lowest bits, as bits [..., entries]."""
+    if native.fits(sizes, words):
+        return native.tables(words.to(torch.int64), sizes, drop)
+    hot = [digit.unsqueeze(-1) == torch.arange(1 << size) for digit, size in _digits(words, sizes, drop)]
+    return ring.pack_bits(torch.cat(hot, -1))
+
+
+def read(
+    rows: Tensor, public: Tensor, sizes: Sequence[int], drop: int = 0, subtract: int = 0
+) -> list[tuple[Tensor, Tensor]]:
+    """For each digit of (public - subtract) >> drop, shares of two bits, packed.
+
+    They are [public digit < secret digit] and [public digit = secret digit].
+    """
+    if isinstance(rows, ShapeOnly):
+        return [(ring.zeros(public.shape, 1, "meta"), ring.zeros(public.shape, 1, "meta")) for _ in sizes]
+    words = public.to(torch.int64)
+    if native.fits(sizes, rows, words):
+        return [(less, equal) for less, equal in native.read(rows, words, subtract, sizes, drop)]
+    return [_look_up(table, digit) for table, digit in _tables(rows, words - subtract, sizes, drop)]
+
+
+def _look_up(table: Tensor, digit: Tensor) -> tuple[Tensor, Tensor]:
+    up_to = table.cumsum(-1, dtype=torch.uint8)
+    less = up_to[..., -1:] - torch.take_along_dim(up_to, digit, -1)
+    equal = torch.take_along_dim(table, digit, -1)
+    return ring.pack_bits(less.squeeze(-1) & 1), ring.pack_bits(equal.squeeze(-1))
+
+
+def _tables(rows: Tensor, public: Tensor, sizes: Sequence[int], drop: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each digit's table, a bit to an entry, and the public digit."""
+    bits = ring.unpack_bits(rows, (*public.shape, entries(sizes)))
+    starts = accumulate((1 << size for size in sizes), initial=0)
+    for start, (digit, size) in zip(starts, _digits(public, sizes, drop), strict=False):
+        yield bits[..., start : start + (1 << size)], digit.unsqueeze(-1)
+
+
+def _digits(words: Tensor, sizes: Sequence[int], drop: int) -> list[tuple[Tensor, int]]:
+    starts = accumulate(sizes, initial=drop)
+    words = words.to(torch.int64)
+    return [((words >> start) & ((1 << size) - 1), size) for start, size in zip(starts, sizes, strict=False)]

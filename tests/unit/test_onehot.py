@@ -1,0 +1,89 @@
+"""One-hot tables of digits, and what is read from xor shares of them, against Python's integers."""
+
+from itertools import accumulate
+
+import pytest
+import torch
+from checks import few
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mpcnet import onehot, ring
+
+SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple)
+WORDS = st.integers(-(2**63), 2**63 - 1)
+
+
+def digits(word: int, sizes: tuple[int, ...], drop: int) -> list[int]:
+    starts = accumulate(sizes, initial=drop)
+    return [(word >> start) % 2**size for start, size in zip(starts, sizes, strict=False)]
+
+
+def row(word: int, sizes: tuple[int, ...], drop: int) -> list[int]:
+    return [
+        int(i == digit) for digit, size in zip(digits(word, sizes, drop), sizes, strict=True) for i in range(1 << size)
+    ]
+
+
+def shares(rows: Tensor) -> tuple[Tensor, Tensor]:
+    first = torch.randint(0, 256, rows.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return first, rows ^ first
+
+
+@few
+@given(SIZES, st.integers(0, 12), st.lists(WORDS, max_size=5))
+def test_tables(sizes: tuple[int, ...], drop: int, words: list[int]) -> None:
+    rows = onehot.tables(torch.tensor(words, dtype=torch.int64), sizes, drop)
+    assert onehot.entries(sizes) == sum(2**size for size in sizes)
+    bits = ring.unpack_bits(rows, (len(words), onehot.entries(sizes)))
+    assert bits.tolist() == [row(word, sizes, drop) for word in words]
+
+
+@few
+@given(SIZES, st.integers(0, 12), st.lists(st.tuples(WORDS, WORDS, st.booleans()), min_size=1, max_size=9))
+def test_what_both_shares_say_of_a_public_digit(
+    sizes: tuple[int, ...], drop: int, cases: list[tuple[int, int, bool]]
+) -> None:
+    """The xor of what is read from each share is the comparison of the digits; equal words are among them."""
+    secret = [a for a, _, _ in cases]
+    public = [a if same else b for a, b, same in cases]
+    rows = shares(onehot.tables(torch.tensor(secret), sizes, drop))
+    pairs = [
+        list(zip(digits(p, sizes, drop), digits(s, sizes, drop), strict=True))
+        for p, s in zip(public, secret, strict=True)
+    ]
+    for read, relation in ((onehot.equal, int.__eq__), (onehot.less, int.__lt__)):
+        first, second = (read(share, torch.tensor(public), sizes, drop) for share in rows)
+        assert len(first) == len(second) == len(sizes)
+        for index, (a, b) in enumerate(zip(first, second, strict=True)):
+            got = ring.unpack_bits(a ^ b, (len(cases),)).tolist()
+            assert got == [int(relation(*pair[index])) for pair in pairs]
+
+
+def test_every_pair_of_digits() -> None:
+    """All 8 x 8 pairs of 3-bit digits, in a table of two dimensions, as words of 16 bits."""
+    secret = torch.arange(8, dtype=torch.int16).unsqueeze(1).expand(8, 8)
+    public = torch.arange(8, dtype=torch.int16).unsqueeze(0).expand(8, 8)
+    rows = onehot.tables(secret, (3,))
+    (equal,), (less,) = onehot.equal(rows, public, (3,)), onehot.less(rows, public, (3,))
+    assert torch.equal(ring.unpack_bits(equal, (8, 8)), (public == secret).to(torch.uint8))
+    assert torch.equal(ring.unpack_bits(less, (8, 8)), (public < secret).to(torch.uint8))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 5)])
+@pytest.mark.parametrize("read", [onehot.equal, onehot.less])
+def test_shapes_without_data(read, shape: tuple[int, ...]) -> None:  # type: ignore[no-untyped-def]
+    sizes = (2, 3)
+    public = torch.zeros(shape, dtype=torch.int64)
+    real = read(onehot.tables(public, sizes), public, sizes)
+    only = read(ring.zeros((*shape, onehot.entries(sizes)), 1, "meta"), ring.zeros(shape, 64, "meta"), sizes)
+    assert [(x.shape, x.dtype) for x in only] == [(x.shape, x.dtype) for x in real]
+
+
+@pytest.mark.parametrize("read", [onehot.equal, onehot.less])
+def test_rows_of_other_digits_are_refused(read) -> None:  # type: ignore[no-untyped-def]
+    words = torch.arange(5)
+    rows = onehot.tables(words, (3, 2))
+    with pytest.raises(ValueError, match=r"want 5 bytes for bits \[5, 8\], got \[8\]"):
+        read(rows, words, (3,))
