@@ -142,8 +142,8 @@ def matmul(p: Party, x: Masked, y: Masked) -> Shared:
     bits = min(x.bits, y.bits)
     shape = _matmul_shape(x.shape, y.shape)
     cross = p.deal(lambda a, b: ring.matmul(a, b, bits), (x.mask, y.mask), shape, bits)
-    value = ring.matmul(x.shared().value, y.opened, bits) - ring.matmul(x.opened, y.mask.share, bits)
-    return Shared(value + cross.share, bits, x.frac + y.frac, x.party)
+    value = ring.matmul_difference(x.shared().value, y.opened, x.opened, y.mask.share, cross.share, bits)
+    return Shared(value, bits, x.frac + y.frac, x.party)
 
 
 def _matmul_shape(x: Sequence[int], y: Sequence[int]) -> tuple[int, ...]:
