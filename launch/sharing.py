@@ -44,7 +44,7 @@ def split(values: Sequence[tuple[Part, Tensor]], purpose: str) -> Split:
     for index, (part, value) in enumerate(values):
         chosen = receiver(index)
         other = streams[1 - chosen].words(part.shape, part.bits)
-        explicit[chosen].append((part, ring.pack(value - other, part.bits)))
+        explicit[chosen].append((part, ring.pack_difference(value, other, part.bits)))
     return Split(seeds, explicit)
 
 
