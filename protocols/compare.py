@@ -75,9 +75,12 @@ async def at_least(
     known = tables(p, x, drop, block)
     levels = [round(theta * 2**x.frac) for theta in thresholds]
     word = x.opened.to(torch.int64)
-    digits = zip(*(onehot.read(known.rows, word, known.sizes, drop, level) for level in levels), strict=True)
-    less, equal = zip(*([[Bits(bit, x.shape, x.party) for bit in side] for side in zip(*digit, strict=True)] for digit in digits), strict=True)
-    borrows = await _join(p, list(less), list(equal), group)
+    reads = [onehot.read(known.rows, word, known.sizes, drop, level) for level in levels]
+    less, equal = (
+        [[Bits(pair[side], x.shape, x.party) for pair in digit] for digit in zip(*reads, strict=True)]
+        for side in (0, 1)
+    )
+    borrows = await _join(p, less, equal, group)
     signs = [borrow ^ known.top for borrow in borrows]
     return [_add_public(sign, _bit(word - level, x.bits - 1)).flip() for sign, level in zip(signs, levels, strict=True)]
 

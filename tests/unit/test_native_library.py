@@ -29,7 +29,7 @@ def test_level_in_use() -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("level", library.levels())
-@pytest.mark.parametrize("bits", [1, 7, 8, 12, 16, 24, 32, 40, 48, 63, 64])
+@pytest.mark.parametrize("bits", [2, 7, 8, 12, 16, 24, 32, 40, 48, 63, 64])
 def test_sum_at_every_level(bits: int, level: str) -> None:
     for count in SIZES:
         a, b = words(count, bits, count), words(count, bits, count + 1)
@@ -59,6 +59,7 @@ def test_threads_share_the_work() -> None:
         (torch.zeros(3, dtype=torch.int32), torch.zeros(3, dtype=torch.int32, device="meta"), 32),
         (torch.zeros(3, dtype=torch.int32), ShapeOnly((3,), torch.int32), 32),
         (torch.zeros(3, dtype=torch.int32), torch.zeros(3, dtype=torch.int32), 0),
+        (torch.zeros(3, dtype=torch.uint8), torch.zeros(3, dtype=torch.uint8), 1),
     ],
 )
 def test_wrong_operands_are_refused(a: Tensor, b: Tensor, bits: int) -> None:

@@ -2,18 +2,26 @@
 
 #include "kernels.h"
 
-/* out = (a + b) mod 2^bits, on words of 1, 2, 4 or 8 bytes. */
+enum { BLOCK = 1 << 16 }; /* words: what a thread takes at a time */
+
+struct add {
+    int stored, bits;
+    const void *a, *b;
+    void *out;
+};
+
 #define ADD(type)                                                                                                      \
     do {                                                                                                               \
-        const type *x = a, *y = b, mask = (type)mpc_mask(bits);                                                        \
-        type *z = out;                                                                                                 \
-        for (int64_t i = 0; i < count; i++)                                                                            \
-            z[i] = (type)(x[i] + y[i]) & mask;                                                                         \
+        const type *a = (const type *)j->a + first, *b = (const type *)j->b + first, mask = (type)mpc_mask(j->bits);   \
+        type *out = (type *)j->out + first;                                                                            \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            out[i] = (type)(a[i] + b[i]) & mask;                                                                       \
     } while (0)
 
-MPC_INLINE void add_body(const void *a, const void *b, void *out, int64_t count, int stored, int bits)
+MPC_INLINE void add_body(const void *job, int64_t first, int64_t n)
 {
-    switch (stored) {
+    const struct add *j = job;
+    switch (j->stored) {
     case 1: ADD(uint8_t); break;
     case 2: ADD(uint16_t); break;
     case 4: ADD(uint32_t); break;
@@ -21,30 +29,13 @@ MPC_INLINE void add_body(const void *a, const void *b, void *out, int64_t count,
     }
 }
 
-MPC_CLONES(add, (const void *a, const void *b, void *out, int64_t count, int stored, int bits),
-           (a, b, out, count, stored, bits))
+MPC_LOOP(add)
 
-struct add_job {
-    int level, stored, bits;
-    int64_t count;
-    const char *a, *b;
-    char *out;
-};
-
-enum { CHUNK = 1 << 16 }; /* words: what a thread takes at a time */
-
-static void add_chunk(void *context, int64_t index)
-{
-    const struct add_job *job = context;
-    int64_t start = index * CHUNK, at = start * job->stored;
-    int64_t count = mpc_min(CHUNK, job->count - start);
-    MPC_PICK(add, job->level)(job->a + at, job->b + at, job->out + at, count, job->stored, job->bits);
-}
-
+/* out = (a + b) mod 2^bits, on words of 1, 2, 4 or 8 bytes. */
 MPC_EXPORT int mpc_add(int level, int threads, const void *a, const void *b, void *out, int64_t count, int stored,
                        int bits)
 {
-    struct add_job job = {level, stored, bits, count, a, b, out};
-    mpc_parallel(threads, (count + CHUNK - 1) / CHUNK, add_chunk, &job);
+    struct add job = {stored, bits, a, b, out};
+    mpc_blocks(threads, count, BLOCK, MPC_PICK(add, level), &job);
     return MPC_DONE;
 }
