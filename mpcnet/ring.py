@@ -27,6 +27,7 @@ from torch import Tensor
 from mpcnet.native import matmul as products
 from mpcnet.native import packing
 from mpcnet.native.library import usable
+from mpcnet.native.matmul import Packed
 from mpcnet.rounds import Part
 from mpcnet.shapes import ShapeOnly
 from mpcnet.words import MAX_BITS, dtype
@@ -94,25 +95,40 @@ def decode(x: Tensor, frac: int, bits: int) -> Tensor:
     return signed(x, bits).to(torch.float64) * 2.0**-frac
 
 
-def matmul(a: Tensor, b: Tensor, bits: int) -> Tensor:
+def narrow(x: Tensor, bits: int) -> Packed:
+    """A matrix at wire width, as standing weights are kept: 5 or 6 bytes a word instead of 8."""
+    shape = (*x.shape, (bits + 7) // 8)
+    if isinstance(x, ShapeOnly):
+        return Packed(cast(Tensor, ShapeOnly(shape, torch.uint8)))
+    return Packed(torch.from_numpy(pack(x, bits).reshape(shape)))
+
+
+def widen(x: Packed, bits: int) -> Tensor:
+    """The inverse of :func:`narrow`."""
+    if isinstance(x.raw, ShapeOnly):
+        return zeros(x.shape, bits, "meta")
+    return unpack(x.raw.numpy().reshape(-1), Part(bits, x.shape, "matrix"))
+
+
+def matmul(a: Tensor, b: Tensor | Packed, bits: int) -> Tensor:
     """The matrix product mod 2^k of operands at least k bits wide."""
-    a, b = fit(a, bits), fit(b, bits)
-    return products.product(a, b, bits) if _multiplies(bits, a, b) else a @ b
+    return combine(((1, a, b),), None, bits)
 
 
-def matmul_difference(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, bits: int) -> Tensor:
-    """a b - c d + e mod 2^k, for matrices at least k bits wide, in one pass where there are kernels."""
-    a, b, c, d, e = (fit(x, bits) for x in (a, b, c, d, e))
-    if _multiplies(bits, a, b, c, d, e):
-        return products.combine(((1, a, b), (-1, c, d)), e, bits)
-    return a @ b - c @ d + e
-
-
-def _multiplies(bits: int, *matrices: Tensor) -> bool:
-    """Whether the kernels have products for these; torch has any."""
-    dimensions = [x.ndim for x in matrices]
-    fitting = min(dimensions) >= 2 and max(dimensions) <= products.MOST_BATCH + 2
-    return fitting and bits >= products.LEAST_BITS and usable(*matrices)
+def combine(terms: Sequence[tuple[int, Tensor, Tensor | Packed]], c: Tensor | None, bits: int) -> Tensor:
+    """c + the sum of sign a b mod 2^k, for one or two terms (sign, a, b)."""
+    kind = dtype(bits)
+    arrays = [x.raw if isinstance(x, Packed) else x for _, a, b in terms for x in (a, b)]
+    if bits >= products.LEAST_BITS and usable(*arrays):
+        fitted = [(sign, a.to(kind), b if isinstance(b, Packed) else b.to(kind)) for sign, a, b in terms]
+        return products.combine(fitted, None if c is None else c.to(kind), bits)
+    total = c
+    for sign, a, b in terms:
+        value = fit(a, bits) @ fit(widen(b, bits) if isinstance(b, Packed) else b, bits)
+        value = value if sign > 0 else -value
+        total = value if total is None else fit(total, bits) + value
+    assert total is not None
+    return total
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
