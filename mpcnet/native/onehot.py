@@ -58,11 +58,11 @@ def _row_bytes(sizes: Sequence[int]) -> int:
 
 
 def _have_kernels(sizes: Sequence[int]) -> bool:
-    return len(sizes) <= DIGITS and all(LEAST <= size <= MOST for size in sizes)
+    return 1 <= len(sizes) <= DIGITS and all(LEAST <= size <= MOST for size in sizes)
 
 
 def _digits(sizes: Sequence[int], drop: int) -> Tensor:
     if not _have_kernels(sizes) or not 0 <= drop <= 64 - sum(sizes):
-        digits = f"up to {DIGITS} digits of {LEAST} to {MOST} bits"
+        digits = f"1 to {DIGITS} digits of {LEAST} to {MOST} bits"
         raise ValueError(f"want {digits} in a word of 64, got {list(sizes)} above {drop} dropped")
     return torch.tensor(list(sizes), dtype=torch.int64)

@@ -38,12 +38,6 @@ def test_operands_of_any_layout(level: str) -> None:
     assert torch.equal(native.read(rows, x.t(), 1, sizes, 2, level), want)
 
 
-def test_no_digits(level: str) -> None:
-    x, nothing = words((9,)), torch.zeros(0, dtype=torch.uint8)
-    assert native.tables(x, (), 0, level).shape == (0,)
-    assert native.read(nothing, x, 0, (), 0, level).shape == (0, 2, 2)
-
-
 def test_what_is_refused(level: str) -> None:
     x, sizes = words((9,)), (3, 4)
     rows = native.tables(x, sizes, 0, level)
@@ -53,13 +47,14 @@ def test_what_is_refused(level: str) -> None:
         refuse(native.read, rows, y, 0, sizes, 0, level)
     for y in (x.to(torch.int32), x.to("meta")):
         refuse(native.tables, y, sizes, 0, level)
-    for wrong, drop in (((2,), 0), ((9,), 0), ((3,) * 17, 0), ((3,), -1), ((3,), 62), ((8,) * 8, 1)):
+    for wrong, drop in (((), 0), ((2,), 0), ((9,), 0), ((3,) * 17, 0), ((3,), -1), ((3,), 62), ((8,) * 8, 1)):
         refuse(native.tables, x, wrong, drop, level)
         refuse(native.read, rows, x, 0, wrong, drop, level)
 
 
 def test_digits_without_kernels() -> None:
     """Tables of parts of a byte, and of many words, are torch's."""
+    assert not native.fits(())
     assert not native.fits((2, 3))
     assert not native.fits((9,))
     assert not native.fits((3,) * 17)
