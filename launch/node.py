@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from launch.log import Fact, Level, Log
 from launch.monitor import Metrics
+from launch.refusals import Refusals
 from launch.settings import Settings
 from models import program
 from models.bert import Config
@@ -45,6 +46,7 @@ class Node:
     metrics: Metrics
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # asked to end once nothing is cut short by it
     waits: dict[str, str] = field(default_factory=dict)  # for whom and why, as said last
+    refusals: Refusals = field(default_factory=Refusals)
 
     @property
     def role(self) -> str:
@@ -69,7 +71,8 @@ class Node:
     def refused(self, where: str, error: MpcError) -> None:
         """Somebody was not let in."""
         self.metrics.refused_connection()
-        self.say(f"refused a connection from {where}: {error}", "warning")
+        if line := self.refusals.line(where, error):
+            self.say(line, "warning")
 
     async def dial(self, role: str, timeout_s: float | None = None) -> Peer:
         """Connect to a listener, and shake hands; `timeout_s` bounds the attempts, by default that of the settings."""

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from mpcnet.channel import NO_SESSION, receive_control, send_control
 from mpcnet.errors import ChannelBusy, ChannelClosed, ChannelTimeout, LocalConfigError, MpcError, describe
@@ -24,7 +25,7 @@ __all__ = ["Identity", "Roster", "Server", "TlsChannel", "dial", "listen", "pars
 GREETING_S = 10.0  # TLS and the welcome: three round trips and some elliptic curves, with room for a loaded machine
 CHANNEL_S = 120.0  # default idle limit of a channel: longer than any party computes between two frames
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0  # between attempts to dial, doubling
-BACKLOG = 128  # connections that may be in their greeting at once: one more, and the oldest of them is dropped
+BACKLOG = 128  # connections in their greeting, or on their way out, at once: one more, and the oldest is dropped
 WELCOME = "welcome"
 
 OnWait = Callable[[str, str, str], None]  # role, address, reason
@@ -176,22 +177,32 @@ async def listen(
     async def serve(connected: socket.socket, where: str) -> None:
         channel = TlsChannel(context, server_side=True, where=where, timeout_s=GREETING_S, linger_s=linger_s)
         try:
+            error = await greeted(channel, connected, where)
+            if error is None:
+                channel.keep_alive(channel_timeout_s)
+                on_channel(channel)
+                return
+            if on_refused is not None:
+                on_refused(where, error)
+            with suppress(MpcError):
+                await channel.close()  # who is refused may read why, and counts as a greeting until then
+        except BaseException:
+            channel.abandon()
+            raise
+
+    async def greeted(channel: TlsChannel, connected: socket.socket, where: str) -> MpcError | None:
+        """Why not, if it is refused."""
+        try:
             async with asyncio.timeout(GREETING_S):
                 await loop.connect_accepted_socket(lambda: channel, connected)
                 await _greet(channel, roster, accept_roles, dialled=False)
         except TimeoutError:
-            refuse(where, ChannelTimeout(f"{where}: no greeting within {GREETING_S:g} s"))
+            return ChannelTimeout(f"{where}: no greeting within {GREETING_S:g} s")
         except OSError as error:
-            refuse(where, ChannelClosed(f"{where}: {_reason(error)}"))
+            return ChannelClosed(f"{where}: {_reason(error)}")
         except MpcError as error:
-            refuse(where, error)
-        else:
-            channel.keep_alive(channel_timeout_s)
-            on_channel(channel)
-
-    def refuse(where: str, error: MpcError) -> None:
-        if on_refused is not None:
-            on_refused(where, error)
+            return error
+        return None
 
     return Server(listener, lambda connected, where: loop.create_task(serve(connected, where)))
 
