@@ -103,11 +103,7 @@ class Service:
         node.metrics.session_began()
         try:
             await together(session(peers), watch(lobby, peers, self._awaited))
-        except (
-            RemoteError,
-            ChannelError,
-            LocalStorageError,
-        ) as error:  # a tape that fails in use ends its session only
+        except (RemoteError, ChannelError, LocalStorageError) as error:  # a tape that fails ends its session only
             cause = cause_of(error)
             node.metrics.session_ended(cause)
             node.metrics.abort(cause)

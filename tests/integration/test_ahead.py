@@ -2,16 +2,19 @@
 
 import errno
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from integration.parties import SERVERS, Parties, some_tokens
 
-from mpcnet.drawer import TapeWriter
+from mpcnet.drawer import TapeReader, TapeWriter
 from mpcnet.folder import SUFFIX
 
 TOKENS = some_tokens([5])
+Damage = Callable[[Path, pytest.MonkeyPatch], None]
 ON_TAPES = pytest.mark.parametrize("parties", [{"ahead": ("1x5",), "tapes": "tapes"}], indirect=True, ids=["tapes"])
 
 
@@ -98,15 +101,55 @@ async def test_a_full_disk(parties: Parties, full: tuple[str, ...], monkeypatch:
     assert not [tape for role in SERVERS for tape in tapes(parties, role)]
 
 
-@ON_TAPES
-@pytest.mark.parametrize("role", SERVERS)
-async def test_a_tape_that_was_changed(parties: Parties, role: str) -> None:
-    """Whoever reads it refuses it; the client hears so, and may ask again."""
-    parties.serve()
-    await parties.said("server0", "in stock: 1")
-    [tape] = tapes(parties, role)
+def changed(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = bytearray(tape.read_bytes())
     raw[len(raw) // 2] ^= 1
     tape.write_bytes(raw)
-    line = await parties.refused(parties.ask(TOKENS))
-    assert "tape" in line and role in line
+
+
+def cut(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.truncate(tape, tape.stat().st_size - 1)
+
+
+def removed(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tape.unlink()
+
+
+def unreadable(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk does not give it back."""
+    read = TapeReader._read
+
+    def failing(reader: TapeReader, count: int) -> memoryview:
+        if reader._seal.name == tape.stem:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(reader, count)
+
+    monkeypatch.setattr(TapeReader, "_read", failing)
+
+
+DAMAGES = {
+    changed: r"record \d+ of \d+: its seal does not fit; the file was changed or cut",
+    cut: r"file: want \d+ bytes, got \d+; the file was changed or cut",
+    removed: "burn failed: No such file or directory; name a folder on a good disk",
+    unreadable: "read failed: Input/output error; name a folder on a good disk",
+}
+
+
+@ON_TAPES
+@pytest.mark.parametrize("role", SERVERS)
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+async def test_a_tape_that_fails_in_use(
+    parties: Parties, damage: Damage, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs the session and who asked: all say why, and the parties live on with another tape."""
+    parties.serve()
+    await parties.said("server0", "in stock: 1")
+    [tape] = tapes(parties, role)
+    damage(tape, monkeypatch)
+    lost = await parties.refused(parties.ask(TOKENS))
+    for line in (lost, *await parties.all_say("the session ended: .*; connecting anew")):
+        assert re.search(f"tape [0-9a-f]{{16}}-1: {DAMAGES[damage]}", line), line
+    await parties.said("server0", "in stock: 1")
+    await answered_by(parties, 1, [5], "1 x 5")
+    await parties.stop()
+    assert not [tape for role in SERVERS for tape in tapes(parties, role)]
