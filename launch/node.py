@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ class Node:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # asked to end once nothing is cut short by it
     waits: dict[str, str] = field(default_factory=dict)  # for whom and why, as said last
     refusals: Refusals = field(default_factory=Refusals)
+    clock: Callable[[], float] = time.time  # unix time, in seconds
 
     @property
     def role(self) -> str:
@@ -86,7 +88,7 @@ class Node:
     async def greet(self, channel: Channel) -> Peer:
         """The handshake on a fresh channel; if it fails, the peer has been told."""
         try:
-            peer = await handshake(channel, self.role, program.agreement(self.config))
+            peer = await handshake(channel, self.role, program.agreement(self.config), self.clock)
         except MpcError:
             await channel.close()  # in order, so that the peer still gets our hello and sees the same difference
             raise

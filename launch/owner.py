@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from launch import frames, sharing
+from launch.expiry import tell_expiry
 from launch.node import Node, end
 from launch.service import unless
 from launch.wire_names import READY, WANT, WEIGHTS
@@ -18,6 +19,7 @@ from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemotePro
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer
 from mpcnet.rounds import Part
+from mpcnet.tasks import together
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between attempts to connect, doubling
 
@@ -32,6 +34,10 @@ async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
     if checkpoint.shape != node.config.shape:
         raise LocalConfigError(f"owner: the program is for {node.config.shape}, the model has {checkpoint.shape}")
     words = await asyncio.to_thread(lambda: encode(node.config, fold(checkpoint)))
+    return await together(_serve(node, words, once), tell_expiry(node))
+
+
+async def _serve(node: Node, words: Mapping[str, Tensor], once: bool) -> int:
     pause_s = FIRST_PAUSE_S
     while not node.stopping.is_set():
         try:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from launch.expiry import tell_expiry
 from launch.monitor import Monitor, cause_of
 from launch.node import Node, end
 from mpcnet.channel import Channel
@@ -58,7 +59,7 @@ class Service:
             if monitor is not None:
                 monitor.start()
             await self._listen(lobby)
-            await self._sessions(lobby, session)
+            await together(self._sessions(lobby, session), tell_expiry(node))
         finally:
             await lobby.close()
             if monitor is not None:
