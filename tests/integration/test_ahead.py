@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from integration import rogue
 from integration.parties import SERVERS, Parties, some_tokens
+from integration.rogue import RogueNode, Which
 
 from mpcnet.drawer import TapeReader, TapeWriter
 from mpcnet.folder import SUFFIX
@@ -24,6 +26,16 @@ def folder(parties: Parties, role: str) -> Path:
 
 def tapes(parties: Parties, role: str) -> list[Path]:
     return sorted(folder(parties, role).glob(f"*{SUFFIX}"))
+
+
+def of_stream(number: int) -> Which:
+    """Frames dealt for this stream."""
+    return lambda header: header.kind == "deal" and header.stream == number
+
+
+def round_of(number: int) -> Which:
+    """Likewise frames of its rounds."""
+    return lambda header: header.kind == "round" and header.stream == number
 
 
 async def answered_by(parties: Parties, run: int, lengths: list[int], size: str) -> None:
@@ -51,6 +63,67 @@ async def test_material_is_there_before_the_request(parties: Parties) -> None:
     await answered_by(parties, 3, [5], "1 x 5")
     await parties.stop()
     assert not [tape for role in SERVERS for tape in tapes(parties, role)]
+
+
+# --- the dealer is stopped while it deals ahead -------------------------------------------------------------------
+
+IN_MEMORY = pytest.mark.parametrize("parties", [{"ahead": ("1x5",)}], indirect=True, ids=["memory"])
+TWO = pytest.mark.parametrize("parties", [{"ahead": ("1x5",), "ahead_runs": 2}], indirect=True, ids=["memory"])
+
+
+async def dealing(parties: Parties, number: int, *others: RogueNode) -> RogueNode:
+    """Run 1 was answered; this bundle was ordered ahead, and the dealer holds back its first frame."""
+    slow = parties.node("dealer", RogueNode, victim="server0", which=of_stream(number), when=1, misdeed=rogue.held)
+    parties.serve(slow, *others)
+    await parties.said("server0", f"in stock: {number - 1}")
+    await answered_by(parties, 1, [5], "1 x 5")
+    await slow.did.wait()
+    return slow
+
+
+@IN_MEMORY
+async def test_stop_while_no_run_is_under_way(parties: Parties) -> None:
+    """It leaves at once: a run that began meanwhile would be cut off. Who asks then waits for the next dealer."""
+    await dealing(parties, 2)
+    await parties.stop("dealer")
+    await parties.all_say("the session ended: ", *SERVERS)
+    asked = parties.ask(TOKENS)
+    for role in SERVERS:
+        await parties.said(role, "queued: 1")
+    parties.start("dealer")
+    await parties.answered(TOKENS, asked)
+
+
+@IN_MEMORY
+async def test_stop_while_a_run_waits_for_its_material(parties: Parties) -> None:
+    """Its order is behind what is dealt ahead, and not begun: both are dealt, and the dealer leaves behind the run."""
+    slow = await dealing(parties, 2)
+    asked = parties.ask(TOKENS)
+    for role in SERVERS:
+        await parties.said(role, "queued: 1")
+        await parties.said(role, "queued: 0")
+    slow.stopping.set()
+    slow.released.set()
+    await parties.answered(TOKENS, asked)
+    await parties.stop("dealer")
+    assert "run 3: dealt" in await parties.has_said("dealer", "run 3")
+
+
+@TWO
+async def test_stop_while_a_prepared_run_is_under_way(parties: Parties) -> None:
+    """The run is finished, and does not need what is dealt ahead of the next, which is not."""
+    server1 = parties.node("server1", RogueNode, victim="server0", which=round_of(2), when=4, misdeed=rogue.held)
+    slow = await dealing(parties, 3, server1)
+    asked = parties.ask(TOKENS)
+    await server1.did.wait()
+    slow.stopping.set()
+    server1.released.set()
+    await parties.answered(TOKENS, asked)
+    await parties.stop("dealer")
+    assert not [line for line in parties.logs["dealer"].lines if "run 3" in line]
+
+
+# --- tapes ------------------------------------------------------------------------------------------------------
 
 
 @ON_TAPES
