@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 
 from launch import frames
+from launch.expiry import tell_expiry
 from launch.follower import deal_order
 from launch.node import Node, peak_bytes
 from launch.service import Service
@@ -25,7 +26,7 @@ from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.rounds import Program
 from mpcnet.session import run_dealer
 from mpcnet.stream import Stream
-from mpcnet.tasks import race
+from mpcnet.tasks import race, together
 from mpcnet.wire import Header, Scalar
 from protocols.party import Party
 
@@ -49,7 +50,7 @@ async def main(node: Node) -> int:
         node.metrics.ready()
         await _Dealer(node, servers, seeds, plans).serve()
 
-    await Service(node, _no_guests).run(session)
+    await together(Service(node, _no_guests).run(session), tell_expiry(node))
     return 0
 
 

@@ -18,10 +18,9 @@ from models.weights import Checkpoint, fold
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemoteProtocolError
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer
+from mpcnet.pauses import Pauses
 from mpcnet.rounds import Part
 from mpcnet.tasks import together
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between attempts to connect, doubling
 
 
 async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
@@ -38,7 +37,7 @@ async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
 
 
 async def _serve(node: Node, words: Mapping[str, Tensor], once: bool) -> int:
-    pause_s = FIRST_PAUSE_S
+    pauses = Pauses()
     while not node.stopping.is_set():
         try:
             shared = await unless(node.stopping, _connected(node, words, once))
@@ -46,8 +45,7 @@ async def _serve(node: Node, words: Mapping[str, Tensor], once: bool) -> int:
                 return 0
         except (ChannelError, RemoteError) as error:
             node.waiting("the servers", str(error))
-        await unless(node.stopping, asyncio.sleep(pause_s))
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        await unless(node.stopping, pauses.take())
     return 0
 
 

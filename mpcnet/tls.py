@@ -17,6 +17,7 @@ from contextlib import suppress
 from mpcnet.channel import NO_SESSION, receive_control, send_control
 from mpcnet.errors import ChannelBusy, ChannelClosed, ChannelTimeout, LocalConfigError, MpcError, describe
 from mpcnet.identity import Identity, Roster
+from mpcnet.pauses import Pauses
 from mpcnet.tasks import end_tasks
 from mpcnet.tlschannel import LINGER_S, TlsChannel
 
@@ -24,7 +25,7 @@ __all__ = ["Identity", "Roster", "Server", "TlsChannel", "dial", "listen", "pars
 
 GREETING_S = 10.0  # TLS and the welcome: three round trips and some elliptic curves, with room for a loaded machine
 CHANNEL_S = 120.0  # default idle limit of a channel: longer than any party computes between two frames
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0  # between attempts to dial, doubling
+FIRST_S, LONGEST_S = 0.05, 1.0  # pauses between attempts to dial: a start in any order is quick
 BACKLOG = 128  # connections in their greeting, or on their way out, at once: one more, and the oldest is dropped
 WELCOME = "welcome"
 
@@ -64,7 +65,7 @@ async def dial(
     loop = asyncio.get_running_loop()
     context = identity.context(server_side=False)
     host, port = parse_address(address)
-    end_s, pause_s = loop.time() + timeout_s, FIRST_PAUSE_S
+    end_s, pauses = loop.time() + timeout_s, Pauses(FIRST_S, LONGEST_S)
 
     def new_channel() -> TlsChannel:
         where = f"{expected_role} at {address}"
@@ -83,12 +84,11 @@ async def dial(
             reason = _reason(error)
         except (ChannelClosed, ChannelTimeout) as error:
             reason = str(error)
-        if loop.time() + pause_s >= end_s:
+        if loop.time() + pauses.next_s >= end_s:
             raise ChannelTimeout(f"waited {timeout_s:g} s for {expected_role} at {address}: {reason}; is it running?")
         if on_wait is not None:
             on_wait(expected_role, address, reason)
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        await pauses.take()
 
 
 async def _greet(channel: TlsChannel, roster: Roster, accept: Collection[str], *, dialled: bool) -> None:
@@ -140,7 +140,7 @@ class Server:
             try:
                 connected, peer = await loop.sock_accept(self._listener)
             except OSError:  # out of descriptors, or the caller is gone already
-                await asyncio.sleep(FIRST_PAUSE_S)
+                await asyncio.sleep(FIRST_S)
                 continue
             connected.setblocking(False)
             if len(self._greetings) >= BACKLOG:  # a greeting takes milliseconds: who takes longest is a stranger

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from integration import rogue
 from integration.parties import SERVERS, Parties, some_tokens
-from integration.rogue import RogueNode, Which
+from integration.rogue import RogueNode
 
 from mpcnet.drawer import TapeReader, TapeWriter
 from mpcnet.folder import SUFFIX
@@ -26,16 +26,6 @@ def folder(parties: Parties, role: str) -> Path:
 
 def tapes(parties: Parties, role: str) -> list[Path]:
     return sorted(folder(parties, role).glob(f"*{SUFFIX}"))
-
-
-def of_stream(number: int) -> Which:
-    """Frames dealt for this stream."""
-    return lambda header: header.kind == "deal" and header.stream == number
-
-
-def round_of(number: int) -> Which:
-    """Likewise frames of its rounds."""
-    return lambda header: header.kind == "round" and header.stream == number
 
 
 async def answered_by(parties: Parties, run: int, lengths: list[int], size: str) -> None:
@@ -73,7 +63,8 @@ TWO = pytest.mark.parametrize("parties", [{"ahead": ("1x5",), "ahead_runs": 2}],
 
 async def dealing(parties: Parties, number: int, *others: RogueNode) -> RogueNode:
     """Run 1 was answered; this bundle was ordered ahead, and the dealer holds back its first frame."""
-    slow = parties.node("dealer", RogueNode, victim="server0", which=of_stream(number), when=1, misdeed=rogue.held)
+    which = rogue.of_stream("deal", number)
+    slow = parties.node("dealer", RogueNode, victim="server0", which=which, when=1, misdeed=rogue.held)
     parties.serve(slow, *others)
     await parties.said("server0", f"in stock: {number - 1}")
     await answered_by(parties, 1, [5], "1 x 5")
@@ -112,7 +103,8 @@ async def test_stop_while_a_run_waits_for_its_material(parties: Parties) -> None
 @TWO
 async def test_stop_while_a_prepared_run_is_under_way(parties: Parties) -> None:
     """The run is finished, and does not need what is dealt ahead of the next, which is not."""
-    server1 = parties.node("server1", RogueNode, victim="server0", which=round_of(2), when=4, misdeed=rogue.held)
+    which = rogue.of_stream("round", 2)
+    server1 = parties.node("server1", RogueNode, victim="server0", which=which, when=4, misdeed=rogue.held)
     slow = await dealing(parties, 3, server1)
     asked = parties.ask(TOKENS)
     await server1.did.wait()
