@@ -100,7 +100,6 @@ def _lines(
             ]
             marker = MARKERS[index % len(MARKERS)]
             axes.errorbar(where, medians, bars, fmt=marker, color=colour, markersize=5.5, capsize=3, linewidth=1)
-        axes.set_ylim(bottom=0)
 
     figure = _panels(results, draw, labels)
     handles = [_handle(index, name(value)) for value, index in styles.items()]
@@ -144,10 +143,11 @@ def _fill(index: int) -> dict[str, Any]:
 
 
 def prediction(results: Sequence[Result]) -> Figure:
-    """Left both times, right what is left over against the RTT, each with the band of the claim."""
+    """Left both times, right what is left over by RTT, each with the band of the claim."""
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     both, left_over = figure.subplots(1, 2)
     kinds = sorted({(r.point.how, r.point.streams > 1) for r in results})
+    rtts_s = sorted({r.point.rtt_s for r in results})
     for index, (how, overlapped) in enumerate(kinds):
         shown = [r for r in results if (r.point.how, r.point.streams > 1) == (how, overlapped)]
         style: dict[str, Any] = {
@@ -156,7 +156,8 @@ def prediction(results: Sequence[Result]) -> Figure:
             "label": f"{how}, several streams beside complete overlap" if overlapped else how,
         }  # fmt: skip
         both.scatter([r.predicted_s for r in shown], [r.seconds_online.median for r in shown], **style)
-        left_over.scatter([1e3 * r.point.rtt_s for r in shown], [r.residual for r in shown], **style)
+        beside = 0.16 * (index - (len(kinds) - 1) / 2)
+        left_over.scatter([rtts_s.index(r.point.rtt_s) + beside for r in shown], [r.residual for r in shown], **style)
     seconds = [value for r in results for value in (r.predicted_s, r.seconds_online.median)]
     ends = [min(seconds) / 1.3, max(seconds) * 1.3]
     both.plot(ends, ends, color="black", linewidth=0.8)
@@ -169,7 +170,9 @@ def prediction(results: Sequence[Result]) -> Figure:
         axis.set_minor_locator(NullLocator())
     left_over.axhspan(-TOLERANCE, TOLERANCE, color="#e4e4e4")
     left_over.axhline(0, color="black", linewidth=0.8)
-    left_over.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    left_over.yaxis.set_major_formatter(PercentFormatter(1))
+    left_over.set_xticks(range(len(rtts_s)), [f"{1e3 * rtt_s:g}" for rtt_s in rtts_s])
+    left_over.set(xlim=(-0.5, len(rtts_s) - 0.5))
     left_over.set(xlabel="RTT asked for, ms", ylabel="measured / predicted - 1", title="residual")
     figure.legend(*both.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds))
     return figure
@@ -195,6 +198,7 @@ def _panels(
             else:
                 axes.set_axis_off()
         grid[i, 0].set_ylabel(labels[1])
+        grid[i, 0].set_ylim(bottom=0)  # of the whole row, and only now: it ends the fitting of the other end
     for axes in grid[-1]:
         axes.set_xlabel(labels[0])
     return figure

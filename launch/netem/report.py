@@ -47,14 +47,17 @@ def markdown(rows: Sequence[Row], figures: Mapping[str, str]) -> str:
     """The report; `figures` are the plots' file names without their endings, and what each shows."""
     results = _results(rows)
     failures = [row for row in rows if isinstance(row, Failure)]
+    bases = sorted((row for row in rows if isinstance(row, Base)), key=lambda base: base.work)
     lines = ["# Latency experiments", "", *_what_ran([*results, *failures], results)]
     for how, group in _grouped(results, lambda point: point.how):
         lines += _verdict(how, group)
-    lines += _overhead_lines(rows)
+    lines += _overhead_lines(bases)
     lines += [*_overlap_lines(results), *_batch_lines(results), *_failure_lines(failures)]
     lines += ["", f"*Model of time:* {MODEL}", ""]
     if results:
         lines += ["## Points", "", *_table(results), ""]
+    if bases:
+        lines += ["## Over no link", "", *_base_table(bases), ""]
     for name, title in figures.items():
         lines += [f"## {title}", "", f"![{title}]({name}.png)", "", f"[As SVG]({name}.svg)", ""]
     return "\n".join(lines)
@@ -120,16 +123,14 @@ def _named(result: Result) -> str:
     return f"{result.point.work_name}, {result.point.link_name} ({result.residual:+.1%}, {each_ms:+.2f} ms a round)"
 
 
-def _overhead_lines(rows: Sequence[Row]) -> list[str]:
+def _overhead_lines(bases: Sequence[Base]) -> list[str]:
     lines = []
-    for row in sorted((row for row in rows if isinstance(row, Base)), key=lambda base: base.work):
-        ends_s = row.overhead_s - row.between_rounds_s
-        lines.append(
-            f"- **Overhead, {row.work.how}, {row.work.name}:** {row.overhead_s:.3f} s, "
-            f"{1e3 * row.between_rounds_s / row.rounds:.2f} ms a round and {ends_s:.3f} s before the first and behind "
-            f"the last; online {row.seconds_online.median:.2f} s over no link, {row.compute_s:.2f} s of it compute, "
-            f"n = {row.n}."
-        )
+    for how, group in groupby(bases, key=lambda base: base.work.how):
+        found = list(group)
+        seconds = _range([base.overhead_s for base in found], lambda value: f"{value:.2f} s")
+        each = _range([1e3 * base.between_rounds_s / base.rounds for base in found], lambda value: f"{value:.2f} ms")
+        works = f"{len(found)} work{'s' if len(found) > 1 else ''}"
+        lines.append(f"- **Overhead, {how}:** {seconds} a request over no link, {each} of it a round ({works}).")
     return lines
 
 
@@ -204,6 +205,31 @@ def _table(results: Sequence[Result]) -> list[str]:
     for result in results:
         ratios = [_ratio(known[result.point]) if result.point in known else "" for known in gains.values()]
         lines.append(f"| {' | '.join([*_cells(result), *ratios])} |")
+    return lines
+
+
+def _base_table(bases: Sequence[Base]) -> list[str]:
+    """One row a work. What is explained is by the other terms, with what the probes found there."""
+    titles = ["network", "work", "RTT, ms (probed)", "Mbit/s (probed)", "rounds", "online, s (least to most)"]
+    titles += ["compute, s", "explained, s", "overhead, s", "between rounds, ms each", "at both ends, s", "n"]
+    lines = [f"| {' | '.join(titles)} |", f"|---|---|{'---:|' * (len(titles) - 2)}"]
+    for base in bases:
+        online, probed = base.seconds_online, base.probe
+        cells = [
+            probed["network"],
+            base.work.name,
+            f"{1e3 * probed['rtt_s']:.3f}",
+            f"{probed['goodput_bps'] / 1e6:.0f}",
+            f"{base.rounds:g}",
+            f"{online.median:.3f} ({online.least:.3f} to {online.most:.3f})",
+            f"{base.compute_s:.3f}",
+            f"{base.explained_s:.3f}",
+            f"{base.overhead_s:.3f}",
+            f"{1e3 * base.between_rounds_s / base.rounds:.3f}",
+            f"{base.overhead_s - base.between_rounds_s:.3f}",
+            str(base.n),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
