@@ -42,6 +42,20 @@ def test_nothing_is_cut_off(draw: object) -> None:
         assert len({limits for name, limits in shown.items() if f"1 x {length} tokens" in name}) == 1
 
 
+@pytest.mark.parametrize("draw", [plots.against_rtt, plots.against_bandwidth, plots.by_operation])
+def test_a_grid_with_holes_has_labels_everywhere(draw: object) -> None:
+    """The leftmost panel of each row has the time axis, the lowest of each column the other one."""
+    shown = [made(suite="secformer"), made(length=32), made(suite="secformer", length=64)]
+    figure: Figure = draw(shown)  # type: ignore[operator]
+    figure.draw_without_rendering()
+    labels = {axes.get_title(): (axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes if axes.axison}
+    fast, second, third = (labels[title(result)] for result in (shown[1], shown[0], shown[2]))
+    assert all(fast) and all(third) and second[1]
+    for axes in figure.axes:
+        if axes.axison and axes.get_ylabel():
+            assert [tick.get_text() for tick in axes.get_yticklabels() if tick.get_visible()]
+
+
 def test_kinds_of_networks_stand_beside_each_other() -> None:
     """A residual above its round-trip time, as wide apart as others whatever their values are."""
     results = [
