@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models import numbers as N
 from models.numbers import Numbers
+from models.relative import bias
 from models.shape import BertShape
 from mpcnet.randomness import Secret
 from protocols.arith import lift, matmul, own_ring, product
@@ -74,8 +75,9 @@ async def load(p: Party, config: Config, shares: Mapping[str, Shared]) -> Model:
         groups.setdefault(name.split(".")[0], []).append(name)
     for group, names in groups.items():
         multiplying = [name for name in names if name.endswith((".weight", ".gamma", ".table"))]
-        masked = await p.at("load").at(group).open(*(shares[name] for name in multiplying))
-        opened.update(zip(multiplying, map(_standing, masked), strict=True))
+        if multiplying:
+            masked = await p.at("load").at(group).open(*(shares[name] for name in multiplying))
+            opened.update(zip(multiplying, map(_standing, masked), strict=True))
         shared.update((name, shares[name]) for name in names if name not in multiplying)
     return Model(config, opened, shared)
 
@@ -165,7 +167,10 @@ async def attention(p: Party, model: Model, layer: str, projected: Shared, keep:
     query, key = (p.rescale(x, N.QUERY_FRAC).reduce(N.QUERY_BITS) for x in (query, key))
     value = p.rescale(value, numbers.value_frac(n)).reduce(N.VALUE_BITS)
     q, k, v = await p.open(query, key, value)
-    scores = p.rescale(matmul(p, q, k.map(lambda x: x.transpose(2, 3))), N.SCORE_FRAC).reduce(N.SCORE_BITS)
+    scores = matmul(p, q, k.map(lambda x: x.transpose(2, 3)))
+    if shape.relative_buckets:
+        scores = scores + model.shared["relative.bias"].map(lambda table: bias(table, n))
+    scores = p.rescale(scores, N.SCORE_FRAC).reduce(N.SCORE_BITS)
     bits, rows = numbers.weigh_bits(layer, n), numbers.softmax_rows(layer, n)
     grown = lift(p, v, bits.product).shared()
     valid = keep[:, None, None, :]

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from models.relative import bias
 from models.shape import BertShape
 from models.weights import centre
 from mpcnet.errors import LocalConfigError, LocalInputError
@@ -118,7 +119,8 @@ def check_tokens(shape: BertShape, token_ids: Tensor, type_ids: Tensor, mask: Te
         raise LocalInputError(f"tokens: want ids, types and mask of one shape [batch, seq], got {sizes}")
     if sizes[0][1] > shape.positions:
         raise LocalInputError(f"tokens: want at most {shape.positions} positions, got {sizes[0][1]}")
-    for what, values, limit in (("ids", token_ids, shape.vocab), ("types", type_ids, shape.types), ("mask", mask, 2)):
+    limits = (("ids", token_ids, shape.vocab), ("types", type_ids, max(shape.types, 1)), ("mask", mask, 2))
+    for what, values, limit in limits:
         if int(values.min()) < 0 or int(values.max()) >= limit:
             raise LocalInputError(f"tokens: want {what} in 0 ... {limit - 1}, got one outside")
     if not bool(mask.bool().any(1).all()):
@@ -129,9 +131,7 @@ def _encoder(
     shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tensor, softmax: Softmax, watch: _Watch
 ) -> Tensor:
     """The last layer's bare normalised value, [batch, seq, hidden]."""
-    table = folded["embedding.table"]
-    words = table[token_ids] + table[shape.vocab + type_ids]
-    normal = _norm(words + folded["embedding.position"][: token_ids.shape[1]], shape, "embedding", watch)
+    normal = _norm(look_up(shape, folded, token_ids, type_ids), shape, "embedding", watch)
     watch.rows("embedding.normal", normal)
     for i in range(shape.layers):
         context = _attention(normal, folded, f"layer{i}", shape, softmax, watch)
@@ -143,6 +143,15 @@ def _encoder(
         normal = _norm(_ffn(normal, folded, f"layer{i}", watch), shape, f"layer{i}.down", watch)
         watch.rows(f"layer{i}.normal", normal)
     return normal
+
+
+def look_up(shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tensor) -> Tensor:
+    """Embeddings of words, types (if the model has them) and positions, centred: [batch, seq, hidden]."""
+    table = folded["embedding.table"]
+    words = table[token_ids]
+    if shape.types:
+        words = words + table[shape.vocab + type_ids]
+    return words + folded["embedding.position"][: token_ids.shape[1]]
 
 
 def _norm(centred: Tensor, shape: BertShape, site: str, watch: _Watch) -> Tensor:
@@ -161,6 +170,8 @@ def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, sof
     query, key, value = qkv.reshape(*qkv.shape[:2], 3, shape.heads, shape.head_dim).permute(2, 0, 3, 1, 4)
     watch.heads(f"{layer}.value", value)
     scores = query @ key.transpose(2, 3)  # [batch, head, query, key]
+    if shape.relative_buckets:
+        scores = scores + bias(folded["relative.bias"], scores.shape[-1])
     watch.pairs(f"{layer}.scores", scores)
     valid = watch.mask[:, None, None, :]
     row_max = scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-ARCHITECTURES = ("BertModel", "BertForSequenceClassification")
+ARCHITECTURES = (
+    "BertModel", "BertForSequenceClassification",
+    "MPNetModel", "MPNetForSequenceClassification", "MPNetForMaskedLM",  # the last one is refused if it brings its head
+)  # fmt: skip
 FLOATS = ("F64", "F32", "F16", "BF16")
 SETTINGS: Mapping[str, tuple[Any, ...]] = {  # the accepted values; the first is the default of an absent key
-    "model_type": ("bert",),
+    "model_type": ("bert", "mpnet"),
     "hidden_act": ("gelu",),  # the erf form; "gelu_new" and "gelu_pytorch_tanh" are other functions
     "position_embedding_type": ("absolute",),  # transformers 5 ignores it, and would silently compute another model
+    "relative_attention_num_buckets": (None, 32),  # transformers' MPNet uses 32, whatever is written here
     "is_decoder": (False,),
     "add_cross_attention": (False,),
     "is_encoder_decoder": (False,),
