@@ -41,9 +41,7 @@ def parameters(config: Config) -> list[Parameter]:
         found.append(Parameter("embedding.table", (shape.vocab + shape.types, d), *table))
         found.append(Parameter("embedding.position", (shape.positions, d), *table))
     if shape.relative_buckets:  # added to the scores before they are rescaled
-        found.append(
-            Parameter("relative.bias", (shape.relative_buckets, shape.heads), N.QUERY_BITS, 2 * N.QUERY_FRAC)
-        )
+        found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), N.QUERY_BITS, 2 * N.QUERY_FRAC))
     for layer in (f"layer{i}" for i in range(shape.layers)):
         found += linear(f"{layer}.qkv", d, 3 * d + 1, wide)
         found.append(Parameter(f"{layer}.out.gamma", (d,), wide, N.WEIGHT_FRAC))

@@ -14,7 +14,7 @@ from mpcnet.errors import LocalConfigError
 class BertShape:
     """Sizes and head of a BERT encoder, or of an MPNet, which is one with a bias on its scores.
 
-    layers, hidden (d), heads, ffn, vocab, positions and types count; eps is the LayerNorm's. types 0: there is no table.
+    layers, hidden (d), heads, ffn, vocab, positions and types count; eps is the LayerNorm's. types 0: no table of them.
     relative_buckets: rows of the table of biases (models.relative); 0: there is none.
     skipped_positions: rows of the position table before that of the first token.
     head "embedding": hidden states, pooled by their mean; labels is 0.

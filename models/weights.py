@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from models.names import MODULES, known_parameters
+from models.names import known_parameters
 from models.shape import BertShape
 from models.supported import unsupported_parameters, unsupported_settings
 from mpcnet.errors import LocalConfigError
@@ -233,8 +233,7 @@ def _shape(config: Mapping[str, Any], header: Mapping[str, Any]) -> BertShape:
 
 def _model_type(config: Mapping[str, Any]) -> str:
     """The kind of a checkpoint; another kind than ours is refused by its settings, and read as a BERT until then."""
-    kind = config.get("model_type")
-    return kind if kind in MODULES else "bert"
+    return "mpnet" if config.get("model_type") == "mpnet" else "bert"
 
 
 def _json(path: str) -> dict[str, Any]:
