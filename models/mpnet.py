@@ -72,9 +72,7 @@ def _pieces() -> list[Path]:
             Path(str(distribution(PACKAGE.format(part=part)).locate_file(PIECE.format(part=part)))) for part in PARTS
         ]
     except PackageNotFoundError as error:
-        raise LocalConfigError(
-            f"mpnet model: want {error.name}=={VERSION}, got none; run: {INSTALL}"
-        ) from error
+        raise LocalConfigError(f"mpnet model: want {error.name}=={VERSION}, got none; run: {INSTALL}") from error
 
 
 def _unpack(pieces: list[Path], folder: Path) -> None:
@@ -115,6 +113,4 @@ def _blocks(pieces: list[Path]) -> Iterator[bytes]:
                 while block := file.read(1 << 20):
                     yield block
         except FileNotFoundError as error:
-            raise LocalConfigError(
-                f"mpnet model: want {piece}, got none; run: {INSTALL} --force-reinstall"
-            ) from error
+            raise LocalConfigError(f"mpnet model: want {piece}, got none; run: {INSTALL} --force-reinstall") from error

@@ -35,7 +35,7 @@ def unsupported_settings(config: Mapping[str, Any], pooling: Mapping[str, Any], 
     if config.get("pruned_heads"):
         wrong.append(f"pruned_heads: want none, got {config['pruned_heads']}")
     architectures = list(config.get("architectures") or ["none"])
-    accepted = ARCHITECTURES.get(config.get("model_type", "bert"), ARCHITECTURES["bert"])
+    accepted = ARCHITECTURES.get(str(config.get("model_type")), ARCHITECTURES["bert"])
     if len(architectures) != 1 or architectures[0] not in accepted:
         wrong.append(f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}")
     if adapter:
