@@ -93,15 +93,21 @@ async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
     `tokens` are one-hot rows [B, n, vocab + types], or embeddings [B, n, d] where the client looks them up. `keep`
     [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
     """
-    x = tokens if model.config.embedding == "client" else await embed(p.at("embedding"), model, tokens)
-    normal = await _norm(p.at("embedding"), model, "embedding", x)
-    for i in range(model.config.shape.layers):
-        normal = await encoder_layer(p.at(f"layer{i}"), model, f"layer{i}", normal, keep)
+    normal = await encode(p, model, tokens, keep)
     if model.config.shape.head == "classification":
         result = await classify(p, model, normal)
     else:
         result = await pool(p.at("pool"), model, normal, keep)
     return result + p.at("result").zero(result.shape, result.bits, result.frac)
+
+
+async def encode(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
+    """Tokens to the last layer's bare normalised values, [B, n, d]; see :func:`infer`."""
+    x = tokens if model.config.embedding == "client" else await embed(p.at("embedding"), model, tokens)
+    normal = await _norm(p.at("embedding"), model, "embedding", x)
+    for i in range(model.config.shape.layers):
+        normal = await encoder_layer(p.at(f"layer{i}"), model, f"layer{i}", normal, keep)
+    return normal
 
 
 async def embed(p: Party, model: Model, tokens: Shared) -> Shared:
