@@ -37,6 +37,7 @@ LEAST_ROW_SUM = 0.0174  # of exact softmax: e^-SLACK = 0.0183 less 5% for roundi
 VALUE_FRAC, LEAST_VALUE_FRAC = 12, 6  # of V; long rows take bits from it, down to the least
 
 WEIGHT_FRAC = 14  # weights' rounding dominates the model's error
+QKV_FRAC = 15  # of the weights of queries, keys and values: what the ring of queries leaves of LayerNorm's
 NORMAL_FRAC = 12  # of LayerNorm's result: up to 20, needs range more than fraction
 CENTRED_FRAC = 14  # of LayerNorm's input
 RSQRT_FRAC = 14  # of 1/sigma

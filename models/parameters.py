@@ -32,9 +32,9 @@ def parameters(config: Config) -> list[Parameter]:
     d, wide = shape.hidden, N.NORMAL_BITS
     table = (numbers.table_bits, numbers.table_frac)
 
-    def linear(name: str, rows: int, columns: int, bits: int) -> Iterator[Parameter]:
-        yield Parameter(f"{name}.weight", (rows, columns), bits, N.WEIGHT_FRAC)
-        yield Parameter(f"{name}.bias", (columns,), bits, N.WEIGHT_FRAC)
+    def linear(name: str, rows: int, columns: int, bits: int, frac: int = N.WEIGHT_FRAC) -> Iterator[Parameter]:
+        yield Parameter(f"{name}.weight", (rows, columns), bits, frac)
+        yield Parameter(f"{name}.bias", (columns,), bits, frac)
 
     found = []
     if config.embedding == "private":
@@ -43,7 +43,7 @@ def parameters(config: Config) -> list[Parameter]:
     if shape.relative_buckets:  # added to the scores before they are rescaled
         found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), N.QUERY_BITS, 2 * N.QUERY_FRAC))
     for layer in (f"layer{i}" for i in range(shape.layers)):
-        found += linear(f"{layer}.qkv", d, 3 * d + 1, wide)
+        found += linear(f"{layer}.qkv", d, 3 * d + 1, wide, N.QKV_FRAC)
         found.append(Parameter(f"{layer}.out.gamma", (d,), wide, N.WEIGHT_FRAC))
         found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS)
         found += linear(f"{layer}.up", d, shape.ffn + 1, wide)

@@ -156,8 +156,12 @@ def _before_norm(raw: Mapping[str, Tensor], linear: str, norm: str) -> dict[str,
 
 
 def _fold_attention(raw: Mapping[str, Tensor], layer: str, entry: str, shape: BertShape) -> dict[str, Tensor]:
-    scales = (shape.head_dim**-0.5, 1.0, 1.0)
+    """Scores are sums of products q_j k_j / sqrt(head_dim); the factor is split so that both have errors alike."""
     parts = [_after_norm(raw, f"{layer}.{name}", entry) for name in ("query", "key", "value")]
+    query, key = ((weight.square().sum(0) + bias.square()).sqrt() for weight, bias in parts[:2])  # N's variance is 1
+    scale = shape.head_dim**-0.5
+    share = torch.where((query > 0) & (key > 0), (scale * key / query).sqrt(), scale)  # a zero column has any
+    scales = (share, scale / share, torch.ones_like(share))
     qkv = {
         f"{layer}.qkv.weight": torch.cat([s * weight for s, (weight, _) in zip(scales, parts, strict=True)], dim=1),
         f"{layer}.qkv.bias": torch.cat([s * bias for s, (_, bias) in zip(scales, parts, strict=True)]),
