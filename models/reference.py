@@ -134,6 +134,10 @@ def check_tokens(shape: BertShape, token_ids: Tensor, type_ids: Tensor, mask: Te
             raise LocalInputError(f"tokens: want {what} in 0 ... {limit - 1}, got one outside")
     if not bool(mask.bool().any(1).all()):
         raise LocalInputError("tokens: want a valid token in every row, got a row of padding")
+    if shape.skipped_positions and bool((mask.diff(dim=1) > 0).any()):
+        raise LocalInputError(
+            "tokens: want padding after the tokens, whose positions this model counts, got some before"
+        )
 
 
 def _encoder(
