@@ -163,7 +163,7 @@ def _residual(p: Party, model: Model, gamma: str, normal: Masked, projected: Sha
 
 
 async def attention(p: Party, model: Model, layer: str, projected: Shared, keep: Tensor) -> Shared:
-    """softmax(q k') v for every head: [B, n, 3 d + 1] -> [B, n, d]."""
+    """softmax(q k' + bias) v for every head, the bias MPNet's: [B, n, 3 d + 1] -> [B, n, d]."""
     shape, numbers, p = model.config.shape, model.config.numbers, p.at("attention")
     batch, n = projected.shape[:2]
     d, heads, width = shape.hidden, shape.heads, shape.head_dim

@@ -6,7 +6,7 @@ shared table is local: no round, no byte.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ FARTHEST = 128  # from this distance on all keys share a bucket; transformers' m
 BUCKETS = 32  # transformers' num_buckets, likewise
 
 
-@cache
+@lru_cache(maxsize=8)  # 2 MB for 512 tokens
 def buckets(length: int) -> Tensor:
     """The bucket of each pair of positions: int64 [query, key].
 
