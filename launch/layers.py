@@ -61,10 +61,10 @@ def _tokens(prepared: Prepared, texts: list[str]) -> Tokens:
 def _show(found: Report, what: str) -> None:
     out = Console(highlight=False)
     table = Table(title=f"errors of the normalised results of {what}, in units of 1e-4", title_justify="left")
-    for column in ("layer", "largest", "mean", "from", *LAYER):
+    for column in ("layer", "largest", "of a", "mean", "from", *LAYER):
         table.add_column(column, justify="left" if column in ("layer", "from") else "right")
     for block in found.blocks:
-        total = (f"{block.total.largest * 1e4:.1f}", f"{block.total.mean * 1e4:.2f}")
+        total = (f"{block.total.largest * 1e4:.1f}", f"{block.value:.2f}", f"{block.total.mean * 1e4:.2f}")
         added = [f"{block.added[name].largest * 1e4:.1f}" if name in block.added else "" for name in LAYER]
         table.add_row(block.name, *total, block.source, *added)
     out.print(table)

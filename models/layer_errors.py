@@ -57,11 +57,13 @@ class Size:
 class Block:
     """The embedding, or a layer: the error of its normalised result, and what each operation adds to it.
 
-    `own` are the operations' own errors at their results, in those results' units (of softmax: probabilities).
+    `value` is what the float model has where that error is largest. `own` are the operations' own errors at their
+    results, in those results' units (of softmax: probabilities).
     """
 
     name: str
     total: Size
+    value: float
     added: Mapping[str, Size]
     own: Mapping[str, Size]
 
@@ -103,8 +105,8 @@ def measure(model: Model, folded: Folded, tokens: Tokens) -> Report:
     total, private = _added_up(model, folded, tokens, exact)
     own = _own_errors(model, folded, tokens, floats)
     added = {site: _added(floats, exact, site, own) for site in {*EMBEDDING.values(), *LAYER.values()}}
-    blocks = [_block("embedding", EMBEDDING, total, added, own)]
-    blocks += [_block(f"layer{i}", LAYER, total, added, own) for i in range(config.shape.layers)]
+    operations = {"embedding": EMBEDDING} | {f"layer{i}": LAYER for i in range(config.shape.layers)}
+    blocks = [_block(name, sites, total, exact, added, own) for name, sites in operations.items()]
     whole = floats.run(lambda site, value: private if site == last else None)
     answers = {
         operation: _answer(floats.run(_adding(floats, own, names)), answer)
@@ -266,10 +268,14 @@ def _added(floats: _Floats, exact: Values, suffix: str, own: Values) -> Values:
     return changes
 
 
-def _block(name: str, operations: Mapping[str, str], total: Values, added: Mapping[str, Values], own: Values) -> Block:
+def _block(
+    name: str, operations: Mapping[str, str], total: Values, exact: Values, added: Mapping[str, Values], own: Values
+) -> Block:
+    error, normal = total[f"{name}.normal"], exact[f"{name}.normal"]
     return Block(
         name,
-        Size.of(total[f"{name}.normal"]),
+        Size.of(error),
+        float(normal.flatten()[error.abs().argmax()]),
         {operation: Size.of(added[site][name]) for operation, site in operations.items()},
         {operation: Size.of(own[f"{name}.{site}"]) for operation, site in operations.items()},
     )
