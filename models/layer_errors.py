@@ -197,8 +197,8 @@ def _own_errors(model: Model, folded: Folded, tokens: Tokens, floats: _Floats) -
 
     def look(part: Part, count: int, word: Tensor) -> Tensor:
         key = (part.label, part.bits, count)
-        if key in weights:
-            own[weights[key].site] = weights[key].read(word, mask)
+        if (shown := weights.pop(key, None)) is not None:
+            own[shown.site] = shown.read(word, mask)
         if (place := find.pop(key, None)) is None:
             return word
         site, columns = place.site, place.columns
@@ -209,8 +209,8 @@ def _own_errors(model: Model, folded: Folded, tokens: Tokens, floats: _Floats) -
 
     last = f"{layers[-1]}.normal"
     own[last] = normal_values(model, folded, tokens, look)[mask] - want[last]
-    if find:
-        raise ValueError(f"the program did not open {', '.join(place.site for place in find.values())}")
+    if missed := [place.site for place in (*find.values(), *weights.values())]:
+        raise ValueError(f"the program did not open {', '.join(missed)}")
     for layer in layers:
         used = own[f"{layer}.weights"]
         own[f"{layer}.context"] += want[f"{layer}.context"] - floats.context(used, given[f"{layer}.qkv"])

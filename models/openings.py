@@ -114,34 +114,27 @@ class Place:
 def places(config: Config, length: int) -> Iterator[Place]:
     """Every opening of a value that the float model has too, but for softmax's numerators (:func:`numerators`)."""
     shape, numbers = config.shape, config.numbers
-    d = shape.hidden
-    entry = "embedding.normal"
+    d, entry = shape.hidden, "embedding.normal"
+    query, key = ((N.QUERY_BITS, N.QUERY_FRAC, count) for count in (0, 1))
+    value = (N.VALUE_BITS, numbers.value_frac(length), 0)
+    scores: tuple[str, int, float | Literal["even"]] = ("2quad", N.SCORE_BITS, -SHIFT)
+    if numbers.softmax == "exact":
+        scores = ("exp", PERIOD_BITS + N.SCORE_FRAC, "even")
+    down_bits = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
     yield Place("embedding/norm", numbers.table_bits, 0, "embedding.centred", numbers.table_frac)
     for i in range(shape.layers):
         layer = f"layer{i}"
         yield Place(f"{layer}/qkv", N.NORMAL_BITS, 0, entry, N.NORMAL_FRAC)
-        for j, (bits, frac, count) in enumerate(
-            (
-                (N.QUERY_BITS, N.QUERY_FRAC, 0),
-                (N.QUERY_BITS, N.QUERY_FRAC, 1),
-                (N.VALUE_BITS, numbers.value_frac(length), 0),
-            )
-        ):
+        for j, (bits, frac, count) in enumerate((query, key, value)):
             yield Place(f"{layer}/attention", bits, count, f"{layer}.qkv", frac, "heads", slice(j * d, (j + 1) * d))
-        if numbers.softmax == "exact":
-            bits = PERIOD_BITS + N.SCORE_FRAC
-            yield Place(f"{layer}/attention/exp", bits, 0, f"{layer}.scores", N.SCORE_FRAC, "pairs", less="even")
-        else:
-            yield Place(
-                f"{layer}/attention/2quad", N.SCORE_BITS, 0, f"{layer}.scores", N.SCORE_FRAC, "pairs", less=-SHIFT
-            )
+        label, bits, less = scores
+        yield Place(f"{layer}/attention/{label}", bits, 0, f"{layer}.scores", N.SCORE_FRAC, "pairs", less=less)
         yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
         yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
         yield Place(f"{layer}/up", N.NORMAL_BITS, 0, f"{layer}.out.normal", N.NORMAL_FRAC)
         yield Place(f"{layer}/gelu", N.UP_BITS, 0, f"{layer}.up", N.UP_FRAC)
         yield Place(f"{layer}/down", N.GELU_BITS, 0, f"{layer}.gelu", N.GELU_FRAC)
-        bits = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
-        yield Place(f"{layer}/down/norm", bits, 0, f"{layer}.down.centred", N.CENTRED_FRAC)
+        yield Place(f"{layer}/down/norm", down_bits, 0, f"{layer}.down.centred", N.CENTRED_FRAC)
         entry = f"{layer}.normal"
 
 
