@@ -17,10 +17,9 @@ from torch import Tensor
 from launch import frames, sharing
 from launch.node import Node, end
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT
-from models.demo import demo_model_dir
 from models.numbers import LOGIT_FRAC
 from models.parameters import encode_tokens
-from models.prepare import DEMO
+from models.prepare import tokenizer_source
 from models.program import Size
 from models.reference import check_tokens
 from models.text import Text, Tokens, encode
@@ -56,8 +55,7 @@ def tokenise(node: Node, model: str, texts: Sequence[Text]) -> Tokens:
 
     :raises LocalInputError: a text is empty or longer than the model allows.
     """
-    folder = str(demo_model_dir()) if model == DEMO else model
-    return encode(folder, texts, node.config.numbers.longest)
+    return encode(tokenizer_source(model), texts, node.config.numbers.longest)
 
 
 async def ask(node: Node, tokens: Tokens, table: Table = None) -> Answer:
