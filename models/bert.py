@@ -18,11 +18,11 @@ from models import numbers as N
 from models.numbers import Numbers
 from models.shape import BertShape
 from mpcnet.randomness import Secret
-from protocols.arith import lift, matmul, own_ring, product
+from protocols.arith import lift, linear, matmul, own_ring, product
 from protocols.gelu import tanh
 from protocols.layernorm import layer_norm
 from protocols.party import Party
-from protocols.share import Masked, Shared
+from protocols.share import Masked, Shared, Weight
 from protocols.softmax import exponentials, squares, weigh
 from protocols.suites import Suite
 
@@ -56,7 +56,8 @@ class Model:
     """Loaded weights: those that multiply are opened under standing masks, the others stay shared."""
 
     config: Config
-    opened: Mapping[str, Masked]
+    weights: Mapping[str, Weight]
+    opened: Mapping[str, Masked]  # what multiplies and is no weight of a linear map: gammas, and the embedding table
     shared: Mapping[str, Shared]
 
 
@@ -67,6 +68,7 @@ async def load(p: Party, config: Config, shares: Mapping[str, Shared]) -> Model:
     Sends    6 bytes a weight, 2 (or 3) an element of the embedding table
     Hiding   W^ = W + r_W, r_W fresh, uniform, and used for this version of the weights only
     """
+    weights: dict[str, Weight] = {}
     opened: dict[str, Masked] = {}
     shared: dict[str, Shared] = {}
     groups: dict[str, list[str]] = {}
@@ -75,9 +77,13 @@ async def load(p: Party, config: Config, shares: Mapping[str, Shared]) -> Model:
     for group, names in groups.items():
         multiplying = [name for name in names if name.endswith((".weight", ".gamma", ".table"))]
         masked = await p.at("load").at(group).open(*(shares[name] for name in multiplying))
-        opened.update(zip(multiplying, map(_standing, masked), strict=True))
+        for name, value in zip(multiplying, masked, strict=True):
+            if name.endswith(".weight"):
+                weights[name] = Weight.of(value)
+            else:
+                opened[name] = _standing(value)
         shared.update((name, shares[name]) for name in names if name not in multiplying)
-    return Model(config, opened, shared)
+    return Model(config, weights, opened, shared)
 
 
 def _standing(x: Masked) -> Masked:
@@ -142,7 +148,7 @@ async def encoder_layer(p: Party, model: Model, layer: str, normal: Shared, keep
 
 def _linear(p: Party, model: Model, name: str, x: Masked) -> Shared:
     """x W + b at the sum of their fraction bits. [B, n, in] -> [B, n, out]."""
-    result = matmul(p, x, model.opened[f"{name}.weight"])
+    result = linear(p, x, model.weights[f"{name}.weight"])
     bias = model.shared[f"{name}.bias"].reduce(result.bits)
     return result + p.rescale(bias, result.frac)
 

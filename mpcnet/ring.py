@@ -21,6 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mpcnet.native import library
+from mpcnet.native import matmul as native
+from mpcnet.native.matmul import Packed
 from mpcnet.rounds import Part
 from mpcnet.shapes import ShapeOnly
 
@@ -96,9 +99,40 @@ def decode(x: Tensor, frac: int, bits: int) -> Tensor:
     return signed(x, bits).to(torch.float64) * 2.0**-frac
 
 
-def matmul(a: Tensor, b: Tensor, bits: int) -> Tensor:
+def narrow(x: Tensor, bits: int) -> Packed:
+    """A matrix at wire width, as standing weights are kept: 5 or 6 bytes a word instead of 8."""
+    shape = (*x.shape, (bits + 7) // 8)
+    if isinstance(x, ShapeOnly):
+        return Packed(cast(Tensor, ShapeOnly(shape, torch.uint8)))
+    return Packed(torch.from_numpy(pack(x, bits).reshape(shape)))
+
+
+def widen(x: Packed, bits: int) -> Tensor:
+    """The inverse of :func:`narrow`."""
+    if isinstance(x.raw, ShapeOnly):
+        return zeros(x.shape, bits, "meta")
+    return unpack(x.raw.numpy().reshape(-1), Part(bits, x.shape, "matrix"))
+
+
+def matmul(a: Tensor, b: Tensor | Packed, bits: int) -> Tensor:
     """The matrix product mod 2^k of operands at least k bits wide."""
-    return fit(a, bits) @ fit(b, bits)
+    return combine(((1, a, b),), None, bits)
+
+
+def combine(terms: Sequence[tuple[int, Tensor, Tensor | Packed]], c: Tensor | None, bits: int) -> Tensor:
+    """c + the sum of sign a b mod 2^k, for one or two terms (sign, a, b)."""
+    kind = dtype(bits)
+    arrays = [x.raw if isinstance(x, Packed) else x for _, a, b in terms for x in (a, b)]
+    if bits >= native.LEAST_BITS and library.usable(*arrays):
+        fitted = [(sign, a.to(kind), b if isinstance(b, Packed) else b.to(kind)) for sign, a, b in terms]
+        return native.combine(fitted, None if c is None else c.to(kind), bits)
+    total = c
+    for sign, a, b in terms:
+        value = fit(a, bits) @ fit(widen(b, bits) if isinstance(b, Packed) else b, bits)
+        value = value if sign > 0 else -value
+        total = value if total is None else fit(total, bits) + value
+    assert total is not None
+    return total
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.native import lifted as native
+from mpcnet.native.matmul import Packed
 from mpcnet.randomness import Secret, carry
 from mpcnet.shapes import broadcast
 from protocols.party import Party
-from protocols.share import Lifted, Masked, MaskedBits, Shared, Term
+from protocols.share import Lifted, Masked, MaskedBits, Shared, Term, Weight
 
 WIDE = 64  # the ring products land in unless a narrower one is asked for
 
@@ -142,8 +143,22 @@ def matmul(p: Party, x: Masked, y: Masked) -> Shared:
     bits = min(x.bits, y.bits)
     shape = _matmul_shape(x.shape, y.shape)
     cross = p.deal(lambda a, b: ring.matmul(a, b, bits), (x.mask, y.mask), shape, bits)
-    value = ring.matmul(x.shared().value, y.opened, bits) - ring.matmul(x.opened, y.mask.share, bits)
-    return Shared(value + cross.share, bits, x.frac + y.frac, x.party)
+    terms = ((1, x.shared().value, y.opened), (-1, x.opened, y.mask.share))
+    return Shared(ring.combine(terms, cross.share, bits), bits, x.frac + y.frac, x.party)
+
+
+def linear(p: Party, x: Masked, w: Weight) -> Shared:
+    """:func:`matmul` by a matrix that was opened under a standing mask; only the cross term is fresh for each use.
+
+    Rounds   0
+    Offline  ceil(bits / 8) bytes an element of the result
+    """
+    if x.bits != w.bits:
+        raise ValueError(f"{p.label}: cannot multiply {x.bits} bits by a weight of {w.bits}")
+    bits, shape = w.bits, _matmul_shape(x.shape, w.shape)
+    cross = p.deal(lambda a, b: ring.matmul(a, Packed(b), bits), (x.mask, w.mask), shape, bits)
+    terms = ((1, x.shared().value, Packed(w.opened)), (-1, x.opened, Packed(w.mask.share)))
+    return Shared(ring.combine(terms, cross.share, bits), bits, x.frac + w.frac, x.party)
 
 
 def _matmul_shape(x: Sequence[int], y: Sequence[int]) -> tuple[int, ...]:

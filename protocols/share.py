@@ -119,6 +119,30 @@ class Masked:
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Weight:
+    """A matrix opened once under a standing mask; both are kept at wire width (:func:`mpcnet.ring.narrow`)."""
+
+    opened: Tensor  # uint8 [rows, columns, bytes of a word], and so are the views of the mask
+    mask: Secret
+    frac: int
+
+    @staticmethod
+    def of(x: Masked) -> Weight:
+        """Keep an opened matrix; the dealer's copy of r_0 goes, since a weight is never grown."""
+        plain = None if x.mask.plain is None else ring.narrow(x.mask.plain, x.bits).raw
+        mask = Secret(x.bits, ring.narrow(x.mask.share, x.bits).raw, plain)
+        return Weight(ring.narrow(x.opened, x.bits).raw, mask, x.frac)
+
+    @property
+    def bits(self) -> int:
+        return self.mask.bits
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.opened.shape[:-1])
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Bits:
     """One party's xor share of a bit for every element of `shape`; `packed` is flat, eight of them to a byte."""
 

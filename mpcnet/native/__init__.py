@@ -11,6 +11,7 @@ One C file and one module here for each idea:
 | :mod:`mpcnet.native.lifted` | growth of opened values, and their products |
 | :mod:`mpcnet.native.onehot` | tables of digits: made, and read at public digits |
 | :mod:`mpcnet.native.series` | trigonometric series |
+| :mod:`mpcnet.native.matmul` | matrix products |
 
 To add a kernel: write ``csrc/NAME.c`` around an `MPC_INLINE` function that `MPC_CLONES` compiles for every level, and
 list it in pyproject.toml. Raise `MPC_ABI` and `library.ABI` if an exported function changed. Call it from a module

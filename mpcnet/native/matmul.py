@@ -1,0 +1,131 @@
+"""Matrix products mod 2^k (csrc/matmul*.c): exact mod 2^k for operands whose bits above k are arbitrary."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mpcnet.native.library import POINTER, Kernel
+from mpcnet.shapes import broadcast
+
+LEAST_BITS, MOST_BITS = 9, 64
+MOST_BATCH = 4  # dimensions of a batch
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+_matmul = Kernel("mpc_matmul", POINTER)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Packed:
+    """A matrix at wire width: uint8 [..., rows, columns, bytes of a word], little-endian, canonical."""
+
+    raw: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.raw.shape[:-1])
+
+
+Right = Tensor | Packed
+
+
+def word(bits: int) -> torch.dtype:
+    """The type of words that a product in a ring of `bits` bits is computed in.
+
+    :raises ValueError: the kernels have no such ring.
+    """
+    if not LEAST_BITS <= bits <= MOST_BITS:
+        raise ValueError(f"matrix product: want {LEAST_BITS} to {MOST_BITS} bits, got {bits}")
+    return _WORDS[2 if bits <= 16 else 4 if bits <= 32 else 8]
+
+
+def product(a: Tensor, b: Right, bits: int, level: str | None = None) -> Tensor:
+    """a b mod 2^bits: [..., m, k] x [..., k, n], leading dimensions broadcast; the bits above are arbitrary.
+
+    :raises ValueError: types, devices or shapes do not fit.
+    """
+    return combine(((1, a, b),), None, bits, level)
+
+
+def combine(
+    terms: Sequence[tuple[int, Tensor, Right]], c: Tensor | None, bits: int, level: str | None = None
+) -> Tensor:
+    """c + sum of sign a b mod 2^bits, in one pass over the result: for one or two (sign, a, b) of one shape of result.
+
+    `a` and `c` (of the result's shape) and `b`, unless it is :class:`Packed`, are of the type :func:`word`. Without
+    copies: any `b`, and `a` with words of a row side by side. The bits of the result above are arbitrary.
+
+    :raises ValueError: types, devices or shapes do not fit.
+    """
+    kind = word(bits)
+    if not 1 <= len(terms) <= 2 or any(sign not in (1, -1) for sign, _, _ in terms):
+        raise ValueError("matrix product: want one or two terms with sign 1 or -1")
+    shapes = [_shape(a, b) for _, a, b in terms]
+    shape = shapes[0]
+    if shapes[-1] != shape or (c is not None and tuple(c.shape) != shape):
+        raise ValueError(f"matrix product: terms of {[list(s) for s in shapes]} and {c is not None and list(c.shape)}")
+    out = torch.empty(shape, dtype=kind)
+    if c is not None:
+        c = _plain(c, kind).contiguous()
+    if not out.numel() or not any(a.shape[-1] for _, a, _ in terms):
+        return out.zero_() if c is None else out.copy_(c)
+    one_matrix = all(len(b.shape) == 2 for _, _, b in terms)
+    batch, rows = ((), out.numel() // shape[-1]) if one_matrix else (shape[:-2], shape[-2])
+    if len(batch) > MOST_BATCH:
+        raise ValueError(f"matrix product: want a batch of up to {MOST_BATCH} dimensions, got {list(batch)}")
+    plan = [0 if c is None else c.data_ptr(), out.data_ptr()]
+    plan += [*(1,) * (MOST_BATCH - len(batch)), *batch, rows, shape[-1], bits, len(terms)]
+    kept = [c]  # what must live until the call
+    for sign, a, b in terms:
+        left = _left(a, kind, rows if one_matrix else None)
+        kept.append(left)
+        plan += [*_operand(left), *_right(b, bits, kind), a.shape[-1], sign < 0]
+    words = (ctypes.c_int64 * len(plan))(*plan)  # a struct product of csrc/matmul.c
+    _matmul(level, ctypes.addressof(words))
+    return out
+
+
+def _shape(a: Tensor, b: Right) -> tuple[int, ...]:
+    """The shape of a product."""
+    one, other = tuple(a.shape), tuple(b.shape)
+    if len(one) < 2 or len(other) < 2 or one[-1] != other[-2]:
+        raise ValueError(f"matrix product of {list(one)} and {list(other)}")
+    batch = one[:-2] if len(other) == 2 else broadcast(one[:-2], other[:-2])
+    return (*batch, one[-2], other[-1])
+
+
+def _plain(x: Tensor, kind: torch.dtype) -> Tensor:
+    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype != kind:
+        raise ValueError(f"matrix product: want {kind} on the cpu, got {x.dtype} on {x.device}")
+    return x
+
+
+def _left(a: Tensor, kind: torch.dtype, rows: int | None) -> Tensor:
+    """`a` with words of a row side by side; as one matrix of so many rows, if there is no batch."""
+    a = _plain(a, kind)
+    if rows is not None and a.ndim > 2:
+        a = a.reshape(rows, a.shape[-1])
+    return a if a.stride(-1) == 1 or a.shape[-1] <= 1 else a.contiguous()
+
+
+def _right(b: Right, bits: int, kind: torch.dtype) -> list[int]:
+    if not isinstance(b, Packed):
+        return _operand(_plain(b, kind))
+    raw, width = _plain(b.raw, torch.uint8), (bits + 7) // 8
+    if raw.ndim < 3 or raw.shape[-1] != width or not raw.is_contiguous():
+        raise ValueError(f"matrix product: want packed words of {width} bytes side by side, got {list(raw.shape)}")
+    start, _, *strides, _ = _operand(raw[..., 0])
+    return [start, start + raw.numel(), *strides, width]
+
+
+def _operand(x: Tensor) -> list[int]:
+    """Where the words of [..., rows, columns] lie: a struct operand of csrc/matmul.c."""
+    size, start, sizes, strides = x.element_size(), x.data_ptr(), x.shape, x.stride()
+    last = sum((count - 1) * stride for count, stride in zip(sizes, strides, strict=True))
+    batch = [0 if count == 1 else size * stride for count, stride in zip(sizes[:-2], strides[:-2], strict=True)]
+    batch = [0] * (MOST_BATCH - len(batch)) + batch
+    return [start, start + (last + 1) * size, *batch, size * strides[-2], size * strides[-1], size]
