@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.native import fss as native
 from mpcnet.rounds import Part
 from mpcnet.shapes import ShapeOnly
 
@@ -135,18 +136,34 @@ def generate(place: Tensor, payload: Tensor, roots: tuple[Tensor, Tensor], cover
     if payload.shape != (*shape, cover.count, PAYLOAD) or any(root.shape != (*shape, BLOCK) for root in roots):
         raise ValueError(f"{list(shape)} places do not go with payloads {list(payload.shape)}")
     alpha = ring.unsigned(place, cover.bits) >> cover.low
+    if native.usable(alpha, payload, *roots):
+        first, second = (root.reshape(rows, BLOCK) for root in roots)
+        wanted = payload.reshape(rows, cover.count, PAYLOAD)
+        return native.generate(key_bytes(), alpha.reshape(rows), wanted, (first, second)).reshape(*shape, cover.words)
+    return _tensor(
+        _generate(_words(alpha, rows), _words(payload, rows, cover.count, PAYLOAD), roots, cover), *shape, cover.words
+    )
+
+
+def _generate(alpha: Words, payload: Words, roots: tuple[Tensor, Tensor], cover: Cover) -> Words:
+    rows = len(alpha)
     seeds = [_words(root, rows, 1, BLOCK) & _SEED for root in roots]
     controls = [np.full((rows, 1), party, np.uint64) for party in (0, 1)]
-    wanted, blocks, leaves = _words(payload, rows, cover.count, PAYLOAD), [], []
+    blocks, leaves = [], []
     depth = 0
     for level, steps in enumerate(cover.steps):
         for _ in range(steps):
             depth += 1
-            right = _words(alpha, rows) >> np.uint64(cover.depth - depth) & _ONE
+            right = alpha >> np.uint64(cover.depth - depth) & _ONE
             blocks.append(_descend(seeds, controls, right))
         first, second = (_leaves(seed)[:, 0] for seed in seeds)
-        leaves.append((wanted[:, level] - first + second) * (controls[0] - controls[1]))
-    return _tensor(np.concatenate([*blocks, *leaves], 1), *shape, cover.words)
+        leaves.append((payload[:, level] - first + second) * (controls[0] - controls[1]))
+    return np.concatenate([*blocks, *leaves], 1)
+
+
+def key_bytes() -> Tensor:
+    """The four public keys, as kernels take them."""
+    return torch.frombuffer(bytearray(b"".join(KEYS)), dtype=torch.uint8).reshape(len(KEYS), 16)
 
 
 def _descend(seeds: list[Words], controls: list[Words], right: Words) -> Words:

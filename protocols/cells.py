@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mpcnet import fss, ring
+from mpcnet.native import fss as native
 from mpcnet.shapes import ShapeOnly
 from protocols.division import ROW_FRAC, Z_FRAC, RowRange
 from protocols.party import Party
@@ -72,7 +73,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
     """factor / sqrt(x) for x in the calibrated range, at ROW_FRAC fraction bits.
 
     Rounds   1
-    Sends    4 bytes a row each way up to high / low = 2^14, then 5
+    Sends    3 bytes a row each way up to high / low = 2^6, 4 up to 2^14, then 5
     Offline  16 (2 n + 3) + 32 n bytes a row to each server, 4^n about high / low: 496 for 2^12
     Error    relative <= 3e-5 over the range, of which the cubics are 1e-5, and 2^-ROW_FRAC
     Source   protocol.md section 6
@@ -123,6 +124,8 @@ def _weighted_sum(points: fss.Points, x: Masked, cells: Cells, function: Functio
     if isinstance(x.opened, ShapeOnly):
         return ring.zeros(x.shape, 64, "meta")
     table = _table(cells, function)
+    if isinstance(points, fss.Key) and native.usable(points.seeds, x.opened):
+        return _native_sum(points, x, cells.cover, table)
     a0, a1, a2, a3 = table.unbind(-1)  # [size, z - 8]
     tau = torch.stack([_centred(x.opened, size, TAU_FRAC) for size in cells.cover.sizes], -1).unsqueeze(-1)
     third = _scaled(a3 * tau, TAU_FRAC)
@@ -132,9 +135,17 @@ def _weighted_sum(points: fss.Points, x: Masked, cells: Cells, function: Functio
     return (fss.shares(points, x.opened, cells.cover) * weights).sum((-1, -2, -3))
 
 
+def _native_sum(key: fss.Key, x: Masked, cover: fss.Cover, table: Tensor) -> Tensor:
+    rows = x.opened.numel()
+    seeds, corrections = key.seeds.reshape(rows, fss.BLOCK), key.corrections.reshape(rows, cover.words)
+    opened = ring.unsigned(x.opened, cover.bits).reshape(rows)
+    total = native.weighted_sum(fss.key_bytes(), key.party, seeds, corrections, opened, cover.low, table, TAU_FRAC)
+    return total.reshape(x.shape)
+
+
 def _centred(word: Tensor, size: int, frac: int) -> Tensor:
     """(word mod 2^size) / 2^size - 1/2, at `frac` bits."""
-    odd = 2 * ring.unsigned(word, size) - (1 << size) if size else torch.full_like(word, -1)
+    odd = 2 * ring.unsigned(word, size) - (1 << size)
     drop = size + 1 - frac
     return _scaled(odd, drop) if drop > 0 else odd << -drop
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -16,32 +15,59 @@ _sum = Kernel(
     "mpc_fss_sum", POINTER, INT, POINTER, POINTER, POINTER, SIZE, INT, INT, POINTER, INT, POINTER
 )  # fmt: skip
 
-FIRST_LEVEL = "avx2"  # every processor that has it has AES instructions; whether it has is asked
+PAYLOAD, CELLS, NEAR_BITS, RATIO_BITS, BLOCK = 4, 24, 3, 2, 2  # of csrc/fss.c
 
 
 @cache
-def levels() -> tuple[str, ...]:
-    """Those at which these kernels can run here."""
+def _available() -> bool:
+    """Whether the kernels were built, and the processor has the AES instructions that they are made of."""
     loaded = library.load()
-    if loaded is None or not loaded.mpc_fss_usable() or FIRST_LEVEL not in library.levels():
-        return ()
-    return library.levels()[library.LEVELS.index(FIRST_LEVEL) :]
+    return loaded is not None and bool(loaded.mpc_fss_usable())
 
 
 def usable(*tensors: Tensor) -> bool:
-    return library.usable(*tensors) and bool(levels())
+    """Whether these kernels can work on these."""
+    return library.usable(*tensors) and _available()
 
 
-def generate(
-    keys: Sequence[bytes], places: Tensor, payload: Tensor, roots: tuple[Tensor, Tensor], level: str | None = None
-) -> Tensor:
-    """Corrections [row, words] for int64 places [row] of as many bits as the tree has levels, payloads [row, size, 4]."""
-    rows, count = payload.shape[:2]
-    places, payload = check("places", places, torch.int64, (rows,)), check("payload", payload, torch.int64, (rows, count, 4))
-    first, second = (check("roots", root, torch.int64, (rows, 2)) for root in roots)
-    out = torch.empty(rows, 2 * (3 + 2 * count) + 4 * count, dtype=torch.int64)
+def generate(keys: Tensor, places: Tensor, payload: Tensor, roots: tuple[Tensor, Tensor]) -> Tensor:
+    """Corrections [row, words]: `keys` uint8 [4, 16], the rest int64.
+
+    Places [row] have as many bits as the tree has levels; payloads are [row, size of cells, 4], both seeds [row, 2].
+    """
+    rows, count = payload.shape[0], payload.shape[1]
+    keys, places = check("keys", keys, torch.uint8, (4, 16)), check("places", places, torch.int64, (rows,))
+    payload = check("payload", payload, torch.int64, (rows, count, PAYLOAD))
+    first, second = (check("roots", root, torch.int64, (rows, BLOCK)) for root in roots)
+    out = torch.empty(rows, _words(count), dtype=torch.int64)
     _generate(
-        level, _joined(keys).data_ptr(), places.data_ptr(), payload.data_ptr(), first.data_ptr(), second.data_ptr(), rows,
-        count, out.data_ptr(),
+        None, keys.data_ptr(), places.data_ptr(), payload.data_ptr(), first.data_ptr(), second.data_ptr(), rows, count,
+        out.data_ptr(),
     )  # fmt: skip
     return out
+
+
+def weighted_sum(
+    keys: Tensor, party: int, roots: Tensor, corrections: Tensor, opened: Tensor, low: int, table: Tensor, tau_frac: int
+) -> Tensor:
+    """[row]: a server's shares of the payload in every cell of the opened words, int64 [row], times the cell's cubic.
+
+    `table` is [size of cells, z - 8, power], the finest size 2^low; fractions of a cell have `tau_frac` bits.
+    """
+    rows, count = opened.numel(), len(table)
+    keys, opened = check("keys", keys, torch.uint8, (4, 16)), check("opened", opened, torch.int64, (rows,))
+    roots = check("roots", roots, torch.int64, (rows, BLOCK))
+    corrections = check("corrections", corrections, torch.int64, (rows, _words(count)))
+    table = check("table", table, torch.int64, (count, CELLS, PAYLOAD))
+    if not 1 <= low <= 63 - NEAR_BITS - RATIO_BITS * count or not 1 <= tau_frac <= 32:
+        raise ValueError(f"{count} sizes of cells from 2^{low} on, fractions of {tau_frac} bits: beyond these kernels")
+    out = torch.empty(rows, dtype=torch.int64)
+    _sum(
+        None, keys.data_ptr(), party, roots.data_ptr(), corrections.data_ptr(), opened.data_ptr(), rows, low, count,
+        table.data_ptr(), tau_frac, out.data_ptr(),
+    )  # fmt: skip
+    return out
+
+
+def _words(count: int) -> int:
+    return BLOCK * (NEAR_BITS + RATIO_BITS * count) + PAYLOAD * count

@@ -15,6 +15,7 @@ from lockstep import Session, plan
 from torch import Tensor
 
 from mpcnet import fss, ring
+from mpcnet.native import fss as native
 from protocols.party import Party
 from protocols.share import Shared
 
@@ -47,7 +48,10 @@ def keys(place: Tensor, payload: Tensor, cover: fss.Cover, seed: int = 0) -> tup
     return fss.Key(0, first, corrections), fss.Key(1, second, corrections)
 
 
-def test_vectors() -> None:
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "portable"])
+def test_vectors(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not kernels:
+        monkeypatch.setattr(native, "usable", lambda *_: False)
     for row in VECTORS["positive"]:
         cover = fss.Cover(row["low"], row["count"])
         roots = words(row["roots"])

@@ -1,8 +1,10 @@
-/* Point functions (mpcnet/fss.py): the dealer's corrections, and a server's sum over all cells of its shares times a cubic
- * (protocols/cells.py). The same bytes as there, by the processor's AES instructions; where it has none, Python does it.
+/* Point functions (mpcnet/fss.py): the dealer's corrections, and a server's sum over all cells of its shares times a
+ * cubic (protocols/cells.py). The same bytes as there, by the processor's AES instructions; where it has none, Python
+ * does it. One version, for AVX2: wider registers gained nothing beside AES, and four blocks to a register (VAES) a
+ * quarter, under 1% of a layer.
  *
- * A node's seed is a block of two words. Blocks lie side by side; the hashes of node i under two keys are blocks 2 i and
- * 2 i + 1, which is the order of children, and that of a payload's four words.
+ * A node's seed is a block of two words. Blocks lie side by side; the hashes of node i under two keys are blocks 2 i
+ * and 2 i + 1, which is the order of children, and that of a payload's four words.
  */
 
 #include "kernels.h"
@@ -10,7 +12,6 @@
 #if MPC_X86
 
 #define AES_TARGET __attribute__((target("avx2,aes")))
-#define VAES_TARGET __attribute__((target("avx2,aes,avx512f,avx512bw,avx512dq,avx512vl,vaes")))
 
 enum { NEAR_BITS = 3, RATIO_BITS = 2, PAYLOAD = 4, TASK_ROWS = 32 };
 enum { NEAR = 1 << NEAR_BITS, RATIO = 1 << RATIO_BITS, NODES = NEAR * RATIO, CELLS = NODES - NEAR };
@@ -21,10 +22,9 @@ struct schedule {
     __m128i key[4][ROUNDS + 1];
 };
 
-/* out = AES_a(in) ^ in and AES_b(in) ^ in, interleaved, for `count` blocks, a multiple of 4; a is key `first`, b the next. */
-typedef void (*hash_function)(const struct schedule *s, int first, const uint64_t *in, int count, uint64_t *out);
-
-AES_TARGET static void hash_aes(const struct schedule *s, int first, const uint64_t *in, int count, uint64_t *out)
+/* out = AES_a(in) ^ in and AES_b(in) ^ in, interleaved, for `count` blocks, a multiple of 4; a is key `first`, b the
+ * next. Eight independent blocks keep the AES unit busy. */
+AES_TARGET static void hash(const struct schedule *s, int first, const uint64_t *in, int count, uint64_t *out)
 {
     const __m128i *a = s->key[first], *b = s->key[first + 1];
     for (int i = 0; i < count; i += 4) {
@@ -43,37 +43,6 @@ AES_TARGET static void hash_aes(const struct schedule *s, int first, const uint6
             __m128i *to = (__m128i *)out + 2 * (i + k);
             _mm_storeu_si128(to, _mm_xor_si128(_mm_aesenclast_si128(left[k], a[ROUNDS]), source[k]));
             _mm_storeu_si128(to + 1, _mm_xor_si128(_mm_aesenclast_si128(right[k], b[ROUNDS]), source[k]));
-        }
-    }
-}
-
-/* The same, four blocks to a register and up to 8 at a time. */
-VAES_TARGET static void hash_vaes(const struct schedule *s, int first, const uint64_t *in, int count, uint64_t *out)
-{
-    const __m128i *a = s->key[first], *b = s->key[first + 1];
-    const __m512i low = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), high = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
-    for (int i = 0; i < count; i += 8) {
-        int two = i + 4 < count;
-        __m512i source[2] = {_mm512_loadu_si512(in + 2 * i), _mm512_setzero_si512()}, left[2], right[2];
-        if (two)
-            source[1] = _mm512_loadu_si512(in + 2 * i + 8);
-        for (int k = 0; k < 2; k++) {
-            left[k] = _mm512_xor_si512(source[k], _mm512_broadcast_i32x4(a[0]));
-            right[k] = _mm512_xor_si512(source[k], _mm512_broadcast_i32x4(b[0]));
-        }
-        for (int r = 1; r < ROUNDS; r++)
-            for (int k = 0; k < 2; k++) {
-                left[k] = _mm512_aesenc_epi128(left[k], _mm512_broadcast_i32x4(a[r]));
-                right[k] = _mm512_aesenc_epi128(right[k], _mm512_broadcast_i32x4(b[r]));
-            }
-        for (int k = 0; k < 1 + two; k++) {
-            left[k] = _mm512_aesenclast_epi128(left[k], _mm512_broadcast_i32x4(a[ROUNDS]));
-            right[k] = _mm512_aesenclast_epi128(right[k], _mm512_broadcast_i32x4(b[ROUNDS]));
-            left[k] = _mm512_xor_si512(left[k], source[k]);
-            right[k] = _mm512_xor_si512(right[k], source[k]);
-            uint64_t *to = out + 4 * (i + 4 * k);
-            _mm512_storeu_si512(to, _mm512_permutex2var_epi64(left[k], low, right[k]));
-            _mm512_storeu_si512(to + 8, _mm512_permutex2var_epi64(left[k], high, right[k]));
         }
     }
 }
@@ -97,13 +66,6 @@ AES_TARGET static void expand_keys(const uint8_t *keys, struct schedule *s)
     }
 }
 
-static int has_vaes(void)
-{
-    return __builtin_cpu_supports("vaes");
-}
-
-static hash_function hash_for(int level) { return level >= MPC_AVX512 && has_vaes() ? hash_vaes : hash_aes; }
-
 /* Children of `nodes` nodes from their raw hashes: seeds, and control bits, 0 or 1. */
 MPC_INLINE void correct(const uint64_t *raw, int nodes, const uint64_t *block, uint64_t *seeds, uint64_t *controls)
 {
@@ -121,14 +83,13 @@ MPC_INLINE void correct(const uint64_t *raw, int nodes, const uint64_t *block, u
 
 struct generate_job {
     const struct schedule *keys;
-    hash_function hash;
     int count;
     int64_t rows;
     const uint64_t *places, *payloads, *roots[2];
     uint64_t *out;
 };
 
-static void generate_row(const struct generate_job *j, int64_t row)
+AES_TARGET static void generate_row(const struct generate_job *j, int64_t row)
 {
     int depth = NEAR_BITS + RATIO_BITS * j->count, level = 0;
     uint64_t *blocks = j->out + row * (2 * depth + PAYLOAD * j->count), *leaves = blocks + 2 * depth;
@@ -139,7 +100,7 @@ static void generate_row(const struct generate_job *j, int64_t row)
     }
     for (int d = 1; d <= depth; d++) {
         uint64_t right = j->places[row] >> (depth - d) & 1, *block = blocks + 2 * (d - 1);
-        j->hash(j->keys, 0, seeds, 4, raw); /* server 0: left, right; server 1: left, right */
+        hash(j->keys, 0, seeds, 4, raw); /* server 0: left, right; server 1: left, right */
         const uint64_t *lost = raw + 2 * (1 - right);
         block[0] = (lost[0] ^ lost[4]) & SEED;
         block[0] |= (raw[0] ^ raw[4] ^ right ^ 1) & 1;
@@ -153,7 +114,7 @@ static void generate_row(const struct generate_job *j, int64_t row)
         }
         if (d < NEAR_BITS + RATIO_BITS || (d - NEAR_BITS) % RATIO_BITS)
             continue;
-        j->hash(j->keys, 2, seeds, 4, raw);
+        hash(j->keys, 2, seeds, 4, raw);
         const uint64_t *payload = j->payloads + (row * j->count + level) * PAYLOAD;
         for (int k = 0; k < PAYLOAD; k++)
             leaves[level * PAYLOAD + k] = (payload[k] - raw[k] + raw[PAYLOAD + k]) * (controls[0] - controls[1]);
@@ -168,14 +129,15 @@ static void generate_rows(void *context, int64_t index)
         generate_row(j, row);
 }
 
-/* Corrections [row][2 depth + 4 count] for places of `depth` bits, payloads [row][count][4], and both servers' seeds. */
+/* Corrections [row][2 depth + 4 count] for places of `depth` bits, payloads [row][count][4] and both servers' seeds. */
 MPC_EXPORT int mpc_fss_generate(int level, int threads, const uint8_t *keys, const uint64_t *places,
                                 const uint64_t *payloads, const uint64_t *first, const uint64_t *second, int64_t rows,
                                 int count, uint64_t *out)
 {
+    (void)level;
     struct schedule schedule;
     expand_keys(keys, &schedule);
-    struct generate_job job = {&schedule, hash_for(level), count, rows, places, payloads, {first, second}, out};
+    struct generate_job job = {&schedule, count, rows, places, payloads, {first, second}, out};
     mpc_parallel(threads, (rows + TASK_ROWS - 1) / TASK_ROWS, generate_rows, &job);
     return MPC_DONE;
 }
@@ -184,8 +146,7 @@ MPC_EXPORT int mpc_fss_generate(int level, int threads, const uint8_t *keys, con
 
 struct sum_job {
     const struct schedule *keys;
-    hash_function hash;
-    int level, party, low, count, tau_frac;
+    int party, low, count, tau_frac;
     int64_t rows;
     const uint64_t *roots, *corrections, *opened;
     const int64_t *table;
@@ -202,8 +163,7 @@ MPC_INLINE int64_t centred(uint64_t word, int size, int frac)
     return drop > 0 ? scaled(odd, drop) : odd << -drop;
 }
 
-/* The sum over cells of the payload's share times the cubic's coefficients at tau: cell i has row CELLS - 1 - skip - i of
- * `table`, that is its z less 8. */
+/* The sum over cells of the payload's share times the cubic's coefficients at tau. Cell i has z - 8 = 23 - skip - i. */
 MPC_INLINE uint64_t weighted(const int64_t *table, int skip, int cells, int64_t tau, int frac, const uint64_t *raw,
                              const uint64_t *controls, const uint64_t *leaf)
 {
@@ -223,7 +183,7 @@ MPC_INLINE uint64_t weighted(const int64_t *table, int skip, int cells, int64_t 
     return total;
 }
 
-MPC_INLINE void sum_row_body(const struct sum_job *j, int64_t row)
+AES_TARGET static void sum_row(const struct sum_job *j, int64_t row)
 {
     int depth = NEAR_BITS + RATIO_BITS * j->count, nodes = 1;
     const uint64_t *block = j->corrections + row * (2 * depth + PAYLOAD * j->count), *leaf = block + 2 * depth;
@@ -235,7 +195,7 @@ MPC_INLINE void sum_row_body(const struct sum_job *j, int64_t row)
         int size = j->low + RATIO_BITS * (j->count - 1 - level), skip = 0;
         uint64_t cell = j->opened[row] >> size;
         for (; nodes < NODES; nodes *= 2, block += 2) {
-            j->hash(j->keys, 0, seeds, (nodes + 3) & ~3, raw);
+            hash(j->keys, 0, seeds, (nodes + 3) & ~3, raw);
             correct(raw, nodes, block, seeds, controls);
         }
         if (level == 0) { /* all nodes of the tree: turn them, so that the last is the opened word's own cell, z = 0 */
@@ -251,7 +211,7 @@ MPC_INLINE void sum_row_body(const struct sum_job *j, int64_t row)
             skip = RATIO - 1 - (int)(cell & (RATIO - 1));
         }
         int far = CELLS - skip;
-        j->hash(j->keys, 2, seeds, (far + 3) & ~3, raw);
+        hash(j->keys, 2, seeds, (far + 3) & ~3, raw);
         total += weighted(j->table + level * CELLS * PAYLOAD, skip, far, centred(j->opened[row], size, j->tau_frac),
                           j->tau_frac, raw, controls, leaf);
         leaf += PAYLOAD;
@@ -262,13 +222,11 @@ MPC_INLINE void sum_row_body(const struct sum_job *j, int64_t row)
     j->out[row] = (int64_t)(j->party ? -total : total);
 }
 
-MPC_CLONES(sum_row, (const struct sum_job *j, int64_t row), (j, row))
-
 static void sum_rows(void *context, int64_t index)
 {
     const struct sum_job *j = context;
     for (int64_t row = index * TASK_ROWS; row < mpc_min((index + 1) * TASK_ROWS, j->rows); row++)
-        MPC_PICK(sum_row, j->level)(j, row);
+        sum_row(j, row);
 }
 
 /* out[row]: the sum over all cells, with `table` [count][24][4] and fractions of a cell at `tau_frac` bits. */
@@ -276,17 +234,17 @@ MPC_EXPORT int mpc_fss_sum(int level, int threads, const uint8_t *keys, int part
                            const uint64_t *corrections, const uint64_t *opened, int64_t rows, int low, int count,
                            const int64_t *table, int tau_frac, int64_t *out)
 {
+    (void)level;
     struct schedule schedule;
     expand_keys(keys, &schedule);
-    struct sum_job job = {&schedule, hash_for(level), level, party, low, count, tau_frac, rows, roots, corrections, opened,
-                          table, out};
+    struct sum_job job = {&schedule, party, low, count, tau_frac, rows, roots, corrections, opened, table, out};
     mpc_parallel(threads, (rows + TASK_ROWS - 1) / TASK_ROWS, sum_rows, &job);
     return MPC_DONE;
 }
 
 #endif
 
-/* Whether the functions above can be called, at levels from AVX2 on. */
+/* Whether the functions above are there and can be called. */
 MPC_EXPORT int mpc_fss_usable(void)
 {
 #if MPC_X86

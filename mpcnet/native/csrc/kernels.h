@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Goes up with every change of an exported function; mpcnet/native/library.py wants the same number. */
-#define MPC_ABI 2
+#define MPC_ABI 3
 
 enum { MPC_PORTABLE, MPC_AVX2, MPC_AVX512, MPC_AVX512IFMA };
 enum { MPC_DONE, MPC_NO_MEMORY };
