@@ -98,7 +98,7 @@ class _Dealer:
         if what == "load":
             shapes, config = parameter_shapes(self._node.config, "meta"), self._node.config
             stream = Stream(LOAD_STREAM, self._plans.load)
-            [self._model] = await self._run([lambda p: load(p, config, shapes)], [stream])
+            [self._model] = await self._run([lambda p: load(p, config, shapes.items())], [stream])
         elif what == "deal" and self._model is not None:
             number, sizes = deal_order(order, self._node.config.numbers.longest)
             await self._deal(self._model, number, sizes)

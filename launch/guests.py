@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -107,8 +108,8 @@ class Guests:
 
     # --- the owner --------------------------------------------------------------------------------------------
 
-    async def weights(self, session: bytes) -> dict[str, Shared]:
-        """The owner's shares for this session, as soon as there is an owner.
+    async def weights(self, session: bytes) -> Iterator[tuple[str, Shared]]:
+        """The owner's shares for this session, as soon as there is an owner; each is made when it is asked for.
 
         :raises MpcError: the owner is gone in the midst, or sent something else.
         """
@@ -121,14 +122,15 @@ class Guests:
         header, (seed,) = await frames.receive(owner, WEIGHTS, check, patient=True)
         if header.fields.get("id") != session:
             raise RemoteProtocolError(f"{owner.name}: its weights are for another session")
-        explicit = []
+        explicit: deque[Bytes] = deque()
         for part in sharing.explicit_parts(parts, party):
             check = frames.exactly(owner, f"{WEIGHTS} {part.label}", [part])
             _, (raw,) = await frames.receive(owner, WEIGHTS, check)
             explicit.append(raw)
-        shares = await asyncio.to_thread(sharing.expand, parts, party, seed.tobytes(), explicit, WEIGHTS)
         await frames.send(owner, READY)
-        return {q.name: Shared(share, q.bits, q.frac, party) for q, share in zip(wanted, shares, strict=True)}
+        given = (explicit.popleft() for _ in range(len(explicit)))  # so that each is dropped when it has been used
+        shares = sharing.expand(parts, party, seed.tobytes(), given, WEIGHTS)
+        return ((q.name, Shared(share, q.bits, q.frac, party)) for q, share in zip(wanted, shares, strict=True))
 
     # --- connections ------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
+from launch.heap import keep_freed
 from launch.log import Fact, Level, Log
 from launch.monitor import Metrics
 from launch.settings import Settings
@@ -25,6 +26,7 @@ from mpcnet.channel import Channel
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
 from mpcnet.identity import read_certificate
 from mpcnet.latency import shaped
+from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer, handshake
 from mpcnet.tls import Identity, Roster, dial
 
@@ -139,6 +141,8 @@ def run(main: Coroutine[Any, Any, int], node: Node, *, graceful: bool) -> int:
 
     A `graceful` one looks at `node.stopping` itself.
     """
+    if node.role in (*SERVERS, "dealer"):
+        keep_freed()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_with_signals(main, node, graceful))

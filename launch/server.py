@@ -13,6 +13,7 @@ import torch
 
 from launch import frames, report, sharing
 from launch.guests import Guests
+from launch.heap import release_freed
 from launch.node import Node, peak_bytes
 from launch.queue import Request, stack, stack_masks
 from launch.service import unless
@@ -79,7 +80,7 @@ class Server:
         stock = self.intake.expect([stream])
         config = self.node.config
         [(model, ledger)] = await self._compute([lambda p: load(p, config, shares)], [stream], stock)
-        shares.clear()  # the model holds those that it still needs
+        release_freed()
         total, seconds = ledger.total(), time.perf_counter() - start
         self.node.say(
             f"weights opened under masks: {total.rounds} rounds, {total.sent_bytes / 1e6:.1f} MB each way, "
@@ -157,7 +158,8 @@ class Server:
         rows = []
         for request in requests:
             parts = sharing.token_parts(config, request.size)
-            rows.append(torch.cat(sharing.expand(parts, party, request.seed, request.explicit, REQUEST), 1))
+            shares = sharing.expand(parts, party, request.seed, request.explicit, REQUEST)
+            rows.append(torch.cat(list(shares), 1))
         bits, frac = config.numbers.table_bits, config.input_frac
         return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]
 

@@ -7,7 +7,7 @@ The explicit half alternates, so that both links carry the same load.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -44,17 +44,15 @@ def split(values: Sequence[tuple[Part, Tensor]], purpose: str) -> Split:
     for index, (part, value) in enumerate(values):
         chosen = receiver(index)
         other = streams[1 - chosen].words(part.shape, part.bits)
-        explicit[chosen].append((part, ring.pack(value - other, part.bits)))
+        explicit[chosen].append((part, ring.pack_difference(value, other, part.bits)))
     return Split(seeds, explicit)
 
 
-def expand(parts: Sequence[Part], party: int, seed: bytes, explicit: Sequence[Bytes], purpose: str) -> list[Tensor]:
-    """The shares of server `party`: explicit where it is the receiver, from its seed elsewhere."""
+def expand(parts: Sequence[Part], party: int, seed: bytes, explicit: Iterable[Bytes], purpose: str) -> Iterator[Tensor]:
+    """The shares of server `party`, one after the other: explicit where it is the receiver, from its seed elsewhere."""
     stream, given = _stream(seed, purpose), iter(explicit)
-    return [
-        ring.unpack(next(given), part) if receiver(index) == party else stream.words(part.shape, part.bits)
-        for index, part in enumerate(parts)
-    ]
+    for index, part in enumerate(parts):
+        yield ring.unpack(next(given), part) if receiver(index) == party else stream.words(part.shape, part.bits)
 
 
 def explicit_parts(parts: Sequence[Part], party: int) -> list[Part]:

@@ -6,8 +6,9 @@ Shapes: B sentences, n tokens each, d hidden, h heads, k = d / h.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -61,8 +62,10 @@ class Model:
     shared: Mapping[str, Shared]
 
 
-async def load(p: Party, config: Config, shares: Mapping[str, Shared]) -> Model:
+async def load(p: Party, config: Config, shares: Iterable[tuple[str, Shared]]) -> Model:
     """Open every multiplying weight once; its mask r_W stands for as long as this model does.
+
+    `shares` are the parameters by name, in order; they are asked for layer by layer, and not kept.
 
     Rounds   layers + 2
     Sends    6 bytes a weight, 2 (or 3) an element of the embedding table
@@ -71,18 +74,16 @@ async def load(p: Party, config: Config, shares: Mapping[str, Shared]) -> Model:
     weights: dict[str, Weight] = {}
     opened: dict[str, Masked] = {}
     shared: dict[str, Shared] = {}
-    groups: dict[str, list[str]] = {}
-    for name in shares:
-        groups.setdefault(name.split(".")[0], []).append(name)
-    for group, names in groups.items():
-        multiplying = [name for name in names if name.endswith((".weight", ".gamma", ".table"))]
-        masked = await p.at("load").at(group).open(*(shares[name] for name in multiplying))
+    for group, rows in groupby(shares, lambda row: row[0].split(".")[0]):
+        mine = dict(rows)
+        multiplying = [name for name in mine if name.endswith((".weight", ".gamma", ".table"))]
+        masked = await p.at("load").at(group).open(*(mine.pop(name) for name in multiplying))
         for name, value in zip(multiplying, masked, strict=True):
             if name.endswith(".weight"):
                 weights[name] = Weight.of(value)
             else:
                 opened[name] = _standing(value)
-        shared.update((name, shares[name]) for name in names if name not in multiplying)
+        shared.update(mine)
     return Model(config, weights, opened, shared)
 
 

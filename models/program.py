@@ -92,7 +92,7 @@ class Plans:
         source = MeterSource()
         self.config = config
         self.memory = memory
-        self.load = measure(load(Party(source), config, parameter_shapes(config, "meta")), source, memory)
+        self.load = measure(load(Party(source), config, parameter_shapes(config, "meta").items()), source, memory)
         self._infer = cache(self._measure)
 
     def infer(self, size: Size) -> Plan:

@@ -49,7 +49,7 @@ class DealerSource:
         receiver = self.balance.receiver(part.nbytes)
         other = self.streams[1 - receiver].words(shape, bits)
         # Uniform: `other` is a fresh keystream word of the full ring, so value - other says nothing about value.
-        self._pending[receiver].append(Correction(part, ring.pack(ring.subtract(value, other, bits), bits)))
+        self._pending[receiver].append(Correction(part, ring.pack_difference(value, other, bits)))
         return Secret(bits, ring.zeros(shape, bits, "meta"), value)
 
     def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points:

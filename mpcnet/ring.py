@@ -6,6 +6,9 @@ stands above, so reduction is needed at three places only: before packing, befor
 integer, and before a real number is decoded. Narrow storage is not only memory: a 16-bit integer matrix product
 runs about three times faster than a 64-bit one.
 
+What takes time has kernels (:mod:`mpcnet.native`); the formulas of torch beside them say what those compute, and do it
+where the kernels were not built.
+
 Bits (k = 1) are kept as they travel: eight to a byte, one flat array however many dimensions they stand for. Sums mod 2
 are xors then, of 64 bits in one instruction.
 """
@@ -21,13 +24,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpcnet.native import library
-from mpcnet.native import matmul as native
+from mpcnet.native import matmul as products
+from mpcnet.native import packing
+from mpcnet.native.library import usable
 from mpcnet.native.matmul import Packed
 from mpcnet.rounds import Part
 from mpcnet.shapes import ShapeOnly
+from mpcnet.words import MAX_BITS, dtype
 
-MAX_BITS = 64
+__all__ = ["MAX_BITS", "dtype"]
+
+_FULL = (1, 8, 16, 32, 64)  # rings whose words have no bits to spare
 Bytes = NDArray[np.uint8]
 
 
@@ -42,17 +49,6 @@ def ceil_log2(x: float) -> int:
     return exponent - 1 if mantissa == 0.5 else exponent
 
 
-def dtype(bits: int) -> torch.dtype:
-    """The storage type of a `bits`-bit ring."""
-    if not 1 <= bits <= MAX_BITS:
-        raise ValueError(f"a ring has 1 to {MAX_BITS} bits, got {bits}")
-    if bits <= 8:
-        return torch.uint8
-    if bits <= 16:
-        return torch.int16
-    return torch.int32 if bits <= 32 else torch.int64
-
-
 def fit(x: Tensor, bits: int) -> Tensor:
     """Move a word to the storage type of a `bits`-bit ring (the bits above k stay arbitrary)."""
     return x.to(dtype(bits))
@@ -61,7 +57,7 @@ def fit(x: Tensor, bits: int) -> Tensor:
 def reduce(x: Tensor, bits: int) -> Tensor:
     """The canonical word: bits above k cleared, or the full signed word where k fills its storage."""
     x = fit(x, bits)
-    if bits in (1, 8, 16, 32, 64):
+    if bits in _FULL:
         return x
     return x & ((1 << bits) - 1)
 
@@ -120,19 +116,25 @@ def matmul(a: Tensor, b: Tensor | Packed, bits: int) -> Tensor:
 
 
 def combine(terms: Sequence[tuple[int, Tensor, Tensor | Packed]], c: Tensor | None, bits: int) -> Tensor:
-    """c + the sum of sign a b mod 2^k, for one or two terms (sign, a, b)."""
-    kind = dtype(bits)
-    arrays = [x.raw if isinstance(x, Packed) else x for _, a, b in terms for x in (a, b)]
-    if bits >= native.LEAST_BITS and library.usable(*arrays):
-        fitted = [(sign, a.to(kind), b if isinstance(b, Packed) else b.to(kind)) for sign, a, b in terms]
-        return native.combine(fitted, None if c is None else c.to(kind), bits)
+    """c + the sum of sign a b mod 2^k, for one or two terms (sign, a, b); in one pass where there are kernels."""
+    fitted = [(sign, fit(a, bits), b if isinstance(b, Packed) else fit(b, bits)) for sign, a, b in terms]
+    if _multiplies(bits, fitted):
+        return products.combine(fitted, None if c is None else fit(c, bits), bits)
     total = c
-    for sign, a, b in terms:
-        value = fit(a, bits) @ fit(widen(b, bits) if isinstance(b, Packed) else b, bits)
+    for sign, a, b in fitted:
+        value = a @ (fit(widen(b, bits), bits) if isinstance(b, Packed) else b)
         value = value if sign > 0 else -value
         total = value if total is None else fit(total, bits) + value
     assert total is not None
     return total
+
+
+def _multiplies(bits: int, terms: Sequence[tuple[int, Tensor, Tensor | Packed]]) -> bool:
+    """Whether the kernels have products for these; torch has any."""
+    ranks = [len(x.shape) for _, a, b in terms for x in (a, b)]
+    arrays = [x.raw if isinstance(x, Packed) else x for _, a, b in terms for x in (a, b)]
+    fitting = min(ranks) >= 2 and max(ranks) <= products.MOST_BATCH + 2
+    return fitting and bits >= products.LEAST_BITS and usable(*arrays)
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
@@ -145,6 +147,8 @@ def pack(x: Tensor, bits: int) -> Bytes:
 
     The word is reduced first: a carry above bit k would give the share away.
     """
+    if bits not in _FULL and usable(x):
+        return packing.pack(fit(x, bits), bits)
     words = reduce(x, bits).contiguous().numpy().reshape(-1)
     raw = words.view(np.uint8)
     width, stored = (bits + 7) // 8, words.dtype.itemsize
@@ -153,18 +157,39 @@ def pack(x: Tensor, bits: int) -> Bytes:
     return np.ascontiguousarray(raw.reshape(-1, stored)[:, :width]).reshape(-1)
 
 
+def pack_difference(x: Tensor, y: Tensor, bits: int) -> Bytes:
+    """The wire form of x - y, of one shape and of the storage type of the ring."""
+    if bits > 1 and usable(x, y):
+        return packing.pack_difference(x, y, bits)
+    return pack(subtract(x, y, bits), bits)
+
+
 def unpack(raw: Bytes, part: Part) -> Tensor:
     """The inverse of :func:`pack`; `raw` holds exactly `part.nbytes` bytes."""
-    if raw.size != part.nbytes:
-        raise ValueError(f"{part.label}: want {part.nbytes} bytes for {part.bits} bits x {part.shape}, got {raw.size}")
+    _check_size(raw, part)
     width, stored = (part.bits + 7) // 8, dtype(part.bits).itemsize
     if width != stored:
+        if usable():
+            return packing.unpack(raw, part.shape, part.bits)
         wide = np.zeros((raw.size // width, stored), np.uint8)
         wide[:, :width] = raw.reshape(-1, width)
         raw = wide.reshape(-1)
     elif not raw.flags.aligned or raw.ctypes.data % stored:
         raw = raw.copy()
     return from_stored(raw, part.bits, part.shape)
+
+
+def unpack_opened(mine: Tensor, raw: Bytes, part: Part) -> Tensor:
+    """The opened value, canonical, of our masked share and the wire form of the peer's: exactly `part.nbytes` bytes."""
+    _check_size(raw, part)
+    if part.bits > 1 and usable(mine):
+        return packing.unpack_sum(raw, fit(mine, part.bits), part.bits)
+    return add_opened(mine, unpack(raw, part), part.bits)
+
+
+def _check_size(raw: Bytes, part: Part) -> None:
+    if raw.size != part.nbytes:
+        raise ValueError(f"{part.label}: want {part.nbytes} bytes for {part.bits} bits x {part.shape}, got {raw.size}")
 
 
 def stored_shape(shape: Sequence[int], bits: int) -> tuple[int, ...]:

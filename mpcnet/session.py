@@ -139,8 +139,7 @@ class _Run(Generic[T]):
         self.step = None  # its memory is free before the next step needs its own
         opened, offset = [], 0
         for mine, part in zip(step.mine, step.parts, strict=True):
-            theirs = ring.unpack(payload[offset : offset + part.nbytes], part)
-            opened.append(ring.add_opened(mine, theirs, part.bits))
+            opened.append(ring.unpack_opened(mine, payload[offset : offset + part.nbytes], part))
             offset += part.nbytes
             self.ledger.of(part.label).received_bytes += part.nbytes
         self.ledger.of(step.parts[0].label).compute_s += clock() - start

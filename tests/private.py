@@ -69,10 +69,10 @@ def private_model(
     for q in parameters(config):
         for store, share in zip(shares, share_words(session, words[q.name], q.bits, q.frac), strict=True):
             store[q.name] = share
-    loaded = session.run(lambda p, x: load(p, config, x), shares)
+    loaded = session.run(lambda p, x: load(p, config, x.items()), shares)
     same_cost(loaded, plans.load)
     whole = {q.name: Shared(words[q.name], q.bits, q.frac, 0) for q in parameters(config)}
-    return Private(config, folded, session, loaded, oracle(lambda p, x: load(p, config, x), whole), plans)
+    return Private(config, folded, session, loaded, oracle(lambda p, x: load(p, config, x.items()), whole), plans)
 
 
 def tiny_model(

@@ -5,14 +5,14 @@ One C file and one module here for each idea:
 | module | kernels |
 |---|---|
 | :mod:`mpcnet.native.library` | finds and loads the shared object; levels of the processor |
-| :mod:`mpcnet.native.elementwise` | sums of words |
 | :mod:`mpcnet.native.exponential` | e^x of opened values |
 | :mod:`mpcnet.native.fss` | keys of point functions, and what a server reads by one |
 | :mod:`mpcnet.native.histogram` | counts of buckets from rotated one-hot rows |
 | :mod:`mpcnet.native.lifted` | growth of opened values, and their products |
-| :mod:`mpcnet.native.onehot` | tables of digits: made, and read at public digits |
-| :mod:`mpcnet.native.series` | trigonometric series |
 | :mod:`mpcnet.native.matmul` | matrix products |
+| :mod:`mpcnet.native.onehot` | tables of digits: made, and read at public digits |
+| :mod:`mpcnet.native.packing` | the wire form of words, with sums and differences |
+| :mod:`mpcnet.native.series` | trigonometric series |
 
 To add a kernel: write ``csrc/NAME.c`` around an `MPC_INLINE` function that `MPC_CLONES` compiles for every level, and
 list it in pyproject.toml. Raise `MPC_ABI` and `library.ABI` if an exported function changed. Call it from a module

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mpcnet.native.library import POINTER, Kernel
 from mpcnet.shapes import broadcast
+from mpcnet.words import dtype
 
-LEAST_BITS, MOST_BITS = 9, 64
+LEAST_BITS = 9  # of a ring: products of bytes are left to torch
 MOST_BATCH = 4  # dimensions of a batch
-_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 _matmul = Kernel("mpc_matmul", POINTER)
 
@@ -33,16 +33,6 @@ class Packed:
 Right = Tensor | Packed
 
 
-def word(bits: int) -> torch.dtype:
-    """The type of words that a product in a ring of `bits` bits is computed in.
-
-    :raises ValueError: the kernels have no such ring.
-    """
-    if not LEAST_BITS <= bits <= MOST_BITS:
-        raise ValueError(f"matrix product: want {LEAST_BITS} to {MOST_BITS} bits, got {bits}")
-    return _WORDS[2 if bits <= 16 else 4 if bits <= 32 else 8]
-
-
 def product(a: Tensor, b: Right, bits: int, level: str | None = None) -> Tensor:
     """a b mod 2^bits: [..., m, k] x [..., k, n], leading dimensions broadcast; the bits above are arbitrary.
 
@@ -56,12 +46,14 @@ def combine(
 ) -> Tensor:
     """c + sum of sign a b mod 2^bits, in one pass over the result: for one or two (sign, a, b) of one shape of result.
 
-    `a` and `c` (of the result's shape) and `b`, unless it is :class:`Packed`, are of the type :func:`word`. Without
+    `a` and `c` (of the result's shape) and `b`, unless it is :class:`Packed`, are of the ring's storage type. Without
     copies: any `b`, and `a` with words of a row side by side. The bits of the result above are arbitrary.
 
     :raises ValueError: types, devices or shapes do not fit.
     """
-    kind = word(bits)
+    kind = dtype(bits)
+    if bits < LEAST_BITS:
+        raise ValueError(f"matrix product: want {LEAST_BITS} bits or more, got {bits}")
     if not 1 <= len(terms) <= 2 or any(sign not in (1, -1) for sign, _, _ in terms):
         raise ValueError("matrix product: want one or two terms with sign 1 or -1")
     shapes = [_shape(a, b) for _, a, b in terms]

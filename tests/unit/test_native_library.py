@@ -1,69 +1,20 @@
-"""The shared object: levels, what may be passed to it, and what is refused before a pointer leaves Python."""
+"""The shared object: which levels there are, what kernels are offered, and what happens without them."""
 
 import pytest
 import torch
-from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.errors import LocalStateError
-from mpcnet.native import elementwise, library
+from mpcnet.native import library, packing
+from mpcnet.rounds import Part
 from mpcnet.shapes import ShapeOnly
 
-SIZES = (0, 1, 7, 8, 9, 127, 129, 70_000)  # the last is more than a thread takes at a time
-
 needs_kernels = pytest.mark.skipif(library.load() is None, reason="the kernels were not built")
-
-
-def words(count: int, bits: int, seed: int) -> Tensor:
-    """Random words, the first few of them extreme; what stands above the ring is arbitrary."""
-    x = torch.randint(-(2**63), 2**63 - 1, (count,), generator=torch.Generator().manual_seed(seed))
-    extreme = torch.tensor([-1, 0, -(2**63), 2**63 - 1, (1 << bits - 1) - 1, -(1 << bits - 1)])
-    x[: min(count, 6)] = extreme[: min(count, 6)]
-    return ring.fit(x, bits)
 
 
 def test_level_in_use() -> None:
     assert library.level() == (library.levels()[-1] if library.levels() else library.FALLBACK)
     assert set(library.levels()) <= set(library.LEVELS)
-
-
-@needs_kernels
-@pytest.mark.parametrize("level", library.levels())
-@pytest.mark.parametrize("bits", [1, 7, 8, 12, 16, 24, 32, 40, 48, 63, 64])
-def test_sum_at_every_level(bits: int, level: str) -> None:
-    for count in SIZES:
-        a, b = words(count, bits, count), words(count, bits, count + 1)
-        got = elementwise.add(a, b, bits, level)
-        assert got.dtype == a.dtype
-        assert torch.equal(got, ring.reduce(a + b, bits))
-
-
-@needs_kernels
-def test_threads_share_the_work() -> None:
-    a, b = words(1_000_003, 48, 1), words(1_000_003, 48, 2)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        assert torch.equal(elementwise.add(a, b, 48), ring.reduce(a + b, 48))
-    finally:
-        torch.set_num_threads(before)
-
-
-@needs_kernels
-@pytest.mark.parametrize(
-    ("a", "b", "bits"),
-    [
-        (torch.zeros(3, dtype=torch.int64), torch.zeros(4, dtype=torch.int64), 48),
-        (torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int32), 48),
-        (torch.zeros(3, dtype=torch.int32), torch.zeros(3, dtype=torch.int32), 33),
-        (torch.zeros(3, dtype=torch.int32), torch.zeros(3, dtype=torch.int32, device="meta"), 32),
-        (torch.zeros(3, dtype=torch.int32), ShapeOnly((3,), torch.int32), 32),
-        (torch.zeros(3, dtype=torch.int32), torch.zeros(3, dtype=torch.int32), 0),
-    ],
-)
-def test_wrong_operands_are_refused(a: Tensor, b: Tensor, bits: int) -> None:
-    with pytest.raises(ValueError, match=r"want torch\.int|does not fit"):
-        elementwise.add(a, b, bits)
 
 
 def test_what_kernels_can_work_on() -> None:
@@ -76,9 +27,8 @@ def test_what_kernels_can_work_on() -> None:
 @needs_kernels
 def test_a_level_that_this_processor_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "best", lambda: 0)
-    x = torch.zeros(2, dtype=torch.int64)
     with pytest.raises(ValueError, match="no avx512ifma"):
-        elementwise.add(x, x, 64, "avx512ifma")
+        packing.pack(torch.zeros(2, dtype=torch.int64), 64, "avx512ifma")
 
 
 @needs_kernels
@@ -87,10 +37,42 @@ def test_a_function_that_is_missing() -> None:
         library.Kernel("mpc_nothing")(None)
 
 
-def test_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    library.best.cache_clear()
+@pytest.fixture
+def nothing_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "load", lambda: None)
-    try:
-        assert (library.level(), library.levels(), library.usable(torch.zeros(1))) == ("torch", (), False)
-    finally:
-        library.best.cache_clear()
+    monkeypatch.setattr(library, "best", lambda: -1)
+
+
+@pytest.mark.usefixtures("nothing_built")
+def test_nothing_built() -> None:
+    assert (library.level(), library.levels(), library.usable(torch.zeros(1))) == ("torch", (), False)
+    with pytest.raises(LocalStateError, match="not built; install a C compiler"):
+        library._function("mpc_pack", ())
+
+
+@pytest.mark.parametrize("bits", [2, 12, 16, 24, 32, 40, 48, 64])
+def test_torch_gives_the_same(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every function of the ring that has a kernel, with and without."""
+    generator = torch.Generator().manual_seed(bits)
+    x, y, z = (ring.fit(torch.randint(-(2**63), 2**63 - 1, (9, 9), generator=generator), bits) for _ in range(3))
+    part = Part(bits, (9, 9))
+
+    def everything() -> list[object]:
+        raw = ring.pack(x, bits)
+        results = [ring.unpack(raw, part), ring.unpack_opened(y, raw, part)]
+        results += [
+            ring.reduce(value, bits) for value in (ring.matmul(x, y, bits), ring.matmul_difference(x, y, y, z, x, bits))
+        ]
+        return [raw.tolist(), ring.pack_difference(x, y, bits).tolist(), *(value.tolist() for value in results)]
+
+    with_kernels = everything()
+    monkeypatch.setattr(library, "best", lambda: -1)
+    assert everything() == with_kernels
+
+
+def test_shapes_go_through() -> None:
+    """What the meter and the dealer compute with has no kernels."""
+    a, b = ShapeOnly((2, 3, 4), torch.int64), ShapeOnly((4, 5), torch.int64)
+    c = ShapeOnly((2, 3, 5), torch.int64)
+    assert ring.matmul(a, b, 48).shape == (2, 3, 5)  # type: ignore[arg-type]
+    assert ring.matmul_difference(a, b, a, b, c, 48).shape == (2, 3, 5)  # type: ignore[arg-type]
