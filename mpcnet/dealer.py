@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet import fss, ring
 from mpcnet.prg import Keystream
 from mpcnet.randomness import Balance, Function, Secret, dealt_value
 from mpcnet.rounds import Done, Part, Program, T, advance
@@ -19,7 +19,7 @@ from mpcnet.rounds import Done, Part, Program, T, advance
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Correction:
-    """A share for the server that does not expand it from its seed."""
+    """A share for the server that does not expand it from its seed, or what both need for their keys."""
 
     part: Part
     payload: ring.Bytes
@@ -51,6 +51,17 @@ class DealerSource:
         # Uniform: `other` is a fresh keystream word of the full ring, so value - other says nothing about value.
         self._pending[receiver].append(Correction(part, ring.pack_difference(value, other, bits)))
         return Secret(bits, ring.zeros(shape, bits, "meta"), value)
+
+    def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points:
+        shape = secret.share.shape
+        place = dealt_value(lambda r: r, (secret,), shape, secret.bits)
+        first, second = (stream.words((*shape, fss.BLOCK), 64) for stream in self.streams)
+        part = cover.part(shape, label)
+        # Pseudo-random to either server: each block is masked by the other's seeds, which it does not have.
+        correction = Correction(part, ring.pack(fss.generate(place, payload(place), (first, second), cover), 64))
+        for pending in self._pending:
+            pending.append(correction)
+        return fss.shape_only(shape, cover)
 
     def take(self) -> Corrections:
         """The corrections since the last call, by receiver."""

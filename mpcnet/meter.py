@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet import fss, ring
 from mpcnet.ledger import Ledger
 from mpcnet.memory import Memory
 from mpcnet.randomness import Balance, Function, Secret
@@ -68,6 +68,13 @@ class MeterSource:
         self.ledger.dealt(part, receiver)
         self._pending[receiver].append(part)
         return Secret(bits, ring.zeros(shape, bits, "meta"))
+
+    def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points:
+        part = cover.part(secret.share.shape, label)
+        for receiver, pending in enumerate(self._pending):
+            self.ledger.dealt(part, receiver)
+            pending.append(part)
+        return fss.shape_only(part.shape[:-1], cover)
 
     def take(self) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
         first, second = self._pending

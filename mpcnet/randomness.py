@@ -1,12 +1,14 @@
 """Masks and dealt correlations, as each kind of party sees them.
 
-A program asks its `Source` for two things, in program order:
+A program asks its `Source` for three things, in program order:
 
 * `mask(shape, bits)`: a fresh uniform value r = r_0 + r_1 mod 2^k. Server i and the dealer expand r_i from the seed
   they share; no bytes travel, and no server knows r.
 * `deal(function, secrets, shape, bits)`: additive shares of a function of such values, for example r_x r_y. One
   server expands its share from the seed, the other receives the correction. The receiver alternates so that both
   dealer links carry the same load.
+* `points(secret, payload, cover)`: keys of a point function, a function of such a value that stands at the value's own
+  place (:mod:`mpcnet.fss`). Each server expands its seed, and both receive the same corrections.
 
 | source | `Secret.share` | `Secret.plain` |
 |---|---|---|
@@ -27,7 +29,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet import fss, ring
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.prg import Keystream
 from mpcnet.rounds import Part
@@ -62,6 +64,8 @@ class Source(Protocol):
     def deal(
         self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int, label: str
     ) -> Secret: ...
+
+    def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points: ...
 
 
 class Balance:
@@ -126,6 +130,11 @@ class ServerSource:
             return Secret(bits, self.tape.take(part))
         return Secret(bits, self.stream.words(shape, bits))
 
+    def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points:
+        shape = secret.share.shape
+        seeds = self.stream.words((*shape, fss.BLOCK), 64)
+        return fss.Key(self.party, seeds, self.tape.take(cover.part(shape, label)))
+
 
 @dataclass(slots=True)
 class PlainSource:
@@ -142,6 +151,10 @@ class PlainSource:
     ) -> Secret:
         value = dealt_value(function, secrets, shape, bits)
         return Secret(bits, value, value)
+
+    def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points:
+        place = ring.zeros(secret.share.shape, secret.bits)
+        return fss.Plain(place, payload(place))
 
 
 def dealt_value(function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int) -> Tensor:

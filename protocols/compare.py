@@ -58,14 +58,11 @@ def tables(p: Party, x: Masked, drop: int = 0, block: int = BLOCK) -> Tables:
     return Tables(rows.share, Bits(top.share, x.shape, x.party), sizes, drop, bits)
 
 
-async def at_least(
-    p: Party, x: Masked, thresholds: Sequence[float], drop: int = 0, block: int = BLOCK, group: int = GROUP
-) -> list[Bits]:
+async def at_least(p: Party, x: Masked, thresholds: Sequence[float], drop: int = 0, block: int = BLOCK) -> list[Bits]:
     """Bits [x >= theta], one for each public threshold.
 
     Needs |x - theta| < 2^(k-1) as an integer. With `drop` = d the answer may be 1 already for x in
-    [theta - 2^d, theta), in units of 2^-frac, at random: right for a join that is smooth there. Wider blocks and groups
-    save rounds where elements are few: a group of g + 1 blocks deals about 2^(g + 1) bits.
+    [theta - 2^d, theta), in units of 2^-frac, at random: right for a join that is smooth there.
 
     Rounds   0 for up to 6 + d bits, 1 for up to 26 + d, 2 beyond
     Sends    2 B - 2 bits an element and threshold each way, B = ceil((k - d - 1) / 5) blocks, for up to 5 blocks
@@ -80,7 +77,7 @@ async def at_least(
         [[Bits(pair[side], x.shape, x.party) for pair in digit] for digit in zip(*reads, strict=True)]
         for side in (0, 1)
     )
-    borrows = await _join(p, less, equal, group)
+    borrows = await _join(p, less, equal)
     signs = [borrow ^ known.top for borrow in borrows]
     return [_add_public(sign, _bit(word - level, x.bits - 1)).flip() for sign, level in zip(signs, levels, strict=True)]
 
@@ -93,13 +90,13 @@ def _add_public(bits: Bits, public: Tensor) -> Bits:
     return Bits(bits.packed ^ public, bits.shape, bits.party) if bits.party == 0 else bits
 
 
-async def _join(p: Party, less: list[list[Bits]], equal: list[list[Bits]], group: int) -> list[Bits]:
+async def _join(p: Party, less: list[list[Bits]], equal: list[list[Bits]]) -> list[Bits]:
     """[public < secret] from the bits of blocks, [block][threshold]: the highest block that differs decides.
 
-    Rounds   1 for up to group + 1 blocks, else one for each level of groups
+    Rounds   1 for up to GROUP + 1 blocks, else one for each level of groups
     """
     while len(less) > 1:
-        size = len(less) if len(less) <= group + 1 else group
+        size = len(less) if len(less) <= GROUP + 1 else GROUP
         groups = [range(start, min(start + size, len(less))) for start in range(0, len(less), size)]
         wanted_less = [i for g in groups for i in g[:-1]]
         wanted_equal = [i for g in groups for i in (g[1:] if len(groups) == 1 else g)]

@@ -15,14 +15,10 @@ Reals = NDArray[np.float64]
 POINTS, PASSES = 4001, 300  # points well above the number of extrema; passes until the error is level
 
 
-def lawson(
-    basis: Callable[[Reals], Reals], target: Callable[[Reals], Reals], low: float, high: float, relative: bool = False
-) -> Reals:
-    """Coefficients of `basis` (points x columns) with nearly least maximal (or relative) error on [low, high]."""
+def lawson(basis: Callable[[Reals], Reals], target: Callable[[Reals], Reals], low: float, high: float) -> Reals:
+    """Coefficients of `basis` (points x columns) with nearly least maximal error on [low, high]."""
     x = (low + high) / 2 + (high - low) / 2 * np.cos(np.linspace(0, np.pi, POINTS))
     columns, wanted, weight = basis(x), target(x), np.ones(POINTS)
-    if relative:
-        columns, wanted = columns / wanted[:, None], weight
     best: Reals = np.zeros(columns.shape[1])
     least = np.inf
     for _ in range(PASSES):
@@ -41,14 +37,6 @@ def cosines(period: float, harmonics: Sequence[int]) -> Callable[[Reals], Reals]
 
 def sines(period: float, harmonics: Sequence[int]) -> Callable[[Reals], Reals]:
     return lambda x: np.stack([np.sin(2 * np.pi * k * x / period) for k in harmonics], 1)
-
-
-def cosines_sines(period: float, count: int) -> Callable[[Reals], Reals]:
-    """The constant and `count` harmonics, cosine and sine of each in turn."""
-    waves = [np.cos, np.sin]
-    return lambda x: np.stack(
-        [np.ones_like(x), *(wave(2 * np.pi * k * x / period) for k in range(1, count + 1) for wave in waves)], 1
-    )
 
 
 def powers(exponents: Sequence[int]) -> Callable[[Reals], Reals]:
@@ -70,8 +58,6 @@ FITS: dict[str, Callable[[], Reals]] = {
     "GELU_EVEN": lambda: lawson(cosines(16, ODD), gelu_even, 0, 4.25),
     "ERF": lambda: lawson(sines(16, range(1, 8)), error_function, 0, 4.25),
     "TANH": lambda: lawson(sines(16, range(1, 13)), np.tanh, 0, 5.0),
-    "RSQRT": lambda: lawson(cosines_sines(16, 7), lambda x: x**-0.5, 0.99, 8.01, relative=True),
-    "INVERSE": lambda: lawson(cosines_sines(16, 8), lambda x: 1 / x, 0.99, 8.01, relative=True),
     "INNER": lambda: lawson(powers((0, 2, 4, 6)), gelu_even, 0, 2.25),
     "OUTER": lambda: lawson(powers((0, 2, 4, 6)), gelu_even, 2.25, 4.25),
 }

@@ -27,8 +27,8 @@ async def layer_norm(
     Needs |x| < 2^(k-2) as an integer. The result has `frac` fraction bits in a ring of
     64 - (x.frac + rsqrt_frac - frac).
 
-    Rounds   2 + those of `root`: 2 t - 1 by Goldschmidt, 3 by segments
-    Error    relative <= 2e-4 + 2^(e - 26) / low a row (protocols.division), and rounding
+    Rounds   2 + those of `root`: 2 t - 1 by Goldschmidt, 1 by point functions
+    Error    that of `root` (protocols.division, protocols.cells) relative to each result, and rounding
     Source   SecFormer, Pi_LayerNorm; deviation: calibrated deflation, product with the opened x is local
     """
     width = x.shape[-1]

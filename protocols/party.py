@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpcnet import ring
+from mpcnet.fss import Cover, Points
 from mpcnet.randomness import Function, PlainSource, Secret, Source
 from mpcnet.rounds import Exchange, Part
 from protocols.share import Bits, Masked, MaskedBits, Shared
@@ -67,6 +68,13 @@ class Party:
     def deal(self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int) -> Secret:
         """Shares of a function of secrets from the dealer; no round. Offline: ceil(bits/8) bytes an element."""
         return self.source.deal(function, secrets, shape, bits, self.label)
+
+    def points(self, secret: Secret, payload: Function, cover: Cover) -> Points:
+        """Keys of a point function from the dealer: payload(r) at the place r, 0 elsewhere (mpcnet.fss); no round.
+
+        Offline: 16 bytes an element and level of the tree and 32 a size of cells, to each server.
+        """
+        return self.source.points(secret, payload, cover, self.label)
 
     def rescale(self, x: Shared, frac: int) -> Shared:
         """Bring x to fewer fraction bits, exactly: no wrap error is possible.

@@ -68,8 +68,8 @@ async def weigh(
 
     The reciprocal stays deflated, multiplies the raw product, and the quotient is rescaled once.
 
-    Rounds   2 + those of `inverse`, t iterations or 3 by segments: its first round opens the factors too; then the
-             quotient, and its growth
+    Rounds   2 + those of `inverse`, t iterations or 1 by point functions: its first round opens the factors too; then
+             the quotient, and its growth
     Error    that of the reciprocal relative to each result, and rounding: 2^-frac, and 2^-context_frac / row sum
     Source   SecFormer, Pi_Softmax; deviation: division after V
     """

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from protocols.division import reciprocal, rsqrt
+from protocols import cells, division
 from protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial
 from protocols.layernorm import Root
 from protocols.party import Party
-from protocols.segments import segmented_reciprocal, segmented_rsqrt
 from protocols.share import Shared
 from protocols.softmax import Inverse
 
@@ -28,8 +27,10 @@ class Suite:
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("secformer", pi_gelu, 64, rsqrt, reciprocal),  # the paper's final version
-        Suite("secformer-v1", pi_gelu_polynomial, 64, rsqrt, reciprocal),  # its first, by segmented polynomials
-        Suite("fast", gelu, 40, segmented_rsqrt, segmented_reciprocal),
+        Suite("secformer", pi_gelu, 64, division.rsqrt, division.reciprocal),  # the paper's final version
+        Suite(
+            "secformer-v1", pi_gelu_polynomial, 64, division.rsqrt, division.reciprocal
+        ),  # its first, by segmented polynomials
+        Suite("fast", gelu, 40, cells.rsqrt, cells.reciprocal),
     )
 }

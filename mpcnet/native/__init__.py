@@ -6,6 +6,7 @@ One C file and one module here for each idea:
 |---|---|
 | :mod:`mpcnet.native.library` | finds and loads the shared object; levels of the processor |
 | :mod:`mpcnet.native.exponential` | e^x of opened values |
+| :mod:`mpcnet.native.fss` | keys of point functions, and what a server reads by one |
 | :mod:`mpcnet.native.histogram` | counts of buckets from rotated one-hot rows |
 | :mod:`mpcnet.native.lifted` | growth of opened values, and their products |
 | :mod:`mpcnet.native.matmul` | matrix products |

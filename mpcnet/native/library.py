@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mpcnet.errors import LocalStateError
 
-ABI = 3  # MPC_ABI of csrc/kernels.h
+ABI = 4  # MPC_ABI of csrc/kernels.h
 LEVELS = ("portable", "avx2", "avx512", "avx512ifma")  # by their number in csrc/kernels.h
 FALLBACK = "torch"
 

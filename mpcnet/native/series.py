@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, digit, usable
 
-_ANGLES = (POINTER, SIZE, INT, INT, INT, POINTER, POINTER, POINTER, INT)  # words, count, Angles, harmonics
+_ANGLES = (POINTER, SIZE, INT, INT, POINTER, POINTER, POINTER, INT)  # words, count, Angles, harmonics
 _sum = Kernel("mpc_series_sum", *_ANGLES, POINTER, POINTER, SIZE, POINTER, POINTER, INT)
 _waves = Kernel("mpc_series_waves", *_ANGLES, INT, POINTER, INT)
 
@@ -20,12 +20,11 @@ TRIG_FRAC = 30  # of csrc/series.c
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Angles:
-    """How an angle is read from a word: its `drop` lowest bits left out, one turn being 2^(coarse + fine digit) then.
+    """How an angle is read from a word: one turn is 2^(bits of the coarse and of the fine digit).
 
     Each table, [2, values of the digit] in int32, holds cos and sin of the angles of a digit at 30 fraction bits.
     """
 
-    drop: int
     coarse: Tensor
     fine: Tensor
 
@@ -76,11 +75,9 @@ def _call(
     sizes = [digit("angles", table.numel() // 2) for table in (angles.coarse, angles.fine)]
     coarse = check("coarse", angles.coarse, torch.int32, (2, 1 << sizes[0]))
     fine = check("fine", angles.fine, torch.int32, (2, 1 << sizes[1]))
-    if not 0 <= angles.drop <= 64 - sum(sizes):
-        raise ValueError(f"angles: {sum(sizes)} bits, and {angles.drop} dropped, do not fit 64")
     k = _integers(harmonics)
     kernel(
-        level, words.data_ptr(), words.numel(), angles.drop, sum(sizes), sizes[1], coarse.data_ptr(), fine.data_ptr(),
+        level, words.data_ptr(), words.numel(), sum(sizes), sizes[1], coarse.data_ptr(), fine.data_ptr(),
         k.data_ptr(), len(k), *rest,
     )  # fmt: skip
 

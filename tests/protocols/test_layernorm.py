@@ -8,17 +8,18 @@ from hypothesis import strategies as st
 from lockstep import Build
 from torch import Tensor
 
-from protocols.division import RSQRT_LIMIT, RowRange
-from protocols.layernorm import layer_norm
+from protocols import cells
+from protocols.division import RSQRT_LIMIT, RowRange, rsqrt
+from protocols.layernorm import Root, layer_norm
 from protocols.party import Party
 from protocols.share import Shared
 
 EPS = 1e-5
 
 
-def norm(rows: RowRange) -> Build:
+def norm(rows: RowRange, root: Root = rsqrt) -> Build:
     async def build(p: Party, x: Shared) -> Shared:
-        return await layer_norm(p, x, EPS, rows, 14, 12)
+        return await layer_norm(p, x, EPS, rows, 14, 12, root)
 
     return build
 
@@ -68,6 +69,15 @@ def test_over_the_calibrated_range(pair: tuple[float, float]) -> None:
     t = rows.rsqrt_steps(rows.deflation(RSQRT_LIMIT))
     check_cost(done, rounds=2 * t + 1, sent=60 * (width * 4 + (13 * t - 9) + 4))
     assert (done.run.results[0].bits, done.run.results[0].frac) == (64 - (14 + 14 - 12), 12)
+
+
+def test_three_rounds_with_point_functions() -> None:
+    """The input, its sum of squares, the factor: 4, 3 and 5 bytes."""
+    x = centred(60, 384, 0.1)
+    done = outcome(norm(RowRange(0.8, 17.0), cells.rsqrt), x)
+    for value in (done.value, done.oracle):
+        assert ((value - real(x.x)).abs() <= allowed(x.x)).all()
+    check_cost(done, rounds=3, sent=60 * (384 * 4 + 3 + 6))
 
 
 def test_against_torch_with_weights_folded() -> None:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from lockstep import Build
 from torch import Tensor
 
-from protocols.division import RECIPROCAL_LIMIT, RowRange
+from protocols import cells
+from protocols.division import RECIPROCAL_LIMIT, RowRange, reciprocal
 from protocols.party import Party
-from protocols.segments import segmented_reciprocal
 from protocols.share import Shared
-from protocols.softmax import WeighBits, exponentials, squares, weigh
+from protocols.softmax import Inverse, WeighBits, exponentials, squares, weigh
 
 EXACT_ROWS, QUAD_ROWS = RowRange(0.95 * math.exp(-4), 128.0), RowRange(10.0, 65_000.0)
 EXACT_BITS = WeighBits(product=40, context_frac=19, opened=24, result=48, frac=12)
@@ -35,9 +35,9 @@ def quad_numerators(keep: Tensor) -> Build:
     return build
 
 
-def exact(keep: Tensor) -> Build:
+def exact(keep: Tensor, inverse: Inverse = reciprocal) -> Build:
     async def build(p: Party, scores: Shared, value: Shared) -> Shared:
-        return await weigh(p, await exponentials(p.at("exp"), scores, keep, 16), value, EXACT_ROWS, EXACT_BITS)
+        return await weigh(p, await exponentials(p.at("exp"), scores, keep, 16), value, EXACT_ROWS, EXACT_BITS, inverse)
 
     return build
 
@@ -150,21 +150,21 @@ def test_weigh_cost() -> None:
     assert outcome(quad(KEEP), scores, quad_value).cost.rounds == 1 + 2 + t
 
 
-def test_weigh_by_segments_takes_five_rounds() -> None:
-    async def build(p: Party, scores: Shared, value: Shared) -> Shared:
-        numerators = await exponentials(p.at("exp"), scores, KEEP, 16)
-        return await weigh(p, numerators, value, EXACT_ROWS, EXACT_BITS, segmented_reciprocal)
-
-    scores, value = uniform((2, 8, 8), -20, 20, 22, 12), uniform((2, 8, 5), -4, 4, 40, 12)
-    done = outcome(build, scores, value)
-    assert done.cost.rounds == 4 + 2 + 3
-    assert distance(done.value, softmax(scores.x, KEEP) @ value.x) <= 6e-3
-
-
 @pytest.mark.parametrize(("keys", "rounds"), [(255, 4), (256, 5)])
 def test_rounds_of_exponentials(keys: int, rounds: int) -> None:
     x = uniform((1, keys), -20, 20, 22, 12)
     assert outcome(exact_numerators(torch.ones(keys, dtype=torch.int64)), x).cost.rounds == rounds
+
+
+def test_weigh_in_three_rounds_with_point_functions() -> None:
+    """Factors and row sums, quotients, growth."""
+    scores, value = uniform((2, 8, 8), -20, 20, 22, 12), uniform((2, 8, 5), -4, 4, 40, 12)
+    done = outcome(exact(KEEP, cells.reciprocal), scores, value)
+    assert distance(done.value, softmax(scores.x, KEEP) @ value.x) <= 6e-3
+    rows, results = 16, 2 * 8 * 5
+    numerators = 2 * 8 * 8 * (1 + 3) + rows * 63 + rows * 63 // 8
+    factors, quotient = 5 * (2 * 8 * 8 + results), results * 4 + rows * 6
+    check_cost(done, rounds=4 + 3, sent=numerators + factors + rows * 4 + quotient + results * 3)
 
 
 @pytest.mark.parametrize("program", [exact, quad])

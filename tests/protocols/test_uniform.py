@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.rounds import Part, parallel
+from protocols import cells
 from protocols.arith import pi_mul, relift
 from protocols.compare import pi_lt
 from protocols.division import RowRange
@@ -43,6 +44,8 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         return await weigh(p, weights, value, RowRange(10.0, 65_000.0), WeighBits(48, 11, 24, 48, 12))
 
     await parallel(
+        cells.rsqrt(p, wide.take(slice(LEAST)), RowRange(0.5, 17.0)),
+        cells.reciprocal(p, wide.take(slice(LEAST)), RowRange(0.0174, 512.0)),
         gelu(p, x, 40),
         pi_gelu(p, x, 64),
         pi_gelu_polynomial(p, x, 64),

@@ -8,8 +8,8 @@
 
 enum { TRIG_FRAC = 30, BLOCK = 512 };
 
-struct angles { /* word >> drop, one turn being 2^size; the fine digit has fine_bits of it */
-    int drop, size, fine_bits;
+struct angles { /* one turn is 2^size; the fine digit has fine_bits of it */
+    int size, fine_bits;
     const int32_t *coarse, *fine;
     const int64_t *words, *harmonics;
     int used; /* harmonics */
@@ -20,7 +20,7 @@ MPC_INLINE int64_t scaled(int64_t x) { return (x + ((int64_t)1 << (TRIG_FRAC - 1
 MPC_INLINE void read_angles(const struct angles *t, int64_t first, int64_t n, int64_t *angle)
 {
     for (int64_t i = 0; i < n; i++)
-        angle[i] = (int64_t)((uint64_t)t->words[first + i] >> t->drop);
+        angle[i] = t->words[first + i];
 }
 
 MPC_INLINE void cos_sin(const struct angles *t, int64_t harmonic, const int64_t *angle, int64_t n, int64_t *cosine,
@@ -97,12 +97,12 @@ MPC_LOOP(sum)
 
 /* out = constant + sum over harmonics of [a cos + b sin] C + [a sin - b cos] S, for `shares` of [2 harmonic, element]:
  * C and S of the first harmonic, of the second, and so on. */
-MPC_EXPORT int mpc_series_sum(int level, int threads, const int64_t *words, int64_t count, int drop, int size,
+MPC_EXPORT int mpc_series_sum(int level, int threads, const int64_t *words, int64_t count, int size,
                               int fine_bits, const int32_t *coarse, const int32_t *fine, const int64_t *harmonics,
                               int used, const int64_t *a, const int64_t *b, int64_t constant, const void *shares,
                               void *out, int stored)
 {
-    struct angles angles = {drop, size, fine_bits, coarse, fine, words, harmonics, used};
+    struct angles angles = {size, fine_bits, coarse, fine, words, harmonics, used};
     struct sum job = {angles, stored, count, constant, a, b, shares, out};
     mpc_blocks(threads, count, BLOCK, MPC_PICK(sum, level), &job);
     return MPC_DONE;
@@ -135,11 +135,11 @@ MPC_INLINE void waves_body(const void *job, int64_t first, int64_t n)
 MPC_LOOP(waves)
 
 /* The dealer's rows [cos k1, sin k1, cos k2, ...] of the masks, at `frac` fraction bits. */
-MPC_EXPORT int mpc_series_waves(int level, int threads, const int64_t *words, int64_t count, int drop, int size,
+MPC_EXPORT int mpc_series_waves(int level, int threads, const int64_t *words, int64_t count, int size,
                                 int fine_bits, const int32_t *coarse, const int32_t *fine, const int64_t *harmonics,
                                 int used, int frac, void *out, int stored)
 {
-    struct angles angles = {drop, size, fine_bits, coarse, fine, words, harmonics, used};
+    struct angles angles = {size, fine_bits, coarse, fine, words, harmonics, used};
     struct waves job = {angles, frac, stored, count, out};
     mpc_blocks(threads, count, BLOCK, MPC_PICK(waves, level), &job);
     return MPC_DONE;
