@@ -44,8 +44,8 @@ struct product {
         const type *from = w->at;                                                                                      \
         if (w->each == 1) {                                                                                            \
             for (int64_t i = 0, at = first % w->count; i < n; at = 0)                                                  \
-                for (int64_t end = mpc_min(n, i + w->count - at); i < end; i++, at++)                                  \
-                    to[i] = (uint64_t)(int64_t)from[at];                                                               \
+                for (int64_t ahead = at - i, end = mpc_min(n, w->count - ahead); i < end; i++)                         \
+                    to[i] = (uint64_t)(int64_t)from[i + ahead];                                                        \
         } else {                                                                                                       \
             int64_t at = (first / w->each) % w->count, left = w->each - first % w->each;                               \
             for (int64_t i = 0; i < n;) {                                                                              \
