@@ -19,7 +19,7 @@ def test_one_point(tmp_path: Path) -> None:
     (row,) = [json.loads(text) for text in (tmp_path / FILE).read_text().splitlines()]
     assert row["n"] == 1 and row["rounds"] == 131 and row["min_cosine"] > 0.999
     assert 0.5e-3 < row["probe"]["rtt_s"] < 20e-3 and row["probe"]["goodput_bps"] > 1e7
-    assert row["seconds_online"]["median"] > row["delay_s"] > 80 * 1e-3
+    assert row["seconds_online"]["median"] > row["delay_s"] > 60 * 1e-3
     assert row["predicted_s"] == pytest.approx(row["delay_s"] + row["transfer_s"] + row["compute_s"])
     assert "1 points measured, 0 failed" in (tmp_path / "report.md").read_text()
 
