@@ -17,6 +17,7 @@ from launch import bench, dealer, owner, party, report, settings
 from launch.deploy import write_deployment
 from launch.doctor.command import doctor_command
 from launch.infer import infer_command
+from launch.layers import layers_command
 from launch.netem import command as netem
 from launch.node import failed, open_node, run
 from launch.options import (
@@ -43,6 +44,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
     "Private BERT inference by secure multi-party computation: two servers and a dealer compute on a client's text, "
     "and no single machine learns the text, the weights or the answer."
 ))  # fmt: skip
+bench.app.command("layers")(layers_command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(netem.app, name="netem")
 app.command("doctor")(doctor_command)

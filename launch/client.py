@@ -17,10 +17,9 @@ from torch import Tensor
 from launch import frames, sharing
 from launch.node import Node, end
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT
-from models.demo import demo_model_dir
 from models.numbers import LOGIT_FRAC
 from models.parameters import encode_tokens
-from models.prepare import DEMO
+from models.prepare import tokenizer_source
 from models.program import Size
 from models.reference import check_tokens
 from models.text import Text, Tokens, encode
@@ -56,8 +55,7 @@ def tokenise(node: Node, model: str, texts: Sequence[Text]) -> Tokens:
 
     :raises LocalInputError: a text is empty or longer than the model allows.
     """
-    folder = str(demo_model_dir()) if model == DEMO else model
-    return encode(folder, texts, node.config.numbers.longest)
+    return encode(tokenizer_source(model), texts, node.config.numbers.longest)
 
 
 async def ask(node: Node, tokens: Tokens, table: Table = None) -> Answer:
@@ -92,7 +90,7 @@ async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, table: Ta
     split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
     mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1))
     name = secrets.token_bytes(16)
-    await asyncio.gather(*(_request(peer, name, mask, split, party) for party, peer in enumerate(peers)))
+    await asyncio.gather(*(_request(node, peer, name, mask, split, party) for party, peer in enumerate(peers)))
     queued = time.perf_counter()
     await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in peers))
     ready = time.perf_counter()
@@ -105,11 +103,15 @@ async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, table: Ta
     return Answer(values, (one, two), queued - start, waited_s, ready - queued - waited_s, done - ready)
 
 
-async def _request(peer: Peer, name: bytes, mask: tuple[Part, Bytes], split: sharing.Split, party: int) -> None:
-    """The whole request at once, so that the servers never wait for us later."""
+async def _request(
+    node: Node, peer: Peer, name: bytes, mask: tuple[Part, Bytes], split: sharing.Split, party: int
+) -> None:
+    """The whole request at once, so that the servers never wait for us later. If one cannot serve yet, we say why."""
     seed = (sharing.SEED, np.frombuffer(split.seeds[party], np.uint8))
     await frames.send(peer, REQUEST, [mask, seed, *split.explicit[party]], id=name)
-    await frames.receive_bare(peer, QUEUED)
+    waits = (await frames.receive_bare(peer, QUEUED)).fields.get("waits")
+    if isinstance(waits, str) and waits:
+        node.waiting(peer.name, f"it has our request, and waits {waits}")
 
 
 def _seconds(report: Mapping[str, Any], name: str) -> float:

@@ -10,9 +10,10 @@ from typing import TypeVar
 import torch
 
 from launch import frames
+from launch.expiry import tell_expiry
 from launch.follower import deal_order
 from launch.node import Node, peak_bytes
-from launch.service import Service, unless
+from launch.service import Service
 from launch.wire_names import LOAD_STREAM, ORDER
 from models.bert import Model, infer, load
 from models.program import Plans, Size, parameter_shapes, token_shape
@@ -25,7 +26,7 @@ from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.rounds import Program
 from mpcnet.session import run_dealer
 from mpcnet.stream import Stream
-from mpcnet.tasks import together
+from mpcnet.tasks import race, together
 from mpcnet.wire import Header, Scalar
 from protocols.party import Party
 
@@ -49,7 +50,7 @@ async def main(node: Node) -> int:
         node.metrics.ready()
         await _Dealer(node, servers, seeds, plans).serve()
 
-    await Service(node, _no_guests).run(session)
+    await together(Service(node, _no_guests).run(session), tell_expiry(node))
     return 0
 
 
@@ -67,11 +68,13 @@ class _Dealer:
         self._orders: asyncio.Queue[Header] = asyncio.Queue(64)  # server0 waits, if it orders more than that ahead
         self._idle = asyncio.Event()  # no run is under way
         self._idle.set()
-        self._leaving = asyncio.Event()
 
     async def serve(self) -> None:
-        """Deal for one order after the other, until asked to stop; the servers' run is finished first."""
-        await together(self._work(), self._listen(), self._leave())
+        """Deal for one order after the other, until asked to stop. A run that has begun is finished first.
+
+        What is dealt ahead then is not: it ends with the session, and a run that began behind it would be cut off.
+        """
+        await race(self._at_rest(), self._work(), self._listen())
 
     async def _listen(self) -> None:
         while True:
@@ -84,14 +87,13 @@ class _Dealer:
                 case _:
                     await self._orders.put(order)
 
-    async def _leave(self) -> None:
+    async def _at_rest(self) -> None:
         await self._node.stopping.wait()
         await self._idle.wait()
-        self._leaving.set()
 
     async def _work(self) -> None:
-        while order := await unless(self._leaving, self._orders.get()):
-            await self._follow(order)
+        while True:
+            await self._follow(await self._orders.get())
 
     async def _follow(self, order: Header) -> None:
         what = order.fields.get("what")

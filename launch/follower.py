@@ -67,13 +67,8 @@ class _Follower:
         False if we have none of them.
         """
         guests, number, other = self.server.guests, _number(order), self.server.other
-        found = await guests.find(_names(order), min(GRACE_S, self.server.node.settings.timeout_s / 2))
-        # A client that tells the servers different sizes must cost nobody else the session.
-        asked = order.fields.get("sizes")
-        told = [n for request in found for n in ((request.size.batch, request.size.length) if request else (0, 0))]
-        if not isinstance(asked, list) or len(asked) != len(told):
-            raise RemoteProtocolError(f"{other.name}, order, sizes: want two for each request, got others")
-        found = [r if asked[2 * i : 2 * i + 2] == told[2 * i : 2 * i + 2] else None for i, r in enumerate(found)]
+        grace_s = min(GRACE_S, self.server.node.settings.timeout_s / 2)
+        found = self._of_one_size(order, await guests.find(_names(order), grace_s))
         usable = number == NO_BUNDLE or (number in self.bundles and self.bundles[number].stock.failed is None)
         if not usable:
             self._drop(number)
@@ -86,6 +81,16 @@ class _Follower:
                     break
                 await self.store(order)
             return bool(group)
+
+    def _of_one_size(self, order: Header, found: Sequence[Request | None]) -> list[Request | None]:
+        """Without the requests that have another size at server0: who sends such costs nobody else the session."""
+        flat = order.fields.get("sizes")
+        if not isinstance(flat, list) or len(flat) != 2 * len(found):
+            raise RemoteProtocolError(f"{self.server.other.name}, order, sizes: want two for each request, got others")
+        sizes = zip(flat[::2], flat[1::2], strict=True)
+        torn = [r for r, size in zip(found, sizes, strict=True) if r and (r.size.batch, r.size.length) != size]
+        self.server.guests.fail(torn, "server0 has got another size of this request")
+        return [None if request in torn else request for request in found]
 
     def _material(self, number: int, group: Sequence[Request]) -> Bundle:
         bundle = self.bundles.pop(number, None)

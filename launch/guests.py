@@ -172,7 +172,8 @@ class Guests:
         self.queue.add(request)
         try:
             self.node.metrics.queue(len(self.queue))
-            await frames.send(peer, QUEUED, ahead=len(self.queue) - 1)
+            waits = self.node.metrics.waits_for or ""
+            await frames.send(peer, QUEUED, ahead=len(self.queue) - 1, waits=waits)
             self._changed.set()
             with suppress(ChannelError, RemoteAbort):  # its end, whoever ends it
                 await peer.channel.receive(_nothing, patient=True)

@@ -137,6 +137,11 @@ class Metrics:
         """Able to serve."""
         self._become(None)
 
+    @property
+    def waits_for(self) -> str | None:
+        """A reason such as `for dealer: 10.0.0.3:4100: Connection refused`; None if the party is able to serve."""
+        return self._state.waits_for
+
     def session_began(self) -> None:
         """The computing parties are connected and agree."""
         self._began.inc()

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from rich.markup import escape
 from launch.heap import keep_freed
 from launch.log import Fact, Level, Log
 from launch.monitor import Metrics
+from launch.refusals import Refusals
 from launch.settings import Settings
 from models import program
 from models.bert import Config
@@ -47,6 +49,8 @@ class Node:
     metrics: Metrics
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # asked to end once nothing is cut short by it
     waits: dict[str, str] = field(default_factory=dict)  # for whom and why, as said last
+    refusals: Refusals = field(default_factory=Refusals)
+    clock: Callable[[], float] = time.time  # unix time, in seconds
 
     @property
     def role(self) -> str:
@@ -71,7 +75,8 @@ class Node:
     def refused(self, where: str, error: MpcError) -> None:
         """Somebody was not let in."""
         self.metrics.refused_connection()
-        self.say(f"refused a connection from {where}: {error}", "warning")
+        if line := self.refusals.line(where, error):
+            self.say(line, "warning")
 
     async def dial(self, role: str, timeout_s: float | None = None) -> Peer:
         """Connect to a listener, and shake hands; `timeout_s` bounds the attempts, by default that of the settings."""
@@ -85,7 +90,7 @@ class Node:
     async def greet(self, channel: Channel) -> Peer:
         """The handshake on a fresh channel; if it fails, the peer has been told."""
         try:
-            peer = await handshake(channel, self.role, program.agreement(self.config))
+            peer = await handshake(channel, self.role, program.agreement(self.config), self.clock)
         except MpcError:
             await channel.close()  # in order, so that the peer still gets our hello and sees the same difference
             raise

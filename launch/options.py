@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from models.bert import Embedding
+from models.prepare import PACKAGED
 from models.shape import PRESETS
 from mpcnet.errors import LocalConfigError
 from protocols.suites import SUITES
@@ -18,7 +19,7 @@ Softmax = Literal["exact", "2quad"]
 Where = Annotated[Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client.")]
 Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
 Model = Annotated[
-    str, typer.Option(help=f"demo, a directory, a hub name, or one of {', '.join(PRESETS)} (random weights).")
+    str, typer.Option(help=f"{', '.join(PACKAGED)}, a directory, a hub name, or one of {', '.join(PRESETS)} (random).")
 ]
 SuiteName = Annotated[str, typer.Option("--suite", help=f"One of {', '.join(SUITES)}.")]
 SoftmaxName = Annotated[Softmax, typer.Option("--softmax", help="exact runs any checkpoint; 2quad is SecFormer's.")]

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from launch import frames, sharing
+from launch.expiry import tell_expiry
 from launch.node import Node, end
 from launch.service import unless
 from launch.wire_names import READY, WANT, WEIGHTS
@@ -17,9 +18,9 @@ from models.weights import Checkpoint, fold
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemoteProtocolError
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer
+from mpcnet.pauses import Pauses
 from mpcnet.rounds import Part
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between attempts to connect, doubling
+from mpcnet.tasks import together
 
 
 async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
@@ -32,7 +33,11 @@ async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
     if checkpoint.shape != node.config.shape:
         raise LocalConfigError(f"owner: the program is for {node.config.shape}, the model has {checkpoint.shape}")
     words = await asyncio.to_thread(lambda: encode(node.config, fold(checkpoint)))
-    pause_s = FIRST_PAUSE_S
+    return await together(_serve(node, words, once), tell_expiry(node))
+
+
+async def _serve(node: Node, words: Mapping[str, Tensor], once: bool) -> int:
+    pauses = Pauses()
     while not node.stopping.is_set():
         try:
             shared = await unless(node.stopping, _connected(node, words, once))
@@ -40,8 +45,7 @@ async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
                 return 0
         except (ChannelError, RemoteError) as error:
             node.waiting("the servers", str(error))
-        await unless(node.stopping, asyncio.sleep(pause_s))
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        await unless(node.stopping, pauses.take())
     return 0
 
 

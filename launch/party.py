@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from launch.expiry import tell_expiry
 from launch.follower import follow
 from launch.guests import Guests
 from launch.leader import lead
@@ -48,7 +49,7 @@ async def main(node: Node) -> int:
 
     drawer = _drawer(node)
     try:
-        await Service(node, guests.arrive).run(session)
+        await together(Service(node, guests.arrive).run(session), tell_expiry(node))
     finally:
         await guests.close()
         if drawer is not None:

@@ -1,8 +1,9 @@
-"""How long a request takes over a link, from its counts: rounds x one-way delay + bytes / bandwidth + compute.
+"""How long a request takes over a link: rounds x one-way delay + bytes / bandwidth + compute, and what is known beside.
 
 Both servers send their half of a round at once, so a round costs one flight of rtt/2 and its bytes one way. Nothing is
 added for the client: its clock starts when it hears that the run has begun and ends when it has the answer, and both
-pieces of news took one flight. The upload is before that. Nothing is fitted: the compute is measured in the same run.
+pieces of news took one flight. The upload is before that. Nothing is fitted: the compute is measured in the same run,
+and the overhead, if it is given, in one over no link.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ class Terms:
     delay_s: float
     transfer_s: float
     compute_s: float
+    overhead_s: float = 0.0  # event loops, TLS, threads, and waiting for a server that computes longer
 
     @property
     def total_s(self) -> float:
         """One thing after the other."""
-        return self.delay_s + self.transfer_s + self.compute_s
+        return self.delay_s + self.transfer_s + self.compute_s + self.overhead_s
 
     @property
     def overlapped_s(self) -> float:

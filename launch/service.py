@@ -19,10 +19,10 @@ from mpcnet.channel import Channel
 from mpcnet.errors import ChannelError, LocalInputError, LocalStorageError, RemoteError
 from mpcnet.lobby import GUESTS, SERVERS, Lobby, awaits, dials, meet, watch
 from mpcnet.mesh import Peer
+from mpcnet.pauses import Pauses
 from mpcnet.tasks import end_tasks, together
 
 T = TypeVar("T")
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between sessions, doubling
 LONG_S = 30.0  # a session that lasted so long was a good one: the next begins without delay
 
 Session = Callable[[Mapping[str, Peer]], Coroutine[None, None, None]]
@@ -79,7 +79,7 @@ class Service:
             await lobby.open(address, node.identity, node.roster, accept, settings.timeout_s, node.refused)
 
     async def _sessions(self, lobby: Lobby, session: Session) -> None:
-        node, pause_s = self.node, FIRST_PAUSE_S
+        node, pauses = self.node, Pauses()
         while True:
             for name in self._awaited:
                 node.waiting(name, "has not dialled us")
@@ -91,8 +91,9 @@ class Service:
             began_s = time.monotonic()
             if await self._session(lobby, session, peers):
                 return
-            pause_s = FIRST_PAUSE_S if time.monotonic() - began_s > LONG_S else min(2 * pause_s, LONGEST_PAUSE_S)
-            await unless(node.stopping, asyncio.sleep(pause_s))
+            if time.monotonic() - began_s > LONG_S:
+                pauses = Pauses()
+            await unless(node.stopping, pauses.take())
 
     async def _dial(self, role: str) -> Peer:
         return await self.node.dial(role, float("inf"))
@@ -103,11 +104,7 @@ class Service:
         node.metrics.session_began()
         try:
             await together(session(peers), watch(lobby, peers, self._awaited))
-        except (
-            RemoteError,
-            ChannelError,
-            LocalStorageError,
-        ) as error:  # a tape that fails in use ends its session only
+        except (RemoteError, ChannelError, LocalStorageError) as error:  # a tape that fails ends its session only
             cause = cause_of(error)
             node.metrics.session_ended(cause)
             node.metrics.abort(cause)

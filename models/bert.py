@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models import numbers as N
 from models.numbers import Numbers
+from models.relative import bias
 from models.shape import BertShape
 from mpcnet.randomness import Secret
 from protocols.arith import lift, linear, matmul, own_ring, product
@@ -77,7 +78,8 @@ async def load(p: Party, config: Config, shares: Iterable[tuple[str, Shared]]) -
     for group, rows in groupby(shares, lambda row: row[0].split(".")[0]):
         mine = dict(rows)
         multiplying = [name for name in mine if name.endswith((".weight", ".gamma", ".table"))]
-        masked = await p.at("load").at(group).open(*(mine.pop(name) for name in multiplying))
+        values = [mine.pop(name) for name in multiplying]
+        masked = await p.at("load").at(group).open(*values) if values else []
         for name, value in zip(multiplying, masked, strict=True):
             if name.endswith(".weight"):
                 weights[name] = Weight.of(value)
@@ -98,15 +100,21 @@ async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
     `tokens` are one-hot rows [B, n, vocab + types], or embeddings [B, n, d] where the client looks them up. `keep`
     [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
     """
-    x = tokens if model.config.embedding == "client" else await embed(p.at("embedding"), model, tokens)
-    normal = await _norm(p.at("embedding"), model, "embedding", x)
-    for i in range(model.config.shape.layers):
-        normal = await encoder_layer(p.at(f"layer{i}"), model, f"layer{i}", normal, keep)
+    normal = await encode(p, model, tokens, keep)
     if model.config.shape.head == "classification":
         result = await classify(p, model, normal)
     else:
         result = await pool(p.at("pool"), model, normal, keep)
     return result + p.at("result").zero(result.shape, result.bits, result.frac)
+
+
+async def encode(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
+    """Tokens to the last layer's bare normalised values, [B, n, d]; see :func:`infer`."""
+    x = tokens if model.config.embedding == "client" else await embed(p.at("embedding"), model, tokens)
+    normal = await _norm(p.at("embedding"), model, "embedding", x)
+    for i in range(model.config.shape.layers):
+        normal = await encoder_layer(p.at(f"layer{i}"), model, f"layer{i}", normal, keep)
+    return normal
 
 
 async def embed(p: Party, model: Model, tokens: Shared) -> Shared:
@@ -162,7 +170,7 @@ def _residual(p: Party, model: Model, gamma: str, normal: Masked, projected: Sha
 
 
 async def attention(p: Party, model: Model, layer: str, projected: Shared, keep: Tensor) -> Shared:
-    """softmax(q k') v for every head: [B, n, 3 d + 1] -> [B, n, d]."""
+    """softmax(q k' + bias) v for every head, the bias MPNet's: [B, n, 3 d + 1] -> [B, n, d]."""
     shape, numbers, p = model.config.shape, model.config.numbers, p.at("attention")
     batch, n = projected.shape[:2]
     d, heads, width = shape.hidden, shape.heads, shape.head_dim
@@ -172,7 +180,10 @@ async def attention(p: Party, model: Model, layer: str, projected: Shared, keep:
     query, key = (p.rescale(x, N.QUERY_FRAC).reduce(N.QUERY_BITS) for x in (query, key))
     value = p.rescale(value, numbers.value_frac(n)).reduce(N.VALUE_BITS)
     q, k, v = await p.open(query, key, value)
-    scores = p.rescale(matmul(p, q, k.map(lambda x: x.transpose(2, 3))), N.SCORE_FRAC).reduce(N.SCORE_BITS)
+    scores = matmul(p, q, k.map(lambda x: x.transpose(2, 3)))
+    if shape.relative_buckets:
+        scores = scores + model.shared["relative.bias"].map(lambda table: bias(table, n))
+    scores = p.rescale(scores, N.SCORE_FRAC).reduce(N.SCORE_BITS)
     bits, rows = numbers.weigh_bits(layer, n), numbers.softmax_rows(layer, n)
     grown = lift(p, v, bits.product).shared()
     valid = keep[:, None, None, :]

@@ -6,12 +6,12 @@ imported; only its files are read, and only after their SHA-256 matched.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from models.files import check_files
 from models.weights import Checkpoint, load_checkpoint
 from mpcnet.errors import LocalConfigError
 
@@ -33,8 +33,6 @@ SHA256: Mapping[str, str] = {  # of every file transformers or models.weights re
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 
-SHOWN = 16  # hex digits of a hash in an error: enough to tell files apart, short enough to name all of them
-
 
 def demo_model_dir() -> Path:
     """The installed package's model directory, its files checked.
@@ -45,7 +43,7 @@ def demo_model_dir() -> Path:
         folder = Path(str(distribution(PACKAGE).locate_file(FOLDER)))
     except PackageNotFoundError as error:
         raise LocalConfigError(f"demo model: want package {PACKAGE}=={VERSION}, got none; run: {INSTALL}") from error
-    check_files(folder, SHA256)
+    check_files("demo model", folder, SHA256, f"run: {INSTALL} --force-reinstall")
     return folder
 
 
@@ -55,25 +53,3 @@ def demo_checkpoint() -> Checkpoint:
     :raises LocalConfigError: see :func:`demo_model_dir`.
     """
     return replace(load_checkpoint(demo_model_dir()), origin=ORIGIN)
-
-
-def check_files(folder: Path, hashes: Mapping[str, str]) -> None:
-    """Compare the files of `folder` with their SHA-256.
-
-    :raises LocalConfigError: a file is missing or differs; all such files are named.
-    """
-    got = {name: _sha256(folder / name) for name in hashes}
-    wrong = [
-        f"{name}: want sha256 {want[:SHOWN]}, got {got[name][:SHOWN]}"
-        for name, want in hashes.items()
-        if got[name] != want
-    ]
-    if wrong:
-        raise LocalConfigError(f"demo model in {folder}: {'; '.join(wrong)}; run: {INSTALL} --force-reinstall")
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        return "no file"
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

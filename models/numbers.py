@@ -17,7 +17,15 @@ from models.reference import Softmax
 from models.shape import BertShape
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
-from protocols.division import LARGEST_ROOT, RowRange
+from protocols.division import (
+    LARGEST_ROOT,
+    RECIPROCAL_LEAST,
+    RECIPROCAL_LIMIT,
+    RSQRT_LEAST,
+    RSQRT_LIMIT,
+    Z_FRAC,
+    RowRange,
+)
 from protocols.exponential import RANGE
 from protocols.rowmax import LIMIT, SLACK
 from protocols.softmax import SHIFT, WeighBits
@@ -29,6 +37,7 @@ LEAST_ROW_SUM = 0.0174  # of exact softmax: e^-SLACK = 0.0183 less 5% for roundi
 VALUE_FRAC, LEAST_VALUE_FRAC = 12, 6  # of V; long rows take bits from it, down to the least
 
 WEIGHT_FRAC = 14  # weights' rounding dominates the model's error
+QKV_FRAC = 15  # of the weights of queries, keys and values: what the ring of queries leaves of LayerNorm's
 NORMAL_FRAC = 12  # of LayerNorm's result: up to 20, needs range more than fraction
 CENTRED_FRAC = 14  # of LayerNorm's input
 RSQRT_FRAC = 14  # of 1/sigma
@@ -40,6 +49,8 @@ VALUE_BITS = 24  # ring values are opened in to grow them
 UP_FRAC, UP_BITS = 12, 24  # GeLU's input: |U| < 2^10
 GELU_FRAC, GELU_BITS = 12, 40  # GeLU's result, and the ring of the product that follows
 CONTEXT_FRAC, CONTEXT_BITS = 12, 40
+CONTEXT_OPENED = 24  # ring the divided context is opened in to grow it: |context| < 2^10
+CONTEXT_ERROR = 2.0**-10  # what rounding before the division may do to a context
 MEAN_SHIFT = 6  # the mean of a residual is computed from weights of a d-th: 6 more fraction bits keep it exact enough
 POOLER_BITS = 48
 LOGIT_FRAC = 16
@@ -71,10 +82,11 @@ class Numbers:
 
     def weigh_bits(self, layer: str, keys: int) -> WeighBits:
         """Widths of the product with V for rows of `keys` keys."""
-        low = self.softmax_rows(layer, keys).low
-        context_frac = max(2, CONTEXT_FRAC + 2 - ring.floor_log2(low))
+        rows = self.softmax_rows(layer, keys)
+        wanted = max(2, CONTEXT_FRAC + 2 - ring.floor_log2(rows.low))
+        room = 64 - CONTEXT_OPENED + CONTEXT_FRAC - Z_FRAC - ring.ceil_log2(rows.high)  # the division takes the others
         width = 40 if self.softmax == "exact" else 48
-        return WeighBits(width, min(context_frac, 22), 24, CONTEXT_BITS, CONTEXT_FRAC)
+        return WeighBits(width, min(wanted, room, 22), CONTEXT_OPENED, CONTEXT_BITS, CONTEXT_FRAC)
 
     def value_frac(self, keys: int) -> int:
         """Fraction bits of V: what |sum_j e_j v_j| <= keys * max |v| leaves of the ring of 40 bits."""
@@ -153,7 +165,7 @@ def _needs(shape: BertShape, calibration: Calibration, numbers: Numbers) -> Iter
         yield fits(f"{layer}.qkv", QUERY_FRAC, QUERY_BITS)
         yield fits(f"{layer}.value", VALUE_FRAC, VALUE_BITS)
         yield from _softmax_needs(layer, calibration, numbers)
-        yield fits(f"{layer}.context", CONTEXT_FRAC, 24)
+        yield fits(f"{layer}.context", CONTEXT_FRAC, CONTEXT_OPENED)
         yield fits(f"{layer}.out.centred", CENTRED_FRAC, CENTRED_BITS)
         yield fits(f"{layer}.up", UP_FRAC, UP_BITS)
         yield fits(f"{layer}.down.centred", CENTRED_FRAC, GELU_BITS - (GELU_FRAC + WEIGHT_FRAC - CENTRED_FRAC))
@@ -161,8 +173,10 @@ def _needs(shape: BertShape, calibration: Calibration, numbers: Numbers) -> Iter
         most = 2.0 ** (40 - 2 - numbers.numerator_frac() - LEAST_VALUE_FRAC)
         yield Need("values (largest, over the longest row)", most, shape.positions * numbers.value_max)
     for site, (low, high) in numbers.rows.items():
-        yield Need(f"{site} (largest / smallest)", 2.0**14, high / low)
-        if site.endswith("square_sum"):
+        root = site.endswith("square_sum")
+        limit, least = (RSQRT_LIMIT, RSQRT_LEAST) if root else (RECIPROCAL_LIMIT, RECIPROCAL_LEAST)
+        yield Need(f"{site} (largest / smallest)", 1 / least, 2.0 ** RowRange(low, high).deflation(limit) / low)
+        if root:
             yield Need(f"{site} (1 / sigma)", LARGEST_ROOT, math.sqrt(shape.hidden / low))
 
 
@@ -175,3 +189,5 @@ def _softmax_needs(layer: str, calibration: Calibration, numbers: Numbers) -> It
     yield Need(f"{layer}.scores", 2.0 ** (SCORE_BITS - 2 - SCORE_FRAC), MARGIN * scores.absmax + SHIFT)
     raw = calibration.at(numbers.softmax, f"{layer}.context_raw")
     yield Need(f"{layer}.context_raw", 2.0 ** (48 - 2 - 24), MARGIN * raw.absmax)
+    frac, low = numbers.weigh_bits(layer, numbers.longest).context_frac, numbers.rows[f"{layer}.row_sum"][0]
+    yield Need(f"{layer}.row_sum (rounding of the context)", CONTEXT_ERROR, 2.0**-frac / low)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models import numbers as N
 from models.bert import Config
+from models.reference import look_up
 from models.text import Tokens
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
@@ -31,16 +32,18 @@ def parameters(config: Config) -> list[Parameter]:
     d, wide = shape.hidden, N.NORMAL_BITS
     table = (numbers.table_bits, numbers.table_frac)
 
-    def linear(name: str, rows: int, columns: int, bits: int) -> Iterator[Parameter]:
-        yield Parameter(f"{name}.weight", (rows, columns), bits, N.WEIGHT_FRAC)
-        yield Parameter(f"{name}.bias", (columns,), bits, N.WEIGHT_FRAC)
+    def linear(name: str, rows: int, columns: int, bits: int, frac: int = N.WEIGHT_FRAC) -> Iterator[Parameter]:
+        yield Parameter(f"{name}.weight", (rows, columns), bits, frac)
+        yield Parameter(f"{name}.bias", (columns,), bits, frac)
 
     found = []
     if config.embedding == "private":
         found.append(Parameter("embedding.table", (shape.vocab + shape.types, d), *table))
         found.append(Parameter("embedding.position", (shape.positions, d), *table))
+    if shape.relative_buckets:  # added to the scores before they are rescaled
+        found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), N.QUERY_BITS, 2 * N.QUERY_FRAC))
     for layer in (f"layer{i}" for i in range(shape.layers)):
-        found += linear(f"{layer}.qkv", d, 3 * d + 1, wide)
+        found += linear(f"{layer}.qkv", d, 3 * d + 1, wide, N.QKV_FRAC)
         found.append(Parameter(f"{layer}.out.gamma", (d,), wide, N.WEIGHT_FRAC))
         found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS)
         found += linear(f"{layer}.up", d, shape.ffn + 1, wide)
@@ -63,12 +66,10 @@ def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] |
             raise LocalConfigError(
                 "client: this program wants embeddings, so the client needs the model's public table"
             )
-        table = folded["embedding.table"]
-        words = table[tokens.ids] + table[shape.vocab + tokens.types]
-        return ring.encode(words + folded["embedding.position"][: tokens.ids.shape[1]], config.input_frac, bits)
+        return ring.encode(look_up(shape, folded, tokens.ids, tokens.types), config.input_frac, bits)
     hot = torch.zeros(*tokens.ids.shape, config.input_columns, dtype=ring.dtype(bits))
     hot.scatter_(2, tokens.ids.unsqueeze(-1), 1)
-    return hot.scatter_(2, shape.vocab + tokens.types.unsqueeze(-1), 1)
+    return hot.scatter_(2, shape.vocab + tokens.types.unsqueeze(-1), 1) if shape.types else hot
 
 
 def encode(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:

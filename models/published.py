@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers import BertForSequenceClassification, BertModel
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from models.text import Tokens
 from models.weights import Checkpoint
@@ -16,9 +16,9 @@ def huggingface_hidden(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtyp
 
     :raises LocalConfigError: the checkpoint is random.
     """
-    model = BertModel.from_pretrained(_published(checkpoint), dtype=dtype).eval()
+    model = AutoModel.from_pretrained(_published(checkpoint), dtype=dtype).eval()
     with torch.inference_mode():
-        output = model(input_ids=tokens.ids, token_type_ids=tokens.types, attention_mask=tokens.mask)
+        output = model(**_inputs(checkpoint, tokens))
     hidden: Tensor = output.last_hidden_state
     return hidden
 
@@ -28,11 +28,16 @@ def huggingface_logits(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtyp
 
     :raises LocalConfigError: the checkpoint is random.
     """
-    model = BertForSequenceClassification.from_pretrained(_published(checkpoint), dtype=dtype).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(_published(checkpoint), dtype=dtype).eval()
     with torch.inference_mode():
-        output = model(input_ids=tokens.ids, token_type_ids=tokens.types, attention_mask=tokens.mask)
+        output = model(**_inputs(checkpoint, tokens))
     logits: Tensor = output.logits
     return logits
+
+
+def _inputs(checkpoint: Checkpoint, tokens: Tokens) -> dict[str, Tensor]:
+    types = {"token_type_ids": tokens.types} if checkpoint.shape.types else {}
+    return {"input_ids": tokens.ids, "attention_mask": tokens.mask, **types}
 
 
 def _published(checkpoint: Checkpoint) -> str:

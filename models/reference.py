@@ -1,7 +1,8 @@
 """The plaintext model over the folded weights (models.weights.fold): what the private model must reproduce.
 
 Computes in the dtype of the weights: float64 to compare with, float32 to be quick. `observe(site, value)` sees every
-intermediate value, valid tokens only; padded positions hold values of their own that nothing valid depends on.
+intermediate value, valid tokens only; padded positions hold values of their own that nothing valid depends on. Inside
+the encoder, what it returns (if not None) takes the value's place.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from models.relative import bias
 from models.shape import BertShape
 from models.weights import centre
 from mpcnet.errors import LocalConfigError, LocalInputError
 
 Softmax: TypeAlias = Literal["exact", "2quad"]
-Observe: TypeAlias = Callable[[str, Tensor], None]
+Observe: TypeAlias = Callable[[str, Tensor], Tensor | None]
 Folded: TypeAlias = Mapping[str, Tensor]
 
 QUAD_SHIFT = 5.0  # c of SecFormer's 2Quad, (s + c)^2 / sum (s + c)^2
@@ -26,25 +28,35 @@ QUAD_SHIFT = 5.0  # c of SecFormer's 2Quad, (s + c)^2 / sum (s + c)^2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Watch:
-    """Hands the valid part of each value to `observe`. mask is bool [batch, seq]."""
+    """Hands the valid part of each value to `observe`, and gives back what to go on with. mask is bool [batch, seq]."""
 
     mask: Tensor
     observe: Observe | None
 
-    def rows(self, site: str, value: Tensor) -> None:
+    def rows(self, site: str, value: Tensor) -> Tensor:
         """[batch, seq, ...]"""
-        if self.observe is not None:
-            self.observe(site, value[self.mask])
+        return self._show(site, value, self.mask)
 
-    def heads(self, site: str, value: Tensor) -> None:
+    def heads(self, site: str, value: Tensor) -> Tensor:
         """[batch, head, seq, ...]"""
-        self.rows(site, value.transpose(1, 2))
+        return self.rows(site, value.transpose(1, 2)).transpose(1, 2)
 
-    def pairs(self, site: str, value: Tensor) -> None:
+    def pairs(self, site: str, value: Tensor) -> Tensor:
         """[batch, head, query, key]"""
-        if self.observe is not None:
-            valid = self.mask[:, None, :, None] & self.mask[:, None, None, :]
-            self.observe(site, value[valid.expand_as(value)])
+        return self._show(site, value, valid_pairs(self.mask).expand_as(value))
+
+    def _show(self, site: str, value: Tensor, valid: Tensor) -> Tensor:
+        changed = None if self.observe is None else self.observe(site, value[valid])
+        if changed is None:
+            return value
+        value = value.clone()
+        value[valid] = changed
+        return value
+
+
+def valid_pairs(mask: Tensor) -> Tensor:
+    """Where query and key are both valid: bool [batch, seq] -> [batch, 1, query, key]."""
+    return mask[:, None, :, None] & mask[:, None, None, :]
 
 
 def forward(
@@ -63,9 +75,7 @@ def forward(
     check_tokens(shape, token_ids, type_ids, mask)
     watch = _Watch(mask.bool(), observe)
     normal = _encoder(shape, folded, token_ids, type_ids, softmax, watch)
-    hidden = folded["final.gamma"] * normal + folded["final.beta"]
-    watch.rows("final.hidden", hidden)
-    return hidden
+    return watch.rows("final.hidden", folded["final.gamma"] * normal + folded["final.beta"])
 
 
 def embed(
@@ -118,70 +128,73 @@ def check_tokens(shape: BertShape, token_ids: Tensor, type_ids: Tensor, mask: Te
         raise LocalInputError(f"tokens: want ids, types and mask of one shape [batch, seq], got {sizes}")
     if sizes[0][1] > shape.positions:
         raise LocalInputError(f"tokens: want at most {shape.positions} positions, got {sizes[0][1]}")
-    for what, values, limit in (("ids", token_ids, shape.vocab), ("types", type_ids, shape.types), ("mask", mask, 2)):
+    limits = (("ids", token_ids, shape.vocab), ("types", type_ids, max(shape.types, 1)), ("mask", mask, 2))
+    for what, values, limit in limits:
         if int(values.min()) < 0 or int(values.max()) >= limit:
             raise LocalInputError(f"tokens: want {what} in 0 ... {limit - 1}, got one outside")
     if not bool(mask.bool().any(1).all()):
         raise LocalInputError("tokens: want a valid token in every row, got a row of padding")
+    if shape.skipped_positions and bool((mask.diff(dim=1) > 0).any()):
+        raise LocalInputError(
+            "tokens: want padding after the tokens, whose positions this model counts, got some before"
+        )
 
 
 def _encoder(
     shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tensor, softmax: Softmax, watch: _Watch
 ) -> Tensor:
     """The last layer's bare normalised value, [batch, seq, hidden]."""
-    table = folded["embedding.table"]
-    words = table[token_ids] + table[shape.vocab + type_ids]
-    normal = _norm(words + folded["embedding.position"][: token_ids.shape[1]], shape, "embedding", watch)
-    watch.rows("embedding.normal", normal)
+    normal = _norm(look_up(shape, folded, token_ids, type_ids), shape, "embedding", watch)
+    normal = watch.rows("embedding.normal", normal)
     for i in range(shape.layers):
         context = _attention(normal, folded, f"layer{i}", shape, softmax, watch)
-        residual = centre(folded[f"layer{i}.out.gamma"] * normal)
-        watch.rows(f"layer{i}.residual", residual)
+        residual = watch.rows(f"layer{i}.residual", centre(folded[f"layer{i}.out.gamma"] * normal))
         change = context @ folded[f"layer{i}.out.weight"] + folded[f"layer{i}.out.bias"]
         normal = _norm(change + residual, shape, f"layer{i}.out", watch)
-        watch.rows(f"layer{i}.out.normal", normal)
+        normal = watch.rows(f"layer{i}.out.normal", normal)
         normal = _norm(_ffn(normal, folded, f"layer{i}", watch), shape, f"layer{i}.down", watch)
-        watch.rows(f"layer{i}.normal", normal)
+        normal = watch.rows(f"layer{i}.normal", normal)
     return normal
+
+
+def look_up(shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tensor) -> Tensor:
+    """Embeddings of words, types (if the model has them) and positions, centred: [batch, seq, hidden]."""
+    table = folded["embedding.table"]
+    words = table[token_ids]
+    if shape.types:
+        words = words + table[shape.vocab + type_ids]
+    return words + folded["embedding.position"][: token_ids.shape[1]]
 
 
 def _norm(centred: Tensor, shape: BertShape, site: str, watch: _Watch) -> Tensor:
     """C sqrt(d / T) with T = sum C^2 + d eps; C has zero mean."""
-    square_sum = centred.square().sum(-1) + shape.hidden * shape.eps
-    watch.rows(f"{site}.centred", centred)
-    watch.rows(f"{site}.square_sum", square_sum)
+    centred = watch.rows(f"{site}.centred", centred)
+    square_sum = watch.rows(f"{site}.square_sum", centred.square().sum(-1) + shape.hidden * shape.eps)
     return centred * (shape.hidden / square_sum).sqrt()[..., None]
 
 
 def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, softmax: Softmax, watch: _Watch) -> Tensor:
     """sum_j p_j v_j / sum_j p_j with p = exp(s - max s) or (s + 5)^2, over valid keys j; [batch, seq, hidden]."""
-    qkv = normal @ folded[f"{layer}.qkv.weight"] + folded[f"{layer}.qkv.bias"]
-    watch.rows(f"{layer}.qkv", qkv)
+    qkv = watch.rows(f"{layer}.qkv", normal @ folded[f"{layer}.qkv.weight"] + folded[f"{layer}.qkv.bias"])
     # [batch, seq, 3 * hidden] -> 3 x [batch, head, seq, head_dim]
     query, key, value = qkv.reshape(*qkv.shape[:2], 3, shape.heads, shape.head_dim).permute(2, 0, 3, 1, 4)
-    watch.heads(f"{layer}.value", value)
+    value = watch.heads(f"{layer}.value", value)
     scores = query @ key.transpose(2, 3)  # [batch, head, query, key]
-    watch.pairs(f"{layer}.scores", scores)
+    if shape.relative_buckets:
+        scores = scores + bias(folded["relative.bias"], scores.shape[-1])
+    scores = watch.pairs(f"{layer}.scores", scores)
     valid = watch.mask[:, None, None, :]
-    row_max = scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True)
-    watch.heads(f"{layer}.row_max", row_max)
+    row_max = watch.heads(f"{layer}.row_max", scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True))
     weights = (scores - row_max).exp() if softmax == "exact" else (scores + QUAD_SHIFT).square()
-    weights = weights.masked_fill(~valid, 0)
-    row_sum = weights.sum(-1, keepdim=True)
-    watch.heads(f"{layer}.row_sum", row_sum)
-    raw = weights @ value
-    watch.heads(f"{layer}.context_raw", raw)
-    context: Tensor = (raw / row_sum).transpose(1, 2).flatten(2)
-    watch.rows(f"{layer}.context", context)
-    return context
+    weights = watch.pairs(f"{layer}.weights", weights.masked_fill(~valid, 0))
+    row_sum = watch.heads(f"{layer}.row_sum", weights.sum(-1, keepdim=True))
+    raw = watch.heads(f"{layer}.context_raw", weights @ value)
+    return watch.rows(f"{layer}.context", (raw / row_sum).transpose(1, 2).flatten(2))
 
 
 def _ffn(normal: Tensor, folded: Folded, layer: str, watch: _Watch) -> Tensor:
     """gelu(N @ up) @ down + bias + centre(gamma N): the centred input of the layer's last LayerNorm."""
-    up = normal @ folded[f"{layer}.up.weight"] + folded[f"{layer}.up.bias"]
-    watch.rows(f"{layer}.up", up)
-    gelu = torch.nn.functional.gelu(up)
-    watch.rows(f"{layer}.gelu", gelu)
-    residual = centre(folded[f"{layer}.down.gamma"] * normal)
-    watch.rows(f"{layer}.down.residual", residual)
+    up = watch.rows(f"{layer}.up", normal @ folded[f"{layer}.up.weight"] + folded[f"{layer}.up.bias"])
+    gelu = watch.rows(f"{layer}.gelu", torch.nn.functional.gelu(up))
+    residual = watch.rows(f"{layer}.down.residual", centre(folded[f"{layer}.down.gamma"] * normal))
     return gelu @ folded[f"{layer}.down.weight"] + folded[f"{layer}.down.bias"] + residual

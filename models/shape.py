@@ -6,18 +6,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from models.relative import BUCKETS
 from mpcnet.errors import LocalConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class BertShape:
-    """Sizes and head of a BERT encoder.
+    """Sizes and head of a BERT encoder, or of an MPNet, which is one with a bias on its scores.
 
-    layers, hidden (d), heads, ffn, vocab, positions and types count; eps is the LayerNorm's.
+    layers, hidden (d), heads, ffn, vocab, positions and types count; eps is the LayerNorm's. types 0: no table of them.
+    relative_buckets: rows of the table of biases (models.relative); 0: there is none.
+    skipped_positions: rows of the position table before that of the first token.
     head "embedding": hidden states, pooled by their mean; labels is 0.
     head "classification": BertForSequenceClassification, the pooler reads the first token.
 
-    :raises LocalConfigError: a size is not positive, heads do not divide hidden, or the head is unknown.
+    :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head is unknown.
     """
 
     layers: int
@@ -31,13 +34,19 @@ class BertShape:
     head: str = "embedding"
     labels: int = 0
     pooling: str = "mean"
+    relative_buckets: int = 0
+    skipped_positions: int = 0
 
     def __post_init__(self) -> None:
+        sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
+        sizes |= dict.fromkeys(("types", "skipped_positions"), 0)
         wrong = [
-            f"{name}: want a whole number > 0, got {getattr(self, name)!r}"
-            for name in ("layers", "hidden", "heads", "ffn", "vocab", "positions", "types")
-            if type(getattr(self, name)) is not int or getattr(self, name) <= 0
+            f"{name}: want a whole number of at least {least}, got {getattr(self, name)!r}"
+            for name, least in sizes.items()
+            if type(getattr(self, name)) is not int or getattr(self, name) < least
         ]
+        if self.relative_buckets not in (0, BUCKETS):
+            wrong.append(f"relative_buckets: want 0 or {BUCKETS}, got {self.relative_buckets!r}")
         if not wrong and self.hidden % self.heads:
             wrong.append(f"heads: want a divisor of hidden = {self.hidden}, got {self.heads}")
         if not isinstance(self.eps, float) or not 0 < self.eps < 1:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-ARCHITECTURES = ("BertModel", "BertForSequenceClassification")
+ARCHITECTURES: Mapping[str, tuple[str, ...]] = {  # by model_type; a BERT's if that is not supported either
+    "bert": ("BertModel", "BertForSequenceClassification"),
+    "mpnet": ("MPNetModel", "MPNetForSequenceClassification", "MPNetForMaskedLM"),  # without the head of the last
+}
 FLOATS = ("F64", "F32", "F16", "BF16")
 SETTINGS: Mapping[str, tuple[Any, ...]] = {  # the accepted values; the first is the default of an absent key
-    "model_type": ("bert",),
+    "model_type": tuple(ARCHITECTURES),
     "hidden_act": ("gelu",),  # the erf form; "gelu_new" and "gelu_pytorch_tanh" are other functions
     "position_embedding_type": ("absolute",),  # transformers 5 ignores it, and would silently compute another model
+    "relative_attention_num_buckets": (None, 32),  # transformers' MPNet uses 32, whatever is written here
     "is_decoder": (False,),
     "add_cross_attention": (False,),
     "is_encoder_decoder": (False,),
@@ -31,8 +35,9 @@ def unsupported_settings(config: Mapping[str, Any], pooling: Mapping[str, Any], 
     if config.get("pruned_heads"):
         wrong.append(f"pruned_heads: want none, got {config['pruned_heads']}")
     architectures = list(config.get("architectures") or ["none"])
-    if len(architectures) != 1 or architectures[0] not in ARCHITECTURES:
-        wrong.append(f"architectures: want {' or '.join(ARCHITECTURES)}, got {', '.join(architectures)}")
+    accepted = ARCHITECTURES.get(str(config.get("model_type")), ARCHITECTURES["bert"])
+    if len(architectures) != 1 or architectures[0] not in accepted:
+        wrong.append(f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}")
     if adapter:
         wrong.append("adapters: want them merged into the weights, got adapter_config.json")
     modes = [key for key, value in pooling.items() if key.startswith("pooling_mode") and value is True]

@@ -22,29 +22,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from models.names import known_parameters
 from models.shape import BertShape
 from models.supported import unsupported_parameters, unsupported_settings
 from mpcnet.errors import LocalConfigError
 
-UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids")  # buffers that old releases of transformers saved
-
-MODULES = {
-    "embeddings.word_embeddings": "embedding.word",
-    "embeddings.position_embeddings": "embedding.position",
-    "embeddings.token_type_embeddings": "embedding.type",
-    "embeddings.LayerNorm": "embedding.norm",
-    "attention.self.query": "query",
-    "attention.self.key": "key",
-    "attention.self.value": "value",
-    "attention.output.dense": "out",
-    "attention.output.LayerNorm": "out.norm",
-    "intermediate.dense": "up",
-    "output.dense": "down",
-    "output.LayerNorm": "down.norm",
-    "pooler.dense": "pooler",
-    "classifier": "classifier",
-}
-LEAVES = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}  # gamma, beta: TensorFlow's names
+MPNET_SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,26 +45,16 @@ class Checkpoint:
     sha256: str
 
 
-def parameter_name(theirs: str) -> str | None:
-    """Our name of a Hugging Face parameter, `layer{i}.` in front inside the encoder; None if BERT has no such one."""
-    module, _, leaf = theirs.removeprefix("bert.").rpartition(".")
-    layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", module)
-    inner = layer[2] if layer else module
-    outside = inner.startswith(("embeddings.", "pooler.", "classifier"))
-    if inner not in MODULES or leaf not in LEAVES or outside == bool(layer):
-        return None
-    return (f"layer{layer[1]}." if layer else "") + f"{MODULES[inner]}.{LEAVES[leaf]}"
-
-
 def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     """Every parameter of a checkpoint of this shape under our names; linear weights are [out, in]."""
     d, ffn = shape.hidden, shape.ffn
     sizes: dict[str, tuple[int, ...]] = {
         "embedding.word.weight": (shape.vocab, d),
-        "embedding.position.weight": (shape.positions, d),
-        "embedding.type.weight": (shape.types, d),
+        "embedding.position.weight": (shape.skipped_positions + shape.positions, d),
         "embedding.norm.weight": (d,),
     }
+    if shape.types:
+        sizes["embedding.type.weight"] = (shape.types, d)
     for i in range(shape.layers):
         sizes |= {f"layer{i}.{name}.weight": (d, d) for name in ("query", "key", "value", "out")}
         sizes |= {f"layer{i}.up.weight": (ffn, d), f"layer{i}.down.weight": (d, ffn)}
@@ -89,12 +62,14 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
-    biases = {name[:-6] + "bias": size[:1] for name, size in sizes.items() if not name.startswith(tables)}
-    return sizes | biases
+    sizes |= {name[:-6] + "bias": size[:1] for name, size in sizes.items() if not name.startswith(tables)}
+    if shape.relative_buckets:
+        sizes["relative.weight"] = (shape.relative_buckets, shape.heads)
+    return sizes
 
 
 def load_checkpoint(source: str | Path) -> Checkpoint:
-    """Read a BertModel or BertForSequenceClassification from a directory (offline) or a Hugging Face hub name.
+    """Read a BERT or MPNet, bare or with a classifier, from a directory (offline) or a Hugging Face hub name.
 
     :raises LocalConfigError: files are missing or damaged, the model needs something unsupported (all of it is named),
         or a weight is not finite.
@@ -104,7 +79,7 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     weights = _file(source, "model.safetensors")
     try:
         with safe_open(weights, framework="pt") as file:
-            theirs, unknown = _names(list(file.keys()))
+            theirs, unknown = known_parameters(list(file.keys()), _model_type(config))
             header = {name: file.get_slice(key) for name, key in theirs.items()}
             shape = _supported_shape(source, config, header, unknown)
             tensors = {name: file.get_tensor(theirs[name]).to(torch.float32) for name in parameter_shapes(shape)}
@@ -140,10 +115,13 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The float64 weights the private model uses; linear weights are [in, out]. See the module's formulas."""
     shape = checkpoint.shape
     raw = {name: value.to(torch.float64) for name, value in checkpoint.tensors.items()}
+    tables = [raw[name] for name in ("embedding.word.weight", "embedding.type.weight") if name in raw]
     folded = {
-        "embedding.table": centre(torch.cat([raw["embedding.word.weight"], raw["embedding.type.weight"]])),
-        "embedding.position": centre(raw["embedding.position.weight"]),
+        "embedding.table": centre(torch.cat(tables)),
+        "embedding.position": centre(raw["embedding.position.weight"][shape.skipped_positions :]),
     }
+    if shape.relative_buckets:
+        folded["relative.bias"] = raw["relative.weight"]
     entry = "embedding.norm"
     for i in range(shape.layers):
         folded |= _fold_attention(raw, f"layer{i}", entry, shape)
@@ -178,8 +156,12 @@ def _before_norm(raw: Mapping[str, Tensor], linear: str, norm: str) -> dict[str,
 
 
 def _fold_attention(raw: Mapping[str, Tensor], layer: str, entry: str, shape: BertShape) -> dict[str, Tensor]:
-    scales = (shape.head_dim**-0.5, 1.0, 1.0)
+    """Scores are sums of products q_j k_j / sqrt(head_dim); the factor is split so that both have errors alike."""
     parts = [_after_norm(raw, f"{layer}.{name}", entry) for name in ("query", "key", "value")]
+    query, key = ((weight.square().sum(0) + bias.square()).sqrt() for weight, bias in parts[:2])  # N's variance is 1
+    scale = shape.head_dim**-0.5
+    share = torch.where((query > 0) & (key > 0), (scale * key / query).sqrt(), scale)  # a zero column has any
+    scales = (share, scale / share, torch.ones_like(share))
     qkv = {
         f"{layer}.qkv.weight": torch.cat([s * weight for s, (weight, _) in zip(scales, parts, strict=True)], dim=1),
         f"{layer}.qkv.bias": torch.cat([s * bias for s, (_, bias) in zip(scales, parts, strict=True)]),
@@ -210,12 +192,6 @@ def _file(source: str, name: str, optional: bool = False) -> str:
     return "" if path is None else str(path)
 
 
-def _names(keys: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Our name of each known parameter with the file's name of it, and the file's names that BERT does not have."""
-    ours = {key: parameter_name(key) for key in keys if key.removeprefix("bert.") not in UNUSED}
-    return {name: key for key, name in ours.items() if name}, [key for key, name in ours.items() if not name]
-
-
 def _supported_shape(
     source: str, config: Mapping[str, Any], header: Mapping[str, Any], unknown: list[str]
 ) -> BertShape:
@@ -235,10 +211,12 @@ def _supported_shape(
 
 
 def _shape(config: Mapping[str, Any], header: Mapping[str, Any]) -> BertShape:
-    from transformers import BertConfig
+    from transformers import BertConfig, MPNetConfig
 
-    values = BertConfig().to_dict() | dict(config)
-    classifies = "BertForSequenceClassification" in (values.get("architectures") or [])
+    mpnet = _model_type(config) == "mpnet"
+    values = (MPNetConfig() if mpnet else BertConfig()).to_dict() | dict(config)
+    classifies = any(name.endswith("ForSequenceClassification") for name in values.get("architectures") or [])
+    skipped = MPNET_SKIPPED if mpnet else 0
     labels = header["classifier.weight"].get_shape()[0] if "classifier.weight" in header else len(values["id2label"])
     return BertShape(
         layers=values["num_hidden_layers"],
@@ -246,13 +224,20 @@ def _shape(config: Mapping[str, Any], header: Mapping[str, Any]) -> BertShape:
         heads=values["num_attention_heads"],
         ffn=values["intermediate_size"],
         vocab=values["vocab_size"],
-        positions=values["max_position_embeddings"],
-        types=values["type_vocab_size"],
+        positions=values["max_position_embeddings"] - skipped,
+        types=0 if mpnet else values["type_vocab_size"],
         eps=float(values["layer_norm_eps"]),
         head="classification" if classifies else "embedding",
         labels=labels if classifies else 0,
         pooling="first" if classifies else "mean",
+        relative_buckets=values["relative_attention_num_buckets"] if mpnet else 0,
+        skipped_positions=skipped,
     )
+
+
+def _model_type(config: Mapping[str, Any]) -> str:
+    """The kind of a checkpoint; another kind than ours is refused by its settings, and read as a BERT until then."""
+    return "mpnet" if config.get("model_type") == "mpnet" else "bert"
 
 
 def _json(path: str) -> dict[str, Any]:

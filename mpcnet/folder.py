@@ -5,6 +5,7 @@ A file that is taken has left the folder for good, durably, before its first byt
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -14,6 +15,7 @@ from threading import Lock
 
 from mpcnet.errors import LocalConfigError, LocalStateError, LocalStorageError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what more space helps against
 SUFFIX = ".tape"  # of every file that is ours; others in the folder are left alone
 
 
@@ -128,8 +130,10 @@ class Folder:
 
 def disk_failed(name: str, call: str, error: OSError) -> LocalStorageError:
     """What to raise for an error of the operating system. Its reason names no path."""
-    hint = "free space on its disk, or remove the `tapes` setting"
-    return LocalStorageError(f"tape {name}: {call} failed: {error.strerror}; {hint}")
+    first = (
+        "free space on its disk" if error.errno in NO_ROOM else "name a folder on a good disk, of this process alone"
+    )
+    return LocalStorageError(f"tape {name}: {call} failed: {error.strerror}; {first}, or remove the `tapes` setting")
 
 
 def _sweep(descriptor: int) -> int:

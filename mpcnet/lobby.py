@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from mpcnet.channel import Channel, receive_control, send_control
 from mpcnet.errors import ChannelClosed, ChannelError, LocalConfigError, MpcError, RemoteError, RemoteProtocolError
 from mpcnet.mesh import Peer
+from mpcnet.pauses import Pauses
 from mpcnet.tasks import end_tasks, race, together
 from mpcnet.tls import Identity, OnRefused, Roster, Server, listen
 
@@ -24,7 +25,6 @@ PAIRS = (("server1", "server0"), ("server0", "dealer"), ("server1", "dealer"))  
 SERVERS = ("server0", "server1")
 GUESTS = ("owner", "client")
 MET, JOIN = "met", "join"
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between attempts to connect, doubling
 
 Greet = Callable[[Channel], Awaitable[Peer]]
 Dial = Callable[[str], Awaitable[Peer]]
@@ -135,7 +135,7 @@ async def meet(
 
     When it returns the others have theirs too, and will not look for new ones unless one of these ends.
     """
-    pause_s = FIRST_PAUSE_S
+    pauses = Pauses()
     while True:
         held: dict[str, Peer] = {}
         try:
@@ -149,8 +149,7 @@ async def meet(
             if not isinstance(error, (ChannelError, RemoteError)):
                 raise
             on_failure(" and ".join(held), error)
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        await pauses.take()
 
 
 async def _hold_all(
@@ -200,14 +199,13 @@ async def _all_have_met(peers: Mapping[str, Peer], awaited: Collection[str]) -> 
 
 async def _reach(name: str, dial: Dial, on_failure: OnFailure) -> Peer:
     """Dial until it works; a party that refuses us may be started anew with other settings."""
-    pause_s = FIRST_PAUSE_S
+    pauses = Pauses()
     while True:
         try:
             return await dial(name)
         except (ChannelError, RemoteError) as error:
             on_failure(name, error)
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        await pauses.take()
 
 
 async def join(role: str, peers: Mapping[str, Peer]) -> bytes:

@@ -12,10 +12,12 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from mpcnet.channel import NO_SESSION, receive_control, send_control
 from mpcnet.errors import ChannelBusy, ChannelClosed, ChannelTimeout, LocalConfigError, MpcError, describe
 from mpcnet.identity import Identity, Roster
+from mpcnet.pauses import Pauses
 from mpcnet.tasks import end_tasks
 from mpcnet.tlschannel import LINGER_S, TlsChannel
 
@@ -23,8 +25,8 @@ __all__ = ["Identity", "Roster", "Server", "TlsChannel", "dial", "listen", "pars
 
 GREETING_S = 10.0  # TLS and the welcome: three round trips and some elliptic curves, with room for a loaded machine
 CHANNEL_S = 120.0  # default idle limit of a channel: longer than any party computes between two frames
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0  # between attempts to dial, doubling
-BACKLOG = 128  # connections that may be in their greeting at once: one more, and the oldest of them is dropped
+FIRST_S, LONGEST_S = 0.05, 1.0  # pauses between attempts to dial: a start in any order is quick
+BACKLOG = 128  # connections in their greeting, or on their way out, at once: one more, and the oldest is dropped
 WELCOME = "welcome"
 
 OnWait = Callable[[str, str, str], None]  # role, address, reason
@@ -63,7 +65,7 @@ async def dial(
     loop = asyncio.get_running_loop()
     context = identity.context(server_side=False)
     host, port = parse_address(address)
-    end_s, pause_s = loop.time() + timeout_s, FIRST_PAUSE_S
+    end_s, pauses = loop.time() + timeout_s, Pauses(FIRST_S, LONGEST_S)
 
     def new_channel() -> TlsChannel:
         where = f"{expected_role} at {address}"
@@ -82,12 +84,11 @@ async def dial(
             reason = _reason(error)
         except (ChannelClosed, ChannelTimeout) as error:
             reason = str(error)
-        if loop.time() + pause_s >= end_s:
+        if loop.time() + pauses.next_s >= end_s:
             raise ChannelTimeout(f"waited {timeout_s:g} s for {expected_role} at {address}: {reason}; is it running?")
         if on_wait is not None:
             on_wait(expected_role, address, reason)
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        await pauses.take()
 
 
 async def _greet(channel: TlsChannel, roster: Roster, accept: Collection[str], *, dialled: bool) -> None:
@@ -139,7 +140,7 @@ class Server:
             try:
                 connected, peer = await loop.sock_accept(self._listener)
             except OSError:  # out of descriptors, or the caller is gone already
-                await asyncio.sleep(FIRST_PAUSE_S)
+                await asyncio.sleep(FIRST_S)
                 continue
             connected.setblocking(False)
             if len(self._greetings) >= BACKLOG:  # a greeting takes milliseconds: who takes longest is a stranger
@@ -176,22 +177,32 @@ async def listen(
     async def serve(connected: socket.socket, where: str) -> None:
         channel = TlsChannel(context, server_side=True, where=where, timeout_s=GREETING_S, linger_s=linger_s)
         try:
+            error = await greeted(channel, connected, where)
+            if error is None:
+                channel.keep_alive(channel_timeout_s)
+                on_channel(channel)
+                return
+            if on_refused is not None:
+                on_refused(where, error)
+            with suppress(MpcError):
+                await channel.close()  # who is refused may read why, and counts as a greeting until then
+        except BaseException:
+            channel.abandon()
+            raise
+
+    async def greeted(channel: TlsChannel, connected: socket.socket, where: str) -> MpcError | None:
+        """Why not, if it is refused."""
+        try:
             async with asyncio.timeout(GREETING_S):
                 await loop.connect_accepted_socket(lambda: channel, connected)
                 await _greet(channel, roster, accept_roles, dialled=False)
         except TimeoutError:
-            refuse(where, ChannelTimeout(f"{where}: no greeting within {GREETING_S:g} s"))
+            return ChannelTimeout(f"{where}: no greeting within {GREETING_S:g} s")
         except OSError as error:
-            refuse(where, ChannelClosed(f"{where}: {_reason(error)}"))
+            return ChannelClosed(f"{where}: {_reason(error)}")
         except MpcError as error:
-            refuse(where, error)
-        else:
-            channel.keep_alive(channel_timeout_s)
-            on_channel(channel)
-
-    def refuse(where: str, error: MpcError) -> None:
-        if on_refused is not None:
-            on_refused(where, error)
+            return error
+        return None
 
     return Server(listener, lambda connected, where: loop.create_task(serve(connected, where)))
 

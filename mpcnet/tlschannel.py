@@ -149,6 +149,11 @@ class TlsChannel(asyncio.BufferedProtocol):
         if self._mid_frame:
             self._tcp.abandon()
 
+    def abandon(self) -> None:
+        """Drop the connection and whatever is on its way: for a stranger for whom there is no room."""
+        self._fail(ChannelClosed(f"channel to {self.peer}: dropped here"))
+        self._tcp.abandon()
+
     # --- reading ----------------------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -302,6 +307,7 @@ class TlsChannel(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: TCP has ended. Whole frames that did arrive can still be received."""
         self._tcp.disconnected()
+        self._staging = memoryview(b"")  # at once: who still holds us, if only in a traceback, may do so for long
         self._eof = True
         self._tls.feed_eof()
         self._pump()

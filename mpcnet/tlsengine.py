@@ -11,6 +11,12 @@ from typing import cast
 
 from mpcnet.errors import ChannelClosed, MpcError, RemoteIdentityError, RemoteProtocolError
 
+_HINTS = {  # by OpenSSL's X509_V_ERR: not yet valid, has expired
+    9: "; ours is the wrong clock, or that of who made it",
+    10: "; it needs a new one (mpcnet renew), unless our clock is wrong",
+}
+_OURS_EXPIRED = "; we need a new one (mpcnet renew), unless its clock is wrong"
+
 
 class TlsEngine:
     """One TLS connection. `feed` what arrived, send what `outgoing` returns."""
@@ -89,11 +95,13 @@ class TlsEngine:
     def _explain(self, error: ssl.SSLError) -> MpcError:
         reason = error.reason or ""
         if isinstance(error, ssl.SSLCertVerificationError):
-            return RemoteIdentityError(f"{self.where}: its certificate is refused: {error.verify_message}")
+            hint = _HINTS.get(error.verify_code, "")
+            return RemoteIdentityError(f"{self.where}: its certificate is refused: {error.verify_message}{hint}")
         if isinstance(error, ssl.SSLEOFError):
             return ChannelClosed(f"{self.where}: the connection ended without a goodbye; did the peer die?")
         if "ALERT" in reason and ("CERT" in reason or "UNKNOWN_CA" in reason):
-            return RemoteIdentityError(f"{self.where}: it refuses our certificate ({reason})")
+            hint = _OURS_EXPIRED if "EXPIRED" in reason else ""
+            return RemoteIdentityError(f"{self.where}: it refuses our certificate ({reason}){hint}")
         if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
             return RemoteIdentityError(f"{self.where}: it shows no certificate")
         return RemoteProtocolError(f"{self.where}: this is not our TLS 1.3 ({reason or type(error).__name__})")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.native import lifted as native
+from mpcnet.native.library import usable
 from mpcnet.native.matmul import Packed
 from mpcnet.randomness import Secret, carry
 from mpcnet.shapes import broadcast
@@ -57,7 +58,7 @@ def lift(p: Party, x: Masked, bits: int = WIDE) -> Lifted:
 def _grow(x: Masked, carry: Tensor, bits: int) -> tuple[Tensor, ...]:
     """The public part, 1 - msb x'^, and the share of r in the ring of `bits`."""
     k, offset = x.bits, 1 << (x.bits - 2)
-    if bits > 32 and native.usable(x.opened, x.mask.share, carry):
+    if ring.dtype(bits) == torch.int64 and usable(x.opened, x.mask.share, carry):
         return native.grow(x.opened, x.mask.share, carry, k)
     moved = ring.unsigned(x.opened.to(torch.int64) + offset, k)
     wide = ring.fit(ring.unsigned(x.mask.share, k), bits) - (ring.fit(carry, bits) << k)
@@ -103,28 +104,32 @@ def square(p: Party, x: Lifted) -> Shared:
 
 
 def _product(p: Party, x: Lifted, y: Lifted, pairs: Sequence[tuple[int, int, int]]) -> Shared:
-    """By dealt products of the terms i of x and j of y, times 1 or 2; those beyond the ring are left out."""
+    """The product by dealt products of terms (i of x, j of y, times 1 or 2); those beyond the ring are left out."""
     shape, bits = broadcast(x.shape, y.shape), x.bits
     crosses = []
     for i, j, times in pairs:
         left, right = x.terms[i], y.terms[j]
         shift = left.shift + right.shift + times - 1
         if shift < bits:
-            dealt = p.deal(
-                lambda a, b: _word(a, bits) * _word(b, bits), (left.secret, right.secret), shape, bits - shift
-            )
+            secrets = left.secret, right.secret
+            dealt = p.deal(lambda a, b: _word(a, bits) * _word(b, bits), secrets, shape, bits - shift)
             crosses.append(native.Pair(i, j, shift, dealt.share))
+    return Shared(_combine(x, y, crosses, shape), bits, x.frac + y.frac, x.party)
+
+
+def _combine(x: Lifted, y: Lifted, crosses: Sequence[native.Pair], shape: tuple[int, ...]) -> Tensor:
+    """X [y] + Y [x] - X Y + the dealt products, each times the coefficients of its terms."""
     forms = x.form(), y.form()
     if native.fits(*forms):
-        return Shared(native.product(*forms, crosses, x.party, shape), bits, x.frac + y.frac, x.party)
+        return native.product(*forms, crosses, x.party, shape)
     total = x.public * y.shared().value + y.public * x.shared().value
     if x.party == 0:
         total = total - x.public * y.public
     for cross in crosses:
-        value = ring.fit(cross.share, bits)
+        value = ring.fit(cross.share, x.bits)
         value = value << cross.shift if cross.shift else value
         total = total + x.terms[cross.left].coefficient * (y.terms[cross.right].coefficient * value)
-    return Shared(total, bits, x.frac + y.frac, x.party)
+    return total
 
 
 def _word(plain: Tensor, bits: int) -> Tensor:

@@ -72,9 +72,9 @@ async def at_least(p: Party, x: Masked, thresholds: Sequence[float], drop: int =
     known = tables(p, x, drop, block)
     levels = [round(theta * 2**x.frac) for theta in thresholds]
     word = x.opened.to(torch.int64)
-    read = [onehot.read(known.rows, word, known.sizes, drop, level) for level in levels]
+    reads = [onehot.read(known.rows, word, known.sizes, drop, level) for level in levels]
     less, equal = (
-        [[Bits(found[block][side], x.shape, x.party) for found in read] for block in range(len(known.sizes))]
+        [[Bits(pair[side], x.shape, x.party) for pair in digit] for digit in zip(*reads, strict=True)]
         for side in (0, 1)
     )
     borrows = await _join(p, less, equal)

@@ -15,12 +15,13 @@ from protocols.arith import WIDE, lift, product, square
 from protocols.party import Party
 from protocols.share import Lifted, Shared
 
-ROW_FRAC = 26  # fraction bits of q: 3e-5, the least of a row of 512, is still known to 2e-4
-Q_BITS = 32  # |q| < 4 with growth room to spare
+ROW_FRAC = 26  # fraction bits of 1/sqrt and its q
+INVERSE_FRAC = 28  # of 1/x's q: 3e-5, the least of a row of 512, is still known to 1e-4
+Q_BITS = 32  # |q| < 4 at 28 fraction bits, with room for growth
 LARGEST_ROOT = 2.0**9  # y is opened in a ring of 37 bits: 26 fraction bits, and two for growth
 START_FRAC = 24  # of y's public start; m's 27, these, and 2^9 make 61 bits
-Z_FRAC = 20  # of the deflated reciprocal, 0.5 at least; its ring of 38 bits then holds values up to 2^16
-SMALLEST = 2.0**-16  # q below this: 1/q leaves the ring of z, and q itself has less than 8 bits
+Z_FRAC = 20  # of the deflated reciprocal
+Z_BITS = 64 - INVERSE_FRAC  # its ring; it is opened there, which leaves |z| < 2^14
 TOLERANCE = 2e-4  # relative error an iteration count must reach on the whole range, in exact arithmetic
 
 
@@ -37,17 +38,17 @@ class RowRange:
 
     def reciprocal_steps(self, deflation: int) -> int:
         """Iterations until (1 - q)^(2^t) is below the tolerance on the whole range."""
-        return self._steps(deflation, lambda q: q * (2 - q))
+        return self._steps(deflation, RECIPROCAL_LEAST, lambda q: q * (2 - q))
 
     def rsqrt_steps(self, deflation: int) -> int:
-        return self._steps(deflation, lambda q: q * ((3 - q) / 2) * ((3 - q) / 2))
+        return self._steps(deflation, RSQRT_LEAST, lambda q: q * ((3 - q) / 2) * ((3 - q) / 2))
 
-    def _steps(self, deflation: int, step: Callable[[float], float]) -> int:
+    def _steps(self, deflation: int, least: float, step: Callable[[float], float]) -> int:
         """Both ends count: the error is largest at one of them, the upper one where the range is narrow."""
         ends = [self.low / 2**deflation, self.high / 2**deflation]
         count = 0
         while max(abs(1 - q) for q in ends) > TOLERANCE or count == 0:
-            if ends[0] < SMALLEST:
+            if ends[0] < least:
                 raise ValueError(f"the range {self.low:g} to {self.high:g} is too wide for Goldschmidt's iteration")
             ends, count = [step(q) for q in ends], count + 1
         return count
@@ -55,28 +56,31 @@ class RowRange:
 
 RECIPROCAL_LIMIT = 1.5  # q in (0, 2) converges; 1.5 leaves a margin of a third
 RSQRT_LIMIT = 2.0  # q in (0, 3) converges; likewise
+RECIPROCAL_LEAST = 2.0**-17  # the least q: two units of 2^-28 are 1e-3 of it
+RSQRT_LEAST = 2.0**-16  # likewise, one unit of 2^-26
 
 
 async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
-    """2^e / x and e, for x in the calibrated range; the caller keeps it deflated and divides by 2^e by scale alone.
+    """2^e' / x and e', for x in the calibrated range; the caller keeps it deflated and divides by 2^e' by scale alone.
 
-    q = x / 2^e, z = 1; repeat m = 2 - q; q <- q m; z <- z m.
+    q = x / 2^e, z = 2^(e' - e); repeat m = 2 - q; q <- q m; z <- z m. e' is e, or less where 1/q would leave z's ring.
 
     Rounds   t (t iterations; the first needs no opening of z, the last none of q)
-    Sends    9 t - 2 bytes a row each way (4 for t = 1)
-    Error    relative <= 2e-4 + 2^(e - 25) / low: TOLERANCE, and the roundings of the least q
+    Sends    9 t - 5 bytes a row each way (4 for t = 1)
+    Error    relative <= 2e-4 + 2^(e - 27) / low: TOLERANCE, and the roundings of the least q
     Source   SecFormer, section 3 (eta = 5000, t = 13 there); eta and t come from calibration here
     """
     e = rows.deflation(RECIPROCAL_LIMIT)
-    q = _deflate(p, x, e)
+    start = max(0, ring.ceil_log2(2.0**e / rows.low) - (Z_BITS - 2 - Z_FRAC))
+    q = _deflate(p, x, e, INVERSE_FRAC)
     z: Shared | None = None
     for _ in range(rows.reciprocal_steps(e)):
         wide_q, wide_z = await _open(p, q, z)
         m = wide_q.affine(-1, 2.0)
-        q = p.rescale(product(p, wide_q, m), ROW_FRAC).reduce(Q_BITS)
-        z = p.rescale(m.shared() if wide_z is None else product(p, wide_z, m), Z_FRAC)
+        q = p.rescale(product(p, wide_q, m), INVERSE_FRAC).reduce(Q_BITS)
+        z = p.rescale(m.shared().halve(start) if wide_z is None else product(p, wide_z, m), Z_FRAC).reduce(Z_BITS)
     assert z is not None
-    return z, e
+    return z, e - start
 
 
 async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Shared:
@@ -94,7 +98,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
     if factor >= LARGEST_ROOT * sqrt(rows.low):
         raise ValueError(f"{p.label}: want factor / sqrt(x) < {LARGEST_ROOT}, got {factor / sqrt(rows.low):.4g}")
     e = rows.deflation(RSQRT_LIMIT)
-    q = _deflate(p, x, e)
+    q = _deflate(p, x, e, ROW_FRAC)
     start = factor * sqrt(2.0**-e)  # sqrt is correctly rounded everywhere; a power with a fraction is not
     y: Shared | None = None
     steps = rows.rsqrt_steps(e)
@@ -135,6 +139,6 @@ async def _open(p: Party, first: Shared, second: Shared | None) -> tuple[Lifted,
     return opened[0], opened[1] if second is not None else None
 
 
-def _deflate(p: Party, x: Shared, e: int) -> Shared:
-    """q = x / 2^e at ROW_FRAC bits."""
-    return p.rescale(x.halve(e), ROW_FRAC).reduce(Q_BITS)
+def _deflate(p: Party, x: Shared, e: int, frac: int) -> Shared:
+    """q = x / 2^e at so many fraction bits."""
+    return p.rescale(x.halve(e), frac).reduce(Q_BITS)

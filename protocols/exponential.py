@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.native import exponential as native
+from mpcnet.native.library import usable
 from protocols.party import Party
 from protocols.share import Masked, Shared
 
@@ -49,31 +50,49 @@ def exponential(p: Party, x: Masked, frac: int) -> Shared:
 
 def _rows(word: Tensor, frac: int) -> Tensor:
     """The dealer's: e^(-r_lo) at the entry of r_hi."""
-    low = torch.arange(1 << (BUCKET_BITS + frac), dtype=torch.float64) * 2.0**-frac
-    values = torch.round(torch.exp(-low) * 2.0**DEALT_FRAC).to(torch.int64)
-    if native.usable(word):
+    values = _values(frac)
+    if usable(word):
         return native.rows(word, values)
     hot = (word >> (BUCKET_BITS + frac)).unsqueeze(-1) == torch.arange(BUCKETS)
     return hot * ring.lookup(values, word & (len(values) - 1)).unsqueeze(-1)
 
 
+@cache
+def _values(frac: int) -> Tensor:
+    """e^(-r_lo) for every r_lo at DEALT_FRAC bits; in floating point, as only the dealer needs it."""
+    low = torch.arange(1 << (BUCKET_BITS + frac), dtype=torch.float64) * 2.0**-frac
+    return torch.round(torch.exp(-low) * 2.0**DEALT_FRAC).to(torch.int64)
+
+
 def _weighted_sum(word: Tensor, dealt: Tensor, frac: int) -> Tensor:
-    low_bits, fine_bits = BUCKET_BITS + frac, (BUCKET_BITS + frac) // 2
-    tables = [_table(low_bits - fine_bits, frac - fine_bits, j) for j in range(0, LAST - 1, -1)]
-    fine, shift = _table(fine_bits, frac, 0), 2 * EXACT_FRAC - PUBLIC_FRAC
-    if native.usable(word, dealt):
-        return native.weighted_sum(word, low_bits, torch.stack(tables), fine, shift, dealt)
-    high, low = word >> low_bits, word & ((1 << low_bits) - 1)
-    times = ring.lookup(fine, low & ((1 << fine_bits) - 1))
+    """The sum over j of e^(8 j + x_lo) at PUBLIC_FRAC bits times the dealt entry that belongs to j."""
+    coarse, fine = _factors(frac)
+    shift = 2 * EXACT_FRAC - PUBLIC_FRAC
+    if usable(word, dealt):
+        return native.weighted_sum(word, coarse, fine, shift, dealt)
+    low_bits, fine_bits = BUCKET_BITS + frac, _fine_bits(frac)
+    high, first = word >> low_bits, (word & ((1 << low_bits) - 1)) >> fine_bits
+    times = ring.lookup(fine, word & (len(fine) - 1))
     total = torch.zeros_like(word)
-    for j, coarse in zip(range(0, LAST - 1, -1), tables, strict=True):
-        entry = torch.take_along_dim(dealt, ((high - j) & (BUCKETS - 1)).unsqueeze(-1), -1).squeeze(-1)
-        factor = (ring.lookup(coarse, low >> fine_bits) * times + (1 << (shift - 1))) >> shift
-        total = total + factor * entry
+    for k, table in enumerate(coarse):  # j = -k
+        entry = torch.take_along_dim(dealt, ((high + k) & (BUCKETS - 1)).unsqueeze(-1), -1).squeeze(-1)
+        total = total + ((ring.lookup(table, first) * times + (1 << (shift - 1))) >> shift) * entry
     return total
 
 
+def _fine_bits(frac: int) -> int:
+    """Of x_lo, which is cut in two."""
+    return (BUCKET_BITS + frac) // 2
+
+
 @cache
+def _factors(frac: int) -> tuple[Tensor, Tensor]:
+    """e^(8 j + x_lo) as a product, by the two digits of x_lo: [3, coarse digit] for j = 0, -1, -2, and [fine digit]."""
+    fine_bits = _fine_bits(frac)
+    coarse = [_table(BUCKET_BITS + frac - fine_bits, frac - fine_bits, j) for j in range(0, LAST - 1, -1)]
+    return torch.stack(coarse), _table(fine_bits, frac, 0)
+
+
 def _table(digits: int, frac: int, j: int) -> Tensor:
     """e^(8 j + i / 2^frac) for i < 2^digits at EXACT_FRAC bits, by Taylor sums in integers of 96 fraction bits.
 

@@ -6,6 +6,8 @@ dealt one-hot vectors, and the highest bucket that is not empty gives m with max
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -51,28 +53,35 @@ async def coarse_max(p: Party, scores: Shared, keep: Tensor) -> Shared:
 def _counts(p: Party, x: Masked, keep: Tensor, bits: int) -> Shared:
     """How many kept scores of a row fall into each bucket: [..., query, key] -> [..., query, bucket]."""
 
-    def hot(r: Tensor) -> Tensor:
-        if native.usable(r):
-            return native.rows(r, ring.dtype(bits))
-        return ring.fit(ring.unsigned(r, BUCKET_BITS).unsqueeze(-1) == torch.arange(BUCKETS), bits)
-
-    table = p.deal(hot, (x.mask,), (*x.shape, BUCKETS), bits).share
-    if native.usable(table, x.opened):
-        flat = (-1, x.shape[-1])
-        kept = keep.to(torch.uint8).expand(x.shape).reshape(flat)
-        counts = native.counts(x.opened.reshape(flat), kept, table.reshape(*kept.shape, BUCKETS))
-        return Shared(counts.reshape(*x.shape[:-1], BUCKETS), bits, 0, x.party)
-    table = table * ring.fit(keep, bits).unsqueeze(-1)
-    rows, keys = int(torch.Size(x.shape[:-1]).numel()), x.shape[-1]
-    # Bucket b of a score opened as u is entry u - b of its table. Sum the tables of equal u first, then rotate.
-    place = ring.unsigned(x.opened, BUCKET_BITS).reshape(rows, keys)
-    place = place + BUCKETS * torch.arange(rows).unsqueeze(-1)
-    grouped = table.new_zeros(rows * BUCKETS, BUCKETS)
-    grouped = grouped.index_add(0, place.reshape(-1), table.reshape(rows * keys, BUCKETS))
-    u, b = torch.arange(BUCKETS).unsqueeze(0), torch.arange(BUCKETS).unsqueeze(1)
-    rotate = u * BUCKETS + ((u - b) & (BUCKETS - 1))
-    counts = grouped.reshape(rows, BUCKETS * BUCKETS)[:, rotate].sum(-1, dtype=table.dtype)
+    table = p.deal(lambda r: _hot(r, bits), (x.mask,), (*x.shape, BUCKETS), bits).share
+    rows, keys = prod(x.shape[:-1]), x.shape[-1]
+    opened, kept = x.opened.reshape(rows, keys), keep.expand(x.shape).reshape(rows, keys)
+    counts = _histogram(opened, kept, table.reshape(rows, keys, BUCKETS))
     return Shared(counts.reshape(*x.shape[:-1], BUCKETS), bits, 0, x.party)
+
+
+def _hot(r: Tensor, bits: int) -> Tensor:
+    """The dealer's: 1 at the bucket that r names, mod 2^bits."""
+    if native.fits(ring.dtype(bits), r):
+        return native.rows(r, ring.dtype(bits))
+    return ring.fit(ring.unsigned(r, BUCKET_BITS).unsqueeze(-1) == torch.arange(BUCKETS), bits)
+
+
+def _histogram(opened: Tensor, keep: Tensor, table: Tensor) -> Tensor:
+    """[row, key], [row, key], [row, key, bucket] -> [row, bucket]: the sum of the kept tables, turned by their scores.
+
+    Bucket b of a score opened as u is entry u - b of its table. Sum the tables of equal u first, then turn.
+    """
+    if native.fits(table.dtype, table, opened):
+        return native.counts(opened, keep.to(torch.uint8), table)
+    rows = len(opened)
+    table = table * keep.to(table.dtype).unsqueeze(-1)
+    place = ring.unsigned(opened, BUCKET_BITS) + BUCKETS * torch.arange(rows).unsqueeze(-1)
+    grouped = table.new_zeros(rows * BUCKETS, BUCKETS)
+    grouped = grouped.index_add(0, place.reshape(-1), table.reshape(-1, BUCKETS))
+    u, b = torch.arange(BUCKETS).unsqueeze(0), torch.arange(BUCKETS).unsqueeze(1)
+    turned = u * BUCKETS + ((u - b) & (BUCKETS - 1))
+    return grouped.reshape(rows, BUCKETS * BUCKETS)[:, turned].sum(-1, dtype=table.dtype)
 
 
 async def _is_zero(p: Party, x: Masked) -> Bits:

@@ -57,26 +57,37 @@ def fourier(p: Party, x: Masked, series: Series, bits: int, frac: int, dealt_fra
     if series.period & (series.period - 1) or not x.frac <= size <= x.bits:
         held = f"the ring of {x.bits} bits, {x.frac} fraction"
         raise ValueError(f"{p.label}: period {series.period} does not divide {held}")
+    return evaluate(p, x, series, size, 0, bits, frac, dealt_frac)
+
+
+def evaluate(
+    p: Party, x: Masked, series: Series, size: int, drop: int, bits: int, frac: int, dealt_frac: int
+) -> Shared:
+    """:func:`fourier` of the opened value with its `drop` lowest bits left out, one period being 2^size then.
+
+    Leaving bits out moves the argument by less than one unit of what remains.
+    """
     harmonics = series.harmonics
     secrets = p.deal(
-        lambda r: _waves(r.to(torch.int64), size, harmonics, dealt_frac, bits), (x.mask,),
+        lambda r: _waves(r.to(torch.int64), size, drop, harmonics, dealt_frac, bits), (x.mask,),
         (2 * len(harmonics), *x.shape), bits,
     )  # fmt: skip
-    factors = [[_coefficient(pairs, k, frac) for k in harmonics] for pairs in (series.cosine, series.sine)]
+    cosine, sine = ([_coefficient(pairs, k, frac) for k in harmonics] for pairs in (series.cosine, series.sine))
     constant = _coefficient(series.cosine, 0, frac + dealt_frac) if x.party == 0 else 0
-    total = _weighted_sum(x.opened.to(torch.int64), size, harmonics, factors, constant, secrets.share)
+    total = _weighted_sum(x.opened.to(torch.int64), size, drop, harmonics, cosine, sine, constant, secrets.share)
     return Shared(total, bits, frac + dealt_frac, x.party)
 
 
 def _weighted_sum(
-    words: Tensor, size: int, harmonics: Sequence[int], factors: Sequence[Sequence[int]], constant: int, shares: Tensor
-) -> Tensor:
+    words: Tensor, size: int, drop: int, harmonics: Sequence[int], cosine: Sequence[int], sine: Sequence[int],
+    constant: int, shares: Tensor,
+) -> Tensor:  # fmt: skip
     """constant + sum of [a cos + b sin] C_k + [a sin - b cos] S_k, in the type of the shares [C_1, S_1, C_2, ...]."""
-    if native.usable(words, shares) and shares.dtype.itemsize >= 4:
-        return native.weighted_sum(words, _angles(size), harmonics, factors[0], factors[1], constant, shares)
+    if native.fits(shares.dtype, words, shares):
+        return native.weighted_sum(words, _angles(size, drop), harmonics, cosine, sine, constant, shares)
     total = torch.zeros_like(words) + constant
-    for row, (k, a, b) in enumerate(zip(harmonics, *factors, strict=True)):
-        cos, sin = _cos_sin(k * words, size)
+    for row, (k, a, b) in enumerate(zip(harmonics, cosine, sine, strict=True)):
+        cos, sin = _cos_sin(k * (words >> drop), size)
         total = total + _scaled(a * cos + b * sin) * shares[2 * row]
         total = total + _scaled(a * sin - b * cos) * shares[2 * row + 1]
     return total.to(shares.dtype)
@@ -103,13 +114,13 @@ def _scaled(x: Tensor) -> Tensor:
     return (x + (1 << (TRIG_FRAC - 1))) >> TRIG_FRAC
 
 
-def _waves(words: Tensor, size: int, harmonics: Sequence[int], frac: int, bits: int) -> Tensor:
-    """cos and sin of each harmonic of the mask, stacked [cos k1, sin k1, cos k2, ...], at `frac` bits."""
-    if native.usable(words) and bits > 16:
-        return native.waves(words, _angles(size), harmonics, frac, ring.dtype(bits))
-    rows = [wave for k in harmonics for wave in _cos_sin(k * words, size)]
+def _waves(words: Tensor, size: int, drop: int, harmonics: Sequence[int], frac: int, bits: int) -> Tensor:
+    """cos and sin of each harmonic of the mask, stacked [cos k1, sin k1, cos k2, ...], at `frac` of `bits` bits."""
+    if native.fits(ring.dtype(bits), words):
+        return native.waves(words, _angles(size, drop), harmonics, frac, ring.dtype(bits))
+    rows = [wave for k in harmonics for wave in _cos_sin(k * (words >> drop), size)]
     half = 1 << (TRIG_FRAC - frac - 1)
-    return torch.stack([(row + half) >> (TRIG_FRAC - frac) for row in rows])
+    return ring.fit(torch.stack([(row + half) >> (TRIG_FRAC - frac) for row in rows]), bits)
 
 
 def _cos_sin(angle: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -126,11 +137,10 @@ def _cos_sin(angle: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _angles(size: int) -> native.Angles:
+def _angles(size: int, drop: int) -> native.Angles:
     coarse = min(size, TABLE_BITS)
-    pairs = (_table(coarse, coarse), _table(size - coarse, size))
-    first, second = ((cos.to(torch.int32), sin.to(torch.int32)) for cos, sin in pairs)
-    return native.Angles(0, size, size - coarse, first, second)
+    tables = (torch.stack(_table(*digit)).to(torch.int32) for digit in ((coarse, coarse), (size - coarse, size)))
+    return native.Angles(drop, *tables)
 
 
 @cache

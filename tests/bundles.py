@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from around import Around
 from torch import Tensor
 
 from mpcnet import ring
-from mpcnet.channel import Channel, Expect, MemoryChannel, memory_pair
+from mpcnet.channel import Channel, memory_pair
 from mpcnet.dealer import Corrections, DealerSource, deal
-from mpcnet.errors import MpcError
 from mpcnet.ledger import Cost, Ledger
 from mpcnet.mesh import Peer
 from mpcnet.meter import MeterSource, measure
@@ -90,42 +90,18 @@ class Bundle:
         ]
 
 
-class Wire:
-    """A channel around a channel, which notes the frames that are sent; `change` may replace what is sent."""
+class Wire(Around):
+    """Notes the frames that are sent; `change` may replace what is sent."""
 
-    def __init__(self, inner: MemoryChannel) -> None:
-        self.inner = inner
+    def __init__(self, inner: Channel) -> None:
+        super().__init__(inner)
         self.sent: list[Header] = []
         self.change: Callable[[Header], Sequence[Header]] = lambda header: [header]
-
-    @property
-    def peer(self) -> str:
-        return self.inner.peer
-
-    @property
-    def sent_bytes(self) -> int:
-        return self.inner.sent_bytes
-
-    @property
-    def received_bytes(self) -> int:
-        return self.inner.received_bytes
 
     async def send(self, header: Header, *payload: memoryview) -> None:
         for changed in self.change(header):
             self.sent.append(changed)
             await self.inner.send(changed, *payload)
-
-    async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
-        return await self.inner.receive(expect, patient=patient)
-
-    async def gone(self) -> MpcError:
-        return await self.inner.gone()
-
-    async def close(self) -> None:
-        await self.inner.close()
-
-    def abort(self, reason: str) -> None:
-        self.inner.abort(reason)
 
 
 def peers(first: str, second: str, **options: Any) -> tuple[Peer, Peer]:

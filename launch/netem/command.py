@@ -12,7 +12,7 @@ from rich.console import Console
 
 from launch.netem import grid
 from launch.netem.results import FILE
-from models.shape import PRESETS
+from launch.options import Model
 from mpcnet.errors import LocalConfigError, describe
 from mpcnet.latency import parse_link
 from protocols.suites import SUITES
@@ -51,9 +51,7 @@ def netem_command(
         ),
     ] = "auto",
     runs: Annotated[int, typer.Option(min=1, help="Timed requests a point, after one that warms up.")] = 3,
-    model: Annotated[
-        str, typer.Option(help=f"demo, a directory, a hub name, or one of {', '.join(PRESETS)} (random weights).")
-    ] = "demo",
+    model: Model = "demo",
     out: Annotated[
         Path, typer.Option(help="Folder of the results. Points that it holds already are not measured again.")
     ] = Path("netem-results"),

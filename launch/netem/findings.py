@@ -31,7 +31,12 @@ def residual_as_asked(result: Result) -> float:
     asked, probed = result.point.link, result.probed
     delay_s = result.delay_s * asked.rtt_s / probed.rtt_s
     transfer_s = result.transfer_s * probed.bandwidth_bps / asked.bandwidth_bps
-    return result.seconds_online.median / (delay_s + transfer_s + result.compute_s) - 1
+    return result.seconds_online.median / (delay_s + transfer_s + result.compute_s + result.overhead_s) - 1
+
+
+def residual_without_overhead(result: Result) -> float:
+    """The residual of rounds, bytes and compute alone, of a point of one stream."""
+    return result.seconds_online.median / (result.predicted_s - result.overhead_s) - 1
 
 
 def gap_s(result: Result) -> float:
@@ -45,12 +50,12 @@ def reason(result: Result) -> str:
     if seconds.least <= result.predicted_s <= seconds.most:
         return "noise: the prediction lies between the least and the most of the timed requests"
     if gap_s(result) < 0:
-        return "shorter than predicted: the mean compute holds the warm-up's, or probes took the link for slower"
+        return "shorter than predicted: the run over no link, or the probes, saw a busier machine than this run"
     in_flight_bytes = point.rtt_s * point.bandwidth_bps / 8
     if point.how != "inproc" and point.rtt_s >= LONG_RTT_S and in_flight_bytes > WINDOW_BYTES:
         return "TCP: its window opens over several round trips before it fills a long link"
     relay = ", the network's relay among them," if result.relay else ""
-    return f"a share of each round that no term has: asyncio, TLS, processes{relay} that wait for {result.cores} cores"
+    return f"more in each round than over no link: processes{relay} that wait for {result.cores} cores, or other work"
 
 
 @dataclass(frozen=True, slots=True)

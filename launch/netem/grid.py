@@ -13,8 +13,8 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from rich.table import Column
 
 from launch.netem import networks
-from launch.netem.experiment import attempt
-from launch.netem.results import Failure, Point, Result, Row, append, load
+from launch.netem.experiment import attempt, attempt_base
+from launch.netem.results import Base, Failure, Point, Result, Row, Work, append, load
 from mpcnet.errors import LocalConfigError
 
 PREFERENCE = ("netem", "tun", "inproc")  # a kernel's own TCP and shaping first; inproc can be made anywhere
@@ -72,12 +72,29 @@ def run(points: Sequence[Point], runs: int, folder: Path, console: Console) -> i
         for point in left:
             name = f"{point.how}: {point.work_name}, {point.link_name}"
             progress.update(task, description=escape(name))
-            row = attempt(point, runs)
+            row = attempt(point, runs, _base(point, runs, folder, known, progress.console))
             append(folder, row)
             failed += isinstance(row, Failure)
             progress.console.print(escape(f"{name}: {told(row)}"), soft_wrap=True)
             progress.advance(task)
     return failed
+
+
+def _base(
+    point: Point, runs: int, folder: Path, known: dict[Point | Work, Row], console: Console
+) -> Base | Failure | None:
+    """The point's work over no link, measured if it is not known. None for several streams, which need none."""
+    if point.streams > 1:
+        return None
+    row = known.get(point.work)
+    if isinstance(row, Failure) or (isinstance(row, Base) and row.n >= runs):
+        return row
+    made = attempt_base(point, runs)
+    known[point.work] = made  # one that has failed is tried again by the next command, not by the next point
+    if isinstance(made, Base):
+        append(folder, made)
+        console.print(escape(f"{point.how}: {point.work.name}, no link: {told(made)}"), soft_wrap=True)
+    return made
 
 
 def _is_done(row: Row | None, runs: int) -> bool:
@@ -95,4 +112,7 @@ def told(row: Row) -> str:
     """A row in a few words."""
     if isinstance(row, Failure):
         return f"failed: {row.error}"
+    if isinstance(row, Base):
+        each_ms = 1e3 * row.overhead_s / row.rounds
+        return f"online {row.seconds_online.median:.3g} s, overhead {row.overhead_s:.3g} s ({each_ms:.2f} ms a round)"
     return f"online {row.seconds_online.median:.3g} s, predicted {row.predicted_s:.3g} s ({row.residual:+.1%})"

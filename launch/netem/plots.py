@@ -24,6 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: Sequence[Literal["-", "--", "-.", ":"]] = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----")
+LEAST_BARS = 4  # so many have room: one alone is no wall
 GROUPS = ("embedding", "layers/linear", "layers/attention", "layers/gelu", "layers/norm", "answer")
 STYLE: Any = {
     "font.size": 10, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -64,17 +65,23 @@ def _save(figure: Figure, folder: Path, name: str) -> None:
 def against_rtt(results: Sequence[Result]) -> Figure:
     """A line for each bandwidth."""
     labels = ("RTT asked for, ms", "online time, s")
-    return _lines(results, lambda r: 1e3 * r.point.rtt_s, lambda r: r.point.bandwidth_bps, rate_name, labels)
+    figure = _lines(results, lambda r: 1e3 * r.point.rtt_s, lambda r: r.point.bandwidth_bps, rate_name, labels)
+    return _ticks_at(figure, {1e3 * result.point.rtt_s for result in results})
 
 
 def against_bandwidth(results: Sequence[Result]) -> Figure:
     """A line for each RTT; the bandwidth on a logarithmic axis."""
     labels = ("bandwidth asked for, Mbit/s", "online time, s")
     figure = _lines(results, lambda r: r.point.bandwidth_bps / 1e6, lambda r: r.point.rtt_s, rtt_name, labels)
-    ticks = sorted({result.point.bandwidth_bps / 1e6 for result in results})
     for axes in figure.axes:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(ticks))
+    return _ticks_at(figure, {result.point.bandwidth_bps / 1e6 for result in results})
+
+
+def _ticks_at(figure: Figure, values: set[float]) -> Figure:
+    """Of the lower axis, where something was measured."""
+    for axes in figure.axes:
+        axes.xaxis.set_major_locator(FixedLocator(sorted(values)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
     return figure
@@ -92,7 +99,8 @@ def _lines(
             if not line:
                 continue
             where, colour = [x(result) for result in line], COLOURS[index % len(COLOURS)]
-            axes.plot(where, [r.predicted_s for r in line], DASHES[index % len(DASHES)], color=colour, linewidth=1.2)
+            dash: dict[str, Any] = {"linestyle": DASHES[index % len(DASHES)], "color": colour, "linewidth": 1.2}
+            axes.plot(where, [r.predicted_s for r in line], marker="_", markersize=14, **dash)  # one point is no line
             medians = [r.seconds_online.median for r in line]
             bars = [
                 [r.seconds_online.median - r.seconds_online.least for r in line],
@@ -100,11 +108,10 @@ def _lines(
             ]
             marker = MARKERS[index % len(MARKERS)]
             axes.errorbar(where, medians, bars, fmt=marker, color=colour, markersize=5.5, capsize=3, linewidth=1)
-        axes.set_ylim(bottom=0)
 
     figure = _panels(results, draw, labels)
     handles = [_handle(index, name(value)) for value, index in styles.items()]
-    _legend(figure, handles, "marks: measured (median, least to most); lines: predicted")
+    _legend(figure, handles, "marks: measured (median, least to most); lines and dashes: predicted")
     return figure
 
 
@@ -128,6 +135,7 @@ def by_operation(results: Sequence[Result]) -> Figure:
             bottoms = [a + b for a, b in zip(bottoms, heights, strict=True)]
         totals = [r.seconds_online.median for r in bars]
         axes.plot(range(len(bars)), totals, "_", color="black", markersize=16, markeredgewidth=2)
+        axes.set_xlim(-0.6, max(len(bars), LEAST_BARS) - 0.4)
         names = [f"{rtt_name(r.point.rtt_s)}\n{rate_name(r.point.bandwidth_bps)}" for r in bars]
         axes.set_xticks(range(len(bars)), names, rotation=90 if len(bars) > 6 else 0, fontsize=8)
         axes.grid(False, axis="x")
@@ -144,10 +152,11 @@ def _fill(index: int) -> dict[str, Any]:
 
 
 def prediction(results: Sequence[Result]) -> Figure:
-    """Left both times, right what is left over against the RTT, each with the band of the claim."""
+    """Left both times, right what is left over by RTT, each with the band of the claim."""
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     both, left_over = figure.subplots(1, 2)
     kinds = sorted({(r.point.how, r.point.streams > 1) for r in results})
+    rtts_s = sorted({r.point.rtt_s for r in results})
     for index, (how, overlapped) in enumerate(kinds):
         shown = [r for r in results if (r.point.how, r.point.streams > 1) == (how, overlapped)]
         style: dict[str, Any] = {
@@ -156,7 +165,8 @@ def prediction(results: Sequence[Result]) -> Figure:
             "label": f"{how}, several streams beside complete overlap" if overlapped else how,
         }  # fmt: skip
         both.scatter([r.predicted_s for r in shown], [r.seconds_online.median for r in shown], **style)
-        left_over.scatter([1e3 * r.point.rtt_s for r in shown], [r.residual for r in shown], **style)
+        beside = 0.16 * (index - (len(kinds) - 1) / 2)
+        left_over.scatter([rtts_s.index(r.point.rtt_s) + beside for r in shown], [r.residual for r in shown], **style)
     seconds = [value for r in results for value in (r.predicted_s, r.seconds_online.median)]
     ends = [min(seconds) / 1.3, max(seconds) * 1.3]
     both.plot(ends, ends, color="black", linewidth=0.8)
@@ -169,7 +179,9 @@ def prediction(results: Sequence[Result]) -> Figure:
         axis.set_minor_locator(NullLocator())
     left_over.axhspan(-TOLERANCE, TOLERANCE, color="#e4e4e4")
     left_over.axhline(0, color="black", linewidth=0.8)
-    left_over.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    left_over.yaxis.set_major_formatter(PercentFormatter(1))
+    left_over.set_xticks(range(len(rtts_s)), [f"{1e3 * rtt_s:g}" for rtt_s in rtts_s])
+    left_over.set(xlim=(-0.5, len(rtts_s) - 0.5))
     left_over.set(xlabel="RTT asked for, ms", ylabel="measured / predicted - 1", title="residual")
     figure.legend(*both.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds))
     return figure
@@ -194,9 +206,12 @@ def _panels(
                 draw(axes, shown)
             else:
                 axes.set_axis_off()
-        grid[i, 0].set_ylabel(labels[1])
-    for axes in grid[-1]:
-        axes.set_xlabel(labels[0])
+        first = next(axes for axes in grid[i] if axes.axison)
+        first.set_ylabel(labels[1])
+        first.tick_params(labelleft=True)
+        first.set_ylim(0, 1.04 * first.get_ylim()[1])  # of the whole row, and only now: it ends the fitting
+    for j in range(len(columns)):
+        next(axes for axes in grid[::-1, j] if axes.axison).set_xlabel(labels[0])
     return figure
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from launch.network import Network
+from launch.network import Loopback, Network
 from mpcnet.errors import MpcError
 from mpcnet.latency import Link
 from mpcnet.tls import parse_address
@@ -50,7 +50,7 @@ def measure(network: Network, link: Link) -> Probed:
     :raises ProbeFailed: a probe's process failed.
     """
     limit_s = LIMIT_S + 200 * link.rtt_s
-    if network.net != "none":
+    if isinstance(network, Loopback):
         found = _run(network, "server1", ["launch.netem.channel_probe", network.net], limit_s)
     else:
         host, _ = parse_address(network.addresses["server0"])

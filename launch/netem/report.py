@@ -9,17 +9,21 @@ from pathlib import Path
 
 from launch.netem import findings, plots
 from launch.netem.findings import Compared
-from launch.netem.results import Failure, Point, Result, Row, load, rate_name, rtt_name
+from launch.netem.results import Base, Failure, Point, Result, Row, load, rate_name, rtt_name
 from mpcnet.errors import LocalConfigError
 
 FILE = "report.md"
 MODEL = (
-    "online seconds = rounds x RTT / 2 + bytes / bandwidth + compute. Both servers send their half of a round at once, "
-    "so a round costs one flight. The client's clock starts when it hears that the run has begun and ends with the "
-    "answer; both take one flight, so none is added. Rounds, bytes of one server and its seconds of compute are of the "
-    "same run, its warm-up included. Nothing is fitted. RTT and bandwidth are those that probes found on "
-    "the same network just before the run: a link that is not what it was asked to be is no error of the model. "
-    "Requests in several streams are set beside complete overlap instead, the larger of compute and all the rest."
+    "online seconds = rounds x RTT / 2 + bytes / bandwidth + compute + overhead. Both servers send their half of a "
+    "round at once, so a round costs one flight. The client's clock starts when it hears that the run has begun and "
+    "ends with the answer; both take one flight, so none is added. Rounds, bytes of one server and its seconds of "
+    "compute are of the same run, without its warm-up. RTT and bandwidth are those that probes found on the same "
+    "network just before the run: a link that is not what it was asked to be is no error of the model. The overhead "
+    "is what event loops, TLS, threads and the servers' waiting for each other take. It is measured once for each "
+    "work, in a run over no link (inproc: channels that are not shaped; tun and netem: hosts joined by plain cables): "
+    "the online time less the other terms, these with what the same probes found there. It is taken to be the same "
+    "over every link. Nothing is fitted. Requests in several streams are set beside complete overlap instead, the "
+    "larger of compute and all the rest."
 )
 
 
@@ -43,13 +47,17 @@ def markdown(rows: Sequence[Row], figures: Mapping[str, str]) -> str:
     """The report; `figures` are the plots' file names without their endings, and what each shows."""
     results = _results(rows)
     failures = [row for row in rows if isinstance(row, Failure)]
-    lines = ["# Latency experiments", "", *_what_ran(rows, results)]
+    bases = sorted((row for row in rows if isinstance(row, Base)), key=lambda base: base.work)
+    lines = ["# Latency experiments", "", *_what_ran([*results, *failures], results)]
     for how, group in _grouped(results, lambda point: point.how):
         lines += _verdict(how, group)
+    lines += _overhead_lines(bases)
     lines += [*_overlap_lines(results), *_batch_lines(results), *_failure_lines(failures)]
     lines += ["", f"*Model of time:* {MODEL}", ""]
     if results:
         lines += ["## Points", "", *_table(results), ""]
+    if bases:
+        lines += ["## Over no link", "", *_base_table(bases), ""]
     for name, title in figures.items():
         lines += [f"## {title}", "", f"![{title}]({name}.png)", "", f"[As SVG]({name}.svg)", ""]
     return "\n".join(lines)
@@ -64,7 +72,7 @@ def _grouped(results: Iterable[Result], key: Callable[[Point], str]) -> list[tup
     return [(name, list(group)) for name, group in groupby(ordered, key=lambda result: key(result.point))]
 
 
-def _what_ran(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
+def _what_ran(rows: Sequence[Result | Failure], results: Sequence[Result]) -> list[str]:
     runs = _range([result.n for result in results], str) if results else "0"
     machines, commits = (sorted({getattr(row, name) for row in rows}) for name in ("machine", "commit"))
     models = sorted({row.point.model for row in rows})
@@ -82,12 +90,14 @@ def _verdict(how: str, results: Sequence[Result]) -> list[str]:
         return [f"- **{how}:** no point of one stream with RTT 1-80 ms and 50-1000 Mbit/s, so no verdict on the model."]
     outside = [result for result in claimed if not findings.is_within(result)]
     asked = sum(abs(findings.residual_as_asked(result)) <= findings.TOLERANCE for result in claimed)
+    bare = sum(abs(findings.residual_without_overhead(result)) <= findings.TOLERANCE for result in claimed)
     residuals = [result.residual for result in claimed]
     lines = [
         f"- **{how}: the prediction is within {findings.TOLERANCE:.0%} at {len(claimed) - len(outside)} of "
         f"{len(claimed)} points** ({_covered(claimed)}); residuals {min(residuals):+.1%} to {max(residuals):+.1%}, "
         f"their median size {statistics.median(map(abs, residuals)):.1%}. "
-        f"With the link as asked for in place of the probed one: {asked} of {len(claimed)}."
+        f"With the link as asked for in place of the probed one: {asked} of {len(claimed)}; without the overhead: "
+        f"{bare} of {len(claimed)}."
     ]
     for why in sorted({findings.reason(result) for result in outside}):
         named = [_named(result) for result in outside if findings.reason(result) == why]
@@ -111,6 +121,17 @@ def _range(values: Sequence[float], name: Callable[[float], str]) -> str:
 def _named(result: Result) -> str:
     each_ms = 1e3 * findings.gap_s(result) / result.rounds
     return f"{result.point.work_name}, {result.point.link_name} ({result.residual:+.1%}, {each_ms:+.2f} ms a round)"
+
+
+def _overhead_lines(bases: Sequence[Base]) -> list[str]:
+    lines = []
+    for how, group in groupby(bases, key=lambda base: base.work.how):
+        found = list(group)
+        seconds = _range([base.overhead_s for base in found], lambda value: f"{value:.2f} s")
+        each = _range([1e3 * base.between_rounds_s / base.rounds for base in found], lambda value: f"{value:.2f} ms")
+        works = f"{len(found)} work{'s' if len(found) > 1 else ''}"
+        lines.append(f"- **Overhead, {how}:** {seconds} a request over no link, {each} of it a round ({works}).")
+    return lines
 
 
 def _overlap_lines(results: Sequence[Result]) -> list[str]:
@@ -177,12 +198,38 @@ def _table(results: Sequence[Result]) -> list[str]:
     }
     gains = {name: ratios for name, ratios in gains.items() if ratios}
     titles = ["network", "work", "RTT, ms (probed)", "bandwidth, Mbit/s (probed)", "rounds", "online, MB"]
-    titles += ["dealt, MB", "offline, s", "online, s (least to most)", "compute, s", "predicted, s", "residual", "n"]
+    titles += ["dealt, MB", "offline, s", "online, s (least to most)", "compute, s", "overhead, s", "predicted, s"]
+    titles += ["residual", "n"]
     titles += gains
     lines = [f"| {' | '.join(titles)} |", f"|---|---|{'---:|' * (len(titles) - 2)}"]
     for result in results:
         ratios = [_ratio(known[result.point]) if result.point in known else "" for known in gains.values()]
         lines.append(f"| {' | '.join([*_cells(result), *ratios])} |")
+    return lines
+
+
+def _base_table(bases: Sequence[Base]) -> list[str]:
+    """One row a work. What is explained is by the other terms, with what the probes found there."""
+    titles = ["network", "work", "RTT, ms (probed)", "Mbit/s (probed)", "rounds", "online, s (least to most)"]
+    titles += ["compute, s", "explained, s", "overhead, s", "between rounds, ms each", "at both ends, s", "n"]
+    lines = [f"| {' | '.join(titles)} |", f"|---|---|{'---:|' * (len(titles) - 2)}"]
+    for base in bases:
+        online, probed = base.seconds_online, base.probe
+        cells = [
+            probed["network"],
+            base.work.name,
+            f"{1e3 * probed['rtt_s']:.3f}",
+            f"{probed['goodput_bps'] / 1e6:.0f}",
+            f"{base.rounds:g}",
+            f"{online.median:.3f} ({online.least:.3f} to {online.most:.3f})",
+            f"{base.compute_s:.3f}",
+            f"{base.explained_s:.3f}",
+            f"{base.overhead_s:.3f}",
+            f"{1e3 * base.between_rounds_s / base.rounds:.3f}",
+            f"{base.overhead_s - base.between_rounds_s:.3f}",
+            str(base.n),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -199,6 +246,7 @@ def _cells(result: Result) -> list[str]:
         f"{result.seconds_offline.median:.2f}",
         f"{online.median:.2f} ({online.least:.2f} to {online.most:.2f})",
         f"{result.compute_s:.2f}",
+        f"{result.overhead_s:.2f}",
         f"{result.predicted_s:.2f}",
         f"{result.residual:+.1%}",
         str(result.n),

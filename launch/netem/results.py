@@ -21,6 +21,22 @@ FILE = "results.jsonl"
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class Work:
+    """What is computed, one round after the other, and how the networks are made on which it is."""
+
+    how: str
+    model: str
+    suite: str
+    softmax: str
+    length: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.suite}, {self.softmax}, {self.batch} x {self.length} tokens"
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class Point:
     """One experiment: how the network is made, what is computed, and over which link."""
 
@@ -33,6 +49,10 @@ class Point:
     streams: int
     bandwidth_bps: float
     rtt_s: float
+
+    @property
+    def work(self) -> Work:
+        return Work(self.how, self.model, self.suite, self.softmax, self.length, self.batch)
 
     @property
     def link(self) -> Link:
@@ -67,6 +87,24 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """A work over no link at all: what its time holds beside rounds, bytes and compute, at any link."""
+
+    work: Work
+    n: int
+    probe: dict[str, Any]  # of the same network: what is known of it is no overhead
+    seconds_online: Spread
+    rounds: float
+    compute_s: float
+    explained_s: float  # by the terms of the prediction, compute among them
+    overhead_s: float  # all of the rest
+    between_rounds_s: float  # what server0 waited of it; the others are before its first round and behind its last
+    commit: str
+    machine: str
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """A point that went well. Counts and compute are of the mean request, as server0 measured them."""
 
@@ -84,6 +122,7 @@ class Result:
     wait_s: float
     delay_s: float  # the terms of the prediction; its compute is the measured one
     transfer_s: float
+    overhead_s: float  # that of its work's base; 0 with several streams
     predicted_s: float
     residual: float  # measured / predicted - 1
     operations: list[dict[str, Any]]
@@ -109,11 +148,16 @@ class Failure:
     machine: str
 
 
-Row = Result | Failure
+Row = Result | Failure | Base
 
 
-def load(folder: Path) -> dict[Point, Row]:
-    """The last row of each point; none if the folder has no results yet. A last line that was cut short is left out.
+def key(row: Row) -> Point | Work:
+    """What the row is about; the last row of each counts."""
+    return row.work if isinstance(row, Base) else row.point
+
+
+def load(folder: Path) -> dict[Point | Work, Row]:
+    """The last row of each point and work; none if the folder has no results yet. A last line cut short is left out.
 
     :raises LocalConfigError: the file cannot be read, or a line is no result.
     """
@@ -122,7 +166,7 @@ def load(folder: Path) -> dict[Point, Row]:
         text = path.read_text("utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise LocalConfigError(f"{path}: want a file of JSON lines, got {type(error).__name__}") from error
-    rows: dict[Point, Row] = {}
+    rows: dict[Point | Work, Row] = {}
     for number, line in enumerate(text.split("\n")[:-1], 1):
         try:
             row = _row(json.loads(line))
@@ -131,7 +175,7 @@ def load(folder: Path) -> dict[Point, Row]:
                 f"{path}, line {number}: want a result of this version, got a line with a {type(error).__name__}; "
                 "use a new folder"
             ) from error
-        rows[row.point] = row
+        rows[key(row)] = row
     return rows
 
 
@@ -160,6 +204,9 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def _row(fields: dict[str, Any]) -> Row:
+    if "work" in fields:
+        work, online = Work(**fields.pop("work")), Spread(**fields.pop("seconds_online"))
+        return Base(work, seconds_online=online, **fields)
     point = Point(**fields.pop("point"))
     if "error" in fields:
         return Failure(point, **fields)

@@ -14,7 +14,9 @@ One C file and one module here for each idea:
 | :mod:`mpcnet.native.packing` | the wire form of words, with sums and differences |
 | :mod:`mpcnet.native.series` | trigonometric series |
 
-To add a kernel: write ``csrc/NAME.c`` around an `MPC_INLINE` function that `MPC_CLONES` compiles for every level, and
-list it in pyproject.toml. Raise `MPC_ABI` and `library.ABI` if an exported function changed. Call it from a module
-NAME.py that checks types, devices and sizes of every tensor before it passes a pointer on.
+To add a kernel: write ``csrc/NAME.c`` around an `MPC_INLINE` function that `MPC_LOOP` compiles for every level and
+`mpc_blocks` runs, and list it in pyproject.toml. Raise `MPC_ABI` and `library.ABI` if an exported function changed.
+Call it from a module NAME.py that checks types, devices and sizes of every tensor before it passes a pointer on. Its
+caller asks whether the kernels fit (:func:`~mpcnet.native.library.usable`, or the module's own `fits`), and has the
+same formula in torch beside it: where there are no kernels that is what runs, and what tests compare with.
 """

@@ -7,7 +7,7 @@ nothing here can be switched; tests pass each of :func:`levels`.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mpcnet.errors import LocalStateError
 
-ABI = 3  # MPC_ABI of csrc/kernels.h
+ABI = 4  # MPC_ABI of csrc/kernels.h
 LEVELS = ("portable", "avx2", "avx512", "avx512ifma")  # by their number in csrc/kernels.h
 FALLBACK = "torch"
 
@@ -98,11 +98,21 @@ class Kernel:
             raise MemoryError(f"{self._name}: no memory for its buffers")
 
 
-def check(name: str, x: Tensor, kind: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """`x`, contiguous.
+def check(name: str, x: Tensor, kind: torch.dtype, shape: Sequence[int]) -> Tensor:
+    """`x`, contiguous. The caller keeps the result for as long as a kernel has its pointer.
 
     :raises ValueError: it has another type, device or shape than a kernel may touch.
     """
-    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype != kind or tuple(x.shape) != shape:
+    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype != kind or tuple(x.shape) != tuple(shape):
         raise ValueError(f"{name}: want {kind} {list(shape)} on the cpu, got {x.dtype} {list(x.shape)} on {x.device}")
     return x.contiguous()
+
+
+def digit(name: str, entries: int) -> int:
+    """How many bits number the entries of a table.
+
+    :raises ValueError: a table of so many does not belong to a digit.
+    """
+    if entries < 1 or entries & (entries - 1):
+        raise ValueError(f"{name}: want a power of two of entries, got {entries}")
+    return entries.bit_length() - 1

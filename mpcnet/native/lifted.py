@@ -11,13 +11,12 @@ from torch import Tensor
 
 from mpcnet.native.library import INT, POINTER, SIZE, Kernel, usable
 
-__all__ = ["Form", "Pair", "fits", "grow", "product", "share", "usable"]
-
 _product = Kernel("mpc_lifted_product", POINTER, SIZE, POINTER)
 _share = Kernel("mpc_lifted_share", POINTER, SIZE, POINTER)
 _grow = Kernel("mpc_lifted_grow", POINTER, SIZE, INT, POINTER, POINTER, POINTER)
 
 TERMS, PAIRS = 2, 4  # of csrc/lifted.c
+KINDS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 Words = tuple[int, int, int, int]  # struct words
 NOTHING: Words = (0, 1, 1, 1)
 
@@ -48,22 +47,26 @@ def fits(*forms: Form) -> bool:
 def product(
     x: Form, y: Form, pairs: Sequence[Pair], party: int, shape: tuple[int, ...], level: str | None = None
 ) -> Tensor:
-    """The party's share of x y; whatever has not the result's `shape` is broadcast to it."""
+    """The party's share of x y; whatever has not the result's `shape` is broadcast to it.
+
+    :raises ValueError: something does not broadcast, or is not made of a ring's words; there are too many terms.
+    """
     if len(pairs) > PAIRS:
         raise ValueError(f"want up to {PAIRS} pairs, got {len(pairs)}")
     held: list[Tensor] = []
     words = [party, len(pairs), *_form(x, shape, held), *_form(y, shape, held)]
     for pair in pairs:
         if not (0 <= pair.left < len(x.terms) and 0 <= pair.right < len(y.terms)):
-            raise ValueError(f"a pair of secrets {pair.left} and {pair.right}, of {len(x.terms)} and {len(y.terms)}")
-        words += [pair.left, pair.right, pair.shift, *_words(pair.share, shape, held)]
+            have = f"{len(x.terms)} and {len(y.terms)}"
+            raise ValueError(f"want a pair of {have} secrets, got numbers {pair.left} and {pair.right}")
+        words += [pair.left, pair.right, _shift(pair.shift), *_words(pair.share, shape, held)]
     out = torch.empty(shape, dtype=torch.int64)
     _product(level, _described(words, held), out.numel(), out.data_ptr())
     return out
 
 
 def share(x: Form, party: int, level: str | None = None) -> Tensor:
-    """The party's share of x."""
+    """The party's share of x. :raises ValueError: as in :func:`product`."""
     held: list[Tensor] = []
     shape = tuple(x.public.shape)
     out = torch.empty(shape, dtype=torch.int64)
@@ -72,7 +75,10 @@ def share(x: Form, party: int, level: str | None = None) -> Tensor:
 
 
 def grow(opened: Tensor, mask: Tensor, carry: Tensor, k: int, level: str | None = None) -> tuple[Tensor, ...]:
-    """From k bits, all of one shape: public part, 1 - msb of the moved opening, share of the mask as an integer."""
+    """From k bits: the public part, 1 - msb of the moved opening, and the share of the mask as an integer.
+
+    :raises ValueError: the shares do not broadcast to the opened value, or k is out of range.
+    """
     if not 2 <= k < 64:
         raise ValueError(f"want a ring of 2 to 63 bits to grow from, got {k}")
     held: list[Tensor] = []
@@ -95,7 +101,7 @@ def _form(form: Form, shape: tuple[int, ...], held: list[Tensor]) -> Iterator[in
             constant, array = (coefficient, None) if isinstance(coefficient, int) else (1, coefficient)
             yield from NOTHING if array is None else _words(array, shape, held)
             yield from _words(secret, shape, held)
-            yield from (constant, shift)
+            yield from (constant, _shift(shift))
         else:
             yield from (*NOTHING, *NOTHING, 1, 0)
 
@@ -105,9 +111,11 @@ def _words(x: Tensor, shape: tuple[int, ...], held: list[Tensor]) -> Words:
 
     :raises ValueError: x has no ring's type, or does not broadcast to the shape.
     """
-    if not usable(x) or x.dtype not in (torch.uint8, torch.int16, torch.int32, torch.int64):
+    if not usable(x) or x.dtype not in KINDS:
         raise ValueError(f"want words of a ring on the cpu, got {x.dtype} on {x.device}")
     own = (1,) * (len(shape) - x.ndim) + tuple(x.shape)
+    if len(own) != len(shape) or any(size not in (1, wanted) for size, wanted in zip(own, shape, strict=True)):
+        raise ValueError(f"{list(x.shape)} does not broadcast to {list(shape)}")
     first = next((i for i, size in enumerate(own) if size != 1), len(own))
     last = next((i for i in reversed(range(len(own))) if own[i] != 1), -1) + 1
     if own[first:last] != shape[first:last]:  # ones between other dimensions
@@ -115,6 +123,12 @@ def _words(x: Tensor, shape: tuple[int, ...], held: list[Tensor]) -> Words:
     x = x.contiguous()
     held.append(x)
     return x.data_ptr(), x.dtype.itemsize, max(prod(shape[last:]), 1), max(x.numel(), 1)
+
+
+def _shift(shift: int) -> int:
+    if not 0 <= shift < 64:
+        raise ValueError(f"want a shift of 0 to 63 bits, got {shift}")
+    return shift
 
 
 def _described(words: list[int], held: list[Tensor]) -> int:

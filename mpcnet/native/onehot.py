@@ -17,16 +17,18 @@ DIGITS = 16
 
 
 def fits(sizes: Sequence[int], *tensors: Tensor) -> bool:
-    """Whether these kernels can work on tables of these digits."""
-    return usable(*tensors) and len(sizes) <= DIGITS and all(LEAST <= size <= MOST for size in sizes)
+    """Whether these kernels can work on the tensors, with tables of these digits."""
+    return _have_kernels(sizes) and usable(*tensors)
 
 
 def tables(words: Tensor, sizes: Sequence[int], drop: int, level: str | None = None) -> Tensor:
-    """The rows of int64 words without their `drop` lowest bits, packed."""
-    words = check("words", words, torch.int64, tuple(words.shape))
-    _check_sizes(sizes, drop)
+    """The rows of int64 words without their `drop` lowest bits, packed.
+
+    :raises ValueError: there are no such digits in a word, or none that these kernels know; other types.
+    """
+    words = check("words", words, torch.int64, words.shape)
+    digits = _digits(sizes, drop)
     rows = torch.empty(words.numel() * _row_bytes(sizes), dtype=torch.uint8)
-    digits = torch.tensor(sizes)
     _tables(level, words.data_ptr(), words.numel(), digits.data_ptr(), len(sizes), drop, rows.data_ptr())
     return rows
 
@@ -37,12 +39,13 @@ def read(
     """For (words - subtract) >> drop, planes of packed bits [digit, less or equal, byte].
 
     "Less" is [public digit < secret digit], "equal" [public digit = secret digit].
+
+    :raises ValueError: as in :func:`tables`, or `rows` are not what that makes of so many words.
     """
-    words = check("words", words, torch.int64, tuple(words.shape))
-    _check_sizes(sizes, drop)
+    words = check("words", words, torch.int64, words.shape)
+    digits = _digits(sizes, drop)
     rows = check("rows", rows, torch.uint8, (words.numel() * _row_bytes(sizes),))
     planes = torch.empty(len(sizes), 2, (words.numel() + 7) // 8, dtype=torch.uint8)
-    digits = torch.tensor(sizes)
     _read(
         level, rows.data_ptr(), words.data_ptr(), words.numel(), subtract, digits.data_ptr(), len(sizes), drop,
         planes.data_ptr(),
@@ -54,6 +57,12 @@ def _row_bytes(sizes: Sequence[int]) -> int:
     return sum(1 << (size - 3) for size in sizes)
 
 
-def _check_sizes(sizes: Sequence[int], drop: int) -> None:
-    if not fits(sizes) or not 0 <= drop < 64:
-        raise ValueError(f"want up to {DIGITS} digits of {LEAST} to {MOST} bits, got {list(sizes)}, {drop} dropped")
+def _have_kernels(sizes: Sequence[int]) -> bool:
+    return 1 <= len(sizes) <= DIGITS and all(LEAST <= size <= MOST for size in sizes)
+
+
+def _digits(sizes: Sequence[int], drop: int) -> Tensor:
+    if not _have_kernels(sizes) or not 0 <= drop <= 64 - sum(sizes):
+        digits = f"1 to {DIGITS} digits of {LEAST} to {MOST} bits"
+        raise ValueError(f"want {digits} in a word of 64, got {list(sizes)} above {drop} dropped")
+    return torch.tensor(list(sizes), dtype=torch.int64)

@@ -8,37 +8,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, usable
+from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, digit, usable
 
-__all__ = ["Angles", "usable", "waves", "weighted_sum"]
+_ANGLES = (POINTER, SIZE, INT, INT, INT, POINTER, POINTER, POINTER, INT)  # words, count, Angles, harmonics
+_sum = Kernel("mpc_series_sum", *_ANGLES, POINTER, POINTER, SIZE, POINTER, POINTER, INT)
+_waves = Kernel("mpc_series_waves", *_ANGLES, INT, POINTER, INT)
 
-_ANGLES = (INT, INT, INT, POINTER, POINTER, POINTER, POINTER)
-_sum = Kernel(
-    "mpc_series_sum", POINTER, SIZE, *_ANGLES, POINTER, INT, POINTER, POINTER, SIZE, POINTER, POINTER, INT
-)  # fmt: skip
-_waves = Kernel("mpc_series_waves", POINTER, SIZE, *_ANGLES, POINTER, INT, INT, POINTER, INT)
+WAVES = (torch.int32, torch.int64)
+TRIG_FRAC = 30  # of csrc/series.c
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Angles:
-    """How an angle is read from a word: its `drop` lowest bits left out, one turn being 2^size then.
+    """How an angle is read from a word: its `drop` lowest bits left out, one turn being 2^(coarse + fine digit) then.
 
-    The tables hold cos and sin of the digits of an angle at 30 fraction bits, in int32: the higher digit's, and the
-    lower digit's, which has `fine_bits`.
+    Each table, [2, values of the digit] in int32, holds cos and sin of the angles of a digit at 30 fraction bits.
     """
 
     drop: int
-    size: int
-    fine_bits: int
-    coarse: tuple[Tensor, Tensor]
-    fine: tuple[Tensor, Tensor]
+    coarse: Tensor
+    fine: Tensor
 
-    def arguments(self) -> tuple[int, ...]:
-        """:raises ValueError: a table has another size than its digit needs."""
-        coarse, fine = 1 << (self.size - self.fine_bits), 1 << self.fine_bits
-        tables = [check("coarse", x, torch.int32, (coarse,)) for x in self.coarse]
-        tables += [check("fine", x, torch.int32, (fine,)) for x in self.fine]
-        return (self.drop, self.size, self.fine_bits, *(table.data_ptr() for table in tables))
+
+def fits(kind: torch.dtype, *tensors: Tensor) -> bool:
+    """Whether these kernels can work on the tensors, with waves of that type."""
+    return kind in WAVES and usable(*tensors)
 
 
 def weighted_sum(
@@ -47,34 +41,55 @@ def weighted_sum(
 ) -> Tensor:  # fmt: skip
     """constant + the sum over k of [a cos + b sin] C_k + [a sin - b cos] S_k, of the angles k times those of `words`.
 
-    `shares` are [C_1, S_1, C_2, ...] in int32 or int64, and so is the result; brackets are rounded to integers.
+    `shares` are [C_1, S_1, C_2, ...] of one of `WAVES`, and so is the result; brackets are rounded to integers.
+
+    :raises ValueError: types or sizes are others.
     """
-    words = check("words", words, torch.int64, tuple(words.shape))
-    if shares.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"shares: want int32 or int64, got {shares.dtype}")
-    shares = check("shares", shares, shares.dtype, (2 * len(harmonics), *words.shape))
-    k, a, b = (torch.tensor(list(row), dtype=torch.int64) for row in (harmonics, cosine, sine))
-    if not len(k) == len(a) == len(b):
-        raise ValueError(f"want a factor for each harmonic, got {len(k)}, {len(a)} and {len(b)}")
+    shares = check("shares", shares, _wave(shares.dtype), (2 * len(harmonics), *words.shape))
+    if not len(harmonics) == len(cosine) == len(sine):
+        raise ValueError(f"want factors for {len(harmonics)} harmonics, got {len(cosine)} and {len(sine)}")
+    factors = _integers(cosine), _integers(sine)
     out = torch.empty(words.shape, dtype=shares.dtype)
-    _sum(
-        level, words.data_ptr(), words.numel(), *angles.arguments(), k.data_ptr(), len(k), a.data_ptr(), b.data_ptr(),
-        constant, shares.data_ptr(), out.data_ptr(), shares.dtype.itemsize,
-    )  # fmt: skip
+    rest = (*(x.data_ptr() for x in factors), constant, shares.data_ptr(), out.data_ptr(), shares.dtype.itemsize)
+    _call(_sum, level, words, angles, harmonics, *rest)
     return out
 
 
 def waves(
     words: Tensor, angles: Angles, harmonics: Sequence[int], frac: int, kind: torch.dtype, level: str | None = None
 ) -> Tensor:
-    """cos and sin of each harmonic of the words' angles at `frac` bits, stacked [cos k1, sin k1, cos k2, ...]."""
-    words = check("words", words, torch.int64, tuple(words.shape))
-    if kind not in (torch.int32, torch.int64) or not 0 <= frac < 30:
-        raise ValueError(f"waves: want int32 or int64 and 0 to 29 fraction bits, got {kind} and {frac}")
-    k = torch.tensor(list(harmonics), dtype=torch.int64)
-    out = torch.empty(2 * len(k), *words.shape, dtype=kind)
-    _waves(
-        level, words.data_ptr(), words.numel(), *angles.arguments(), k.data_ptr(), len(k), frac, out.data_ptr(),
-        kind.itemsize,
-    )  # fmt: skip
+    """cos and sin of each harmonic of the words' angles at `frac` bits, stacked [cos k1, sin k1, cos k2, ...].
+
+    :raises ValueError: types or sizes are others than in :func:`weighted_sum`.
+    """
+    if not 0 <= frac < TRIG_FRAC:
+        raise ValueError(f"waves: want 0 to {TRIG_FRAC - 1} fraction bits, got {frac}")
+    out = torch.empty(2 * len(harmonics), *words.shape, dtype=_wave(kind))
+    _call(_waves, level, words, angles, harmonics, frac, out.data_ptr(), kind.itemsize)
     return out
+
+
+def _call(
+    kernel: Kernel, level: str | None, words: Tensor, angles: Angles, harmonics: Sequence[int], *rest: int
+) -> None:
+    words = check("words", words, torch.int64, words.shape)
+    sizes = [digit("angles", table.numel() // 2) for table in (angles.coarse, angles.fine)]
+    coarse = check("coarse", angles.coarse, torch.int32, (2, 1 << sizes[0]))
+    fine = check("fine", angles.fine, torch.int32, (2, 1 << sizes[1]))
+    if not 0 <= angles.drop <= 64 - sum(sizes):
+        raise ValueError(f"angles: {sum(sizes)} bits, and {angles.drop} dropped, do not fit 64")
+    k = _integers(harmonics)
+    kernel(
+        level, words.data_ptr(), words.numel(), angles.drop, sum(sizes), sizes[1], coarse.data_ptr(), fine.data_ptr(),
+        k.data_ptr(), len(k), *rest,
+    )  # fmt: skip
+
+
+def _integers(values: Sequence[int]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.int64)
+
+
+def _wave(kind: torch.dtype) -> torch.dtype:
+    if kind not in WAVES:
+        raise ValueError(f"waves: want int32 or int64, got {kind}")
+    return kind

@@ -10,9 +10,7 @@ from integration.parties import Parties, deployed, tiny
 from integration.running import Running, processes
 from integration.sockets import Place
 
-import launch.owner
-import launch.service
-import mpcnet.lobby
+import mpcnet.pauses
 import mpcnet.tls
 from launch.certs import ROLES, create_deployment
 
@@ -54,9 +52,8 @@ async def parties(
     chosen = dict(getattr(request, "param", {}))
     model = tiny(chosen.pop("labels", 0))
     program = {name: chosen.pop(name) for name in ("suite", "softmax", "embedding") if name in chosen}
-    for module in (launch.owner, launch.service, mpcnet.lobby):  # patience with others is not what is tested
-        monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
-        monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(mpcnet.pauses, "FIRST_S", 0.01)  # patience with others is not what is tested
+    monkeypatch.setattr(mpcnet.pauses, "LONGEST_S", 0.05)
     monkeypatch.setattr(mpcnet.tls, "GREETING_S", 2.0)  # the kernel accepts for a party that has just been killed
     with deployed(model.config(**program), tmp_path / "deployment", **{"timeout_s": 3.0} | chosen) as made:
         found = Parties(made, model)

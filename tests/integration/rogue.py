@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
+from around import Around
 from integration.parties import OpenNode
 
-from mpcnet.channel import Expect
-from mpcnet.errors import ChannelClosed, MpcError
+from mpcnet.channel import Channel
+from mpcnet.errors import ChannelClosed
 from mpcnet.mesh import Peer
 from mpcnet.rounds import Part
 from mpcnet.tls import TlsChannel
@@ -27,29 +28,22 @@ def of_load(kind: str) -> Which:
     return lambda header: header.kind == kind and header.stream == 0
 
 
+def of_stream(kind: str, number: int) -> Which:
+    """Likewise in one stream."""
+    return lambda header: header.kind == kind and header.stream == number
+
+
 def named(name: str) -> Which:
     """Control frames of this name."""
     return lambda header: header.kind == "control" and header.label == name
 
 
-class RogueChannel:
-    """A channel that does `misdeed` in place of its frame number `when` of some, and is honest before and after."""
+class RogueChannel(Around):
+    """Does `misdeed` in place of its frame number `when` of some, and is honest before and after."""
 
-    def __init__(self, inner: TlsChannel, node: "RogueNode") -> None:
-        self.inner, self.node = inner, node
-        self.count = 0
-
-    @property
-    def peer(self) -> str:
-        return self.inner.peer
-
-    @property
-    def sent_bytes(self) -> int:
-        return self.inner.sent_bytes
-
-    @property
-    def received_bytes(self) -> int:
-        return self.inner.received_bytes
+    def __init__(self, inner: Channel, node: "RogueNode") -> None:
+        super().__init__(inner)
+        self.node, self.count = node, 0
 
     async def send(self, header: Header, *payload: memoryview) -> None:
         self.count += self.node.which(header)
@@ -58,18 +52,6 @@ class RogueChannel:
             await self.node.misdeed(self, header, b"".join(payload))
         else:
             await self.inner.send(header, *payload)
-
-    async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
-        return await self.inner.receive(expect, patient=patient)
-
-    async def gone(self) -> MpcError:
-        return await self.inner.gone()
-
-    async def close(self) -> None:
-        await self.inner.close()
-
-    def abort(self, reason: str) -> None:
-        self.inner.abort(reason)
 
     def write(self, data: bytes) -> None:
         """Any bytes at all, inside TLS."""

@@ -16,8 +16,9 @@ from launch import client
 from launch import settings as settings_file
 from launch.node import open_node
 from launch.processes import Deployment
+from models.names import LEAVES, MODULES
 from models.text import Tokens
-from models.weights import LEAVES, MODULES, Checkpoint
+from models.weights import Checkpoint
 
 COMMANDS = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model"}
 
@@ -37,7 +38,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _theirs(name: str) -> str:
-    modules = {ours: theirs for theirs, ours in MODULES.items()}
+    modules = {ours: theirs for theirs, ours in MODULES["bert"].items()}
     leaves = {ours: theirs for theirs, ours in LEAVES.items() if theirs in ("weight", "bias")}
     layer, _, rest = name.partition(".") if name.startswith("layer") else ("", "", name)
     module, _, leaf = rest.rpartition(".")

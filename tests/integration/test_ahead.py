@@ -2,16 +2,21 @@
 
 import errno
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from integration import rogue
 from integration.parties import SERVERS, Parties, some_tokens
+from integration.rogue import RogueNode
 
-from mpcnet.drawer import TapeWriter
+from mpcnet.drawer import TapeReader, TapeWriter
 from mpcnet.folder import SUFFIX
 
 TOKENS = some_tokens([5])
+Damage = Callable[[Path, pytest.MonkeyPatch], None]
 ON_TAPES = pytest.mark.parametrize("parties", [{"ahead": ("1x5",), "tapes": "tapes"}], indirect=True, ids=["tapes"])
 
 
@@ -48,6 +53,69 @@ async def test_material_is_there_before_the_request(parties: Parties) -> None:
     await answered_by(parties, 3, [5], "1 x 5")
     await parties.stop()
     assert not [tape for role in SERVERS for tape in tapes(parties, role)]
+
+
+# --- the dealer is stopped while it deals ahead -------------------------------------------------------------------
+
+IN_MEMORY = pytest.mark.parametrize("parties", [{"ahead": ("1x5",)}], indirect=True, ids=["memory"])
+TWO = pytest.mark.parametrize("parties", [{"ahead": ("1x5",), "ahead_runs": 2}], indirect=True, ids=["memory"])
+
+
+async def dealing(parties: Parties, number: int, *others: RogueNode) -> RogueNode:
+    """Run 1 was answered; this bundle was ordered ahead, and the dealer holds back its first frame."""
+    which = rogue.of_stream("deal", number)
+    slow = parties.node("dealer", RogueNode, victim="server0", which=which, when=1, misdeed=rogue.held)
+    parties.serve(slow, *others)
+    await parties.said("server0", f"in stock: {number - 1}")
+    await answered_by(parties, 1, [5], "1 x 5")
+    await slow.did.wait()
+    return slow
+
+
+@IN_MEMORY
+async def test_stop_while_no_run_is_under_way(parties: Parties) -> None:
+    """It leaves at once: a run that began meanwhile would be cut off. Who asks then waits for the next dealer."""
+    await dealing(parties, 2)
+    await parties.stop("dealer")
+    await parties.all_say("the session ended: ", *SERVERS)
+    asked = parties.ask(TOKENS)
+    for role in SERVERS:
+        await parties.said(role, "queued: 1")
+    parties.start("dealer")
+    await parties.answered(TOKENS, asked)
+
+
+@IN_MEMORY
+async def test_stop_while_a_run_waits_for_its_material(parties: Parties) -> None:
+    """Its order is behind what is dealt ahead, and not begun: both are dealt, and the dealer leaves behind the run."""
+    slow = await dealing(parties, 2)
+    asked = parties.ask(TOKENS)
+    for role in SERVERS:
+        await parties.said(role, "queued: 1")
+        await parties.said(role, "queued: 0")
+    slow.stopping.set()
+    slow.released.set()
+    await parties.answered(TOKENS, asked)
+    await parties.stop("dealer")
+    assert "run 3: dealt" in await parties.has_said("dealer", "run 3")
+
+
+@TWO
+async def test_stop_while_a_prepared_run_is_under_way(parties: Parties) -> None:
+    """The run is finished, and does not need what is dealt ahead of the next, which is not."""
+    which = rogue.of_stream("round", 2)
+    server1 = parties.node("server1", RogueNode, victim="server0", which=which, when=4, misdeed=rogue.held)
+    slow = await dealing(parties, 3, server1)
+    asked = parties.ask(TOKENS)
+    await server1.did.wait()
+    slow.stopping.set()
+    server1.released.set()
+    await parties.answered(TOKENS, asked)
+    await parties.stop("dealer")
+    assert not [line for line in parties.logs["dealer"].lines if "run 3" in line]
+
+
+# --- tapes ------------------------------------------------------------------------------------------------------
 
 
 @ON_TAPES
@@ -98,15 +166,55 @@ async def test_a_full_disk(parties: Parties, full: tuple[str, ...], monkeypatch:
     assert not [tape for role in SERVERS for tape in tapes(parties, role)]
 
 
-@ON_TAPES
-@pytest.mark.parametrize("role", SERVERS)
-async def test_a_tape_that_was_changed(parties: Parties, role: str) -> None:
-    """Whoever reads it refuses it; the client hears so, and may ask again."""
-    parties.serve()
-    await parties.said("server0", "in stock: 1")
-    [tape] = tapes(parties, role)
+def changed(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = bytearray(tape.read_bytes())
     raw[len(raw) // 2] ^= 1
     tape.write_bytes(raw)
-    line = await parties.refused(parties.ask(TOKENS))
-    assert "tape" in line and role in line
+
+
+def cut(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.truncate(tape, tape.stat().st_size - 1)
+
+
+def removed(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tape.unlink()
+
+
+def unreadable(tape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk does not give it back."""
+    read = TapeReader._read
+
+    def failing(reader: TapeReader, count: int) -> memoryview:
+        if reader._seal.name == tape.stem:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(reader, count)
+
+    monkeypatch.setattr(TapeReader, "_read", failing)
+
+
+DAMAGES = {
+    changed: r"record \d+ of \d+: its seal does not fit; the file was changed or cut",
+    cut: r"file: want \d+ bytes, got \d+; the file was changed or cut",
+    removed: "burn failed: No such file or directory; name a folder on a good disk",
+    unreadable: "read failed: Input/output error; name a folder on a good disk",
+}
+
+
+@ON_TAPES
+@pytest.mark.parametrize("role", SERVERS)
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+async def test_a_tape_that_fails_in_use(
+    parties: Parties, damage: Damage, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs the session and who asked: all say why, and the parties live on with another tape."""
+    parties.serve()
+    await parties.said("server0", "in stock: 1")
+    [tape] = tapes(parties, role)
+    damage(tape, monkeypatch)
+    lost = await parties.refused(parties.ask(TOKENS))
+    for line in (lost, *await parties.all_say("the session ended: .*; connecting anew")):
+        assert re.search(f"tape [0-9a-f]{{16}}-1: {DAMAGES[damage]}", line), line
+    await parties.said("server0", "in stock: 1")
+    await answered_by(parties, 1, [5], "1 x 5")
+    await parties.stop()
+    assert not [tape for role in SERVERS for tape in tapes(parties, role)]

@@ -1,26 +1,36 @@
 """`mpcnet netem` from the command line: one tiny point, then the same command again, then the report alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from netem_points import COMPUTE_S, OVERHEAD_S, POINT, ROUNDS, SENT_BYTES, document, made_base, needs
+from rich.console import Console
 from typer.testing import CliRunner
 
+from launch.netem import experiment
 from launch.netem.command import app
-from launch.netem.results import FILE
+from launch.netem.results import FILE, Base, append
+from launch.network import Network
+from launch.simulate import Options, Outcome
 from mpcnet.errors import LocalConfigError
 
-TINY = ["--how", "inproc", "--rtt", "1ms", "--bw", "1gbps", "--length", "8", "--runs", "1"]
+TINY = ["--model", "bert-tiny", "--how", "inproc", "--rtt", "1ms", "--bw", "1gbps", "--length", "8", "--runs", "1"]
 
 
 def test_one_point(tmp_path: Path) -> None:
+    append(tmp_path, replace(made_base(model="bert-tiny", length=8), overhead_s=OVERHEAD_S))
     line = [*TINY, "--out", str(tmp_path)]
     assert CliRunner().invoke(app, line, catch_exceptions=False).exit_code == 0
-    (row,) = [json.loads(text) for text in (tmp_path / FILE).read_text().splitlines()]
-    assert row["n"] == 1 and row["rounds"] == 131 and row["min_cosine"] > 0.999
+    _, row = [json.loads(text) for text in (tmp_path / FILE).read_text().splitlines()]
+    assert row["n"] == 1 and row["rounds"] == 47 and row["min_cosine"] > 0.999 and row["overhead_s"] == OVERHEAD_S
     assert 0.5e-3 < row["probe"]["rtt_s"] < 20e-3 and row["probe"]["goodput_bps"] > 1e7
-    assert row["seconds_online"]["median"] > row["delay_s"] > 60 * 1e-3
-    assert row["predicted_s"] == pytest.approx(row["delay_s"] + row["transfer_s"] + row["compute_s"])
+    assert row["seconds_online"]["median"] > row["delay_s"] > 23e-3
+    assert row["predicted_s"] == pytest.approx(
+        row["delay_s"] + row["transfer_s"] + row["compute_s"] + row["overhead_s"]
+    )
     assert "1 points measured, 0 failed" in (tmp_path / "report.md").read_text()
 
     written = (tmp_path / FILE).read_bytes()
@@ -30,6 +40,28 @@ def test_one_point(tmp_path: Path) -> None:
     (tmp_path / "report.md").unlink()
     assert CliRunner().invoke(app, ["report", str(tmp_path)], catch_exceptions=False).exit_code == 0
     assert (tmp_path / "report.md").exists()
+
+
+@pytest.mark.parametrize("how", ["inproc", needs("tun")])
+def test_a_work_over_no_link(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the hosts that its networks have, probed as they are; the parties themselves are not started here."""
+    point = replace(POINT, how=how)
+    seen = []
+
+    def simulated(texts: list[str], options: Options, console: Console, network: Network) -> Outcome:
+        seen.append((len(texts), options.net, options.streams, network.name, network.net))
+        nothing = torch.zeros(0)
+        return Outcome(None, nothing, nothing, document(point, [2.0, 2.0]), [])
+
+    monkeypatch.setattr(experiment, "simulate", simulated)
+    base = experiment.attempt_base(point, 2)
+    assert isinstance(base, Base) and base.work == point.work and base.n == 2
+    assert seen == [(3, "none", 1, "loopback" if how == "inproc" else "veth", "none")]
+    assert base.probe["network"] == seen[0][3]
+    assert base.probe["rtt_s"] < 0.02 and base.probe["goodput_bps"] > 1e8
+    explained_s = ROUNDS * base.probe["rtt_s"] / 2 + 8 * SENT_BYTES / base.probe["goodput_bps"] + COMPUTE_S
+    assert base.explained_s == pytest.approx(explained_s)
+    assert base.overhead_s == pytest.approx(2.0 - explained_s)
 
 
 def test_a_point_that_fails_is_told_by_the_exit_code(tmp_path: Path) -> None:

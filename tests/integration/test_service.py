@@ -41,12 +41,12 @@ def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
     return [mask_of(tokens.mask), seed, *split.explicit[party]]
 
 
-async def upload(parties: Parties, name: bytes, *roles: str) -> list[Peer]:
+async def upload(parties: Parties, name: bytes, *roles: str, tokens: Tokens = TOKENS) -> list[Peer]:
     """A client that has a request queued at these servers."""
     peers = []
     for role in roles:
         peer = await parties.node("client").dial(role)
-        await frames.send(peer, REQUEST, request(parties, SERVERS.index(role)), id=name)
+        await frames.send(peer, REQUEST, request(parties, SERVERS.index(role), tokens), id=name)
         await frames.receive_bare(peer, QUEUED)
         peers.append(peer)
     return peers
@@ -154,10 +154,28 @@ async def test_client_that_sends_more_than_a_request(parties: Parties) -> None:
 async def test_client_of_one_server_only(parties: Parties) -> None:
     await serve(parties)
     [peer] = await upload(parties, bytes(range(16)), "server0")
-    assert await turned_away(peer) == "server0: server1 has not got this request; ask again"
+    assert await turned_away(peer) == "server0: server1 has not got this request, or got another size; ask again"
     [peer] = await upload(parties, bytes(range(16)), "server1")  # nobody orders it
     await still_serves(parties)
     assert await turned_away(peer) == "server1 is stopping"
+
+
+@pytest.mark.parametrize("lengths", [[4], [5, 5]], ids=["length", "batch"])
+async def test_client_that_tells_the_servers_different_sizes(parties: Parties, lengths: list[int]) -> None:
+    """It costs its own request only, though another client's is of the same run."""
+    for role in ALL:
+        parties.start(role)
+    [first] = await upload(parties, bytes(range(16)), "server0")
+    [second] = await upload(parties, bytes(range(16)), "server1", tokens=some_tokens(lengths))
+    honest = parties.ask(TOKENS)
+    for role in SERVERS:
+        await parties.said(role, "queued: 2")
+    parties.start("owner")
+    words = "server0: server1 has not got this request, or got another size; ask again"
+    assert await turned_away(first) == words
+    assert await turned_away(second) == "server1: server0 has got another size of this request; ask again"
+    await parties.answered(TOKENS, honest)
+    await still_serves(parties)
 
 
 @pytest.mark.parametrize("parties", [{"timeout_s": 0.3}], indirect=True, ids=["0.3 s"])

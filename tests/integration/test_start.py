@@ -63,6 +63,20 @@ async def test_another_program(parties: Parties, role: str, change, name: str) -
     await parties.answered(TOKENS)
 
 
+async def test_dealer_that_cannot_be_reached(parties: Parties) -> None:
+    """The servers say so, and so does who asks them meanwhile; nobody gives up."""
+    for role in ("server0", "server1", "owner"):
+        parties.start(role)
+    reason = r"dealer: 127\.0\.0\.1:\d+: Connection refused"
+    for role in ("server0", "server1"):
+        await parties.has_said(role, f"waiting for {reason}")
+    asked = parties.ask(TOKENS)
+    for role in ("server0", "server1"):
+        await parties.has_said("client", f"waiting for {role}: it has our request, and waits for {reason}")
+    parties.start("dealer")
+    await parties.answered(TOKENS, asked)
+
+
 def replace_identity(parties: Parties, role: str, source: Path) -> None:
     for name in ("ca.pem", "cert.pem", "key.pem"):
         shutil.copy(source / name, parties.made.config(role).parent / name)

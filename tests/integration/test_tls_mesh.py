@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from integration.sockets import Place, both_loops, close, until
 
-import mpcnet.lobby
+import mpcnet.pauses
 import mpcnet.tls
 from mpcnet.channel import Channel
 from mpcnet.errors import ChannelBusy, ChannelTimeout, LocalConfigError, MpcError, RemoteMismatchError
@@ -160,8 +160,8 @@ class Party:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mpcnet.lobby, "FIRST_PAUSE_S", 0.005)
-    monkeypatch.setattr(mpcnet.lobby, "LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(mpcnet.pauses, "FIRST_S", 0.005)
+    monkeypatch.setattr(mpcnet.pauses, "LONGEST_S", 0.02)
 
 
 @pytest.fixture(params=[ROLES, SERVERS], ids=["all listen", "hidden dealer"])

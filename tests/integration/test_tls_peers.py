@@ -44,7 +44,7 @@ async def test_out_of_its_time(tmp_path: Path, days: int) -> None:
     create_deployment(tmp_path, ["server0", "server1"], not_before=start, not_after=start + timedelta(days=1))
     place = Place(tmp_path)
     await place.start()
-    words = "expired" if days < 0 else "not yet valid"
+    words = "has expired; it needs a new one" if days < 0 else "not yet valid; ours is the wrong clock, or that of who"
     with pytest.raises(RemoteIdentityError, match=words):
         await place.dial()
     assert isinstance(await place.refused.get(), RemoteIdentityError)

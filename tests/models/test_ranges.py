@@ -17,7 +17,8 @@ from models.numbers import Numbers
 from models.shape import BertShape
 from models.weights import fold
 from mpcnet.errors import LocalConfigError
-from protocols.division import RowRange, reciprocal, rsqrt
+from mpcnet.ring import ceil_log2
+from protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, Z_FRAC, RowRange, reciprocal, rsqrt
 from protocols.party import Party
 from protocols.share import Shared
 
@@ -86,3 +87,44 @@ def test_the_planner_refuses_values_that_leave_a_long_row_too_few_bits() -> None
     ranges["exact"]["layer0.value"] = Range(-90.0, 90.0, 1)
     with pytest.raises(LocalConfigError, match="over the longest row"):
         numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
+
+
+def with_range(softmax: str, site: str, seen: Range) -> Numbers:
+    shape, calibration = demo_calibration()
+    ranges = {name: dict(sites) for name, sites in calibration.ranges.items()}
+    ranges[softmax][site] = seen
+    return numbers.plan(shape, replace(calibration, ranges=ranges), softmax, 128)
+
+
+@pytest.mark.parametrize(
+    ("softmax", "site", "seen"),
+    [
+        ("exact", "layer3.down.square_sum", Range(215.0, 1.86e6, 1)),  # an MPNet's widest
+        ("2quad", "layer3.row_sum", Range(1.7, 8e4, 1)),
+        ("2quad", "layer3.row_sum", Range(1e3, 4e6, 1)),
+    ],
+)
+def test_wide_ranges_are_planned_as_far_as_the_protocols_reach(softmax: str, site: str, seen: Range) -> None:
+    known = with_range(softmax, site, seen)
+    rows = RowRange(*known.rows[site])
+    if site.endswith("square_sum"):
+        assert rows.rsqrt_steps(rows.deflation(RSQRT_LIMIT)) <= 16
+        return
+    assert rows.reciprocal_steps(rows.deflation(RECIPROCAL_LIMIT)) <= 20
+    bits = known.weigh_bits("layer3", 128)
+    left = 64 - (bits.context_frac + Z_FRAC + ceil_log2(rows.high) - bits.frac)  # after the division's rescale
+    assert left >= bits.opened
+    assert 2.0**-bits.context_frac / rows.low < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("softmax", "site", "seen", "what"),
+    [
+        ("exact", "layer3.down.square_sum", Range(30.0, 1.86e6, 1), "largest / smallest"),
+        ("2quad", "layer3.row_sum", Range(0.5, 8e4, 1), "largest / smallest"),
+        ("2quad", "layer3.row_sum", Range(1e-4, 8.0, 1), "rounding of the context"),
+    ],
+)
+def test_wider_ranges_are_refused(softmax: str, site: str, seen: Range, what: str) -> None:
+    with pytest.raises(LocalConfigError, match=rf"{site} \({what}\): want < "):
+        with_range(softmax, site, seen)

@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
 from models import demo
+from models.files import check_files
+from models.names import parameter_name
 from models.shape import PRESETS, BertShape, preset
-from models.weights import digest, fold, load_checkpoint, parameter_name, parameter_shapes, random_checkpoint
+from models.weights import digest, fold, load_checkpoint, parameter_shapes, random_checkpoint
 from mpcnet.errors import LocalConfigError
 
 SMALL = dict(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
@@ -243,7 +245,7 @@ def test_demo_files_are_checked(tmp_path):
         shutil.copy(source / name, tmp_path / name)
     (tmp_path / "vocab.txt").write_text("changed")
     with pytest.raises(LocalConfigError) as caught:
-        demo.check_files(tmp_path, names)
+        check_files("demo model", tmp_path, names, "run: pip")
     text = str(caught.value)
     assert "vocab.txt: want sha256 07eced375cec144d, got" in text
     assert "tokenizer.json" in text and "no file" in text

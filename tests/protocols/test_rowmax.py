@@ -97,9 +97,11 @@ def test_masks_of_each_batch() -> None:
     assert ((over > 0) & (over <= 4)).all()
 
 
-def test_no_rows() -> None:
+def test_no_rows_and_no_keys() -> None:
     x = Input(torch.zeros(0, 5, dtype=torch.float64), 22, 12)
     assert outcome(rowmax(all_of(x)), x).value.shape == (0, 1)
+    x = Input(torch.zeros(3, 0, dtype=torch.float64), 22, 12)
+    assert outcome(rowmax(all_of(x)), x).value.tolist() == [[-62.0]] * 3
 
 
 def test_one_corrupted_reply_changes_the_result() -> None:

@@ -150,7 +150,7 @@ def test_the_tables_are_integers_and_known() -> None:
 
 def test_dealt_waves_are_rounded_once() -> None:
     angle = torch.arange(1 << 12)
-    waves = S._waves(angle, 12, (1, 5), 14, 64).to(torch.float64) * 2.0**-14
+    waves = S._waves(angle, 12, 0, (1, 5), 14, 32).to(torch.float64) * 2.0**-14
     turn = angle.to(torch.float64) * (2 * math.pi / 2**12)
     want = torch.stack([torch.cos(turn), torch.sin(turn), torch.cos(5 * turn), torch.sin(5 * turn)])
     assert distance(waves, want) <= 2.0**-15 + 1e-8

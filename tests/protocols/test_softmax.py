@@ -139,7 +139,7 @@ def test_weigh_cost() -> None:
     done = outcome(exact(KEEP), scores, value)
     assert t == 16
     rows, results = 16, 2 * 8 * 5
-    reciprocal = rows * (9 * t - 2)
+    reciprocal = rows * (9 * t - 5)
     factors = 5 * (2 * 8 * 8 + 2 * 8 * 5)
     raw = 40 - (16 + 12 - 19)  # bits of the rescaled product with V
     quotient = results * ((raw + 7) // 8) + rows * 5

@@ -1,11 +1,13 @@
-"""A drawer of tapes for each test that asks for one."""
+"""A drawer of tapes, and levels of kernels, for each test that asks for them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from mpcnet.drawer import Drawer
+from mpcnet.native import library
 
 
 @pytest.fixture
@@ -18,3 +20,16 @@ def drawer(folder: Path) -> Iterator[Drawer]:
     drawer = Drawer.open(folder)
     yield drawer
     drawer.close()
+
+
+@pytest.fixture(
+    params=[(level, threads) for level in library.levels() for threads in (1, 2)],
+    ids=lambda param: f"{param[0]}-{param[1]}",
+)
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each level that this processor has, with one thread and with two. Where no kernels were built there is none."""
+    level, threads = request.param
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    yield level
+    torch.set_num_threads(before)

@@ -290,7 +290,7 @@ def test_a_burn_that_fails_gives_no_reader_ever(drawer: Drawer, monkeypatch: pyt
     tape = sealed(drawer)
     with monkeypatch.context() as patch:
         patch.setattr(os, broken, failing)
-        with pytest.raises(LocalStorageError, match=r"tape 7: (burn|read) failed: Input/output error; free space"):
+        with pytest.raises(LocalStorageError, match=r"tape 7: (burn|read) failed: Input/output error; name a folder"):
             tape.burn()
     with pytest.raises(LocalStateError, match="a tape is used once"):
         tape.burn()

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-import mpcnet.lobby
+import mpcnet.pauses
 from mpcnet.channel import Channel, memory_pair, receive_control, send_control
 from mpcnet.errors import (
     ChannelTimeout,
@@ -103,8 +103,8 @@ async def turns(count: int) -> None:
 
 @pytest.fixture
 def town(monkeypatch: pytest.MonkeyPatch) -> Town:
-    monkeypatch.setattr(mpcnet.lobby, "FIRST_PAUSE_S", 0)
-    monkeypatch.setattr(mpcnet.lobby, "LONGEST_PAUSE_S", 0)
+    monkeypatch.setattr(mpcnet.pauses, "FIRST_S", 0)
+    monkeypatch.setattr(mpcnet.pauses, "LONGEST_S", 0)
     return Town()
 
 

@@ -61,7 +61,8 @@ def test_torch_gives_the_same(bits: int, monkeypatch: pytest.MonkeyPatch) -> Non
         raw = ring.pack(x, bits)
         results = [ring.unpack(raw, part), ring.unpack_opened(y, raw, part)]
         results += [
-            ring.reduce(value, bits) for value in (ring.matmul(x, y, bits), ring.matmul_difference(x, y, y, z, x, bits))
+            ring.reduce(value, bits)
+            for value in (ring.matmul(x, y, bits), ring.combine(((1, x, y), (-1, y, z)), x, bits))
         ]
         return [raw.tolist(), ring.pack_difference(x, y, bits).tolist(), *(value.tolist() for value in results)]
 
@@ -75,4 +76,4 @@ def test_shapes_go_through() -> None:
     a, b = ShapeOnly((2, 3, 4), torch.int64), ShapeOnly((4, 5), torch.int64)
     c = ShapeOnly((2, 3, 5), torch.int64)
     assert ring.matmul(a, b, 48).shape == (2, 3, 5)  # type: ignore[arg-type]
-    assert ring.matmul_difference(a, b, a, b, c, 48).shape == (2, 3, 5)  # type: ignore[arg-type]
+    assert ring.combine(((1, a, b), (-1, a, b)), c, 48).shape == (2, 3, 5)  # type: ignore[arg-type]

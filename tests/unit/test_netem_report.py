@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from netem_points import POINT, expected_s, made
+from netem_points import OVERHEAD_S, POINT, WAIT_S, expected_s, made, made_base
 
 from launch.netem import report
 from launch.netem.findings import batches, overlaps, reason
@@ -33,14 +33,14 @@ def test_a_point_outside_is_named_with_its_reason() -> None:
     text = markdown([made(0.03), made(0.25, rtt_s=0.001)], {})
     assert "1 of 2 points" in verdict(text)
     (line,) = [line for line in text.splitlines() if line.startswith("  - Outside")]
-    assert "asyncio" in line and "1 ms, 100 Mbit/s (+25.0%, +2.58 ms a round)" in line and "10 ms" not in line
+    assert "over no link" in line and "1 ms, 100 Mbit/s (+25.0%, +3.03 ms a round)" in line and "10 ms" not in line
 
 
 def test_the_claim_ends_at_its_range() -> None:
     """RTT 0 is told, and not counted; several streams are not counted either."""
     text = markdown([made(0.03), made(0.5, rtt_s=0.0), made(0.5, batch=4, streams=4)], {})
     assert "1 of 1 points" in verdict(text)
-    assert "Beyond the claimed range: fast, exact, 1 x 128 tokens, 0 ms, 100 Mbit/s (+50.0%, +4.91 ms a round)" in text
+    assert "Beyond the claimed range: fast, exact, 1 x 128 tokens, 0 ms, 100 Mbit/s (+50.0%, +5.80 ms a round)" in text
 
 
 def test_the_prediction_takes_the_probed_link() -> None:
@@ -52,7 +52,7 @@ def test_the_prediction_takes_the_probed_link() -> None:
         result.predicted_s == pytest.approx(expected_s(POINT, probed)) != pytest.approx(expected_s(POINT, POINT.link))
     )
     text = markdown([result], {})
-    assert "at 1 of 1 points" in verdict(text) and verdict(text).endswith("in place of the probed one: 0 of 1.")
+    assert "at 1 of 1 points" in verdict(text) and "in place of the probed one: 0 of 1;" in verdict(text)
     assert "| 10 (20.00) | 100 (50) |" in text
 
 
@@ -61,6 +61,22 @@ def test_reasons() -> None:
     assert reason(made(-0.2)).startswith("shorter than predicted")
     assert reason(made(0.2, how="tun", rtt_s=0.08)).startswith("TCP")
     assert "2 cores" in reason(made(0.2, rtt_s=0.08)) and "2 cores" in reason(made(0.2, how="tun", rtt_s=0.001))
+
+
+def test_the_overhead_is_told_and_so_is_what_it_changes() -> None:
+    """Of a time that has 0.3 s more than rounds, bytes and compute, 0.3 s was measured over no link."""
+    quick, slow = made(0.0, rtt_s=0.001), made(0.0, rtt_s=0.08)
+    assert quick.overhead_s == slow.overhead_s == pytest.approx(OVERHEAD_S)
+    text = markdown([quick, slow, made_base()], {})
+    assert "at 2 of 2 points" in verdict(text) and verdict(text).endswith("without the overhead: 1 of 2.")
+    (line,) = [line for line in text.splitlines() if line.startswith("- **Overhead")]
+    # Of the wait of 0.5 s the probes explain 168 flights of 0.05 ms and 5 MB at 10 Gbit/s.
+    between_s = WAIT_S - 168 * 0.00005 - 0.004
+    each_ms, ends_s = 1e3 * between_s / 168, OVERHEAD_S - between_s
+    assert line == f"- **Overhead, inproc:** 0.30 s a request over no link, {each_ms:.2f} ms of it a round (1 work)."
+    row = f"| 1.250 | {1.25 + 168 * 0.00005 + 0.004:.3f} | 0.300 | {each_ms:.3f} | {ends_s:.3f} | 3 |"
+    assert row in text
+    assert "2 points measured, 0 failed" in text
 
 
 def test_the_warm_up_is_in_no_time() -> None:

@@ -23,6 +23,7 @@ def test_an_ideal_link_leaves_compute() -> None:
 
 def test_in_turn_is_the_sum_and_overlapped_the_larger() -> None:
     assert Terms(1.0, 0.5, 0.7).total_s == pytest.approx(2.2)
+    assert Terms(1.0, 0.5, 0.7, 0.3).total_s == pytest.approx(2.5)
     assert Terms(1.0, 0.5, 0.7).overlapped_s == 1.5
     assert Terms(0.1, 0.2, 0.7).overlapped_s == 0.7
 

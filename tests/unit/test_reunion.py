@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from around import Around
 
 from launch.monitor import Metrics
 from launch.node import Node
@@ -66,47 +67,36 @@ def simulate(main: Coroutine[Any, Any, None]) -> None:
 # --- a town without a network ---------------------------------------------------------------------------------------
 
 
-class Line:
+class Line(Around):
     """One end of a connection, over which everything takes a while.
 
     If its holder loses power it does nothing any more, not even say goodbye: the other end notices after `TIMEOUT_S`.
     """
 
     def __init__(self, inner: MemoryChannel, delay_s: Callable[[], float]) -> None:
-        self._inner, self._delay_s, self._dead = inner, delay_s, False
-        self.peer = inner.peer
-
-    @property
-    def sent_bytes(self) -> int:
-        return self._inner.sent_bytes
-
-    @property
-    def received_bytes(self) -> int:
-        return self._inner.received_bytes
-
-    async def send(self, header: Header, *payload: memoryview) -> None:
-        await self._inner.send(header, *payload)
+        super().__init__(inner)
+        self._delay_s, self._dead = delay_s, False
 
     async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
         await asyncio.sleep(self._delay_s())
-        return await self._inner.receive(expect, patient=patient)
+        return await self.inner.receive(expect, patient=patient)
 
     async def gone(self) -> MpcError:
-        error = await self._inner.gone()
+        error = await self.inner.gone()
         await asyncio.sleep(self._delay_s())
         return error
 
     async def close(self) -> None:
         if not self._dead:
-            await self._inner.close()
+            await self.inner.close()
 
     def abort(self, reason: str) -> None:
         if not self._dead:
-            self._inner.abort(reason)
+            self.inner.abort(reason)
 
     def cut(self) -> None:
         """The connection ends, whoever holds it."""
-        self._inner.abort("cut")
+        self.inner.abort("cut")
 
     def lose_power(self) -> None:
         self._dead = True

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from around import Around
 from bundles import Bundle, InventedTime, Shape, in_invented_time, peers, replaced
 from dealing import FRAME, PARTY, Deal, first_frame, use
 
@@ -68,11 +69,12 @@ async def slow_frames(loop: InventedTime) -> None:
     await deal.close()
 
 
-class SlowPayload:
+class SlowPayload(Around):
     """A channel over which a payload takes long, once its header is here: the channel itself watches that."""
 
     def __init__(self, inner: Any, seconds: float) -> None:
-        self.inner, self.seconds, self.peer = inner, seconds, inner.peer
+        super().__init__(inner)
+        self.seconds = seconds
 
     async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
         assert patient
@@ -86,7 +88,7 @@ async def slow_payloads(loop: InventedTime) -> None:
     deal = Deal()
     await deal.close()
     deal.dealer = dealer
-    deal.intake = Intake(replaced(end, SlowPayload(end.channel, 60.0)), PARTY, 1 << 30, 5.0)  # type: ignore[arg-type]
+    deal.intake = Intake(replaced(end, SlowPayload(end.channel, 60.0)), PARTY, 1 << 30, 5.0)
     deal.receiving = asyncio.ensure_future(deal.intake.run())
     stock = deal.intake.expect(bundle.streams)
     await deal.send(bundle)

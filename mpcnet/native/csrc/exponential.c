@@ -1,38 +1,72 @@
-/* e^x for opened x (protocols/exponential.py): three entries of a dealt row of 16, times public factors. */
+/* e^x for opened x (protocols/exponential.py): three entries of a dealt row of 16, times public factors.
+ *
+ * A word has low_bits + 4 bits, and whatever above; its 4 highest bits number an entry of a row.
+ */
 
 #include "kernels.h"
 
-enum { BUCKETS = 16 };
+enum { ENTRIES = 16, TERMS = 3, BLOCK = 512 };
 
-/* out = sum over j = 0, -1, -2 of factor_j(low) shares[(high - j) mod 16]; coarse holds the tables of the three j. */
+struct sum {
+    int low_bits, fine_bits, shift;
+    const int64_t *words, *coarse, *fine, *shares;
+    int64_t *out;
+};
+
+static void sum_block(const void *job, int64_t first, int64_t n)
+{
+    const struct sum *j = job;
+    const int64_t *words = j->words + first, *shares = j->shares + ENTRIES * first, *fine = j->fine;
+    int64_t *out = j->out + first;
+    int low_bits = j->low_bits, fine_bits = j->fine_bits, shift = j->shift;
+    int64_t low_mask = (int64_t)mpc_mask(low_bits), fine_mask = (int64_t)mpc_mask(fine_bits);
+    int64_t half = (int64_t)1 << (shift - 1);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t high = words[i] >> low_bits, low = words[i] & low_mask, times = fine[low & fine_mask];
+        uint64_t total = 0;
+        for (int k = 0; k < TERMS; k++) {
+            const int64_t *coarse = j->coarse + ((int64_t)k << (low_bits - fine_bits));
+            uint64_t factor = (uint64_t)((coarse[low >> fine_bits] * times + half) >> shift);
+            total += factor * (uint64_t)shares[ENTRIES * i + ((high + k) & (ENTRIES - 1))];
+        }
+        out[i] = (int64_t)total;
+    }
+}
+
+/* out = sum over k < 3 of factor_k(low) shares[(high + k) mod 16]; coarse holds the tables of the three k. Time goes into
+ * reading entries here and there, which no level does faster. */
 MPC_EXPORT int mpc_exponential_sum(int level, int threads, const int64_t *words, int64_t count, int low_bits,
                                    int fine_bits, const int64_t *coarse, const int64_t *fine, int shift,
                                    const int64_t *shares, int64_t *out)
 {
     (void)level;
-    (void)threads;
-    int64_t coarse_size = (int64_t)1 << (low_bits - fine_bits), half = (int64_t)1 << (shift - 1);
-    for (int64_t i = 0; i < count; i++) {
-        int64_t word = words[i], high = word >> low_bits, low = word & (int64_t)mpc_mask(low_bits);
-        int64_t digit = low >> fine_bits, times = fine[low & (int64_t)mpc_mask(fine_bits)];
-        const int64_t *row = shares + BUCKETS * i;
-        uint64_t total = 0;
-        for (int k = 0; k < 3; k++)
-            total += (uint64_t)((coarse[k * coarse_size + digit] * times + half) >> shift) *
-                     (uint64_t)row[(high + k) & (BUCKETS - 1)];
-        out[i] = (int64_t)total;
-    }
+    struct sum job = {low_bits, fine_bits, shift, words, coarse, fine, shares, out};
+    mpc_blocks(threads, count, BLOCK, sum_block, &job);
     return MPC_DONE;
 }
 
-/* The dealer's rows: values[low] at entry `high`, 0 elsewhere. */
+struct rows {
+    int low_bits;
+    const int64_t *words, *values;
+    int64_t *rows;
+};
+
+static void rows_block(const void *job, int64_t first, int64_t n)
+{
+    const struct rows *j = job;
+    const int64_t *words = j->words + first;
+    int64_t *rows = j->rows + ENTRIES * first, mask = (int64_t)mpc_mask(j->low_bits);
+    memset(rows, 0, (size_t)(n * ENTRIES) * sizeof *rows);
+    for (int64_t i = 0; i < n; i++)
+        rows[ENTRIES * i + ((words[i] >> j->low_bits) & (ENTRIES - 1))] = j->values[words[i] & mask];
+}
+
+/* The dealer's rows: values[low] at entry `high`, 0 elsewhere. Scattered writes are the same at every level. */
 MPC_EXPORT int mpc_exponential_rows(int level, int threads, const int64_t *words, int64_t count, int low_bits,
                                     const int64_t *values, int64_t *rows)
 {
     (void)level;
-    (void)threads;
-    memset(rows, 0, (size_t)(count * BUCKETS) * sizeof *rows);
-    for (int64_t i = 0; i < count; i++)
-        rows[BUCKETS * i + (words[i] >> low_bits)] = values[words[i] & (int64_t)mpc_mask(low_bits)];
+    struct rows job = {low_bits, words, values, rows};
+    mpc_blocks(threads, count, BLOCK, rows_block, &job);
     return MPC_DONE;
 }

@@ -5,15 +5,23 @@
 
 #include "kernels.h"
 
-enum { BUCKETS = 64 };
+enum { BUCKETS = 64, ROWS = 8, BLOCK = 512 }; /* rows of keys, and words, that a thread takes at a time */
+
+struct count {
+    int64_t keys;
+    int stored;
+    const uint8_t *opened, *keep;
+    const void *tables;
+    void *counts;
+};
 
 #define COUNT(type)                                                                                                    \
-    for (int64_t row = 0; row < rows; row++) {                                                                         \
+    do {                                                                                                               \
         type sums[BUCKETS] = {0}, twice[2 * BUCKETS];                                                                  \
         for (int64_t key = row * keys; key < (row + 1) * keys; key++) {                                                \
             if (!keep[key])                                                                                            \
                 continue;                                                                                              \
-            const type *table = (const type *)tables + key * BUCKETS;                                                  \
+            const type *table = (const type *)j->tables + key * BUCKETS;                                               \
             memcpy(twice, table, sizeof sums);                                                                         \
             memcpy(twice + BUCKETS, table, sizeof sums);                                                               \
             const type *turned = twice + (opened[key] & (BUCKETS - 1)) + 1; /* entry i belongs to bucket 63 - i */     \
@@ -21,43 +29,52 @@ enum { BUCKETS = 64 };
                 sums[i] = (type)(sums[i] + turned[i]);                                                                 \
         }                                                                                                              \
         for (int b = 0; b < BUCKETS; b++)                                                                              \
-            ((type *)counts)[row * BUCKETS + b] = sums[BUCKETS - 1 - b];                                               \
-    }
+            ((type *)j->counts)[row * BUCKETS + b] = sums[BUCKETS - 1 - b];                                            \
+    } while (0)
 
-MPC_INLINE void count_body(const uint8_t *opened, const uint8_t *keep, const void *tables, int64_t rows, int64_t keys,
-                           void *counts, int stored)
+MPC_INLINE void count_body(const void *job, int64_t first, int64_t n)
 {
-    if (stored == 1) {
-        COUNT(uint8_t)
-    } else {
-        COUNT(uint16_t)
+    const struct count *j = job;
+    const uint8_t *opened = j->opened, *keep = j->keep;
+    int64_t keys = j->keys;
+    for (int64_t row = first; row < first + n; row++) {
+        if (j->stored == 1)
+            COUNT(uint8_t);
+        else
+            COUNT(uint16_t);
     }
 }
 
-MPC_CLONES(count,
-           (const uint8_t *opened, const uint8_t *keep, const void *tables, int64_t rows, int64_t keys, void *counts,
-            int stored),
-           (opened, keep, tables, rows, keys, counts, stored))
+MPC_LOOP(count)
 
 MPC_EXPORT int mpc_histogram(int level, int threads, const uint8_t *opened, const uint8_t *keep, const void *tables,
                              int64_t rows, int64_t keys, void *counts, int stored)
 {
-    (void)threads;
-    MPC_PICK(count, level)(opened, keep, tables, rows, keys, counts, stored);
+    struct count job = {keys, stored, opened, keep, tables, counts};
+    mpc_blocks(threads, rows, ROWS, MPC_PICK(count, level), &job);
     return MPC_DONE;
 }
 
-/* The dealer's rows: 1 at each word's own bucket. */
+struct rows {
+    int stored;
+    const uint8_t *words;
+    char *rows;
+};
+
+static void rows_block(const void *job, int64_t first, int64_t n)
+{
+    const struct rows *j = job;
+    char *rows = j->rows + first * BUCKETS * j->stored;
+    memset(rows, 0, (size_t)(n * BUCKETS * j->stored));
+    for (int64_t i = 0; i < n; i++)
+        rows[(i * BUCKETS + (j->words[first + i] & (BUCKETS - 1))) * j->stored] = 1; /* the lowest byte of a word */
+}
+
+/* The dealer's rows: 1 at each word's own bucket. Scattered writes are the same at every level. */
 MPC_EXPORT int mpc_histogram_rows(int level, int threads, const uint8_t *words, int64_t count, void *rows, int stored)
 {
     (void)level;
-    (void)threads;
-    memset(rows, 0, (size_t)(count * BUCKETS * stored));
-    for (int64_t i = 0; i < count; i++) {
-        if (stored == 1)
-            ((uint8_t *)rows)[i * BUCKETS + (words[i] & (BUCKETS - 1))] = 1;
-        else
-            ((uint16_t *)rows)[i * BUCKETS + (words[i] & (BUCKETS - 1))] = 1;
-    }
+    struct rows job = {stored, words, rows};
+    mpc_blocks(threads, count, BLOCK, rows_block, &job);
     return MPC_DONE;
 }

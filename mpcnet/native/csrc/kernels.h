@@ -13,7 +13,11 @@
 #include <string.h>
 
 /* Goes up with every change of an exported function; mpcnet/native/library.py wants the same number. */
-#define MPC_ABI 3
+#define MPC_ABI 4
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "words are read as bytes, lowest first"
+#endif
 
 enum { MPC_PORTABLE, MPC_AVX2, MPC_AVX512, MPC_AVX512IFMA };
 enum { MPC_DONE, MPC_NO_MEMORY };
@@ -58,6 +62,13 @@ enum { MPC_DONE, MPC_NO_MEMORY };
 /* task(context, index) for each index below count, shared out among the calling thread and threads - 1 more. */
 typedef void (*mpc_task)(void *context, int64_t index);
 void mpc_parallel(int threads, int64_t count, mpc_task task, void *context);
+
+/* The loop of kernels that work element by element: on elements first ... first + n - 1 of what `job` describes.
+ * MPC_LOOP(f) compiles f_body for every level; mpc_blocks(threads, count, block, MPC_PICK(f, level), &job) runs it over
+ * `count` elements, `block` of them at a time (fewer in the last), shared out among threads. */
+typedef void (*mpc_loop)(const void *job, int64_t first, int64_t n);
+#define MPC_LOOP(name) MPC_CLONES(name, (const void *job, int64_t first, int64_t n), (job, first, n))
+void mpc_blocks(int threads, int64_t count, int64_t block, mpc_loop loop, const void *job);
 
 /* Bits above a ring of `bits` cleared: the mask of its words. */
 MPC_INLINE uint64_t mpc_mask(int bits) { return bits >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << bits) - 1; }

@@ -42,9 +42,10 @@ struct product {
 #define READ(type)                                                                                                     \
     do {                                                                                                               \
         const type *from = w->at;                                                                                      \
-        if (w->each == 1 && w->count >= first + n) {                                                                   \
-            for (int64_t i = 0; i < n; i++)                                                                            \
-                to[i] = (uint64_t)(int64_t)from[first + i];                                                            \
+        if (w->each == 1) {                                                                                            \
+            for (int64_t i = 0, at = first % w->count; i < n; at = 0)                                                  \
+                for (int64_t end = mpc_min(n, i + w->count - at); i < end; i++, at++)                                  \
+                    to[i] = (uint64_t)(int64_t)from[at];                                                               \
         } else {                                                                                                       \
             int64_t at = (first / w->each) % w->count, left = w->each - first % w->each;                               \
             for (int64_t i = 0; i < n;) {                                                                              \
@@ -67,7 +68,7 @@ MPC_INLINE void read_words(const struct words *w, int64_t first, int64_t n, uint
     }
 }
 
-/* total += coefficients of a term times value, for the term's own coefficient array or its constant. */
+/* value *= the term's coefficients: an array, or a constant. */
 MPC_INLINE void times_coefficient(const struct term *t, int64_t first, int64_t n, uint64_t *value, uint64_t *scratch)
 {
     if (t->coefficient.at) {
@@ -80,7 +81,7 @@ MPC_INLINE void times_coefficient(const struct term *t, int64_t first, int64_t n
     }
 }
 
-/* The party's share of a form. */
+/* The party's share of a form, of which `public` has been read already. */
 MPC_INLINE void share_of(const struct form *f, int64_t party, const uint64_t *public, int64_t first, int64_t n,
                          uint64_t *out, uint64_t *value, uint64_t *scratch)
 {
@@ -94,9 +95,16 @@ MPC_INLINE void share_of(const struct form *f, int64_t party, const uint64_t *pu
     }
 }
 
-MPC_INLINE void product_body(const struct product *p, int64_t first, int64_t n, uint64_t *out)
+struct job {
+    const struct product *product;
+    uint64_t *out;
+};
+
+MPC_INLINE void product_body(const void *job, int64_t first, int64_t n)
 {
-    uint64_t x[BLOCK], y[BLOCK], share[BLOCK], value[BLOCK], scratch[BLOCK];
+    const struct job *j = job;
+    const struct product *p = j->product;
+    uint64_t x[BLOCK], y[BLOCK], share[BLOCK], value[BLOCK], scratch[BLOCK], *out = j->out + first;
     read_words(&p->x.public, first, n, x);
     read_words(&p->y.public, first, n, y);
     share_of(&p->y, p->party, y, first, n, share, value, scratch);
@@ -115,98 +123,69 @@ MPC_INLINE void product_body(const struct product *p, int64_t first, int64_t n, 
     }
 }
 
-MPC_CLONES(product, (const struct product *p, int64_t first, int64_t n, uint64_t *out), (p, first, n, out))
+MPC_LOOP(product)
 
-struct product_job {
-    int level;
-    int64_t count;
-    const struct product *product;
-    uint64_t *out;
-};
-
-static void product_block(void *context, int64_t index)
-{
-    const struct product_job *j = context;
-    int64_t first = index * BLOCK;
-    MPC_PICK(product, j->level)(j->product, first, mpc_min(BLOCK, j->count - first), j->out + first);
-}
-
-/* `product` is a struct product, as an array of 64-bit words. */
+/* The share of x y. `product` is a struct product, as an array of 64-bit words. */
 MPC_EXPORT int mpc_lifted_product(int level, int threads, const void *product, int64_t count, uint64_t *out)
 {
-    struct product_job job = {level, count, product, out};
-    mpc_parallel(threads, (count + BLOCK - 1) / BLOCK, product_block, &job);
+    struct job job = {product, out};
+    mpc_blocks(threads, count, BLOCK, MPC_PICK(product, level), &job);
     return MPC_DONE;
 }
 
-/* A form's share; the form is the x of `product`. */
-MPC_INLINE void share_body(const struct product *p, int64_t first, int64_t n, uint64_t *out)
+MPC_INLINE void share_body(const void *job, int64_t first, int64_t n)
 {
+    const struct job *j = job;
+    const struct product *p = j->product;
     uint64_t x[BLOCK], value[BLOCK], scratch[BLOCK];
     read_words(&p->x.public, first, n, x);
-    share_of(&p->x, p->party, x, first, n, out, value, scratch);
+    share_of(&p->x, p->party, x, first, n, j->out + first, value, scratch);
 }
 
-MPC_CLONES(share, (const struct product *p, int64_t first, int64_t n, uint64_t *out), (p, first, n, out))
+MPC_LOOP(share)
 
-static void share_block(void *context, int64_t index)
-{
-    const struct product_job *j = context;
-    int64_t first = index * BLOCK;
-    MPC_PICK(share, j->level)(j->product, first, mpc_min(BLOCK, j->count - first), j->out + first);
-}
-
+/* The share of x; `product` need not have more than party and x. */
 MPC_EXPORT int mpc_lifted_share(int level, int threads, const void *product, int64_t count, uint64_t *out)
 {
-    struct product_job job = {level, count, product, out};
-    mpc_parallel(threads, (count + BLOCK - 1) / BLOCK, share_block, &job);
+    struct job job = {product, out};
+    mpc_blocks(threads, count, BLOCK, MPC_PICK(share, level), &job);
     return MPC_DONE;
 }
 
-/* Growth of an opened value from k bits: its public part, 1 - msb of the moved value, and the share of its mask. */
-MPC_INLINE void grow_body(const struct words *opened, const struct words *mask, const struct words *carry, int k,
-                          int64_t first, int64_t n, int64_t *public, int64_t *positive, int64_t *share)
-{
-    uint64_t a[BLOCK], offset = (uint64_t)1 << (k - 2), ring = mpc_mask(k);
-    read_words(opened, first, n, a);
-    for (int64_t i = 0; i < n; i++) {
-        uint64_t moved = (a[i] + offset) & ring;
-        public[first + i] = (int64_t)(moved - offset);
-        positive[first + i] = (int64_t)(1 - (moved >> (k - 1)));
-    }
-    read_words(mask, first, n, a);
-    for (int64_t i = 0; i < n; i++)
-        share[first + i] = (int64_t)(a[i] & ring);
-    read_words(carry, first, n, a);
-    for (int64_t i = 0; i < n; i++)
-        share[first + i] -= (int64_t)(a[i] << k);
-}
-
-MPC_CLONES(grow,
-           (const struct words *opened, const struct words *mask, const struct words *carry, int k, int64_t first,
-            int64_t n, int64_t *public, int64_t *positive, int64_t *share),
-           (opened, mask, carry, k, first, n, public, positive, share))
-
-struct grow_job {
-    int level, k;
-    int64_t count;
-    const struct words *words;
-    int64_t *public, *positive, *share;
+struct grow {
+    int k;
+    const struct words *words; /* the opened value, shares of its mask, of the mask's carry */
+    uint64_t *public, *positive, *share;
 };
 
-static void grow_block(void *context, int64_t index)
+MPC_INLINE void grow_body(const void *job, int64_t first, int64_t n)
 {
-    const struct grow_job *j = context;
-    int64_t first = index * BLOCK;
-    MPC_PICK(grow, j->level)(&j->words[0], &j->words[1], &j->words[2], j->k, first, mpc_min(BLOCK, j->count - first),
-                             j->public, j->positive, j->share);
+    const struct grow *j = job;
+    uint64_t *public = j->public + first, *positive = j->positive + first, *share = j->share + first;
+    uint64_t a[BLOCK], offset = (uint64_t)1 << (j->k - 2), ring = mpc_mask(j->k);
+    int k = j->k;
+    read_words(&j->words[0], first, n, a);
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t moved = (a[i] + offset) & ring;
+        public[i] = moved - offset;
+        positive[i] = 1 - (moved >> (k - 1));
+    }
+    read_words(&j->words[1], first, n, a);
+    for (int64_t i = 0; i < n; i++)
+        share[i] = a[i] & ring;
+    read_words(&j->words[2], first, n, a);
+    for (int64_t i = 0; i < n; i++)
+        share[i] -= a[i] << k;
 }
 
-/* `words` are three struct words, as an array of 64-bit words: the opened value, shares of its mask, of its carry. */
-MPC_EXPORT int mpc_lifted_grow(int level, int threads, const void *words, int64_t count, int k, int64_t *public,
-                               int64_t *positive, int64_t *share)
+MPC_LOOP(grow)
+
+/* Growth of an opened value from k bits: its public part, 1 - msb of the moved value, and the share of its mask.
+ * `words` are three struct words, as an array of 64-bit words. */
+MPC_EXPORT int mpc_lifted_grow(int level, int threads, const void *words, int64_t count, int k, uint64_t *public,
+                               uint64_t *positive, uint64_t *share)
 {
-    struct grow_job job = {level, k, count, words, public, positive, share};
-    mpc_parallel(threads, (count + BLOCK - 1) / BLOCK, grow_block, &job);
+    struct grow job = {k, words, public, positive, share};
+    mpc_blocks(threads, count, BLOCK, MPC_PICK(grow, level), &job);
     return MPC_DONE;
 }

@@ -6,6 +6,9 @@
 
 #include "kernels.h"
 
+/* Words that a thread takes at a time: to make tables of, and to read tables at, where a plane gets one word of 64 bits. */
+enum { TABLES = 512, BLOCK = 64 };
+
 static int64_t row_bytes_of(const int64_t *sizes, int digits)
 {
     int64_t bytes = 0;
@@ -14,16 +17,22 @@ static int64_t row_bytes_of(const int64_t *sizes, int digits)
     return bytes;
 }
 
-MPC_EXPORT int mpc_onehot_tables(int level, int threads, const int64_t *words, int64_t count, const int64_t *sizes,
-                                 int digits, int drop, uint8_t *rows)
+struct tables {
+    int digits, drop;
+    int64_t row_bytes;
+    const int64_t *words, *sizes;
+    uint8_t *rows;
+};
+
+static void tables_block(const void *job, int64_t first, int64_t n)
 {
-    (void)level;
-    (void)threads;
-    int64_t row_bytes = row_bytes_of(sizes, digits);
-    memset(rows, 0, (size_t)(count * row_bytes));
-    for (int64_t i = 0; i < count; i++) {
+    const struct tables *j = job;
+    const int64_t *words = j->words + first, *sizes = j->sizes;
+    uint8_t *table = j->rows + first * j->row_bytes;
+    int digits = j->digits, drop = j->drop;
+    memset(table, 0, (size_t)(n * j->row_bytes));
+    for (int64_t i = 0; i < n; i++) {
         uint64_t word = (uint64_t)words[i] >> drop;
-        uint8_t *table = rows + i * row_bytes;
         for (int d = 0; d < digits; d++) {
             uint64_t digit = word & mpc_mask((int)sizes[d]);
             table[digit >> 3] |= (uint8_t)(1u << (digit & 7));
@@ -31,11 +40,17 @@ MPC_EXPORT int mpc_onehot_tables(int level, int threads, const int64_t *words, i
             word >>= sizes[d];
         }
     }
-    return MPC_DONE;
 }
 
-/* Reading goes in blocks of 64 elements: a plane gets one word of 64 bits from each. */
-enum { BLOCK = 64 };
+/* Scattered writes are the same at every level. */
+MPC_EXPORT int mpc_onehot_tables(int level, int threads, const int64_t *words, int64_t count, const int64_t *sizes,
+                                 int digits, int drop, uint8_t *rows)
+{
+    (void)level;
+    struct tables job = {digits, drop, row_bytes_of(sizes, digits), words, sizes, rows};
+    mpc_blocks(threads, count, TABLES, tables_block, &job);
+    return MPC_DONE;
+}
 
 /* The table word that holds entry `digit`, for each element of a block; tables of up to 64 entries are one word. */
 #define GATHER(type)                                                                                                   \
@@ -100,53 +115,43 @@ MPC_INLINE void look_up(const uint8_t *tables, int64_t row_bytes, int size, cons
     *equal = e;
 }
 
-MPC_INLINE void read_body(const uint8_t *rows, int64_t row_bytes, const int64_t *words, int64_t n, int64_t subtract,
-                          const int64_t *sizes, int digits, int drop, uint8_t *planes, int64_t plane_bytes)
-{
-    uint64_t rest[BLOCK], digit[BLOCK], bits[2];
-    for (int64_t i = 0; i < n; i++)
-        rest[i] = ((uint64_t)words[i] - (uint64_t)subtract) >> drop;
-    for (int d = 0; d < digits; d++) {
-        for (int64_t i = 0; i < n; i++) {
-            digit[i] = rest[i] & mpc_mask((int)sizes[d]);
-            rest[i] >>= sizes[d];
-        }
-        look_up(rows, row_bytes, (int)sizes[d], digit, n, &bits[0], &bits[1]);
-        for (int side = 0; side < 2; side++)
-            memcpy(planes + (2 * d + side) * plane_bytes, &bits[side], (size_t)((n + 7) / 8));
-        rows += (int64_t)1 << (sizes[d] - 3);
-    }
-}
-
-MPC_CLONES(read,
-           (const uint8_t *rows, int64_t row_bytes, const int64_t *words, int64_t n, int64_t subtract,
-            const int64_t *sizes, int digits, int drop, uint8_t *planes, int64_t plane_bytes),
-           (rows, row_bytes, words, n, subtract, sizes, digits, drop, planes, plane_bytes))
-
-struct read_job {
-    int level, digits, drop;
-    int64_t row_bytes, count, subtract, plane_bytes;
+struct read {
+    int digits, drop;
+    int64_t row_bytes, subtract, plane_bytes;
     const uint8_t *rows;
     const int64_t *words, *sizes;
     uint8_t *planes;
 };
 
-static void read_block(void *context, int64_t index)
+MPC_INLINE void read_body(const void *job, int64_t first, int64_t n)
 {
-    const struct read_job *j = context;
-    int64_t first = index * BLOCK;
-    MPC_PICK(read, j->level)(j->rows + first * j->row_bytes, j->row_bytes, j->words + first,
-                             mpc_min(BLOCK, j->count - first), j->subtract, j->sizes, j->digits, j->drop,
-                             j->planes + first / 8, j->plane_bytes);
+    const struct read *j = job;
+    const uint8_t *tables = j->rows + first * j->row_bytes;
+    uint8_t *plane = j->planes + first / 8;
+    uint64_t rest[BLOCK], digit[BLOCK], bits[2];
+    for (int64_t i = 0; i < n; i++)
+        rest[i] = ((uint64_t)j->words[first + i] - (uint64_t)j->subtract) >> j->drop;
+    for (int d = 0; d < j->digits; d++) {
+        int size = (int)j->sizes[d];
+        for (int64_t i = 0; i < n; i++) {
+            digit[i] = rest[i] & mpc_mask(size);
+            rest[i] >>= size;
+        }
+        look_up(tables, j->row_bytes, size, digit, n, &bits[0], &bits[1]);
+        for (int side = 0; side < 2; side++, plane += j->plane_bytes)
+            memcpy(plane, &bits[side], (size_t)((n + 7) / 8));
+        tables += (int64_t)1 << (size - 3);
+    }
 }
 
-/* Bits for (public - level) >> drop, packed: planes[2 d] gets [public digit d < secret digit], planes[2 d + 1] gets
+MPC_LOOP(read)
+
+/* Bits for (public - subtract) >> drop, packed: planes[2 d] gets [public digit d < secret digit], planes[2 d + 1] gets
  * [public digit d = secret digit]. */
 MPC_EXPORT int mpc_onehot_read(int level, int threads, const uint8_t *rows, const int64_t *words, int64_t count,
                                int64_t subtract, const int64_t *sizes, int digits, int drop, uint8_t *planes)
 {
-    struct read_job job = {level, digits, drop, row_bytes_of(sizes, digits), count, subtract, (count + 7) / 8,
-                           rows,  words,  sizes, planes};
-    mpc_parallel(threads, (count + BLOCK - 1) / BLOCK, read_block, &job);
+    struct read job = {digits, drop, row_bytes_of(sizes, digits), subtract, (count + 7) / 8, rows, words, sizes, planes};
+    mpc_blocks(threads, count, BLOCK, MPC_PICK(read, level), &job);
     return MPC_DONE;
 }

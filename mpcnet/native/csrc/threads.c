@@ -38,3 +38,21 @@ void mpc_parallel(int threads, int64_t count, mpc_task task, void *context)
     while (started > 0)
         pthread_join(others[--started], NULL);
 }
+
+struct blocks {
+    mpc_loop loop;
+    const void *job;
+    int64_t count, block;
+};
+
+static void run_block(void *context, int64_t index)
+{
+    const struct blocks *b = context;
+    b->loop(b->job, index * b->block, mpc_min(b->block, b->count - index * b->block));
+}
+
+void mpc_blocks(int threads, int64_t count, int64_t block, mpc_loop loop, const void *job)
+{
+    struct blocks blocks = {loop, job, count, block};
+    mpc_parallel(threads, (count + block - 1) / block, run_block, &blocks);
+}

@@ -1,0 +1,78 @@
+"""`mpcnet bench layers`: the error behind each layer of the private model, and the operations that it comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from launch import report
+from launch.options import Json, Model, SoftmaxName, SuiteName, check_folder, console, read_text, write_text
+from launch.simulate import DEFAULT_TEXTS
+from models.layer_errors import EMBEDDING, LAYER, Report, measure
+from models.openings import load_plain
+from models.prepare import Prepared, prepare, random_tokens
+from models.text import Tokens, encode
+
+RANDOM_SIZE = (2, 32)  # sentences and tokens for a model without a tokenizer
+
+
+def layers_command(
+    texts: Annotated[list[str] | None, typer.Argument(help="Sentences; three are built in.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Read sentences from this file, one a line.")] = None,
+    model: Model = "demo",
+    suite: SuiteName = "fast",
+    softmax: SoftmaxName = "exact",
+    json_file: Json = "",
+) -> None:
+    """Errors of the fixed-point oracle against the float model by layer, and what each operation adds to them.
+
+    One process, and no protocol: the oracle is the private program on whole values, rounded to nearest.
+    """
+    check_folder(json_file)
+    if file is not None:
+        texts = [line for line in read_text(file).splitlines() if line.strip()]
+    with console.status("preparing the model") as status, torch.inference_mode():
+        prepared = prepare(model, suite, softmax, say=status.update)
+        tokens = _tokens(prepared, texts or list(DEFAULT_TEXTS))
+        status.update("measuring")
+        found = measure(load_plain(prepared.config, prepared.folded), prepared.folded, tokens)
+    facts = {"model": model, "suite": suite, "softmax": softmax}
+    text = json.dumps({"bench": "layers", **facts, "commit": report.commit(), **found.to_dict()})
+    if json_file == "-":
+        print(text)
+        return
+    if json_file:
+        write_text(json_file, text)
+    _show(found, f"{model}, {suite} suite, {softmax} softmax, {found.tokens} tokens")
+
+
+def _tokens(prepared: Prepared, texts: list[str]) -> Tokens:
+    if prepared.random:
+        return random_tokens(prepared.checkpoint, *RANDOM_SIZE)
+    return encode(prepared.checkpoint.source, texts, prepared.config.numbers.longest)
+
+
+def _show(found: Report, what: str) -> None:
+    out = Console(highlight=False)
+    table = Table(title=f"errors of the normalised results of {what}, in units of 1e-4", title_justify="left")
+    for column in ("layer", "largest", "of a", "mean", "from", *LAYER):
+        table.add_column(column, justify="left" if column in ("layer", "from") else "right")
+    for block in found.blocks:
+        total = (f"{block.total.largest * 1e4:.1f}", f"{block.value:.2f}", f"{block.total.mean * 1e4:.2f}")
+        added = [f"{block.added[name].largest * 1e4:.1f}" if name in block.added else "" for name in LAYER]
+        table.add_row(block.name, *total, block.source, *added)
+    out.print(table)
+    first = ", ".join(f"{name} {found.blocks[0].added[name].largest * 1e4:.1f}" for name in EMBEDDING)
+    out.print(f"Columns: the largest error that an operation adds to its layer's result. Embedding: {first}.")
+    answers = Table(title="errors of the answers", title_justify="left")
+    for column in ("operation, all layers", "largest", "1 - least cosine"):
+        answers.add_column(column, justify="left" if column.startswith("operation") else "right")
+    for name, answer in {"all": found.total, **found.answers}.items():
+        answers.add_row(name, f"{answer.largest:.2e}", f"{1 - answer.cosine:.1e}")
+    out.print(answers)

@@ -1,0 +1,144 @@
+"""The private program run as the fixed-point oracle, with its openings beside the float model's values.
+
+The oracle's masks are zero, so what it opens are the values themselves. Whoever drives it therefore sees the input of
+every operation, and may open another value in its place; the program is the servers' own and knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from models import numbers as N
+from models.bert import Config, Model, encode, load
+from models.parameters import encode as encode_weights
+from models.parameters import encode_tokens, parameters
+from models.reference import Folded, valid_pairs
+from models.text import Tokens
+from mpcnet import ring
+from mpcnet.randomness import PlainSource
+from mpcnet.rounds import Done, Part, Program, T, advance
+from protocols.exponential import PERIOD_BITS
+from protocols.party import Party
+from protocols.rowmax import WIDTH_BITS
+from protocols.share import Shared
+from protocols.softmax import SHIFT
+
+Look: TypeAlias = Callable[[Part, int, Tensor], Tensor]
+View: TypeAlias = Literal["rows", "heads", "pairs"]
+
+
+def drive(program: Program[T], look: Look) -> T:
+    """Run a program as the oracle; `look(part, count, word)` sees each opened word and returns what is opened.
+
+    `count` says how many words of this label and width were opened before.
+    """
+    seen: Counter[tuple[str, int]] = Counter()
+    reply: list[Tensor] | None = None
+    while not isinstance(step := advance(program, reply), Done):
+        reply = []
+        for part, mine in zip(step.parts, step.mine, strict=True):
+            reply.append(look(part, seen[part.label, part.bits], ring.reduce(mine, part.bits)))
+            seen[part.label, part.bits] += 1
+    return step.value
+
+
+def load_plain(config: Config, folded: Folded) -> Model:
+    """The model as the oracle holds it: all weights whole."""
+    words = encode_weights(config, folded)
+    whole = {q.name: Shared(words[q.name], q.bits, q.frac, 0) for q in parameters(config)}
+    return drive(load(Party(PlainSource()), config, whole.items()), lambda part, count, word: word)
+
+
+def normal_values(model: Model, folded: Folded, tokens: Tokens, look: Look) -> Tensor:
+    """The last layer's bare normalised values, [batch, seq, hidden], as the oracle computes them."""
+    bits, frac = model.config.numbers.table_bits, model.config.input_frac
+    rows = Shared(ring.fit(encode_tokens(model.config, tokens, folded), bits), bits, frac, 0)
+    normal = drive(encode(Party(PlainSource()), model, rows, tokens.mask), look)
+    return ring.decode(normal.value, normal.frac, normal.bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value of the float model is opened, as words of `bits` bits of which `frac` are fraction bits.
+
+    It is opened as the site's value (its `columns` only) less a constant `less`, or less a row's even number that only
+    the program knows, if `less` is "even".
+    """
+
+    label: str
+    bits: int
+    count: int
+    site: str
+    frac: int
+    view: View = "rows"
+    columns: slice = field(default_factory=lambda: slice(None))
+    less: float | Literal["even"] = 0.0
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.label, self.bits, self.count
+
+    def read(self, word: Tensor, mask: Tensor) -> Tensor:
+        """The valid values of an opened word, laid out like the float model's site; `mask` is bool [batch, seq]."""
+        value = ring.decode(word, self.frac, self.bits)
+        if self.view == "heads":  # [batch, head, seq, head_dim] -> [batch, seq, hidden]
+            value = value.transpose(1, 2).flatten(2)
+        return value[self._valid(value, mask)]
+
+    def missing(self, value: Tensor, exact: Tensor) -> Tensor | float:
+        """What was left out of an opened value that should be near `exact`."""
+        if self.less == "even":
+            step = 2.0**WIDTH_BITS
+            return step * torch.round((exact - value) / step)
+        return self.less
+
+    def write(self, word: Tensor, mask: Tensor, values: Tensor) -> Tensor:
+        """The word with other valid values."""
+        shown = word.transpose(1, 2).flatten(2) if self.view == "heads" else word
+        shown = shown.clone()
+        shown[self._valid(shown, mask)] = ring.reduce(ring.encode(values, self.frac, self.bits), self.bits)
+        if self.view == "heads":
+            return shown.reshape(*shown.shape[:2], *word.shape[1::2]).transpose(1, 2)
+        return shown
+
+    def _valid(self, value: Tensor, mask: Tensor) -> Tensor:
+        return valid_pairs(mask).expand_as(value) if self.view == "pairs" else mask
+
+
+def places(config: Config, length: int) -> Iterator[Place]:
+    """Every opening of a value that the float model has too, but for softmax's numerators (:func:`numerators`)."""
+    shape, numbers = config.shape, config.numbers
+    d, entry = shape.hidden, "embedding.normal"
+    query, key = ((N.QUERY_BITS, N.QUERY_FRAC, count) for count in (0, 1))
+    value = (N.VALUE_BITS, numbers.value_frac(length), 0)
+    scores: tuple[str, int, float | Literal["even"]] = ("2quad", N.SCORE_BITS, -SHIFT)
+    if numbers.softmax == "exact":
+        scores = ("exp", PERIOD_BITS + N.SCORE_FRAC, "even")
+    down_bits = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
+    yield Place("embedding/norm", numbers.table_bits, 0, "embedding.centred", numbers.table_frac)
+    for i in range(shape.layers):
+        layer = f"layer{i}"
+        yield Place(f"{layer}/qkv", N.NORMAL_BITS, 0, entry, N.NORMAL_FRAC)
+        for j, (bits, frac, count) in enumerate((query, key, value)):
+            yield Place(f"{layer}/attention", bits, count, f"{layer}.qkv", frac, "heads", slice(j * d, (j + 1) * d))
+        label, bits, less = scores
+        yield Place(f"{layer}/attention/{label}", bits, 0, f"{layer}.scores", N.SCORE_FRAC, "pairs", less=less)
+        yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
+        yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
+        yield Place(f"{layer}/up", N.NORMAL_BITS, 0, f"{layer}.out.normal", N.NORMAL_FRAC)
+        yield Place(f"{layer}/gelu", N.UP_BITS, 0, f"{layer}.up", N.UP_FRAC)
+        yield Place(f"{layer}/down", N.GELU_BITS, 0, f"{layer}.gelu", N.GELU_FRAC)
+        yield Place(f"{layer}/down/norm", down_bits, 0, f"{layer}.down.centred", N.CENTRED_FRAC)
+        entry = f"{layer}.normal"
+
+
+def numerators(config: Config, layer: str, length: int) -> Place:
+    """Where softmax's numerators are opened; they stand for the float model's weights up to a factor a row."""
+    bits, frac = config.numbers.weigh_bits(layer, length).product, config.numbers.numerator_frac()
+    return Place(f"{layer}/attention", bits, 0, f"{layer}.weights", frac, "pairs")

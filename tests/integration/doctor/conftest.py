@@ -1,0 +1,16 @@
+"""A deployment for the doctor."""
+
+from pathlib import Path
+
+import pytest
+from integration.parties import tiny
+
+from launch.deploy import write_deployment
+from launch.network import LISTENERS, free_addresses
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A whole deployment, with addresses of this machine."""
+    write_deployment(tmp_path, tiny().config(), dict(zip(LISTENERS, free_addresses(3), strict=True)))
+    return tmp_path
