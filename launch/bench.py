@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor
 
-from launch import predict, report, scaling
+from launch import kernel_bench, predict, report, scaling
 from launch.options import Batch, Model, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
@@ -127,6 +127,17 @@ def _whole(text: str) -> tuple[int, ...]:
     if not values or min(values) < 1:
         raise LocalInputError(f"lengths: want whole numbers of tokens, separated by commas, got {text!r}")
     return values
+
+
+@app.command("kernels")
+def kernels_command(
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each kernel, after one that warms up.")] = 30,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a kernel.")] = 1,
+    only: Annotated[str, typer.Option(help="Kernels whose name has this in it.")] = "",
+) -> None:
+    """Each kernel at BERT-base's sizes: seconds, torch's seconds for the same, and the bound."""
+    torch.set_num_threads(threads)
+    kernel_bench.bench(runs, only, console)
 
 
 @app.command("soak")

@@ -5,6 +5,7 @@ One C file and one module here for each idea:
 | module | kernels |
 |---|---|
 | :mod:`mpcnet.native.library` | finds and loads the shared object; levels of the processor |
+| :mod:`mpcnet.native.bound` | the rate of the instructions that products use |
 | :mod:`mpcnet.native.exponential` | e^x of opened values |
 | :mod:`mpcnet.native.fss` | keys of point functions, and what a server reads by one |
 | :mod:`mpcnet.native.histogram` | counts of buckets from rotated one-hot rows |

@@ -13,6 +13,7 @@ enum {
     BLOCK = 256,          /* rows of a block of A: 400 KB at this depth */
     WIDE = 256,           /* from so many columns on, copying A into a compact block pays */
     STRIDE = DEPTH + 16,  /* words between rows of that copy: not a power of two, which would crowd few sets of a cache */
+    KEPT = 384 << 10,     /* bytes of C that stay in the second-level cache while all of the depth is added to them */
     LINES = 4,            /* of a cache, at most, that a row of a panel touches */
     MOST_BATCH = 4,
     MOST_TERMS = 2,
@@ -125,8 +126,9 @@ static void multiply(const struct part *part, const char *a, int64_t a_stride, i
     }
 }
 
-/* Rows i.. of the share, for one term and one stretch of its depth. */
-static void stretch(const struct part *part, int64_t i, int64_t rows, int64_t index, int64_t k)
+/* Rows i.. of columns first..last, for one term and one stretch of its depth. */
+static void stretch(const struct part *part, int64_t i, int64_t rows, int64_t first, int64_t last, int64_t index,
+                    int64_t k)
 {
     const struct job *job = part->job;
     const struct product *product = job->product;
@@ -135,13 +137,13 @@ static void stretch(const struct part *part, int64_t i, int64_t rows, int64_t in
     int64_t depth = mpc_min(DEPTH, term->depth - k), word = tiles->word;
     const char *a = part->a[index] + i * term->a.row + k * word;
     int64_t a_stride = term->a.row / word;
-    if (tiles->pairs || part->last - part->first >= WIDE) {
+    if (tiles->pairs || last - first >= WIDE) {
         copy_block(a, term->a.row, rows, depth, (int)word, part->room->block);
         a = part->room->block;
         a_stride = STRIDE;
     }
-    for (int64_t j = part->first; j < part->last;) {
-        int64_t columns = mpc_min(part->last - j, tiles->vectors * tiles->lanes);
+    for (int64_t j = first; j < last;) {
+        int64_t columns = mpc_min(last - j, tiles->vectors * tiles->lanes);
         int64_t width = (columns + tiles->lanes - 1) / tiles->lanes * tiles->lanes;
         const struct mpc_block block = {
             part->b[index] + k * term->b.row + j * term->b.column, term->b.end, term->b.row, term->b.column,
@@ -152,8 +154,21 @@ static void stretch(const struct part *part, int64_t i, int64_t rows, int64_t in
         mpc_matmul_pack(job->level, tiles, &block, width, part->room->panel);
         j += columns;
         const char *ahead = part->b[index] + k * term->b.row + j * term->b.column;
-        multiply(part, a, a_stride, rows, depth, columns, width, from, part->out + at, (int)term->negative, ahead, term->b.row);
+        multiply(part, a, a_stride, rows, depth, columns, width, from, part->out + at, (int)term->negative, ahead,
+                 term->b.row);
     }
+}
+
+/* Rows i.. of the share: some panels at a time, so that their part of C stays close. */
+static void strip(const struct part *part, int64_t i, int64_t rows)
+{
+    const struct product *product = part->job->product;
+    int64_t panel = part->job->tiles->vectors * part->job->tiles->lanes;
+    int64_t panels = KEPT / (rows * panel * part->job->tiles->word), wide = (panels > 4 ? panels : 4) * panel;
+    for (int64_t j = part->first; j < part->last; j += wide)
+        for (int64_t t = 0; t < product->terms; t++)
+            for (int64_t k = 0; k < product->term[t].depth; k += DEPTH)
+                stretch(part, i, rows, j, mpc_min(j + wide, part->last), t, k);
 }
 
 static int64_t offset(const int64_t *sizes, const int64_t *strides, int64_t index)
@@ -185,9 +200,7 @@ static void run(void *context, int64_t index)
         part.b[t] = product->term[t].b.data + offset(product->batch, product->term[t].b.batch, matrix);
     }
     for (int64_t i = 0; i < product->rows; i += BLOCK)
-        for (int64_t t = 0; t < product->terms; t++)
-            for (int64_t k = 0; k < product->term[t].depth; k += DEPTH)
-                stretch(&part, i, mpc_min(BLOCK, product->rows - i), t, k);
+        strip(&part, i, mpc_min(BLOCK, product->rows - i));
     free(part.room);
 }
 

@@ -37,7 +37,7 @@ struct mpc_block {
 void mpc_matmul_pack(int level, const struct mpc_tiles *tiles, const struct mpc_block *block, int64_t width,
                      void *panel);
 
-/* The same with AVX-512 for layouts that plain code is slow with; nonzero if it did nothing. */
+/* The same with AVX-512; nonzero if it did nothing, because the level or the layout is another. */
 int mpc_matmul_pack512(int level, const struct mpc_tiles *tiles, const struct mpc_block *block, int64_t width,
                        void *panel);
 

@@ -105,15 +105,14 @@ void mpc_matmul_pack(int level, const struct mpc_tiles *tiles, const struct mpc_
                      void *panel)
 {
     int beside = block->column == block->bytes;
-    if (beside && block->bytes == tiles->word) {
-        if (tiles->pairs)
-            MPC_PICK(pairs, level)(block, width, panel);
-        else
-            MPC_PICK(rows, level)(block, tiles->word, width, panel);
-    } else if (mpc_matmul_pack512(level, tiles, block, width, panel)) {
-        if (beside)
-            widen(block, tiles->word, width, panel);
-        else
-            scatter(block, tiles, width, panel);
-    }
+    if (!mpc_matmul_pack512(level, tiles, block, width, panel))
+        return;
+    if (!beside)
+        scatter(block, tiles, width, panel);
+    else if (block->bytes < tiles->word)
+        widen(block, tiles->word, width, panel);
+    else if (tiles->pairs)
+        MPC_PICK(pairs, level)(block, width, panel);
+    else
+        MPC_PICK(rows, level)(block, tiles->word, width, panel);
 }

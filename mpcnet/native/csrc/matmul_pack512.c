@@ -1,4 +1,4 @@
-/* Panels of B from a transposed matrix, and from packed words, with AVX-512. */
+/* Panels of B with AVX-512: from words side by side, from a transposed matrix, and from packed words. */
 
 #include "matmul.h"
 
@@ -95,29 +95,59 @@ MPC_TARGET_AVX512IFMA static void widen(const struct mpc_block *block, int word,
         used |= (__mmask64)(i % word < bytes) << i;
     }
     __m512i spread = _mm512_loadu_si512(places);
+    int64_t whole = lanes * bytes, safe = block->end - 64 - block->data;
     for (int64_t k = 0; k < block->depth; k++)
         for (int64_t j = 0; j < width; j += lanes, panel += 64) {
-            int64_t count = mpc_min(lanes, block->columns - j) * bytes;
-            __m512i packed = first_bytes(block->data + k * block->row + j * bytes, count < lanes * bytes ? count : lanes * bytes);
+            int64_t at = k * block->row + j * bytes;
+            __m512i packed = j + lanes <= block->columns && at <= safe
+                                 ? _mm512_loadu_si512(block->data + at)
+                                 : first_bytes(block->data + at, mpc_min(whole, (block->columns - j) * bytes));
             _mm512_store_si512(panel, _mm512_maskz_permutexvar_epi8(used, spread, packed));
         }
+}
+
+/* Two rows of 16-bit words side by side, word by word; an odd last row goes with zeros. */
+MPC_TARGET_AVX512 static void pairs(const struct mpc_block *block, int64_t width, char *panel)
+{
+    for (int64_t k = 0; k < block->depth; k += 2)
+        for (int64_t j = 0; j < width; j += 16, panel += 64) {
+            const char *from = block->data + k * block->row + 2 * j;
+            __mmask16 used = j + 16 <= block->columns ? 0xFFFF : (__mmask16)((1 << (block->columns - j)) - 1);
+            __m256i first = _mm256_maskz_loadu_epi16(used, from), second = _mm256_setzero_si256();
+            if (k + 1 < block->depth)
+                second = _mm256_maskz_loadu_epi16(used, from + block->row);
+            __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16);
+            _mm512_store_si512(panel, _mm512_or_si512(_mm512_cvtepu16_epi32(first), high));
+        }
+}
+
+/* Words of 4 or 8 bytes side by side. */
+MPC_TARGET_AVX512 static void copied(const struct mpc_block *block, int64_t width, char *panel)
+{
+    for (int64_t k = 0; k < block->depth; k++)
+        for (int64_t j = 0; j < width * block->bytes; j += 64, panel += 64)
+            _mm512_store_si512(panel, first_bytes(block->data + k * block->row + j, block->columns * block->bytes - j));
 }
 
 int mpc_matmul_pack512(int level, const struct mpc_tiles *tiles, const struct mpc_block *block, int64_t width,
                        void *panel)
 {
-    if (level >= MPC_AVX512 && block->bytes == tiles->word && block->row == block->bytes) {
-        if (tiles->word == 8)
-            transposed64(block, width, panel);
-        else
-            transposed32(block, width, panel);
-        return 0;
-    }
-    if (level >= MPC_AVX512IFMA && block->bytes < tiles->word && block->column == block->bytes) {
+    int plain = block->bytes == tiles->word, beside = block->column == block->bytes;
+    if (level < MPC_AVX512)
+        return 1;
+    if (plain && beside && tiles->pairs)
+        pairs(block, width, panel);
+    else if (plain && beside)
+        copied(block, width, panel);
+    else if (plain && block->row == block->bytes && tiles->word == 8)
+        transposed64(block, width, panel);
+    else if (plain && block->row == block->bytes)
+        transposed32(block, width, panel);
+    else if (!plain && beside && level >= MPC_AVX512IFMA)
         widen(block, tiles->word, width, panel);
-        return 0;
-    }
-    return 1;
+    else
+        return 1;
+    return 0;
 }
 
 #else

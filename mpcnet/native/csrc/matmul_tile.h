@@ -22,6 +22,7 @@ MPC_INLINE TARGET void JOIN(TILE, any)(int vectors, int64_t depth, const void *a
         row[r] = (const STEP_WORD *)((const WORD *)a + (r < rows ? r : rows - 1) * a_stride);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) {
+            __builtin_prefetch((const WORD *)(from ? from : to) + r * stride + v * LANES);
             __builtin_prefetch((const WORD *)to + r * stride + v * LANES, 1);
             sum[r][v] = ZERO();
         }
