@@ -274,7 +274,7 @@ async def test_waiting_longer_than_the_timeout(parties: Parties, monkeypatch: py
     await still_serves(parties)
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 0.3, "net": "rtt=40ms"}], indirect=True, ids=["0.3 s"])
+@pytest.mark.parametrize("parties", [{"timeout_s": 0.3, "net": "rtt=80ms"}], indirect=True, ids=["0.3 s"])
 async def test_a_run_longer_than_the_timeout(parties: Parties) -> None:
     """The dealer waits for its next order, and the client for its answer."""
     parties.serve()
