@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import torch
 import typer
@@ -16,8 +16,10 @@ from launch import kernel_bench, predict, report, scaling
 from launch.options import Batch, Model, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
+from models.reference import Softmax
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
+from protocols.suites import SUITES
 
 app = typer.Typer(no_args_is_help=True, help="Print the figures of the README: accuracy, time, latency.")
 
@@ -110,13 +112,20 @@ def suites_command(
     out: Annotated[Path | None, typer.Option(help="Folder for suites.jsonl and growth.png.")] = None,
 ) -> None:
     """What one sentence costs by suite, softmax, model and length: rounds, bytes, seconds, CPU against plaintext."""
-    words = [tuple(text.split(",")) for text in (models, suites, softmaxes)]
-    grid = scaling.Grid(words[0], _whole(lengths), words[1], words[2], runs, net, streams)
+    chosen = _among("suites", suites, SUITES), _among("softmaxes", softmaxes, get_args(Softmax))
+    grid = scaling.Grid(tuple(models.split(",")), _whole(lengths), *chosen, runs, net, streams)
     rows = scaling.run(grid, out, console)
     for table in scaling.tables(rows):
         console.print(table)
     if out is not None:
         scaling.plot(rows, out / "growth.png")
+
+
+def _among(what: str, text: str, known: Collection[str]) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in known]:
+        raise LocalInputError(f"{what}: want some of {', '.join(known)}, separated by commas, got {unknown[0]!r}")
+    return names
 
 
 def _whole(text: str) -> tuple[int, ...]:

@@ -69,7 +69,7 @@ async def load(p: Party, config: Config, shares: Iterable[tuple[str, Shared]]) -
     `shares` are the parameters by name, in order; they are asked for layer by layer, and not kept.
 
     Rounds   layers + 2
-    Sends    6 bytes a weight, 2 (or 3) an element of the embedding table
+    Sends    5 or 6 bytes a weight, 2 (or 3) an element of the embedding table
     Hiding   W^ = W + r_W, r_W fresh, uniform, and used for this version of the weights only
     """
     weights: dict[str, Weight] = {}
