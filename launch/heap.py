@@ -29,8 +29,10 @@ def keep_freed() -> bool:
 
 
 def release_freed() -> None:
-    """Give back what is free now, once: loading needs more memory than serving."""
-    gc.collect()
+    """Give back what is free now, once: loading needs more memory than serving. Takes time: not for the event loop.
+
+    No garbage is collected: that would hold up every thread, and what loading made is freed by its reference counts.
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -80,7 +80,7 @@ class Server:
         stock = self.intake.expect([stream])
         config = self.node.config
         [(model, ledger)] = await self._compute([lambda p: load(p, config, shares)], [stream], stock)
-        release_freed()
+        await asyncio.to_thread(release_freed)
         total, seconds = ledger.total(), time.perf_counter() - start
         self.node.say(
             f"weights opened under masks: {total.rounds} rounds, {total.sent_bytes / 1e6:.1f} MB each way, "

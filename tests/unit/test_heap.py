@@ -6,7 +6,7 @@ import sys
 import pytest
 
 KEPT = """
-import gc, resource, numpy as np
+import resource, numpy as np
 from launch.heap import keep_freed, release_freed
 assert keep_freed()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
