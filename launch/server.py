@@ -112,6 +112,7 @@ class Server:
         """
         start, cpu = time.perf_counter(), time.process_time()
         queued_s = time.monotonic() - min(request.came_s for request in requests)
+        await asyncio.to_thread(release_freed)  # what the last run's steps took; material comes beside it
         await bundle.stock.ready()
         offline_s = time.perf_counter() - start
         self.guests.tell_ready(requests)
