@@ -12,6 +12,7 @@ import torch
 from launch import frames
 from launch.expiry import tell_expiry
 from launch.follower import deal_order
+from launch.heap import loading, release_freed
 from launch.node import Node, peak_bytes
 from launch.service import Service
 from launch.wire_names import LOAD_STREAM, ORDER
@@ -100,7 +101,9 @@ class _Dealer:
         if what == "load":
             shapes, config = parameter_shapes(self._node.config, "meta"), self._node.config
             stream = Stream(LOAD_STREAM, self._plans.load)
-            [self._model] = await self._run([lambda p: load(p, config, shapes.items())], [stream])
+            with loading():
+                [self._model] = await self._run([lambda p: load(p, config, shapes.items())], [stream])
+            await asyncio.to_thread(release_freed)
         elif what == "deal" and self._model is not None:
             number, sizes = deal_order(order, self._node.config.numbers.longest)
             await self._deal(self._model, number, sizes)

@@ -13,7 +13,7 @@ import torch
 
 from launch import frames, report, sharing
 from launch.guests import Guests
-from launch.heap import release_freed
+from launch.heap import loading, release_freed
 from launch.node import Node, peak_bytes
 from launch.queue import Request, stack, stack_masks
 from launch.service import unless
@@ -68,6 +68,12 @@ class Server:
 
     async def load(self, session: bytes) -> Model | None:
         """Wait for the owner and open the weights under this session's standing masks; None if we are to stop."""
+        with loading():
+            model = await self._load(session)
+        await asyncio.to_thread(release_freed)
+        return model
+
+    async def _load(self, session: bytes) -> Model | None:
         self.node.waiting(OWNER, "it has the weights; start mpcnet serve-model")
         shares = await unless(self.node.stopping, self.guests.weights(session))
         if shares is None:
@@ -80,7 +86,6 @@ class Server:
         stock = self.intake.expect([stream])
         config = self.node.config
         [(model, ledger)] = await self._compute([lambda p: load(p, config, shares)], [stream], stock)
-        await asyncio.to_thread(release_freed)
         total, seconds = ledger.total(), time.perf_counter() - start
         self.node.say(
             f"weights opened under masks: {total.rounds} rounds, {total.sent_bytes / 1e6:.1f} MB each way, "
@@ -107,6 +112,7 @@ class Server:
         """
         start, cpu = time.perf_counter(), time.process_time()
         queued_s = time.monotonic() - min(request.came_s for request in requests)
+        await asyncio.to_thread(release_freed)  # what the last run's steps took; material comes beside it
         await bundle.stock.ready()
         offline_s = time.perf_counter() - start
         self.guests.tell_ready(requests)
