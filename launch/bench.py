@@ -16,7 +16,7 @@ from launch import kernel_bench, predict, report, scaling
 from launch.options import Batch, Model, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
-from models.reference import Softmax
+from models.shape import Softmax
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
 from protocols.suites import SUITES

@@ -21,7 +21,7 @@ from models import reference
 from models.bert import Embedding
 from models.prepare import Prepared, prepare, random_tokens
 from models.program import Plans, Size
-from models.reference import Softmax
+from models.shape import Softmax
 from models.text import Text, Tokens, encode
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.latency import parse_link

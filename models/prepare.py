@@ -16,8 +16,7 @@ from models.calibrate import Calibration
 from models.demo import demo_checkpoint, demo_model_dir
 from models.files import user_cache
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
-from models.reference import Softmax
-from models.shape import PRESETS, preset
+from models.shape import PRESETS, Softmax, preset
 from models.text import Tokens
 from models.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.errors import LocalConfigError
@@ -87,18 +86,28 @@ def prepare(
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     folded = fold(found)
     calibrated = max(length, CALIBRATED_LENGTH)
-    calibration = _calibration(found, folded, calibrated, calibration_file, say)
+    calibration = _calibration(found, folded, calibrated, softmax, calibration_file, say)
     formats = numbers.plan(found.shape, calibration, softmax, calibrated)
     return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
 
 
 def _calibration(
-    found: Checkpoint, folded: dict[str, Tensor], length: int, file: Path | None, say: Callable[[str], None]
+    found: Checkpoint,
+    folded: dict[str, Tensor],
+    length: int,
+    softmax: Softmax,
+    file: Path | None,
+    say: Callable[[str], None],
 ) -> Calibration:
-    """Read the stored calibration of these weights, or make and store it."""
+    """Read the stored calibration of these weights, or make and store it; it has every softmax variant.
+
+    One that an older version stored may lack the asked variant: it is made again, but not a file that the user named.
+    """
     path = file or _default_path(found, length)
     if path.exists():
-        return calibrate.load(path, found.sha256)
+        known = calibrate.load(path, found.sha256)
+        if file or softmax in known.ranges:
+            return known
     say(f"calibrating ranges on {'random tokens' if not found.source else 'sample texts'} (once for these weights)")
     length = min(length, found.shape.positions)
     if found.source:
