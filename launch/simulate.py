@@ -16,6 +16,7 @@ from torch import Tensor
 
 from launch import report
 from launch.network import Loopback, Network
+from launch.options import warn
 from launch.processes import Deployment, deployment
 from models import reference
 from models.bert import Embedding
@@ -48,7 +49,7 @@ class Options:
 
     model: str = "demo"
     suite: str = "fast"
-    softmax: Softmax = "exact"
+    softmax: Softmax | None = None  # the checkpoint's own
     embedding: Embedding = "private"
     net: str = "none"
     batch: int = 8
@@ -85,6 +86,7 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
             options.embedding, status.update,
         )  # fmt: skip
         batches = _batches(prepared, texts, options)
+    warn(prepared, console)
     network = network or Loopback(options.net)
     with deployment(
         prepared.config, network, options.threads, options.timeout_s, options.keep, streams=options.streams
@@ -94,7 +96,7 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         seconds = time.perf_counter() - start
     private = torch.cat([torch.tensor(answer["values"], dtype=torch.float64) for answer in answers])
     with console.status("running the plaintext model"):
-        plain = torch.cat([_plain(prepared, tokens, options.softmax) for tokens in batches])
+        plain = torch.cat([_plain(prepared, tokens) for tokens in batches])
     operations, totals = _combine(answers)
     with console.status("checking the measured cost against the plan"):
         _check_plan(prepared, answers)
@@ -152,8 +154,9 @@ def _run(
     return answers
 
 
-def _plain(prepared: Prepared, tokens: Tokens, softmax: Softmax) -> Tensor:
+def _plain(prepared: Prepared, tokens: Tokens) -> Tensor:
     """The float model with the same softmax."""
+    softmax = prepared.config.numbers.softmax
     run = reference.classify if prepared.config.shape.head == "classification" else reference.embed
     with torch.inference_mode():
         return run(prepared.config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, softmax).double()
@@ -215,7 +218,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "model": options.model,
         "random_weights": prepared.random,
         "suite": options.suite,
-        "softmax": options.softmax,
+        "softmax": prepared.config.numbers.softmax,
         "embedding": options.embedding,
         "net": options.net,
         "commit": report.commit(),

@@ -60,9 +60,7 @@ class Numbers:
     """Everything about number formats that depends on a model. Public; part of the program digest."""
 
     softmax: Softmax
-    longest: (
-        int  # tokens of a text: all positions under exact softmax; others' row sums grow: as calibrated
-    )
+    longest: int  # tokens of a text: all positions under exact softmax; others' row sums grow: as calibrated
     table_bits: int
     table_frac: int
     value_max: float

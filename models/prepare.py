@@ -45,6 +45,14 @@ class Prepared:
         return not self.checkpoint.source
 
 
+def other_softmax(found: Checkpoint, config: Config) -> str:
+    """A warning where a program runs a checkpoint with another softmax than its own; "" where it does not."""
+    used = config.numbers.softmax
+    if found.softmax in (None, used):
+        return ""
+    return f"this checkpoint was trained with {found.softmax} softmax, and is run with {used}: expect other answers"
+
+
 def checkpoint(model: str) -> Checkpoint:
     """A packaged model's name, a preset's name (random weights), a directory, or a hub name.
 
@@ -68,13 +76,13 @@ def tokenizer_source(model: str) -> str:
 def prepare(
     model: str,
     suite: str,
-    softmax: Softmax,
+    softmax: Softmax | None = None,
     length: int = CALIBRATED_LENGTH,
     calibration_file: Path | None = None,
     embedding: Embedding = "private",
     say: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
-    """Load, fold and calibrate a model, and derive its program.
+    """Load, fold and calibrate a model, and derive its program, with the checkpoint's own softmax if none is asked for.
 
     :raises LocalConfigError: the model, its calibration or the suite cannot be used.
     """
@@ -85,9 +93,9 @@ def prepare(
     if length > found.shape.positions:
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     folded = fold(found)
-    calibrated = max(length, CALIBRATED_LENGTH)
-    calibration = _calibration(found, folded, calibrated, softmax, calibration_file, say)
-    formats = numbers.plan(found.shape, calibration, softmax, calibrated)
+    calibrated, chosen = max(length, CALIBRATED_LENGTH), softmax or found.softmax or "exact"
+    calibration = _calibration(found, folded, calibrated, chosen, calibration_file, say)
+    formats = numbers.plan(found.shape, calibration, chosen, calibrated)
     return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
 
 
