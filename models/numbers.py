@@ -16,6 +16,7 @@ from models.calibrate import Calibration
 from models.shape import BertShape, Softmax
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
+from protocols.argmax import DIFFERENCE_BITS
 from protocols.division import (
     LARGEST_ROOT,
     RECIPROCAL_LEAST,
@@ -176,6 +177,10 @@ def _needs(shape: BertShape, calibration: Calibration, numbers: Numbers) -> Iter
         else:
             yield fits(f"{layer}.up", UP_FRAC, UP_BITS)
         yield fits(f"{layer}.down.centred", CENTRED_FRAC, GELU_BITS - (GELU_FRAC + WEIGHT_FRAC - CENTRED_FRAC))
+    if shape.labels >= 2:
+        logits = calibration.at(numbers.softmax, "logits")
+        most = 2.0 ** (DIFFERENCE_BITS - 1 - LOGIT_FRAC)
+        yield Need("logits (difference)", most, MARGIN * (logits.max - logits.min))
     if numbers.softmax == "exact":
         most = 2.0 ** (40 - 2 - numbers.numerator_frac() - LEAST_VALUE_FRAC)
         yield Need("values (largest, over the longest row)", most, shape.positions * numbers.value_max)
