@@ -94,6 +94,16 @@ class Numbers:
             return VALUE_FRAC
         return min(VALUE_FRAC, 40 - 2 - self.numerator_frac() - ring.ceil_log2(max(keys, 2) * self.value_max))
 
+    def value_limit(self, layer: str, keys: int) -> int:
+        """The least |V|, as an integer, whose sum over the keys may leave its ring."""
+        if self.softmax == "exact":
+            return (1 << 40 - 2 - self.numerator_frac()) // max(keys, 2)
+        known, most = (
+            math.ceil(self.value_max * 2.0**VALUE_FRAC),
+            2 ** (48 - 2 - 12) / (4 * self.softmax_rows(layer, keys).high),
+        )
+        return min(max(known, math.floor(most)), 1 << VALUE_BITS - 2)
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "rows": {site: list(pair) for site, pair in self.rows.items()}}
 

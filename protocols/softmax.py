@@ -15,12 +15,13 @@ from torch import Tensor
 from mpcnet.rounds import parallel
 from protocols.arith import lift, matmul, product, relift, square
 from protocols.division import RowRange, reciprocal
-from protocols.exponential import PERIOD_BITS, exponential
+from protocols.exponential import PERIOD_BITS, RANGE, exponential
 from protocols.party import Party
 from protocols.rowmax import coarse_max
 from protocols.share import Shared
 
 Inverse: TypeAlias = Callable[[Party, Shared, RowRange], Coroutine[Any, Any, tuple[Shared, int]]]
+SPAN = 1 << (PERIOD_BITS - 1)  # half a period
 SHIFT = 5.0  # c of 2Quad: (x + c)^2; SecFormer and MPCFormer
 
 
@@ -38,14 +39,13 @@ class WeighBits:
 async def squares(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int) -> Shared:
     """The numerators of 2Quad, (s + 5)^2, zero where `keep` is 0. Needs |s + 5| < 2^(k-2) as an integer.
 
-    Padding multiplies after squaring: SecFormer's additive -1e4 would be squared.
+    Padding multiplies s + 5: SecFormer's additive -1e4 would be squared.
 
     Rounds   1
     Source   SecFormer, section 3; MPCFormer (Li et al. 2023)
     """
-    opened = await p.open_one(scores + SHIFT)
-    wide = square(p, lift(p, opened, bits + 2 * scores.frac - frac))
-    return p.rescale(wide, frac).scale(keep)
+    opened = await p.open_one((scores + SHIFT).scale(keep))
+    return p.rescale(square(p, lift(p, opened, bits + 2 * scores.frac - frac)), frac)
 
 
 async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Shared:
@@ -57,8 +57,14 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Sha
     Source   exact softmax, protocol.md section 6
     """
     m = await coarse_max(p, scores, keep)
-    argument = (scores + -m).reduce(PERIOD_BITS + scores.frac)
-    return exponential(p, await p.open_one(argument), frac).scale(keep)
+    argument, bits = scores + -m, PERIOD_BITS + scores.frac
+    if p.audit is None:
+        opened = await p.open_one(argument.reduce(bits))
+    else:  # in the same bytes; that it is below 8 shows that it is in its range, as scores of its row are in theirs
+        wide = await p.open_one(argument)
+        p.audit.within(p, wide, SPAN << scores.frac, (SPAN - RANGE) << scores.frac, keep)
+        opened = wide.reduce(bits)
+    return exponential(p, opened, frac).scale(keep)
 
 
 async def weigh(
@@ -78,5 +84,7 @@ async def weigh(
     (a, v), (z, e) = await parallel(factors, inverse(p.at("reciprocal"), row_sum, rows))
     raw = p.rescale(matmul(p, a, v), bits.context_frac)
     wide_raw, wide_z = (lift(p, x) for x in await p.open(raw, z))
+    if p.audit is not None:
+        p.audit.inverse(p, row_sum, wide_z.shared(), rows, 2**e)
     context = p.rescale(product(p, wide_raw, wide_z).halve(e), bits.frac)
     return await relift(p, context, bits.result, bits.opened)

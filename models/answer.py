@@ -1,0 +1,29 @@
+"""A request's whole program: the answer, and with an audit one bit a sentence that says if it can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from models.bert import Model, infer
+from protocols.audit import Audit
+from protocols.party import Party
+from protocols.share import Bits, Shared
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Answer:
+    """Shares of the result [B, columns], and of the audit's bits [B]: 1 where a value left its range."""
+
+    values: Shared
+    outside: Bits | None = None
+
+
+async def answer(p: Party, model: Model, tokens: Shared, keep: Tensor, audit: bool) -> Answer:
+    """:func:`models.bert.infer`, and with `audit` the verdict of :class:`protocols.audit.Audit` on every value of it."""
+    if not audit:
+        return Answer(await infer(p, model, tokens, keep))
+    watching = Audit(keep)
+    values = await infer(replace(p, audit=watching), model, tokens, keep)
+    return Answer(values, await watching.verdict(p))
