@@ -21,6 +21,7 @@ from launch.layers import layers_command
 from launch.netem import command as netem
 from launch.node import failed, open_node, run
 from launch.options import (
+    Audit,
     Calibration,
     Config,
     Json,
@@ -70,6 +71,7 @@ def simulate_command(
     ] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
     calibration: Calibration = None,
+    audit: Audit = False,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
     json_file: Json = "",
 ) -> None:
@@ -77,7 +79,9 @@ def simulate_command(
     check_folder(json_file)
     if file is not None:
         texts = [line for line in read_text(file).splitlines() if line.strip()]
-    chosen = Options(model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep)
+    chosen = Options(
+        model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep, audit
+    )
     outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
     _emit(outcome.document, json_file)
     if json_file != "-":
@@ -105,6 +109,8 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
         first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
         rows.add_row(escape(name[:48]), *first, f"{cosine:.6f}")
     out.print(rows)
+    if warning := report.range_warning(document["outside"] or []):
+        out.print(f"[red]{warning}[/red]")
     out.print(report.table(outcome.operations, "cost by operation, server0, measured (equal to the plan)"))
     report.show(out, "totals", {
         "model": "{model}, {suite} suite, {softmax} softmax, net {net}".format(**document),
@@ -116,6 +122,7 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
         "seconds": ", ".join(f"{phase} {document[f'seconds_{phase}']:.2f}" for phase in PHASES),
         "peak memory": ", ".join(f"{role} {value / 1e6:.0f} MB" for role, value in document["peaks"].items()),
         "accuracy": f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}",
+        **({"audit": f"{sum(document['outside'])} sentence(s) with a value out of range"} if document["audit"] else {}),
         "machine": f"{document['machine']}, commit {document['commit']}",
     })  # fmt: skip
 
@@ -129,6 +136,7 @@ def plan_command(
     softmax: SoftmaxName = "exact",
     embedding: Where = "private",
     calibration: Calibration = None,
+    audit: Audit = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
@@ -137,7 +145,7 @@ def plan_command(
         memory = Memory()
         plans = Plans(prepared.config, memory)
         loading = report.planned(plans.load.ledger, memory.peak)
-        ledger = plans.infer(Size(batch, length)).ledger
+        ledger = plans.infer(Size(batch, length, audit)).ledger
     document = report.planned(ledger, memory.peak + max(ledger.total().dealt_bytes))
     document |= {"model": model, "length": length, "batch": batch}
     document |= {"suite": suite, "softmax": softmax, "embedding": embedding}

@@ -84,11 +84,10 @@ class _Follower:
 
     def _of_one_size(self, order: Header, found: Sequence[Request | None]) -> list[Request | None]:
         """Without the requests that have another size at server0: who sends such costs nobody else the session."""
-        flat = order.fields.get("sizes")
-        if not isinstance(flat, list) or len(flat) != 2 * len(found):
-            raise RemoteProtocolError(f"{self.server.other.name}, order, sizes: want two for each request, got others")
-        sizes = zip(flat[::2], flat[1::2], strict=True)
-        torn = [r for r, size in zip(found, sizes, strict=True) if r and (r.size.batch, r.size.length) != size]
+        sizes = _sizes(order, self.server.node.config.numbers.longest)
+        if len(sizes) != len(found):
+            raise RemoteProtocolError(f"{self.server.other.name}, order, sizes: want one for each request, got others")
+        torn = [r for r, size in zip(found, sizes, strict=True) if r and r.size != size]
         self.server.guests.fail(torn, "server0 has got another size of this request")
         return [None if request in torn else request for request in found]
 
@@ -97,7 +96,8 @@ class _Follower:
         if bundle is None:
             raise RemoteProtocolError(f"{self.server.other.name}: it orders run {number}, which was not dealt")
         rows, length = sum(r.size.batch for r in group), max(r.size.length for r in group)
-        if rows > sum(size.batch for size in bundle.sizes) or length > bundle.sizes[0].length:
+        alike = all(r.size.kind == bundle.sizes[0].kind for r in group)
+        if not alike or rows > sum(size.batch for size in bundle.sizes) or length > bundle.sizes[0].length:
             raise RemoteProtocolError(f"{self.server.other.name}: run {number}: too little was dealt for its requests")
         return bundle
 
@@ -108,11 +108,20 @@ def deal_order(order: Header, positions: int) -> tuple[int, list[Size]]:
     :raises RemoteProtocolError: it is malformed.
     """
     number = frames.whole_number(order, "stream", 1, (1 << 32) - 1)
-    flat = frames.whole_numbers(order.fields.get("sizes"), "order, sizes", 1, max(MAX_BATCH * MOST_REQUESTS, positions))
-    sizes = [Size(batch, length) for batch, length in zip(flat[::2], flat[1::2], strict=False)]
-    if not sizes or len(flat) % 2 or any(size.length > positions for size in sizes):
-        raise RemoteProtocolError(f"order, sizes: want pairs of a batch and up to {positions} tokens, got others")
+    sizes = _sizes(order, positions)
+    if not sizes or any(size.kind != sizes[0].kind for size in sizes):
+        raise RemoteProtocolError("order, sizes: want some, all of one kind, got others")
     return number, sizes
+
+
+def _sizes(order: Header, positions: int) -> list[Size]:
+    most = max(MAX_BATCH * MOST_REQUESTS, positions)
+    flat = frames.whole_numbers(order.fields.get("sizes"), "order, sizes", 0, most)
+    if len(flat) % 3 == 0:
+        rows = [flat[start : start + 3] for start in range(0, len(flat), 3)]
+        if all(batch and 1 <= length <= positions and audit <= 1 for batch, length, audit in rows):
+            return [Size.of(row) for row in rows]
+    raise RemoteProtocolError(f"order, sizes: want a batch, up to {positions} tokens, and 1 for an audit, got others")
 
 
 def _number(order: Header) -> int:

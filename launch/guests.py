@@ -16,6 +16,7 @@ from launch import frames, sharing
 from launch.node import Node, public
 from launch.queue import Queue, Request
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
+from models.answer import Answer
 from models.parameters import parameters
 from models.program import Size
 from mpcnet import ring
@@ -92,12 +93,13 @@ class Guests:
         for request in requests:
             self._own(self._send(request.peer, READY))
 
-    def reply(self, request: Request, result: Shared, report: bytes) -> None:
-        """Send the answer's share, and part from the client. Nobody waits for it here."""
-        arrays = [
-            (Part(result.bits, result.shape), ring.pack(result.value, result.bits)),
-            (Part(8, (len(report),)), np.frombuffer(report, np.uint8)),
-        ]
+    def reply(self, request: Request, result: Answer, report: bytes) -> None:
+        """Send the answer's share, the audit's if there is one, and part from the client. Nobody waits for it here."""
+        values = result.values
+        arrays = [(Part(values.bits, values.shape), ring.pack(values.value, values.bits))]
+        if result.outside is not None:
+            arrays.append((Part(1, result.outside.shape), ring.pack(result.outside.packed, 1)))
+        arrays.append((Part(8, (len(report),)), np.frombuffer(report, np.uint8)))
         self._own(self._send(request.peer, RESULT, arrays))
 
     def fail(self, requests: Sequence[Request], reason: str) -> None:
@@ -186,10 +188,14 @@ class Guests:
         name = header.fields.get("id")
         if not isinstance(name, bytes) or len(name) != 16:
             raise RemoteProtocolError(f"{peer.name}: want a request id of 16 bytes, got another")
+        audit = header.fields.get("audit")
+        if type(audit) is not bool:
+            raise RemoteProtocolError(f"{peer.name}: want a request to say if it is audited, got one that does not")
         keep = ring.unpack_bits(ring.unpack(mask, part := header.parts[0]), part.shape).to(torch.int64)
         if not bool(keep.any(1).all()):
             raise RemoteProtocolError(f"{peer.name}: want a token in every sentence, got a sentence without")
-        return Request(name, peer, Size(*header.parts[0].shape), keep, seed.tobytes(), explicit, time.monotonic())
+        batch, length = part.shape
+        return Request(name, peer, Size(batch, length, audit), keep, seed.tobytes(), explicit, time.monotonic())
 
     def _check(self, peer: Peer, header: Header) -> None:
         """:raises RemoteProtocolError: the frame is not a mask of a size that we serve, and shares for it."""

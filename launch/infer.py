@@ -13,7 +13,8 @@ import typer
 
 from launch import client, settings
 from launch.node import Node, open_node, peak_bytes, run
-from launch.options import Config, Json, Model, check_folder, read_text, write_text
+from launch.options import Audit, Config, Json, Model, check_folder, read_text, write_text
+from launch.report import range_warning
 from models.prepare import checkpoint
 from models.text import Tokens
 from models.weights import fold
@@ -26,6 +27,7 @@ def infer_command(
     model: Model = "demo",
     tokens: Annotated[Path | None, typer.Option(help="JSON batches of ids, types and mask, instead of texts.")] = None,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
+    audit: Audit = False,
     json_file: Json = "-",
 ) -> None:
     """Ask the two servers about a text, and put their shares of the answer together.
@@ -36,7 +38,7 @@ def infer_command(
     node = open_node(settings.read(config))
     batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
     table = fold(checkpoint(model)) if node.config.embedding == "client" else None
-    raise typer.Exit(run(_ask_all(node, batches, table, attempts, json_file), node, graceful=False))
+    raise typer.Exit(run(_ask_all(node, batches, table, attempts, audit, json_file), node, graceful=False))
 
 
 def _token_batches(path: Path) -> list[Tokens]:
@@ -51,10 +53,14 @@ def _token_batches(path: Path) -> list[Tokens]:
     return batches
 
 
-async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, attempts: int, target: str) -> int:
+async def _ask_all(
+    node: Node, batches: list[Tokens], table: client.Table, attempts: int, audit: bool, target: str
+) -> int:
     answers = []
     for tokens in batches:
-        answer = await _ask(node, tokens, table, attempts)
+        answer = await _ask(node, tokens, table, attempts, audit)
+        if warning := range_warning(answer.outside or []):
+            node.say(warning, "warning")
         answers.append({**asdict(answer), "values": answer.values.tolist(), "peak_bytes": peak_bytes()})
         node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
     text = json.dumps(answers)
@@ -65,11 +71,11 @@ async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, attem
     return 0
 
 
-async def _ask(node: Node, tokens: Tokens, table: client.Table, attempts: int) -> client.Answer:
+async def _ask(node: Node, tokens: Tokens, table: client.Table, attempts: int, audit: bool) -> client.Answer:
     """Each attempt is a request of its own, with fresh shares."""
     for left in range(attempts - 1, -1, -1):
         try:
-            return await client.ask(node, tokens, table)
+            return await client.ask(node, tokens, table, audit)
         except (ChannelError, RemoteAbort) as error:
             if not left:
                 raise

@@ -98,7 +98,7 @@ class _Leader:
         other = self.server.other
         number = NO_BUNDLE if bundle is None else bundle.number
         names: list[Scalar] = [request.name for request in group]
-        sizes: list[Scalar] = [n for request in group for n in (request.size.batch, request.size.length)]
+        sizes: list[Scalar] = [n for request in group for n in request.size.numbers]
         await frames.send(other, ORDER, what="ask", stream=number, ids=names, sizes=sizes)
         header = await frames.receive_bare(other, HAVE)
         found, usable = header.fields.get("found"), header.fields.get("usable")
@@ -121,7 +121,7 @@ class _Leader:
     async def _deal(self, sizes: Sequence[Size], *, ahead: bool) -> Bundle:
         """Order material from the dealer, and tell server1 to expect it."""
         number, self.number = self.number, self.number + len(sizes)
-        flat: list[Scalar] = [n for size in sizes for n in (size.batch, size.length)]
+        flat: list[Scalar] = [n for size in sizes for n in size.numbers]
         bundle = await self.server.expect(number, sizes, ahead=ahead)
         for peer in (self.server.other, self.server.dealer):
             await frames.send(peer, ORDER, what="deal", stream=number, sizes=flat, ahead=ahead)

@@ -25,6 +25,9 @@ SuiteName = Annotated[str, typer.Option("--suite", help=f"One of {', '.join(SUIT
 SoftmaxName = Annotated[Softmax, typer.Option("--softmax", help="exact runs any checkpoint; 2quad is SecFormer's.")]
 Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
 Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, or to make if it is not there.")]
+Audit = Annotated[
+    bool, typer.Option("--audit", help="Also learn if a value left its calibrated range; the servers do not.")
+]
 Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,10 @@ class Request:
 def bucket(length: int) -> int:
     """The least bucket that holds so many tokens; a longer text is a bucket of its own."""
     return next((limit for limit in BUCKETS if length <= limit), length)
+
+
+def _group(size: Size) -> tuple[int, tuple[bool, ...]]:
+    return bucket(size.length), size.kind
 
 
 class Queue:
@@ -87,13 +91,13 @@ class Queue:
             del self._clients[request.peer.name]
 
     def group(self, limit_tokens: int) -> list[Request]:
-        """The request whose turn it is, and others of its bucket, in turn, up to so many tokens with the padding.
+        """The request whose turn it is, and others of its bucket and kind, in turn, up to so many padded tokens.
 
         They stay in the queue. A request that is larger alone runs alone.
         """
         chosen: list[Request] = []
         for request in self:
-            if chosen and bucket(request.size.length) != bucket(chosen[0].size.length):
+            if chosen and _group(request.size) != _group(chosen[0].size):
                 continue
             together = [*chosen, request]
             rows, length = _extent([r.size for r in together])
@@ -107,17 +111,20 @@ def _extent(sizes: Sequence[Size]) -> tuple[int, int]:
 
 
 def layout(sizes: Sequence[Size], streams: int) -> tuple[Size, ...]:
-    """The sizes of the streams in which requests of these sizes run: equal lengths, rows as even as can be."""
+    """The sizes of the streams in which requests of these sizes, of one kind, run: equal lengths, rows as even as can be."""
     rows, length = _extent(sizes)
     count = min(streams, rows)
-    return tuple(Size(rows // count + (index < rows % count), length) for index in range(count))
+    return tuple(
+        replace(sizes[0], batch=rows // count + (index < rows % count), length=length) for index in range(count)
+    )
 
 
 def fits(sizes: Sequence[Size], prepared: Sequence[Size]) -> bool:
     """True if requests of these sizes can run in streams of the prepared sizes, at no more than twice the work."""
     rows, length = _extent(sizes)
     room, longest = _extent(prepared)
-    return rows <= room and length <= longest and room * longest <= 2 * rows * length
+    alike = sizes[0].kind == prepared[0].kind
+    return alike and rows <= room and length <= longest and room * longest <= 2 * rows * length
 
 
 def stack(arrays: Sequence[Tensor], streams: Sequence[Size]) -> list[Tensor]:

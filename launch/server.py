@@ -18,8 +18,10 @@ from launch.node import Node, peak_bytes
 from launch.queue import Request, stack, stack_masks
 from launch.service import unless
 from launch.wire_names import DONE, LOAD_STREAM, ORDER, REQUEST
-from models.bert import Model, infer, load
+from models.answer import Answer, answer
+from models.bert import Model, load
 from models.program import Plans, Size
+from mpcnet import ring
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer, Seed
@@ -30,7 +32,7 @@ from mpcnet.session import run_streams
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import Stream
 from protocols.party import Party
-from protocols.share import Shared
+from protocols.share import Bits, Shared
 
 T = TypeVar("T")
 OWNER = "the model owner"
@@ -115,9 +117,9 @@ class Server:
         start, ready_cpu = time.perf_counter(), time.process_time()
         tokens = await asyncio.to_thread(self._tokens, requests, bundle.sizes)
         keeps = stack_masks([request.keep for request in requests], bundle.sizes)
-        builds: list[Build[Shared]] = [
-            lambda p, share=share, keep=keep: infer(p, model, share, keep)  # type: ignore[misc]
-            for share, keep in zip(tokens, keeps, strict=True)
+        builds: list[Build[Answer]] = [
+            lambda p, share=share, keep=keep, size=size: answer(p, model, share, keep, size.audit)  # type: ignore[misc]
+            for share, keep, size in zip(tokens, keeps, bundle.sizes, strict=True)
         ]
         streams = await self.streams(bundle.number, bundle.sizes)
         done = await self._compute(builds, streams, bundle.stock)
@@ -163,13 +165,15 @@ class Server:
         bits, frac = config.numbers.table_bits, config.input_frac
         return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]
 
-    def _reply(self, requests: Sequence[Request], results: Sequence[Shared], text: bytes) -> None:
-        values, row = torch.cat([result.value for result in results]), 0
-        first = results[0]
+    def _reply(self, requests: Sequence[Request], results: Sequence[Answer], text: bytes) -> None:
+        values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0
+        found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.outside)]
+        outside = torch.cat(found) if found else None
         for request in requests:
-            share = values[row : row + request.size.batch]
-            row += request.size.batch
-            self.guests.reply(request, Shared(share, first.bits, first.frac, first.party), text)
+            rows = slice(row, row := row + request.size.batch)
+            share = Shared(values[rows], first.bits, first.frac, first.party)
+            bits = None if outside is None else Bits.of(outside[rows], first.party)
+            self.guests.reply(request, Answer(share, bits), text)
 
     def _count(
         self, bundle: Bundle, requests: Sequence[Request], ledger: Ledger, offline_s: float, online_s: float

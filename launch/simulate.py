@@ -58,6 +58,7 @@ class Options:
     timeout_s: float = 120.0
     calibration: Path | None = None
     keep: Path | None = None
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,13 +98,14 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         plain = torch.cat([_plain(prepared, tokens, options.softmax) for tokens in batches])
     operations, totals = _combine(answers)
     with console.status("checking the measured cost against the plan"):
-        _check_plan(prepared, answers)
+        _check_plan(prepared, answers, options.audit)
     document = {
         **totals,
         **_accuracy(private, plain),
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
+        "outside": [left for answer in answers for left in answer["outside"]] if options.audit else None,
     }
     document["operations"] = operations
     return Outcome(prepared, private, plain, document, operations)
@@ -144,7 +146,8 @@ def _run(
             json.dumps([{name: getattr(b, name).tolist() for name in ("ids", "types", "mask")} for b in batches])
         )
         status.update(f"client: {len(batches)} private request(s) of up to {options.batch} sentences")
-        made.start("client", "infer", "--model", options.model, "--tokens", str(asked), "--json", str(told))
+        line = ["--model", options.model, "--tokens", str(asked), "--json", str(told), *["--audit"] * options.audit]
+        made.start("client", "infer", *line)
         made.wait(["client"])
         status.update("waiting for the parties to end in order")
         made.finish(["server0", "server1", "dealer"])
@@ -159,12 +162,12 @@ def _plain(prepared: Prepared, tokens: Tokens, softmax: Softmax) -> Tensor:
         return run(prepared.config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, softmax).double()
 
 
-def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:
+def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]], audit: bool) -> None:
     """Both servers' measured ledgers must equal the static plan of their streams, operation by operation."""
     plans = Plans(prepared.config)
     for answer in answers:
         for party, measured in enumerate(answer["reports"]):
-            sizes = [Size(batch, length) for batch, length in measured["streams"]]
+            sizes = [Size(batch, length, audit) for batch, length in measured["streams"]]
             plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
             if missed := report.same(plan, measured):
                 raise PlanMissed(f"server{party}, {sizes}: {'; '.join(missed[:3])}")
@@ -217,6 +220,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "suite": options.suite,
         "softmax": options.softmax,
         "embedding": options.embedding,
+        "audit": options.audit,
         "net": options.net,
         "commit": report.commit(),
         "machine": report.machine(),

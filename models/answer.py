@@ -21,7 +21,7 @@ class Answer:
 
 
 async def answer(p: Party, model: Model, tokens: Shared, keep: Tensor, audit: bool) -> Answer:
-    """:func:`models.bert.infer`, and with `audit` the verdict of :class:`protocols.audit.Audit` on every value of it."""
+    """:func:`models.bert.infer`, and with `audit` the verdict of a :class:`protocols.audit.Audit` on its values."""
     if not audit:
         return Answer(await infer(p, model, tokens, keep))
     watching = Audit(keep)

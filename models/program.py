@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any, get_args
 import torch
 
 import mpcnet
-from models.bert import Config, Embedding, Model, infer, load
+from models.answer import answer
+from models.bert import Config, Embedding, Model, load
 from models.numbers import Numbers
 from models.parameters import parameters
 from models.shape import BertShape
@@ -79,10 +81,27 @@ def agreement(config: Config) -> Program:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The public size of a request: sentences, and tokens of the longest."""
+    """What is public of a request: sentences, tokens of the longest, and whether its values are audited."""
 
     batch: int
     length: int
+    audit: bool = False
+
+    @property
+    def kind(self) -> tuple[bool, ...]:
+        """What requests must have in common to run together."""
+        return (self.audit,)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """As it travels."""
+        return self.batch, self.length, int(self.audit)
+
+    @staticmethod
+    def of(numbers: Sequence[int]) -> Size:
+        """The inverse of `numbers`."""
+        batch, length, audit = numbers
+        return Size(batch, length, bool(audit))
 
 
 class Plans:
@@ -103,7 +122,8 @@ class Plans:
         source = MeterSource()
         tokens = token_shape(self.config, size)
         model: Model = self.load.result
-        return measure(infer(Party(source), model, tokens, torch.ones(size.batch, size.length)), source, self.memory)
+        keep = torch.ones(size.batch, size.length)
+        return measure(answer(Party(source), model, tokens, keep, size.audit), source, self.memory)
 
 
 def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:

@@ -98,7 +98,7 @@ async def parallel(*branches: Program[Any]) -> list[Any]:
 
 @dataclass(slots=True)
 class Riders:
-    """Programs beside another one, whose exchanges travel in its rounds: they cost bytes, and rounds at the end only."""
+    """Programs beside another one, whose exchanges travel in its rounds: they cost bytes, and few rounds at the end."""
 
     _waiting: list[tuple[Program[None], Exchange]] = field(default_factory=list)
 

@@ -1,40 +1,38 @@
 """The private range audit: did any value of a sentence leave the range that its number formats were proved for?
 
-Ranges are calibrated; a text that exceeds them, margin included, gets a wrong answer silently. With an audit the servers
-also compute one bit a sentence under MPC, which only the client learns.
+Ranges are calibrated; a text that exceeds them, margin included, gets a wrong answer silently. With an audit the
+servers also compute one bit a sentence under MPC, which only the client learns.
 
-**Where it looks.** Everything that makes an answer right comes down to three kinds of facts:
+Where it looks. An answer is right if three kinds of facts hold:
 
-* a value that grows into a wider ring lies in [-2^(k-2), 2^(k-2)) of the k-bit ring it was opened in, or within a tighter
-  limit (V's, so that the sum over the keys fits): :func:`protocols.arith.lift` asks for it wherever it is needed. So
-  are LayerNorm's inputs, GeLU's, V, the weighted sums, the contexts and 2Quad's scores checked, and every value between;
-* 1/sqrt and 1/x are what they should be: T r^2 = d and x z = 1 to a sixteenth, whatever range or method they have
-  (:meth:`Audit.inverse`). So are the square sums of LayerNorms and the row sums of softmax checked;
-* exact softmax's scores have a bucket of the coarse maximum, and lie less than 120 below it.
+* A value that grows into a wider ring lies in [-2^(k-2), 2^(k-2)) of the k-bit ring it was opened in, or within a
+  tighter limit (V's, so that the sum over the keys fits). Whatever grows is checked by protocols.arith.lift: inputs of
+  LayerNorm and GeLU, V, weighted sums, contexts, 2Quad's scores, and every value between.
+* 1/sqrt and 1/x are right: T r^2 = d and x z = 1 to a sixteenth, whatever the range and the method (`Audit.inverse`).
+  That covers the square sums of LayerNorms and the row sums of softmax, above their range and below it.
+* Scores of exact softmax have a bucket of the coarse maximum, and lie less than 120 below it.
 
-Queries and keys are products' operands that never grow; what may overflow is their product, and it cannot while the
-squares of each row's norm stay below a bound (:meth:`Audit.norms`; Cauchy and Schwarz).
+Queries and keys never grow. What may overflow is their product, and it cannot while their rows' norms stay below a
+bound (`Audit.norms`; Cauchy and Schwarz).
 
-**How.** A check reads an opening that takes place anyway. The dealer shares one-hot tables of a few bits of the mask;
-whether the opened value is inside is a parity of entries, local (:func:`outside`). The first table has the limit in 8 to
-16 of its 64 units, further tables lie four bits higher each, up to the top of the ring that was opened. For what no
-opening shows (T, row sums, norms) the auditor opens values of its own; they travel in rounds that take place anyway
-(:class:`mpcnet.rounds.Riders`). Where the ring before a reduction is wider, and travels in the same bytes, the wider
-one is opened.
+How. A check reads an opening that takes place anyway: the dealer shares one-hot tables of a few bits of the mask, and
+whether the value is outside is a parity of entries, which is local (`outside`). The first table holds the limit in 8 to
+16 of its 64 units; further ones lie four bits higher each, up to the top of the ring. For what no opening shows (T,
+row sums, norms) a few values a row are opened besides; they travel in rounds that take place anyway
+(mpcnet.rounds.Riders). A value that is opened modulo a period is opened in as wide a ring as the same bytes hold.
 
-All bits of a sentence, as xor shares, are hashed by a fixed public linear map to 40 bits: the hash of the shares is a
-share of the hash, which is 0 if every bit is, and is not otherwise but for one pattern of bits in 2^40. Nothing is sent for
-it. At the end one test for zero remains, two rounds, and its shares are refreshed.
+All bits of a sentence, held as xor shares, are hashed by a fixed public linear map to 40 bits. The hash of the shares
+is a share of the hash, so nothing is sent; it is 0 if every bit is, and only for one pattern in 2^40 otherwise. At the
+end one test for zero takes two rounds, and its shares are refreshed: the bit is all that the client learns.
 
-**What is found.** Surely: every value whose residue in the ring that is opened is outside the limit, that is, values from
-the limit to three times it (V: a thousand times and more; scores: up to 448, and up to 2^17 by their norms), and from there
-all but those that come out inside it again, which is one half of the residues (V: 1 of 16; scores: 1 of 8) for each single
-value. That further values cannot occur is a property of the weights: LayerNorm's results have the norm sqrt(d), so that no
-text moves a product with a column w of weights beyond |w| sqrt(d) (tests/models/test_audit.py shows it of real weights).
-Never flagged: values within 7/9 of a limit, or 15/16 of one that is a power of two.
+What is found. Every value whose residue in the opened ring is outside its limit: from the limit to three times it (V:
+100 times for 128 keys; scores: 448, and by the norms whatever queries and keys hold). Beyond that, a value whose
+residue comes out inside again is missed: half of them (V, scores: one of 8 or less), each by itself, and one that is
+found is enough. That no text can reach so far is a property of the weights: results of LayerNorm have the norm sqrt(d),
+so a product with a column w is below |w| sqrt(d) (tests/models/test_audit.py shows it of real weights).
+What is never flagged: values within 7/9 of a limit, or 15/16 if it is a power of two.
 
-**What is not.** Values of padding; an answer that is wrong although every value is in range; pooling and the classifier,
-which are right for all values of their rings.
+What is not looked at: padding; pooling, the pooler and the classifier, which are right in all of their rings.
 """
 
 from __future__ import annotations

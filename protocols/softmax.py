@@ -21,7 +21,6 @@ from protocols.rowmax import coarse_max
 from protocols.share import Shared
 
 Inverse: TypeAlias = Callable[[Party, Shared, RowRange], Coroutine[Any, Any, tuple[Shared, int]]]
-SPAN = 1 << (PERIOD_BITS - 1)  # half a period
 SHIFT = 5.0  # c of 2Quad: (x + c)^2; SecFormer and MPCFormer
 
 
@@ -57,13 +56,9 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Sha
     Source   exact softmax, protocol.md section 6
     """
     m = await coarse_max(p, scores, keep)
-    argument, bits = scores + -m, PERIOD_BITS + scores.frac
-    if p.audit is None:
-        opened = await p.open_one(argument.reduce(bits))
-    else:  # in the same bytes; that it is below 8 shows that it is in its range, as scores of its row are in theirs
-        wide = await p.open_one(argument)
-        p.audit.within(p, wide, SPAN << scores.frac, (SPAN - RANGE) << scores.frac, keep)
-        opened = wide.reduce(bits)
+    bits, half = PERIOD_BITS + scores.frac, 1 << (PERIOD_BITS - 1)
+    # Below 8 it is below 0, since all scores have buckets.
+    opened = await p.open_reduced(scores + -m, bits, half << scores.frac, (half - RANGE) << scores.frac, keep)
     return exponential(p, opened, frac).scale(keep)
 
 
