@@ -111,7 +111,7 @@ def _extent(sizes: Sequence[Size]) -> tuple[int, int]:
 
 
 def layout(sizes: Sequence[Size], streams: int) -> tuple[Size, ...]:
-    """The sizes of the streams in which requests of these sizes, of one kind, run: equal lengths, rows as even as can be."""
+    """The sizes of the streams in which such requests, of one kind, run: equal lengths, rows as even as can be."""
     rows, length = _extent(sizes)
     count = min(streams, rows)
     return tuple(

@@ -118,7 +118,10 @@ class Audit:
 
     keep: Tensor
     riders: Riders = field(default_factory=Riders)
-    _hash: Words | None = None
+    _hash: Words = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._hash = np.zeros(len(self.keep), np.uint64)
 
     def within(self, p: Party, x: Masked, limit: int, centre: int = 0, keep: Tensor | None = None) -> None:
         """|x - centre| < limit, as integers, where `keep` is 1.
@@ -181,12 +184,8 @@ class Audit:
 
     def _digits(self) -> Iterator[Tensor]:
         """The low digits of the hash, a byte for each sentence."""
-        batch = self.keep.shape[0]
         for digit in range(DIGITS):
-            if self._hash is None:
-                yield ring.zeros((batch, DIGIT_BITS), 1, "meta")
-            else:
-                yield torch.from_numpy((self._hash >> np.uint64(DIGIT_BITS * digit)).astype(np.uint8))
+            yield torch.from_numpy((self._hash >> np.uint64(DIGIT_BITS * digit)).astype(np.uint8))
 
     def _add(self, bits: Bits, keep: Tensor | None) -> None:
         """h <- h x + sum of the bits times their coefficients, in GF(2^64)."""
@@ -194,8 +193,8 @@ class Audit:
             return
         counted = self._counted(bits, keep).reshape(len(self.keep), -1).numpy()
         added = np.bitwise_xor.reduce(np.where(counted, _coefficients(counted.shape[1]), np.uint64(0)), axis=1)
-        known = np.zeros_like(added) if self._hash is None else self._hash
-        self._hash = (known << np.uint64(1)) ^ (known >> np.uint64(63)) * np.uint64(0x1B) ^ added
+        carried = (self._hash >> np.uint64(63)) * np.uint64(0x1B)
+        self._hash = self._hash << np.uint64(1) ^ carried ^ added
 
     def _counted(self, bits: Bits, keep: Tensor | None) -> Tensor:
         """Booleans of the bits' shape, false at padding."""
