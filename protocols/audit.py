@@ -54,7 +54,7 @@ from protocols.boolean import xor_of_products
 from protocols.compare import add_public
 from protocols.division import RowRange
 from protocols.party import Party
-from protocols.share import Bits, Masked, Shared
+from protocols.share import Bits, Lifted, Masked, Shared
 
 WINDOW = 6  # bits of a table
 STEP = (
@@ -139,6 +139,10 @@ class Audit:
         Sends    about 16 bytes a row each way
         """
         self.riders.start(self._inverse(_own(p), x, y, rows, target))
+
+    def root(self, p: Party, x: Shared, y: Lifted, rows: RowRange, target: float) -> None:
+        """x y^2 = target: :meth:`inverse` for a square root."""
+        self.inverse(p, x, square(_own(p), y), rows, target)
 
     def norms(self, p: Party, *values: Masked) -> None:
         """Products of these values' rows are below NORM, since the squares of their norms are.

@@ -37,5 +37,5 @@ async def layer_norm(
     scale = await root(p.at("rsqrt"), total, rows, sqrt(width))
     factor = lift(p, await p.open_one(p.rescale(scale, rsqrt_frac)))
     if p.audit is not None:
-        p.audit.inverse(p, total, square(p, factor), rows, width)
+        p.audit.root(p, total, factor, rows, width)
     return p.rescale(product(p, wide, factor), frac)

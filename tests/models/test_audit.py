@@ -50,9 +50,7 @@ def scaled(model: Private, name: str, factor: float, columns: slice = slice(None
 def test_in_range_nothing_is_flagged_and_the_answer_is_the_same(suite: str, softmax: str) -> None:
     model, tokens = tiny(suite, softmax)
     private, found, run = audit(model, tokens)
-    floats = reference.embed(
-        TINY, model.folded, tokens.ids, tokens.types, tokens.mask, model.config.numbers.softmax
-    )
+    floats = reference.embed(TINY, model.folded, tokens.ids, tokens.types, tokens.mask, model.config.numbers.softmax)
     assert (private - floats).abs().max() < 0.02
     assert found == [False, False, False]
     bare = model.plans.infer(Size(*tokens.ids.shape)).ledger
@@ -63,18 +61,18 @@ def test_in_range_nothing_is_flagged_and_the_answer_is_the_same(suite: str, soft
     assert run.ledger.operations["audit"].rounds <= 3
 
 
-def test_a_hundred_runs_in_range() -> None:
-    model, tokens = tiny("fast", "exact")
+def test_many_runs_in_range() -> None:
+    """Shares, masks and roundings differ each time."""
+    model, tokens = tiny_model("fast", "exact", replace(TINY, layers=1))
     few = Tokens(*(x[:2, :4] for x in (tokens.ids, tokens.types, tokens.mask)))
-    for _ in range(100):
-        assert audit(model, few)[1] == [False, False]
+    assert all(audit(model, few)[1] == [False, False] for _ in range(20))
 
 
 @pytest.mark.parametrize(
     ("softmax", "name", "columns", "factor", "site", "limit"),
     [
-        ("exact", "layer1.qkv.weight", slice(0, D), 10.0, "layer1.scores", LIMIT),
-        ("2quad", "layer1.qkv.weight", slice(0, D), 60.0, "layer1.scores", 256.0),
+        ("exact", "layer1.qkv.weight", slice(0, D), 40.0, "layer1.scores", LIMIT),
+        ("2quad", "layer1.qkv.weight", slice(0, D), 150.0, "layer1.scores", 256.0),
         ("exact", "layer0.qkv.weight", slice(0, 2 * D), 30.0, "layer0.scores", NORM),
         ("exact", "layer1.qkv.weight", slice(2 * D, 3 * D), 200.0, "layer1.value", 0.0),
         ("2quad", "layer1.qkv.weight", slice(2 * D, 3 * D), 2000.0, "layer1.value", 0.0),
@@ -85,9 +83,7 @@ def test_a_hundred_runs_in_range() -> None:
         ("2quad", "embedding.table", slice(None), 12.0, "embedding.square_sum", 0.0),
     ],
 )
-def test_a_site_out_of_range(
-    softmax: str, name: str, columns: slice, factor: float, site: str, limit: float
-) -> None:
+def test_a_site_out_of_range(softmax: str, name: str, columns: slice, factor: float, site: str, limit: float) -> None:
     model, tokens = tiny("fast", softmax)
     larger = scaled(model, name, factor, columns)
     planned = model.config.numbers.rows[site][1] if site.endswith("square_sum") else 0.0
@@ -144,7 +140,9 @@ def test_no_text_moves_the_demo_model_beyond_what_an_audit_sees() -> None:
     for layer in (f"layer{i}" for i in range(shape.layers)):
         weight = {name: folded[f"{layer}.{name}.weight"] for name in ("qkv", "out", "up", "down")}
         offset = {name: folded[f"{layer}.{name}.bias"] for name in weight}
-        operands, values = (radius * weight["qkv"].norm(dim=0) + offset["qkv"].abs()).split([2 * shape.hidden, shape.hidden])
+        operands, values = (radius * weight["qkv"].norm(dim=0) + offset["qkv"].abs()).split(
+            [2 * shape.hidden, shape.hidden]
+        )
         assert operands.max() < 2.0 ** (N.QUERY_BITS - 1 - N.QUERY_FRAC)
         limit = formats.value_limit(layer, 128) / 2.0**N.VALUE_FRAC
         assert values.max() < 2.0 ** (N.VALUE_BITS - N.VALUE_FRAC) - limit

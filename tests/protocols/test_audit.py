@@ -139,7 +139,9 @@ async def grow(p: Party, x: Shared) -> None:
     lift(p, await p.open_one(x), 40)
 
 
-@pytest.mark.parametrize(("value", "left"), [(900.0, 0), (-950.0, 0), (1024.0, 1), (-1025.0, 1), (2047.0, 1), (3071.0, 1)])
+@pytest.mark.parametrize(
+    ("value", "left"), [(900.0, 0), (-950.0, 0), (1024.0, 1), (-1025.0, 1), (2047.0, 1), (3071.0, 1)]
+)
 def test_what_grows_must_fit(value: float, left: int) -> None:
     found, _ = verdict(grow, torch.ones(SENTENCES, TOKENS), (rows(value, 1, 2), 24, 12))
     assert found == [0, left, 0]
