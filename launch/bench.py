@@ -16,7 +16,7 @@ from launch import kernel_bench, predict, report, scaling
 from launch.options import Batch, Model, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
-from models.reference import Softmax
+from models.shape import Softmax
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
 from protocols.suites import SUITES
@@ -34,7 +34,7 @@ def embeddings(
     sentences: Annotated[int, typer.Option(min=1)] = 64,
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     batch: Batch = 8,
 ) -> None:
     """Cosine of private and plaintext embedding for each of the first sentences of a file."""
@@ -54,7 +54,7 @@ def similarity(
     score: Annotated[str, typer.Option(help="Column of the score.")] = "score",
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     batch: Batch = 8,
 ) -> None:
     """Spearman correlation with people's scores of private and of plaintext cosine similarities."""
@@ -76,7 +76,7 @@ def time_command(
     net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
     streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from launch.layers import layers_command
 from launch.netem import command as netem
 from launch.node import failed, open_node, run
 from launch.options import (
+    AnswerName,
     Audit,
     Calibration,
     Config,
@@ -32,12 +34,13 @@ from launch.options import (
     check_folder,
     console,
     read_text,
+    warn,
     write_text,
 )
 from launch.renew import renew_command
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
 from models.prepare import checkpoint, prepare
-from models.program import Plans, Size
+from models.program import Plans, Size, wanted_answer
 from mpcnet.memory import Memory
 from mpcnet.tls import parse_address
 
@@ -60,7 +63,7 @@ def simulate_command(
     file: Annotated[Path | None, typer.Option(help="Read sentences from this file, one a line.")] = None,
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     embedding: Where = "private",
     net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps[,jitter=2ms].")] = "none",
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 8,
@@ -71,8 +74,9 @@ def simulate_command(
     ] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
     calibration: Calibration = None,
-    audit: Audit = False,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
+    answer: AnswerName = "logits",
+    audit: Audit = False,
     json_file: Json = "",
 ) -> None:
     """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
@@ -80,8 +84,9 @@ def simulate_command(
     if file is not None:
         texts = [line for line in read_text(file).splitlines() if line.strip()]
     chosen = Options(
-        model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep, audit
-    )
+        model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
+        answer, audit,
+    )  # fmt: skip
     outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
     _emit(outcome.document, json_file)
     if json_file != "-":
@@ -100,15 +105,8 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
     out, document = Console(highlight=False), outcome.document
     if outcome.prepared.random:
         out.print("[yellow]random weights: the cost and the time are real, the answer means nothing[/yellow]")
-    rows = Table(title="private result beside the plaintext model's", title_justify="left")
-    for column in ("text", "private (first values)", "plaintext", "cosine"):
-        rows.add_column(column)
-    cosines = torch.cosine_similarity(outcome.private, outcome.plain, dim=1)
     names = ["random tokens"] if outcome.prepared.random else texts
-    for name, mine, theirs, cosine in zip(names[:8], outcome.private, outcome.plain, cosines, strict=False):
-        first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
-        rows.add_row(escape(name[:48]), *first, f"{cosine:.6f}")
-    out.print(rows)
+    out.print(_labels(outcome, names[:8]) if document["answer"] == "label" else _values(outcome, names[:8]))
     if warning := report.range_warning(document["outside"] or []):
         out.print(f"[red]{warning}[/red]")
     out.print(report.table(outcome.operations, "cost by operation, server0, measured (equal to the plan)"))
@@ -121,10 +119,35 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
         "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
         "seconds": ", ".join(f"{phase} {document[f'seconds_{phase}']:.2f}" for phase in PHASES),
         "peak memory": ", ".join(f"{role} {value / 1e6:.0f} MB" for role, value in document["peaks"].items()),
-        "accuracy": f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}",
+        "accuracy": (
+            f"{document['same_labels']} of {document['sentences']} labels are the plaintext model's"
+            if document["answer"] == "label"
+            else f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}"
+        ),
         **({"audit": f"{sum(document['outside'])} sentence(s) with a value out of range"} if document["audit"] else {}),
         "machine": f"{document['machine']}, commit {document['commit']}",
     })  # fmt: skip
+
+
+def _values(outcome: Outcome, names: Sequence[str]) -> Table:
+    rows = Table(title="private result beside the plaintext model's", title_justify="left")
+    for column in ("text", "private (first values)", "plaintext", "cosine"):
+        rows.add_column(column)
+    cosines = torch.cosine_similarity(outcome.private, outcome.plain, dim=1)
+    for name, mine, theirs, cosine in zip(names, outcome.private, outcome.plain, cosines, strict=False):
+        first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
+        rows.add_row(escape(name[:48]), *first, f"{cosine:.6f}")
+    return rows
+
+
+def _labels(outcome: Outcome, names: Sequence[str]) -> Table:
+    rows = Table(title="private label, all that the client learns, beside the plaintext model's", title_justify="left")
+    for column in ("text", "private", "plaintext", "same"):
+        rows.add_column(column)
+    document = outcome.document
+    for name, mine, theirs in zip(names, document["labels"], document["plain_labels"], strict=False):
+        rows.add_row(escape(name[:48]), escape(str(mine)), escape(str(theirs)), "yes" if mine == theirs else "no")
+    return rows
 
 
 @app.command("plan")
@@ -133,22 +156,26 @@ def plan_command(
     length: Annotated[int, typer.Option(min=1, help="Tokens of a sentence.")] = 128,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     embedding: Where = "private",
     calibration: Calibration = None,
+    answer: AnswerName = "logits",
     audit: Audit = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
+        softmax = prepared.config.numbers.softmax
         memory = Memory()
+        size = Size(batch, length, wanted_answer(prepared.config, answer), audit)
         plans = Plans(prepared.config, memory)
         loading = report.planned(plans.load.ledger, memory.peak)
-        ledger = plans.infer(Size(batch, length, audit)).ledger
+        ledger = plans.infer(size).ledger
+    warn(prepared)
     document = report.planned(ledger, memory.peak + max(ledger.total().dealt_bytes))
     document |= {"model": model, "length": length, "batch": batch}
-    document |= {"suite": suite, "softmax": softmax, "embedding": embedding}
+    document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer, "audit": audit}
     document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
     if as_json:
         print(json.dumps(document))
@@ -178,7 +205,7 @@ def init_command(
     monitor_port: Annotated[int, typer.Option(help="Health and metrics on 127.0.0.1; 0: off.")] = 0,
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     embedding: Where = "private",
     length: Annotated[int, typer.Option(min=1, help="The longest sentence to calibrate for, in tokens.")] = 128,
     calibration: Calibration = None,
@@ -191,6 +218,7 @@ def init_command(
     more = tuple(f"client:{name}" for name in clients or ())
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
+    warn(prepared)
     write_deployment(folder, prepared.config, addresses, more, monitor_port=monitor_port)
     hosts = {
         "server0": f"mpcnet party --config {folder}/server0/party.toml",

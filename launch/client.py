@@ -17,10 +17,11 @@ from torch import Tensor
 from launch import frames, sharing
 from launch.node import Node, end
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT
+from models.bert import AnswerKind
 from models.numbers import LOGIT_FRAC
 from models.parameters import encode_tokens
 from models.prepare import tokenizer_source
-from models.program import Size
+from models.program import Size, wanted_answer
 from models.reference import check_tokens
 from models.text import Text, Tokens, encode
 from mpcnet import ring
@@ -28,7 +29,7 @@ from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.mesh import Peer
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
-from mpcnet.wire import Header, Value
+from mpcnet.wire import Header
 from protocols.share import Shared
 
 Table: TypeAlias = Mapping[str, Tensor] | None
@@ -37,7 +38,7 @@ REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answer:
-    """The result in the clear, and what it cost: one public report by each server.
+    """The result in the clear (of a label its one-hot row), and what it cost: one public report by each server.
 
     The upload ends when both servers have queued the request; waiting for other requests is no part of offline.
     """
@@ -59,51 +60,57 @@ def tokenise(node: Node, model: str, texts: Sequence[Text]) -> Tokens:
     return encode(tokenizer_source(model), texts, node.config.numbers.longest)
 
 
-async def ask(node: Node, tokens: Tokens, table: Table = None, audit: bool = False) -> Answer:
-    """One request over fresh connections: [B, n] tokens to [B, d] embeddings or [B, labels] logits.
+async def ask(
+    node: Node, tokens: Tokens, table: Table = None, answer: AnswerKind = "logits", audit: bool = False
+) -> Answer:
+    """One request over fresh connections: [B, n] tokens to [B, d] embeddings or [B, labels] logits or one-hot labels.
 
     `table` is the model's public embedding, for programs in which the client looks its tokens up itself. With `audit`
     the servers look whether a value leaves its calibrated range, which they do not learn.
 
-    :raises LocalInputError: the tokens are none of this model's.
+    :raises LocalInputError: the tokens are none of this model's, or it has no such answer.
     :raises MpcError: a server is gone, refused, or the two disagree.
     """
     check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
-    if tokens.ids.shape[1] > node.config.numbers.longest:
+    batch, length = tokens.ids.shape
+    size = Size(batch, length, wanted_answer(node.config, answer), audit)
+    if length > node.config.numbers.longest:
         raise LocalInputError(
             f"texts: the program was calibrated for up to {node.config.numbers.longest} tokens, got "
-            f"{tokens.ids.shape[1]}; shorten them, or make a program with --length"
+            f"{length}; shorten them, or make a program with --length"
         )
     peers = await asyncio.gather(node.dial("server0"), node.dial("server1"))
     try:
-        answer = await _converse(node, peers, tokens, table, audit)
+        found = await _converse(node, peers, tokens, size, table)
     except BaseException as error:
         await end(peers, node.role, error)
         raise
     await asyncio.gather(*(peer.channel.close() for peer in peers))
-    return answer
+    return found
 
 
-async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, table: Table, audit: bool) -> Answer:
-    config, (batch, length) = node.config, tokens.ids.shape
-    size = Size(batch, length, audit)
+async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, size: Size, table: Table) -> Answer:
+    config = node.config
     start = time.perf_counter()
     parts = sharing.token_parts(config, size)
     halves = torch.split(encode_tokens(config, tokens, table), [part.shape[1] for part in parts], 1)
     split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
     mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1))
     name = secrets.token_bytes(16)
-    fields: dict[str, Value] = {"id": name, "audit": audit}
-    await asyncio.gather(*(_request(node, peer, fields, mask, split, party) for party, peer in enumerate(peers)))
+    await asyncio.gather(*(_request(node, peer, name, size, mask, split, party) for party, peer in enumerate(peers)))
     queued = time.perf_counter()
     await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in peers))
     ready = time.perf_counter()
-    (one, two) = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
+    one, two = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
     done = time.perf_counter()
     first, second = one.values, two.values
     if (first.bits, first.shape) != (second.bits, second.shape):
         raise RemoteProtocolError(f"the servers' results are no shares of one value: {first.bits}, {second.bits} bits")
     values = ring.decode(first.value + second.value, first.frac, first.bits)
+    if size.answer == "label":
+        values = values.abs()  # 1 reads as -1 in a ring of one bit
+        if not bool((values.sum(1) == 1).all()):
+            raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
     outside = None
     if one.outside is not None and two.outside is not None:
         outside = ring.unpack_bits(one.outside ^ two.outside, (size.batch,)).bool().tolist()
@@ -113,11 +120,12 @@ async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, table: Ta
 
 
 async def _request(
-    node: Node, peer: Peer, fields: Mapping[str, Value], mask: tuple[Part, Bytes], split: sharing.Split, party: int
+    node: Node, peer: Peer, name: bytes, size: Size, mask: tuple[Part, Bytes], split: sharing.Split, party: int
 ) -> None:
     """The whole request at once, so that the servers never wait for us later. If one cannot serve yet, we say why."""
     seed = (sharing.SEED, np.frombuffer(split.seeds[party], np.uint8))
-    await frames.send(peer, REQUEST, [mask, seed, *split.explicit[party]], **fields)
+    arrays = [mask, seed, *split.explicit[party]]
+    await frames.send(peer, REQUEST, arrays, id=name, answer=size.answer, audit=size.audit)
     waits = (await frames.receive_bare(peer, QUEUED)).fields.get("waits")
     if isinstance(waits, str) and waits:
         node.waiting(peer.name, f"it has our request, and waits {waits}")
@@ -140,18 +148,19 @@ class _Result:
 async def _result(peer: Peer, node: Node, size: Size) -> _Result:
     shape = node.config.shape
     columns = shape.labels if shape.head == "classification" else shape.hidden
-    bits = [Part(1, (size.batch,))] if size.audit else []
+
+    audited = [Part(1, (size.batch,))] if size.audit else []
 
     def check(header: Header) -> None:
-        sizes = [part.shape for part in header.parts]
-        wanted = [(size.batch, columns), *(part.shape for part in bits)]
-        if (
-            len(sizes) != len(wanted) + 1
-            or sizes[:-1] != wanted
-            or any(part.bits != 1 for part in header.parts[1:-1])
-            or header.parts[-1].nbytes > REPORT_LIMIT
-        ):
+        sizes, wanted = [part.shape for part in header.parts], [(size.batch, columns), *(x.shape for x in audited)]
+        if sizes[:-1] != wanted or header.parts[-1].nbytes > REPORT_LIMIT:
             raise RemoteProtocolError(f"{peer.name}, result: want {wanted} and a report, got {sizes}")
+        if any(part.bits != 1 for part in header.parts[1:-1]):
+            raise RemoteProtocolError(f"{peer.name}, result: want an audit of single bits, got wider ones")
+        if (header.parts[0].bits == 1) != (size.answer == "label"):
+            raise RemoteProtocolError(
+                f"{peer.name}, result: want {size.answer}, got {header.parts[0].bits} bits a value"
+            )
 
     header, (raw, *flags, text) = await frames.receive(peer, RESULT, check, patient=True)
     try:
@@ -159,5 +168,8 @@ async def _result(peer: Peer, node: Node, size: Size) -> _Result:
     except ValueError as error:
         raise RemoteProtocolError(f"{peer.name}: its report is not JSON") from error
     part = header.parts[0]
-    outside = ring.unpack(flags[0], bits[0]) if bits else None
-    return _Result(Shared(ring.unpack(raw, part), part.bits, LOGIT_FRAC, 0), outside, report)
+    value = ring.unpack(raw, part)
+    outside = ring.unpack(flags[0], audited[0]) if audited else None
+    if part.bits == 1:
+        return _Result(Shared(ring.unpack_bits(value, part.shape), 1, 0, 0), outside, report)
+    return _Result(Shared(value, part.bits, LOGIT_FRAC, 0), outside, report)

@@ -15,9 +15,9 @@ from launch.follower import deal_order
 from launch.node import Node, peak_bytes
 from launch.service import Service
 from launch.wire_names import LOAD_STREAM, ORDER
-from models.answer import answer
 from models.bert import Model, load
 from models.program import Plans, Size, parameter_shapes, token_shape
+from models.respond import respond
 from mpcnet.channel import Channel
 from mpcnet.dealer import DealerSource, deal
 from mpcnet.errors import LocalInputError, RemoteProtocolError
@@ -103,7 +103,7 @@ class _Dealer:
             stream = Stream(LOAD_STREAM, self._plans.load)
             [self._model] = await self._run([lambda p: load(p, config, shapes.items())], [stream])
         elif what == "deal" and self._model is not None:
-            number, sizes = deal_order(order, self._node.config.numbers.longest)
+            number, sizes = deal_order(order, self._node.config)
             await self._deal(self._model, number, sizes)
         else:
             raise RemoteProtocolError(f"{self._peers[0].name}: cannot follow the order {what!r} now")
@@ -116,7 +116,7 @@ class _Dealer:
         def build(size: Size) -> Callable[[Party], Program[object]]:
             # Lengths of sentences are public but no business of the dealer's: its work does not depend on them.
             keep = torch.ones(size.batch, size.length, dtype=torch.int64)
-            return lambda p: answer(p, model, token_shape(config, size), keep, size.audit)
+            return lambda p: respond(p, model, token_shape(config, size), keep, *size.kind)
 
         await self._run([build(size) for size in sizes], streams)
         seconds = time.perf_counter() - start

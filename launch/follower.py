@@ -12,9 +12,9 @@ from launch.queue import Request
 from launch.server import Bundle, Server
 from launch.service import unless
 from launch.wire_names import HAVE, ORDER
-from models.bert import Model
-from models.program import Size
-from mpcnet.errors import RemoteProtocolError, describe
+from models.bert import Config, Model
+from models.program import Size, wanted_answer
+from mpcnet.errors import LocalInputError, RemoteProtocolError, describe
 from mpcnet.wire import Header
 
 MOST_REQUESTS = 1024  # of one run
@@ -52,7 +52,7 @@ class _Follower:
             raise RemoteProtocolError(describe(f"{self.server.other.name}, order", "deal, drop, or ask and run", what))
 
     async def _expect(self, order: Header) -> None:
-        number, sizes = deal_order(order, self.server.node.config.numbers.longest)
+        number, sizes = deal_order(order, self.server.node.config)
         self.bundles[number] = await self.server.expect(number, sizes, ahead=order.fields.get("ahead") is True)
 
     def _drop(self, number: int) -> None:
@@ -83,12 +83,17 @@ class _Follower:
             return bool(group)
 
     def _of_one_size(self, order: Header, found: Sequence[Request | None]) -> list[Request | None]:
-        """Without the requests that have another size at server0: who sends such costs nobody else the session."""
-        sizes = _sizes(order, self.server.node.config.numbers.longest)
-        if len(sizes) != len(found):
-            raise RemoteProtocolError(f"{self.server.other.name}, order, sizes: want one for each request, got others")
-        torn = [r for r, size in zip(found, sizes, strict=True) if r and r.size != size]
-        self.server.guests.fail(torn, "server0 has got another size of this request")
+        """Without the requests that have another size or kind at server0: they cost nobody else the session."""
+        given = [order.fields.get(name) for name in ("sizes", "answers", "audits")]
+        lists = [each for each in given if isinstance(each, list)]
+        if [len(each) for each in lists] != [2 * len(found), len(found), len(found)]:
+            raise RemoteProtocolError(
+                f"{self.server.other.name}, order: want sizes, an answer and an audit for each request, got others"
+            )
+        flat, answers, audits = lists
+        sizes = zip(found, flat[::2], flat[1::2], answers, audits, strict=True)
+        torn = [r for r, *size in sizes if r and [r.size.batch, r.size.length, *r.size.kind] != size]
+        self.server.guests.fail(torn, "server0 has got another size or answer of this request")
         return [None if request in torn else request for request in found]
 
     def _material(self, number: int, group: Sequence[Request]) -> Bundle:
@@ -96,32 +101,29 @@ class _Follower:
         if bundle is None:
             raise RemoteProtocolError(f"{self.server.other.name}: it orders run {number}, which was not dealt")
         rows, length = sum(r.size.batch for r in group), max(r.size.length for r in group)
-        alike = all(r.size.kind == bundle.sizes[0].kind for r in group)
-        if not alike or rows > sum(size.batch for size in bundle.sizes) or length > bundle.sizes[0].length:
+        if rows > sum(size.batch for size in bundle.sizes) or length > bundle.sizes[0].length:
             raise RemoteProtocolError(f"{self.server.other.name}: run {number}: too little was dealt for its requests")
+        if any(request.size.kind != bundle.sizes[0].kind for request in group):
+            raise RemoteProtocolError(f"{self.server.other.name}: run {number}: another kind of answer was dealt for")
         return bundle
 
 
-def deal_order(order: Header, positions: int) -> tuple[int, list[Size]]:
+def deal_order(order: Header, config: Config) -> tuple[int, list[Size]]:
     """The first stream's number, and the sizes of all streams, of an order to deal.
 
     :raises RemoteProtocolError: it is malformed.
     """
-    number = frames.whole_number(order, "stream", 1, (1 << 32) - 1)
-    sizes = _sizes(order, positions)
-    if not sizes or any(size.kind != sizes[0].kind for size in sizes):
-        raise RemoteProtocolError("order, sizes: want some, all of one kind, got others")
+    number, positions = frames.whole_number(order, "stream", 1, (1 << 32) - 1), config.numbers.longest
+    try:
+        answer = wanted_answer(config, order.fields.get("answer"))
+    except LocalInputError as error:
+        raise RemoteProtocolError(f"order, {error}") from error
+    flat = frames.whole_numbers(order.fields.get("sizes"), "order, sizes", 1, max(MAX_BATCH * MOST_REQUESTS, positions))
+    audit = order.fields.get("audit") is True
+    sizes = [Size(batch, length, answer, audit) for batch, length in zip(flat[::2], flat[1::2], strict=False)]
+    if not sizes or len(flat) % 2 or any(size.length > positions for size in sizes):
+        raise RemoteProtocolError(f"order, sizes: want pairs of a batch and up to {positions} tokens, got others")
     return number, sizes
-
-
-def _sizes(order: Header, positions: int) -> list[Size]:
-    most = max(MAX_BATCH * MOST_REQUESTS, positions)
-    flat = frames.whole_numbers(order.fields.get("sizes"), "order, sizes", 0, most)
-    if len(flat) % 3 == 0:
-        rows = [flat[start : start + 3] for start in range(0, len(flat), 3)]
-        if all(batch and 1 <= length <= positions and audit <= 1 for batch, length, audit in rows):
-            return [Size.of(row) for row in rows]
-    raise RemoteProtocolError(f"order, sizes: want a batch, up to {positions} tokens, and 1 for an audit, got others")
 
 
 def _number(order: Header) -> int:

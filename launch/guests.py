@@ -16,12 +16,12 @@ from launch import frames, sharing
 from launch.node import Node, public
 from launch.queue import Queue, Request
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
-from models.answer import Answer
 from models.parameters import parameters
-from models.program import Size
+from models.program import Size, wanted_answer
+from models.respond import Response
 from mpcnet import ring
 from mpcnet.channel import Channel
-from mpcnet.errors import ChannelError, LocalBusyError, MpcError, RemoteAbort, RemoteProtocolError
+from mpcnet.errors import ChannelError, LocalBusyError, LocalInputError, MpcError, RemoteAbort, RemoteProtocolError
 from mpcnet.mesh import Peer
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
@@ -93,10 +93,11 @@ class Guests:
         for request in requests:
             self._own(self._send(request.peer, READY))
 
-    def reply(self, request: Request, result: Answer, report: bytes) -> None:
+    def reply(self, request: Request, result: Response, report: bytes) -> None:
         """Send the answer's share, the audit's if there is one, and part from the client. Nobody waits for it here."""
         values = result.values
-        arrays = [(Part(values.bits, values.shape), ring.pack(values.value, values.bits))]
+        value = ring.pack_bits(values.value) if values.bits == 1 else values.value
+        arrays = [(Part(values.bits, values.shape), ring.pack(value, values.bits))]
         if result.outside is not None:
             arrays.append((Part(1, result.outside.shape), ring.pack(result.outside.packed, 1)))
         arrays.append((Part(8, (len(report),)), np.frombuffer(report, np.uint8)))
@@ -188,14 +189,18 @@ class Guests:
         name = header.fields.get("id")
         if not isinstance(name, bytes) or len(name) != 16:
             raise RemoteProtocolError(f"{peer.name}: want a request id of 16 bytes, got another")
-        audit = header.fields.get("audit")
-        if type(audit) is not bool:
-            raise RemoteProtocolError(f"{peer.name}: want a request to say if it is audited, got one that does not")
         keep = ring.unpack_bits(ring.unpack(mask, part := header.parts[0]), part.shape).to(torch.int64)
         if not bool(keep.any(1).all()):
             raise RemoteProtocolError(f"{peer.name}: want a token in every sentence, got a sentence without")
-        batch, length = part.shape
-        return Request(name, peer, Size(batch, length, audit), keep, seed.tobytes(), explicit, time.monotonic())
+        try:
+            answer = wanted_answer(self.node.config, header.fields.get("answer"))
+        except LocalInputError as error:
+            raise RemoteProtocolError(f"{peer.name}, {error}") from error
+        audit = header.fields.get("audit")
+        if type(audit) is not bool:
+            raise RemoteProtocolError(f"{peer.name}: want a request to say if it is audited, got one that does not")
+        size = Size(part.shape[0], part.shape[1], answer, audit)
+        return Request(name, peer, size, keep, seed.tobytes(), explicit, time.monotonic())
 
     def _check(self, peer: Peer, header: Header) -> None:
         """:raises RemoteProtocolError: the frame is not a mask of a size that we serve, and shares for it."""

@@ -13,9 +13,11 @@ import typer
 
 from launch import client, settings
 from launch.node import Node, open_node, peak_bytes, run
-from launch.options import Audit, Config, Json, Model, check_folder, read_text, write_text
+from launch.options import AnswerName, Audit, Config, Json, Model, check_folder, read_text, write_text
 from launch.report import range_warning
+from models.bert import AnswerKind
 from models.prepare import checkpoint
+from models.program import wanted_answer
 from models.text import Tokens
 from models.weights import fold
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteAbort
@@ -26,8 +28,9 @@ def infer_command(
     texts: Annotated[list[str] | None, typer.Argument(help="Sentences.")] = None,
     model: Model = "demo",
     tokens: Annotated[Path | None, typer.Option(help="JSON batches of ids, types and mask, instead of texts.")] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
+    answer: AnswerName = "logits",
     audit: Audit = False,
+    attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     json_file: Json = "-",
 ) -> None:
     """Ask the two servers about a text, and put their shares of the answer together.
@@ -36,9 +39,10 @@ def infer_command(
     """
     check_folder(json_file)
     node = open_node(settings.read(config))
+    wanted_answer(node.config, answer)
     batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
     table = fold(checkpoint(model)) if node.config.embedding == "client" else None
-    raise typer.Exit(run(_ask_all(node, batches, table, attempts, audit, json_file), node, graceful=False))
+    raise typer.Exit(run(_ask_all(node, batches, table, (answer, audit), attempts, json_file), node, graceful=False))
 
 
 def _token_batches(path: Path) -> list[Tokens]:
@@ -54,14 +58,15 @@ def _token_batches(path: Path) -> list[Tokens]:
 
 
 async def _ask_all(
-    node: Node, batches: list[Tokens], table: client.Table, attempts: int, audit: bool, target: str
+    node: Node, batches: list[Tokens], table: client.Table, kind: tuple[AnswerKind, bool], attempts: int, target: str
 ) -> int:
     answers = []
     for tokens in batches:
-        answer = await _ask(node, tokens, table, attempts, audit)
+        answer = await _ask(node, tokens, table, kind, attempts)
         if warning := range_warning(answer.outside or []):
             node.say(warning, "warning")
-        answers.append({**asdict(answer), "values": answer.values.tolist(), "peak_bytes": peak_bytes()})
+        labels = {"labels": answer.values.argmax(1).tolist()} if kind[0] == "label" else {}
+        answers.append({**asdict(answer), "values": answer.values.tolist(), **labels, "peak_bytes": peak_bytes()})
         node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
     text = json.dumps(answers)
     if target == "-":
@@ -71,11 +76,13 @@ async def _ask_all(
     return 0
 
 
-async def _ask(node: Node, tokens: Tokens, table: client.Table, attempts: int, audit: bool) -> client.Answer:
+async def _ask(
+    node: Node, tokens: Tokens, table: client.Table, kind: tuple[AnswerKind, bool], attempts: int
+) -> client.Answer:
     """Each attempt is a request of its own, with fresh shares."""
     for left in range(attempts - 1, -1, -1):
         try:
-            return await client.ask(node, tokens, table, audit)
+            return await client.ask(node, tokens, table, *kind)
         except (ChannelError, RemoteAbort) as error:
             if not left:
                 raise

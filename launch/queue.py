@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,10 +38,6 @@ class Request:
 def bucket(length: int) -> int:
     """The least bucket that holds so many tokens; a longer text is a bucket of its own."""
     return next((limit for limit in BUCKETS if length <= limit), length)
-
-
-def _group(size: Size) -> tuple[int, tuple[bool, ...]]:
-    return bucket(size.length), size.kind
 
 
 class Queue:
@@ -97,7 +93,7 @@ class Queue:
         """
         chosen: list[Request] = []
         for request in self:
-            if chosen and _group(request.size) != _group(chosen[0].size):
+            if chosen and _kind(request) != _kind(chosen[0]):
                 continue
             together = [*chosen, request]
             rows, length = _extent([r.size for r in together])
@@ -106,25 +102,27 @@ class Queue:
         return chosen
 
 
+def _kind(request: Request) -> tuple[object, ...]:
+    return bucket(request.size.length), *request.size.kind
+
+
 def _extent(sizes: Sequence[Size]) -> tuple[int, int]:
     return sum(size.batch for size in sizes), max(size.length for size in sizes)
 
 
 def layout(sizes: Sequence[Size], streams: int) -> tuple[Size, ...]:
-    """The sizes of the streams in which such requests, of one kind, run: equal lengths, rows as even as can be."""
+    """The sizes of the streams in which requests of these sizes and one kind run: equal lengths, rows near even."""
     rows, length = _extent(sizes)
     count = min(streams, rows)
-    return tuple(
-        replace(sizes[0], batch=rows // count + (index < rows % count), length=length) for index in range(count)
-    )
+    return tuple(Size(rows // count + (index < rows % count), length, *sizes[0].kind) for index in range(count))
 
 
 def fits(sizes: Sequence[Size], prepared: Sequence[Size]) -> bool:
     """True if requests of these sizes can run in streams of the prepared sizes, at no more than twice the work."""
     rows, length = _extent(sizes)
     room, longest = _extent(prepared)
-    alike = sizes[0].kind == prepared[0].kind
-    return alike and rows <= room and length <= longest and room * longest <= 2 * rows * length
+    same = sizes[0].kind == prepared[0].kind
+    return same and rows <= room and length <= longest and room * longest <= 2 * rows * length
 
 
 def stack(arrays: Sequence[Tensor], streams: Sequence[Size]) -> list[Tensor]:

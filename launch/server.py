@@ -18,9 +18,9 @@ from launch.node import Node, peak_bytes
 from launch.queue import Request, stack, stack_masks
 from launch.service import unless
 from launch.wire_names import DONE, LOAD_STREAM, ORDER, REQUEST
-from models.answer import Answer, answer
 from models.bert import Model, load
 from models.program import Plans, Size
+from models.respond import Response, respond
 from mpcnet import ring
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.lobby import SERVERS
@@ -117,9 +117,10 @@ class Server:
         start, ready_cpu = time.perf_counter(), time.process_time()
         tokens = await asyncio.to_thread(self._tokens, requests, bundle.sizes)
         keeps = stack_masks([request.keep for request in requests], bundle.sizes)
-        builds: list[Build[Answer]] = [
-            lambda p, share=share, keep=keep, size=size: answer(p, model, share, keep, size.audit)  # type: ignore[misc]
-            for share, keep, size in zip(tokens, keeps, bundle.sizes, strict=True)
+        kind = bundle.sizes[0].kind
+        builds: list[Build[Response]] = [
+            lambda p, share=share, keep=keep: respond(p, model, share, keep, *kind)  # type: ignore[misc]
+            for share, keep in zip(tokens, keeps, strict=True)
         ]
         streams = await self.streams(bundle.number, bundle.sizes)
         done = await self._compute(builds, streams, bundle.stock)
@@ -133,6 +134,7 @@ class Server:
         }
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
+            "answer": kind[0], "audit": kind[1],
             "dealer": dict(bundle.stock.facts),
         }  # fmt: skip
         self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())
@@ -165,7 +167,7 @@ class Server:
         bits, frac = config.numbers.table_bits, config.input_frac
         return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]
 
-    def _reply(self, requests: Sequence[Request], results: Sequence[Answer], text: bytes) -> None:
+    def _reply(self, requests: Sequence[Request], results: Sequence[Response], text: bytes) -> None:
         values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0
         found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.outside)]
         outside = torch.cat(found) if found else None
@@ -173,7 +175,7 @@ class Server:
             rows = slice(row, row := row + request.size.batch)
             share = Shared(values[rows], first.bits, first.frac, first.party)
             bits = None if outside is None else Bits.of(outside[rows], first.party)
-            self.guests.reply(request, Answer(share, bits), text)
+            self.guests.reply(request, Response(share, bits), text)
 
     def _count(
         self, bundle: Bundle, requests: Sequence[Request], ledger: Ledger, offline_s: float, online_s: float

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from launch import report
 from launch.network import Loopback, Network
+from launch.options import warn
 from launch.processes import Deployment, deployment
 from models import reference
-from models.bert import Embedding
+from models.bert import AnswerKind, Embedding
 from models.prepare import Prepared, prepare, random_tokens
-from models.program import Plans, Size
-from models.reference import Softmax
+from models.program import Plans, Size, wanted_answer
+from models.shape import Softmax
 from models.text import Text, Tokens, encode
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.latency import parse_link
@@ -48,7 +49,7 @@ class Options:
 
     model: str = "demo"
     suite: str = "fast"
-    softmax: Softmax = "exact"
+    softmax: Softmax | None = None  # the checkpoint's own
     embedding: Embedding = "private"
     net: str = "none"
     batch: int = 8
@@ -58,12 +59,13 @@ class Options:
     timeout_s: float = 120.0
     calibration: Path | None = None
     keep: Path | None = None
+    answer: AnswerKind = "logits"
     audit: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
-    """Private and plaintext results, [sentences, columns], and the cost of all requests together."""
+    """Private and plaintext results, [sentences, columns], of labels one-hot, and the cost of all requests together."""
 
     prepared: Prepared
     private: Tensor
@@ -75,7 +77,7 @@ class Outcome:
 def simulate(texts: Sequence[Text], options: Options, console: Console, network: Network | None = None) -> Outcome:
     """Run the whole thing, on `network` if one is given: `options.net` then only names the link.
 
-    :raises LocalInputError: a text is empty or too long.
+    :raises LocalInputError: a text is empty or too long, or the model has no such answer.
     :raises PartyFailed: a process ended early.
     :raises PlanMissed: the measured rounds or bytes differ from the plan.
     """
@@ -85,7 +87,9 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
             options.model, options.suite, options.softmax, options.length or 1, options.calibration,
             options.embedding, status.update,
         )  # fmt: skip
+        wanted_answer(prepared.config, options.answer)
         batches = _batches(prepared, texts, options)
+    warn(prepared, console)
     network = network or Loopback(options.net)
     with deployment(
         prepared.config, network, options.threads, options.timeout_s, options.keep, streams=options.streams
@@ -95,13 +99,15 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         seconds = time.perf_counter() - start
     private = torch.cat([torch.tensor(answer["values"], dtype=torch.float64) for answer in answers])
     with console.status("running the plaintext model"):
-        plain = torch.cat([_plain(prepared, tokens, options.softmax) for tokens in batches])
+        plain = torch.cat([_plain(prepared, tokens) for tokens in batches])
+        if options.answer == "label":
+            plain = torch.nn.functional.one_hot(plain.argmax(1), plain.shape[1]).double()
     operations, totals = _combine(answers)
     with console.status("checking the measured cost against the plan"):
-        _check_plan(prepared, answers, options.audit)
+        _check_plan(prepared, answers)
     document = {
         **totals,
-        **_accuracy(private, plain),
+        **(_accuracy(private, plain) if options.answer == "logits" else _agreement(prepared, private, plain)),
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
@@ -146,8 +152,19 @@ def _run(
             json.dumps([{name: getattr(b, name).tolist() for name in ("ids", "types", "mask")} for b in batches])
         )
         status.update(f"client: {len(batches)} private request(s) of up to {options.batch} sentences")
-        line = ["--model", options.model, "--tokens", str(asked), "--json", str(told), *["--audit"] * options.audit]
-        made.start("client", "infer", *line)
+        made.start(
+            "client",
+            "infer",
+            "--model",
+            options.model,
+            "--tokens",
+            str(asked),
+            "--json",
+            str(told),
+            "--answer",
+            options.answer,
+            *["--audit"] * options.audit,
+        )
         made.wait(["client"])
         status.update("waiting for the parties to end in order")
         made.finish(["server0", "server1", "dealer"])
@@ -155,19 +172,22 @@ def _run(
     return answers
 
 
-def _plain(prepared: Prepared, tokens: Tokens, softmax: Softmax) -> Tensor:
+def _plain(prepared: Prepared, tokens: Tokens) -> Tensor:
     """The float model with the same softmax."""
+    softmax = prepared.config.numbers.softmax
     run = reference.classify if prepared.config.shape.head == "classification" else reference.embed
     with torch.inference_mode():
         return run(prepared.config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, softmax).double()
 
 
-def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]], audit: bool) -> None:
+def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:
     """Both servers' measured ledgers must equal the static plan of their streams, operation by operation."""
     plans = Plans(prepared.config)
     for answer in answers:
         for party, measured in enumerate(answer["reports"]):
-            sizes = [Size(batch, length, audit) for batch, length in measured["streams"]]
+            sizes = [
+                Size(batch, length, measured["answer"], measured["audit"]) for batch, length in measured["streams"]
+            ]
             plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
             if missed := report.same(plan, measured):
                 raise PlanMissed(f"server{party}, {sizes}: {'; '.join(missed[:3])}")
@@ -213,13 +233,22 @@ def _accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:
     }
 
 
+def _agreement(prepared: Prepared, private: Tensor, plain: Tensor) -> dict[str, Any]:
+    """Labels by name (by number, if the checkpoint names none), and in how many sentences they are the same."""
+    names = prepared.checkpoint.labels or range(private.shape[1])
+    mine, theirs = ([names[place] for place in hot.argmax(1).tolist()] for hot in (private, plain))
+    same = sum(a == b for a, b in zip(mine, theirs, strict=True))
+    return {"sentences": len(private), "labels": mine, "plain_labels": theirs, "same_labels": same}
+
+
 def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
     return {
         "model": options.model,
         "random_weights": prepared.random,
         "suite": options.suite,
-        "softmax": options.softmax,
+        "softmax": prepared.config.numbers.softmax,
         "embedding": options.embedding,
+        "answer": options.answer,
         "audit": options.audit,
         "net": options.net,
         "commit": report.commit(),

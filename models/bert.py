@@ -19,16 +19,20 @@ from models import numbers as N
 from models.numbers import Numbers
 from models.relative import bias
 from models.shape import BertShape
+from mpcnet import ring
 from mpcnet.randomness import Secret
+from protocols.argmax import one_hot_argmax
 from protocols.arith import lift, linear, matmul, own_ring, product
 from protocols.gelu import tanh
 from protocols.layernorm import layer_norm
 from protocols.party import Party
+from protocols.quad import quad
 from protocols.share import Masked, Shared, Weight
-from protocols.softmax import exponentials, squares, weigh
+from protocols.softmax import RELU_EPS, exponentials, relus, squares, weigh
 from protocols.suites import Suite
 
 Embedding: TypeAlias = Literal["private", "client"]
+AnswerKind: TypeAlias = Literal["logits", "label"]  # what a client gets: all results, or which logit is the largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +98,8 @@ def _standing(x: Masked) -> Masked:
     return replace(x, mask=Secret(x.mask.bits, x.mask.share, x.mask.plain))
 
 
-async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
-    """Tokens to sentence embeddings [B, d] or logits [B, labels].
+async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits") -> Shared:
+    """Tokens to sentence embeddings [B, d], to logits [B, labels], or to a label as one-hot bits [B, labels].
 
     `tokens` are one-hot rows [B, n, vocab + types], or embeddings [B, n, d] where the client looks them up. `keep`
     [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
@@ -105,7 +109,23 @@ async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
         result = await classify(p, model, normal)
     else:
         result = await pool(p.at("pool"), model, normal, keep)
+    if answer == "label":
+        return await label(p, result)
     return result + p.at("result").zero(result.shape, result.bits, result.frac)
+
+
+async def label(p: Party, logits: Shared) -> Shared:
+    """The one-hot bits of the largest logit, the first of equal ones: [B, labels] in the ring of 1 bit, unpacked.
+
+    Fresh shares of them are uniform but for their sum, so whoever sees both learns the label and nothing else: no
+    logit, and not the order of the others.
+
+    Rounds   2 for two labels, 3 up to five
+    Sends    5 bytes a sentence with two labels, in whole bytes for all sentences together
+    """
+    hot = await one_hot_argmax(p.at("argmax"), logits)
+    hot = hot ^ p.at("result").zero_bits(hot.shape)
+    return Shared(ring.unpack_bits(hot.packed, hot.shape), 1, 0, hot.party)
 
 
 async def encode(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
@@ -188,20 +208,28 @@ async def attention(p: Party, model: Model, layer: str, projected: Shared, keep:
     scores = p.rescale(scores, N.SCORE_FRAC).reduce(N.SCORE_BITS)
     bits, rows = numbers.weigh_bits(layer, n), numbers.softmax_rows(layer, n)
     grown = lift(p, v, bits.product, numbers.value_limit(layer, n)).shared()
-    valid = keep[:, None, None, :]
-    if numbers.softmax == "exact":
-        weights = await exponentials(p.at("exp"), scores, valid, numbers.numerator_frac())
-    else:
-        weights = await squares(p.at("2quad"), scores, valid, bits.product, numbers.numerator_frac())
-    context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal)
+    weights, eps = await _numerators(p, numbers, scores, keep[:, None, None, :], bits.product)
+    context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
 
 
+async def _numerators(p: Party, numbers: Numbers, scores: Shared, keep: Tensor, bits: int) -> tuple[Shared, float]:
+    """What softmax weighs the values by, and what it adds to their sum: [B, h, n, n] -> [B, h, n, n]."""
+    frac = numbers.numerator_frac()
+    if numbers.softmax == "exact":
+        return await exponentials(p.at("exp"), scores, keep, frac), 0.0
+    if numbers.softmax == "2quad":
+        return await squares(p.at("2quad"), scores, keep, bits, frac), 0.0
+    return await relus(p.at("2relu"), scores, keep, bits), RELU_EPS
+
+
 async def feed_forward(p: Party, model: Model, projected: Shared) -> Shared:
-    """GeLU of the first ffn columns: [B, n, ffn + 1] -> [B, n, ffn]."""
-    suite, p = model.config.suite, p.at("gelu")
-    up = projected.take(np.s_[..., :-1])
-    activated = await suite.gelu(p, p.rescale(up, N.UP_FRAC).reduce(N.UP_BITS), suite.gelu_ring)
+    """GeLU or Quad of the first ffn columns: [B, n, ffn + 1] -> [B, n, ffn]."""
+    suite, p = model.config.suite, p.at("activation")
+    up = p.rescale(projected.take(np.s_[..., :-1]), N.UP_FRAC).reduce(N.UP_BITS)
+    if model.config.shape.activation == "quad":
+        return await quad(p, up, N.GELU_BITS)
+    activated = await suite.gelu(p, up, suite.gelu_ring)
     return p.rescale(activated, N.GELU_FRAC).reduce(N.GELU_BITS)
 
 

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.calibrate import Calibration
-from models.reference import Softmax
-from models.shape import BertShape
+from models.shape import BertShape, Softmax
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
+from protocols.argmax import DIFFERENCE_BITS
 from protocols.division import (
     LARGEST_ROOT,
     RECIPROCAL_LEAST,
@@ -28,7 +28,7 @@ from protocols.division import (
 )
 from protocols.exponential import RANGE
 from protocols.rowmax import LIMIT, SLACK
-from protocols.softmax import SHIFT, WeighBits
+from protocols.softmax import RELU_EPS, SHIFT, WeighBits
 
 MARGIN = 1.5  # texts the model was not calibrated on stay within 1.16 of its ranges on SST-2 and STS-B
 SCORE_MARGIN = 1.25  # of scores under exact softmax, whose maximum is found in 64 buckets only
@@ -46,8 +46,8 @@ CENTRED_BITS = 28  # ring LayerNorm's input is opened in: |C| < 2^12
 QUERY_FRAC, QUERY_BITS = 11, 32  # queries and keys: their product keeps 8 integer bits at 22 fraction bits
 SCORE_FRAC, SCORE_BITS = 12, 22
 VALUE_BITS = 24  # ring values are opened in to grow them
-UP_FRAC, UP_BITS = 12, 24  # GeLU's input: |U| < 2^10
-GELU_FRAC, GELU_BITS = 12, 40  # GeLU's result, and the ring of the product that follows
+UP_FRAC, UP_BITS = 12, 24  # the activation's input: |U| < 2^10
+GELU_FRAC, GELU_BITS = 12, 40  # the activation's result, and the ring of the product that follows
 CONTEXT_FRAC, CONTEXT_BITS = 12, 40
 CONTEXT_OPENED = 24  # ring the divided context is opened in to grow it: |context| < 2^10
 CONTEXT_ERROR = 2.0**-10  # what rounding before the division may do to a context
@@ -61,7 +61,7 @@ class Numbers:
     """Everything about number formats that depends on a model. Public; part of the program digest."""
 
     softmax: Softmax
-    longest: int  # tokens of a text: all positions, but for 2Quad, whose row sums grow, no more than were calibrated
+    longest: int  # tokens of a text: all positions under exact softmax; others' row sums grow: as calibrated
     table_bits: int
     table_frac: int
     value_max: float
@@ -72,7 +72,7 @@ class Numbers:
         return RowRange(*self.rows[f"{site}.square_sum"])
 
     def softmax_rows(self, layer: str, keys: int) -> RowRange:
-        """The range of a row sum: proved for exact softmax (some key has s > m - 4), calibrated for 2Quad."""
+        """The range of a row sum: proved for exact softmax (some key has s > m - 4), calibrated for others."""
         if self.softmax == "exact":
             return RowRange(LEAST_ROW_SUM, float(max(keys, 2)))
         return RowRange(*self.rows[f"{layer}.row_sum"])
@@ -90,14 +90,14 @@ class Numbers:
 
     def value_frac(self, keys: int) -> int:
         """Fraction bits of V: what |sum_j e_j v_j| <= keys * max |v| leaves of the ring of 40 bits."""
-        if self.softmax == "2quad":
+        if self.softmax != "exact":
             return VALUE_FRAC
         return min(VALUE_FRAC, 40 - 2 - self.numerator_frac() - ring.ceil_log2(max(keys, 2) * self.value_max))
 
     def value_limit(self, layer: str, keys: int) -> int:
         """What an audit holds |V| to, as an integer: so that the weighted sum over the keys stays in its ring.
 
-        2Quad's row sums are known to a factor of 4; where that proves less than V's planned range, the range counts.
+        Other row sums are known to a factor of 4; where that proves less than V's planned range, the range counts.
         """
         if self.softmax == "exact":
             return (1 << (40 - 2 - self.numerator_frac())) // max(keys, 2)
@@ -134,14 +134,11 @@ def plan(shape: BertShape, calibration: Calibration, softmax: Softmax, calibrate
 
     :raises LocalConfigError: a value could overflow its ring; every such site is named.
     """
-    rows = {
-        site: (calibration.at(softmax, site).min / MARGIN, calibration.at(softmax, site).max * MARGIN)
-        for site in _row_sites(shape, softmax)
-    }
+    rows = {site: _row_range(calibration, softmax, site) for site in _row_sites(shape, softmax)}
     table = MARGIN * calibration.at(softmax, "embedding.centred").absmax
     table_bits, table_frac = _table_format(table)
     values = [calibration.at(softmax, f"layer{i}.value").absmax for i in range(shape.layers)]
-    longest = min(calibrated_length or shape.positions, shape.positions) if softmax == "2quad" else shape.positions
+    longest = min(calibrated_length or shape.positions, shape.positions) if softmax != "exact" else shape.positions
     numbers = Numbers(softmax, longest, table_bits, table_frac, MARGIN * max(values), rows)
     broken = [need for need in _needs(shape, calibration, numbers) if need.got >= need.limit]
     if broken:
@@ -153,8 +150,15 @@ def _row_sites(shape: BertShape, softmax: Softmax) -> Iterator[str]:
     yield "embedding.square_sum"
     for i in range(shape.layers):
         yield from (f"layer{i}.out.square_sum", f"layer{i}.down.square_sum")
-        if softmax == "2quad":
+        if softmax != "exact":
             yield f"layer{i}.row_sum"
+
+
+def _row_range(calibration: Calibration, softmax: Softmax, site: str) -> tuple[float, float]:
+    """With its margin; a row sum of 2ReLU is eps where no score is positive, whether a sample has such a row or not."""
+    seen = calibration.at(softmax, site)
+    proved = softmax == "2relu" and site.endswith("row_sum")
+    return RELU_EPS if proved else seen.min / MARGIN, seen.max * MARGIN
 
 
 def _table_format(largest: float) -> tuple[int, int]:
@@ -178,8 +182,16 @@ def _needs(shape: BertShape, calibration: Calibration, numbers: Numbers) -> Iter
         yield from _softmax_needs(layer, calibration, numbers)
         yield fits(f"{layer}.context", CONTEXT_FRAC, CONTEXT_OPENED)
         yield fits(f"{layer}.out.centred", CENTRED_FRAC, CENTRED_BITS)
-        yield fits(f"{layer}.up", UP_FRAC, UP_BITS)
+        if shape.activation == "quad":  # it opens x + 1, and its result leaves its range by the square of what x does
+            yield fits(f"{layer}.up", UP_FRAC, UP_BITS, extra=1.0)
+            yield fits(f"{layer}.activation", GELU_FRAC, GELU_BITS, margin=MARGIN**2)
+        else:
+            yield fits(f"{layer}.up", UP_FRAC, UP_BITS)
         yield fits(f"{layer}.down.centred", CENTRED_FRAC, GELU_BITS - (GELU_FRAC + WEIGHT_FRAC - CENTRED_FRAC))
+    if shape.labels >= 2:
+        logits = calibration.at(numbers.softmax, "logits")
+        most = 2.0 ** (DIFFERENCE_BITS - 1 - LOGIT_FRAC)
+        yield Need("logits (difference)", most, MARGIN * (logits.max - logits.min))
     if numbers.softmax == "exact":
         most = 2.0 ** (40 - 2 - numbers.numerator_frac() - LEAST_VALUE_FRAC)
         yield Need("values (largest, over the longest row)", most, shape.positions * numbers.value_max)
@@ -197,7 +209,8 @@ def _softmax_needs(layer: str, calibration: Calibration, numbers: Numbers) -> It
         yield Need(f"{layer}.scores", LIMIT, SCORE_MARGIN * scores.absmax)
         yield Need(f"{layer}.scores (span)", RANGE - SLACK, SCORE_MARGIN * (scores.max - scores.min))
         return
-    yield Need(f"{layer}.scores", 2.0 ** (SCORE_BITS - 2 - SCORE_FRAC), MARGIN * scores.absmax + SHIFT)
+    shift = SHIFT if numbers.softmax == "2quad" else 0.0
+    yield Need(f"{layer}.scores", 2.0 ** (SCORE_BITS - 2 - SCORE_FRAC), MARGIN * scores.absmax + shift)
     raw = calibration.at(numbers.softmax, f"{layer}.context_raw")
     yield Need(f"{layer}.context_raw", 2.0 ** (48 - 2 - 24), MARGIN * raw.absmax)
     frac, low = numbers.weigh_bits(layer, numbers.longest).context_frac, numbers.rows[f"{layer}.row_sum"][0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any, get_args
 import torch
 
 import mpcnet
-from models.answer import answer
-from models.bert import Config, Embedding, Model, load
+from models.bert import AnswerKind, Config, Embedding, Model, load
 from models.numbers import Numbers
 from models.parameters import parameters
+from models.respond import respond
 from models.shape import BertShape
 from mpcnet import ring
-from mpcnet.errors import LocalConfigError
+from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.memory import Memory
 from mpcnet.mesh import Program
 from mpcnet.meter import MeterSource, Plan, measure
@@ -81,27 +80,34 @@ def agreement(config: Config) -> Program:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What is public of a request: sentences, tokens of the longest, and whether its values are audited."""
+    """What is public of a request: sentences, tokens of the longest, what it asks for, and whether it is audited."""
 
     batch: int
     length: int
+    answer: AnswerKind = "logits"
     audit: bool = False
 
     @property
-    def kind(self) -> tuple[bool, ...]:
+    def kind(self) -> tuple[AnswerKind, bool]:
         """What requests must have in common to run together."""
-        return (self.audit,)
+        return self.answer, self.audit
 
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """As it travels."""
-        return self.batch, self.length, int(self.audit)
 
-    @staticmethod
-    def of(numbers: Sequence[int]) -> Size:
-        """The inverse of `numbers`."""
-        batch, length, audit = numbers
-        return Size(batch, length, bool(audit))
+def answers(config: Config) -> tuple[AnswerKind, ...]:
+    """What a program can be asked for: labels of a classifier, which has two or more."""
+    return ("logits", "label") if config.shape.labels >= 2 else ("logits",)
+
+
+def wanted_answer(config: Config, wanted: object) -> AnswerKind:
+    """What was asked for, by somebody else or by an option.
+
+    :raises LocalInputError: the program has no such answer.
+    """
+    for answer in answers(config):
+        if wanted == answer:
+            return answer
+    kind = f"a classifier of {config.shape.labels} label(s)" if config.shape.labels else "a model of embeddings"
+    raise LocalInputError(f"answer: want {' or '.join(answers(config))} of {kind}, got {str(wanted)[:20]!r}")
 
 
 class Plans:
@@ -123,7 +129,7 @@ class Plans:
         tokens = token_shape(self.config, size)
         model: Model = self.load.result
         keep = torch.ones(size.batch, size.length)
-        return measure(answer(Party(source), model, tokens, keep, size.audit), source, self.memory)
+        return measure(respond(Party(source), model, tokens, keep, *size.kind), source, self.memory)
 
 
 def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.functional import gelu
 
 from models.relative import bias
-from models.shape import BertShape
+from models.shape import BertShape, Softmax
 from models.weights import centre
 from mpcnet.errors import LocalConfigError, LocalInputError
+from protocols.softmax import RELU_EPS
 
-Softmax: TypeAlias = Literal["exact", "2quad"]
 Observe: TypeAlias = Callable[[str, Tensor], Tensor | None]
 Folded: TypeAlias = Mapping[str, Tensor]
 
@@ -152,7 +153,7 @@ def _encoder(
         change = context @ folded[f"layer{i}.out.weight"] + folded[f"layer{i}.out.bias"]
         normal = _norm(change + residual, shape, f"layer{i}.out", watch)
         normal = watch.rows(f"layer{i}.out.normal", normal)
-        normal = _norm(_ffn(normal, folded, f"layer{i}", watch), shape, f"layer{i}.down", watch)
+        normal = _norm(_ffn(normal, folded, f"layer{i}", shape, watch), shape, f"layer{i}.down", watch)
         normal = watch.rows(f"layer{i}.normal", normal)
     return normal
 
@@ -174,7 +175,7 @@ def _norm(centred: Tensor, shape: BertShape, site: str, watch: _Watch) -> Tensor
 
 
 def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, softmax: Softmax, watch: _Watch) -> Tensor:
-    """sum_j p_j v_j / sum_j p_j with p = exp(s - max s) or (s + 5)^2, over valid keys j; [batch, seq, hidden]."""
+    """sum_j p_j v_j / (sum_j p_j + eps) over valid keys j, with p and eps of `_numerators`; [batch, seq, hidden]."""
     qkv = watch.rows(f"{layer}.qkv", normal @ folded[f"{layer}.qkv.weight"] + folded[f"{layer}.qkv.bias"])
     # [batch, seq, 3 * hidden] -> 3 x [batch, head, seq, head_dim]
     query, key, value = qkv.reshape(*qkv.shape[:2], 3, shape.heads, shape.head_dim).permute(2, 0, 3, 1, 4)
@@ -185,16 +186,30 @@ def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, sof
     scores = watch.pairs(f"{layer}.scores", scores)
     valid = watch.mask[:, None, None, :]
     row_max = watch.heads(f"{layer}.row_max", scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True))
-    weights = (scores - row_max).exp() if softmax == "exact" else (scores + QUAD_SHIFT).square()
+    weights, eps = _numerators(scores, row_max, softmax)
     weights = watch.pairs(f"{layer}.weights", weights.masked_fill(~valid, 0))
-    row_sum = watch.heads(f"{layer}.row_sum", weights.sum(-1, keepdim=True))
+    row_sum = watch.heads(f"{layer}.row_sum", weights.sum(-1, keepdim=True) + eps)
     raw = watch.heads(f"{layer}.context_raw", weights @ value)
     return watch.rows(f"{layer}.context", (raw / row_sum).transpose(1, 2).flatten(2))
 
 
-def _ffn(normal: Tensor, folded: Folded, layer: str, watch: _Watch) -> Tensor:
-    """gelu(N @ up) @ down + bias + centre(gamma N): the centred input of the layer's last LayerNorm."""
+def _numerators(scores: Tensor, row_max: Tensor, softmax: Softmax) -> tuple[Tensor, float]:
+    """exp(s - max s), (s + 5)^2 or max(s, 0), and what is added to their sum."""
+    if softmax == "exact":
+        return (scores - row_max).exp(), 0.0
+    if softmax == "2quad":
+        return (scores + QUAD_SHIFT).square(), 0.0
+    return scores.clamp(min=0), RELU_EPS
+
+
+def quad(x: Tensor) -> Tensor:
+    """MPCFormer's activation."""
+    return 0.125 * x.square() + 0.25 * x + 0.5
+
+
+def _ffn(normal: Tensor, folded: Folded, layer: str, shape: BertShape, watch: _Watch) -> Tensor:
+    """activation(N @ up) @ down + bias + centre(gamma N): the centred input of the layer's last LayerNorm."""
     up = watch.rows(f"{layer}.up", normal @ folded[f"{layer}.up.weight"] + folded[f"{layer}.up.bias"])
-    gelu = watch.rows(f"{layer}.gelu", torch.nn.functional.gelu(up))
+    activated = watch.rows(f"{layer}.activation", quad(up) if shape.activation == "quad" else gelu(up))
     residual = watch.rows(f"{layer}.down.residual", centre(folded[f"{layer}.down.gamma"] * normal))
-    return gelu @ folded[f"{layer}.down.weight"] + folded[f"{layer}.down.bias"] + residual
+    return activated @ folded[f"{layer}.down.weight"] + folded[f"{layer}.down.bias"] + residual

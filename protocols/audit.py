@@ -51,7 +51,6 @@ from mpcnet.rounds import Riders
 from mpcnet.shapes import ShapeOnly
 from protocols.arith import lift, product, square
 from protocols.boolean import xor_of_products
-from protocols.compare import add_public
 from protocols.division import RowRange
 from protocols.party import Party
 from protocols.share import Bits, Lifted, Masked, Shared
@@ -106,14 +105,15 @@ def _window(p: Party, x: Masked, word: Tensor, start: int, size: int, most: int)
     [(above_high, _)] = onehot.read(table.share, word, (size,), start, (1 - most) << start)
     low = ((word >> start) - most) & (entries - 1)
     wrapped = low > entries - 2 * most  # low + 2 most - 1 is beyond the table
-    return add_public(Bits(above_low ^ above_high, x.shape, x.party), ring.pack_bits(wrapped)).flip()
+    return Bits(above_low ^ above_high, x.shape, x.party).flip(ring.pack_bits(wrapped)).flip()
 
 
 @dataclass(slots=True, repr=False, eq=False)
 class Audit:
     """The audit of one run: hashes every check's bits, by sentence, and says in the end if any was 1.
 
-    `keep` [B, n] is the padding mask. Values are [B, n, ...], or [B, heads, n, ...]; those at padding do not count.
+    `keep` [B, n] is the padding mask. Values are [B, n, .], or [B, heads, n, .]; those at padding do not count. Or they
+    are a sentence's, [B, .].
     """
 
     keep: Tensor
@@ -183,8 +183,7 @@ class Audit:
             [(_, equal)] = onehot.read(table.share, digit.opened, (DIGIT_BITS,))
             zeros.append(Bits(equal, (batch,), digit.party))
         nothing = xor_of_products(p, await p.open_bits(*zeros), [tuple(range(DIGITS))])
-        fresh = p.deal(lambda: ring.zeros((batch,), 1), (), (batch,), 1)
-        return nothing.flip() ^ Bits(fresh.share, (batch,), p.source.party)
+        return nothing.flip() ^ p.zero_bits((batch,))
 
     def _digits(self) -> Iterator[Tensor]:
         """The low digits of the hash, a byte for each sentence."""
@@ -203,8 +202,9 @@ class Audit:
     def _counted(self, bits: Bits, keep: Tensor | None) -> Tensor:
         """Booleans of the bits' shape, false at padding."""
         valid = self.keep.bool()
-        places = valid.unsqueeze(-1) if len(bits.shape) == 3 else valid[:, None, :, None]
-        found = ring.unpack_bits(bits.packed, bits.shape).bool() & places
+        found = ring.unpack_bits(bits.packed, bits.shape).bool()
+        if len(bits.shape) > 2:
+            found = found & (valid.unsqueeze(-1) if len(bits.shape) == 3 else valid[:, None, :, None])
         return found if keep is None else found & keep.bool()
 
 

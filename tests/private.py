@@ -10,13 +10,12 @@ from lockstep import Run, Session, combine, oracle, same_cost
 from torch import Tensor
 
 from models import calibrate, numbers, reference
-from models.answer import answer
-from models.bert import Config, Embedding, infer, load
+from models.bert import AnswerKind, Config, Embedding, infer, load
 from models.parameters import encode, encode_tokens, parameters
 from models.prepare import random_tokens
 from models.program import Plans, Size
-from models.reference import Softmax
-from models.shape import BertShape
+from models.respond import respond
+from models.shape import BertShape, Softmax
 from models.text import Tokens
 from models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet import ring
@@ -37,15 +36,17 @@ class Private:
     plain: Any
     plans: Plans
 
-    def run(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+    def run(self, tokens: Tokens, kind: AnswerKind = "logits") -> tuple[Tensor, Tensor, Tensor]:
         """Private, oracle and float results; the measured cost must equal the plan."""
         shape = self.config.shape
         bits, frac = self.config.numbers.table_bits, self.config.input_frac
         rows = encode_tokens(self.config, tokens, self.folded)
         shares = share_words(self.session, rows, bits, frac)
-        measured = self.session.run(lambda p, model, x: infer(p, model, x, tokens.mask), self.loaded.results, shares)
-        same_cost(measured, self.plans.infer(Size(*tokens.ids.shape)))
-        answer = oracle(lambda p, x: infer(p, self.plain, x, tokens.mask), Shared(rows, bits, frac, 0))
+        measured = self.session.run(
+            lambda p, model, x: infer(p, model, x, tokens.mask, kind), self.loaded.results, shares
+        )
+        same_cost(measured, self.plans.infer(Size(*tokens.ids.shape, kind)))
+        answer = oracle(lambda p, x: infer(p, self.plain, x, tokens.mask, kind), Shared(rows, bits, frac, 0))
         call = reference.classify if shape.head == "classification" else reference.embed
         floats = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.numbers.softmax)
         return measured.value(), ring.decode(answer.value, answer.frac, answer.bits), floats
@@ -56,9 +57,11 @@ def audit(model: Private, tokens: Tokens) -> tuple[Tensor, list[bool], Run]:
     bits, frac = model.config.numbers.table_bits, model.config.input_frac
     rows = encode_tokens(model.config, tokens, model.folded)
     shares = share_words(model.session, rows, bits, frac)
-    run = model.session.run(lambda p, loaded, x: answer(p, loaded, x, tokens.mask, True), model.loaded.results, shares)
+    run = model.session.run(
+        lambda p, loaded, x: respond(p, loaded, x, tokens.mask, audit=True), model.loaded.results, shares
+    )
     batch, length = tokens.ids.shape
-    same_cost(run, model.plans.infer(Size(batch, length, True)))
+    same_cost(run, model.plans.infer(Size(batch, length, audit=True)))
     first, second = (result.outside for result in run.results[:2])
     found = ring.unpack_bits(first.packed ^ second.packed, (batch,)).bool().tolist()
     return combine(*(result.values for result in run.results[:2])), found, run

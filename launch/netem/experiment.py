@@ -22,7 +22,7 @@ from launch.netem import networks, probe
 from launch.netem.results import Base, Failure, Point, Result, Spread, Work
 from launch.network import Network
 from launch.simulate import Options, simulate
-from models.reference import Softmax
+from models.shape import Softmax
 from mpcnet.errors import MpcError, describe
 from mpcnet.latency import Link
 
@@ -189,5 +189,5 @@ def group(name: str) -> str:
     if not head.startswith("layer"):
         return "embedding" if head == "embedding" else "answer"
     parts = rest.split("/")
-    kind = next((kind for kind in ("norm", "attention", "gelu") if kind in parts), "linear")
+    kind = next((kind for kind in ("norm", "attention", "activation") if kind in parts), "linear")
     return f"layers/{kind}"

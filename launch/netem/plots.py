@@ -25,7 +25,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: Sequence[Literal["-", "--", "-.", ":"]] = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----")
 LEAST_BARS = 4  # so many have room: one alone is no wall
-GROUPS = ("embedding", "layers/linear", "layers/attention", "layers/gelu", "layers/norm", "answer")
+GROUPS = ("embedding", "layers/linear", "layers/attention", "layers/activation", "layers/norm", "answer")
 STYLE: Any = {
     "font.size": 10, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#d9d9d9", "grid.linewidth": 0.6, "axes.axisbelow": True, "svg.hashsalt": "mpcnet",

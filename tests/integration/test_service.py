@@ -46,7 +46,7 @@ async def upload(parties: Parties, name: bytes, *roles: str, tokens: Tokens = TO
     peers = []
     for role in roles:
         peer = await parties.node("client").dial(role)
-        await frames.send(peer, REQUEST, request(parties, SERVERS.index(role), tokens), id=name)
+        await frames.send(peer, REQUEST, request(parties, SERVERS.index(role), tokens), id=name, answer="logits")
         await frames.receive_bare(peer, QUEUED)
         peers.append(peer)
     return peers
@@ -93,8 +93,12 @@ async def test_requests_that_are_none(parties: Parties) -> None:
     ]
     for arrays, given, words in cases:
         peer = await parties.node("client").dial("server1")
-        await frames.send(peer, REQUEST, arrays, id=given)
+        await frames.send(peer, REQUEST, arrays, id=given, answer="logits")
         assert words in await turned_away(peer)
+    for answer in ("label", "everything", 1, None):
+        peer = await parties.node("client").dial("server1")
+        await frames.send(peer, REQUEST, good, id=name, answer=answer)
+        assert "client, answer: want logits of a model of embeddings, got" in await turned_away(peer)
     peer = await parties.node("client").dial("server0")
     await frames.send(peer, RESULT)
     assert "want control frame 'request', got control frame 'result'" in await turned_away(peer)
@@ -106,7 +110,7 @@ async def test_request_id_that_is_in_use(parties: Parties) -> None:
     name = secrets.token_bytes(16)
     [first] = await upload(parties, name, "server1")  # server0 never orders it
     second = await parties.node("client").dial("server1")
-    await frames.send(second, REQUEST, request(parties, 1), id=name)
+    await frames.send(second, REQUEST, request(parties, 1), id=name, answer="logits")
     assert "this request id has been used" in await turned_away(second)
     first.channel.abort("the test is over")
     await still_serves(parties)

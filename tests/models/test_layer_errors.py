@@ -23,7 +23,7 @@ from protocols.gelu import gelu
 from protocols.party import Party
 from protocols.share import Shared
 
-BOTH = pytest.mark.parametrize("softmax", ["exact", "2quad"])
+BOTH = pytest.mark.parametrize("softmax", ["exact", "2quad", "2relu"])
 
 
 @cache
@@ -56,6 +56,9 @@ def test_every_operation_is_right_by_itself(softmax: str) -> None:
     for block in found.blocks:
         assert 0 < block.total.mean < block.total.largest < 0.02
         for operation in block.own:
+            if (softmax, operation) == ("2relu", "softmax"):  # its numerators are the scores, or 0
+                assert block.own[operation].largest == block.added[operation].largest == 0
+                continue
             assert 0 < block.own[operation].largest < 2e-3, (block.name, operation)
             assert 0 < block.added[operation].mean <= block.added[operation].largest < 0.01
     assert set(found.answers) == {"embedding table", "embedding norm", *LAYER}
@@ -78,6 +81,12 @@ def test_the_last_values_reach_a_classifier_too() -> None:
     assert 0 < found.total.largest < 0.02
 
 
+def test_a_square_is_right_by_itself() -> None:
+    model, tokens = tiny_model("fast", "2quad", replace(TINY, activation="quad"))
+    found = measure(load_plain(model.config, model.folded), model.folded, tokens)
+    assert all(0 < block.own["activation"].largest < 2e-3 for block in found.blocks[1:])
+
+
 async def gelu_off(p: Party, x: Shared, bits: int) -> Shared:
     return await gelu(p, x, bits) + 0.05
 
@@ -86,11 +95,11 @@ def test_a_wrong_gelu_is_found() -> None:
     model, tokens = small("exact")
     config = replace(model.config, suite=replace(model.config.suite, gelu=gelu_off))
     found = measure(load_plain(config, model.folded), model.folded, tokens)
-    assert [block.source for block in found.blocks[1:]] == ["gelu", "gelu"]
+    assert [block.source for block in found.blocks[1:]] == ["activation", "activation"]
     for block in found.blocks[1:]:
-        assert block.own["gelu"].mean == pytest.approx(0.05, abs=1e-3)
+        assert block.own["activation"].mean == pytest.approx(0.05, abs=1e-3)
         assert block.own["down"].largest < 2e-3  # given the float model's GeLU, it is as right as before
-    assert min(found.answers, key=lambda name: found.answers[name].cosine) == "gelu"
+    assert min(found.answers, key=lambda name: found.answers[name].cosine) == "activation"
 
 
 @BOTH

@@ -14,13 +14,15 @@ from models import numbers
 from models.calibrate import Calibration, Range, calibrate, default_texts, text_batches
 from models.demo import demo_checkpoint
 from models.numbers import Numbers
+from models.prepare import random_tokens
 from models.shape import BertShape
-from models.weights import fold
+from models.weights import fold, random_checkpoint
 from mpcnet.errors import LocalConfigError
 from mpcnet.ring import ceil_log2
 from protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, Z_FRAC, RowRange, reciprocal, rsqrt
 from protocols.party import Party
 from protocols.share import Shared
+from protocols.softmax import RELU_EPS
 
 POINTS = 400
 
@@ -56,7 +58,9 @@ def test_every_layer_norm(softmax: str) -> None:
         assert run.ledger.total().rounds <= 2 * steps + 2
 
 
-@pytest.mark.parametrize(("softmax", "keys", "frac"), [("exact", 128, 16), ("exact", 512, 16), ("2quad", 128, 12)])
+@pytest.mark.parametrize(
+    ("softmax", "keys", "frac"), [("exact", 128, 16), ("exact", 512, 16), ("2quad", 128, 12), ("2relu", 128, 12)]
+)
 def test_every_softmax(softmax: str, keys: int, frac: int) -> None:
     known = demo_numbers(softmax)
 
@@ -70,6 +74,29 @@ def test_every_softmax(softmax: str, keys: int, frac: int) -> None:
         exact = torch.round(x * 2**frac) / 2**frac  # what the protocol was given
         assert (run.value() * exact - 1).abs().max() <= 1e-3
         assert run.ledger.total().rounds <= rows.reciprocal_steps(rows.deflation(1.5)) + 2
+
+
+def test_the_row_sums_of_2relu_begin_at_eps() -> None:
+    """Whatever the sample was: a row without a positive score may come."""
+    known = demo_numbers("2relu")
+    _, calibration = demo_calibration()
+    for i in range(6):
+        rows, seen = known.softmax_rows(f"layer{i}", 128), calibration.at("2relu", f"layer{i}.row_sum")
+        assert rows.low == RELU_EPS <= seen.min and rows.high == seen.max * 1.5
+    assert known.longest == 512
+    with pytest.raises(LocalConfigError, match=r"layer3\.row_sum \(largest / smallest\): want < "):
+        with_range("2relu", "layer3.row_sum", Range(0.25, 17_000.0, 1))
+
+
+def test_two_logits_too_far_apart_to_be_compared_are_refused() -> None:
+    shape = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=50, positions=32, head="classification", labels=2, pooling="first")  # fmt: skip
+    checkpoint = random_checkpoint(shape, 1)
+    calibration = calibrate(shape, fold(checkpoint), [random_tokens(checkpoint, 2, 8)], checkpoint.sha256)
+    numbers.plan(shape, calibration, "exact")
+    ranges = {softmax: dict(sites) for softmax, sites in calibration.ranges.items()}
+    ranges["exact"]["logits"] = Range(-171.0, 171.0, 4)
+    with pytest.raises(LocalConfigError, match=r"overflow: logits \(difference\): want < 512, got 513"):
+        numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
 
 
 def test_the_planner_names_every_site_that_could_overflow() -> None:
@@ -86,6 +113,23 @@ def test_the_planner_refuses_values_that_leave_a_long_row_too_few_bits() -> None
     ranges = {softmax: dict(sites) for softmax, sites in calibration.ranges.items()}
     ranges["exact"]["layer0.value"] = Range(-90.0, 90.0, 1)
     with pytest.raises(LocalConfigError, match="over the longest row"):
+        numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
+
+
+@pytest.mark.parametrize(
+    ("site", "seen"),
+    [
+        ("layer1.up", Range(-3.0, 682.0, 1)),  # with its margin, and 1 more, which is opened, it is 1024
+        ("layer2.activation", Range(0.375, 3e7, 1)),
+    ],
+)
+def test_the_planner_refuses_what_a_square_could_overflow(site: str, seen: Range) -> None:
+    shape, calibration = demo_calibration()
+    shape = replace(shape, activation="quad")
+    numbers.plan(shape, calibration, "exact")
+    ranges = {softmax: dict(sites) for softmax, sites in calibration.ranges.items()}
+    ranges["exact"][site] = seen
+    with pytest.raises(LocalConfigError, match=rf"overflow: {site}: want < "):
         numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from mpcnet import ring
 from mpcnet.rounds import Part, parallel
 from protocols import cells
+from protocols.argmax import one_hot_argmax
 from protocols.arith import pi_mul, relift
 from protocols.audit import Audit
 from protocols.compare import pi_lt
@@ -26,8 +27,9 @@ from protocols.division import RowRange
 from protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial, tanh
 from protocols.layernorm import layer_norm
 from protocols.party import Party
+from protocols.quad import quad
 from protocols.share import Shared
-from protocols.softmax import WeighBits, exponentials, squares, weigh
+from protocols.softmax import RELU_EPS, WeighBits, exponentials, relus, squares, weigh
 
 COUNT = 2400  # elements of the elementwise functions
 LEAST = 2000  # samples a statistic of 64 categories needs
@@ -41,9 +43,13 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         weights = await exponentials(p, scores, KEYS, 16)
         return await weigh(p, weights, value.reduce(40), RowRange(0.0174, 128.0), WeighBits(40, 19, 24, 48, 12))
 
-    async def quad() -> Shared:
+    async def two_quad() -> Shared:
         weights = await squares(p, scores, KEYS, 48, 12)
         return await weigh(p, weights, value, RowRange(10.0, 65_000.0), WeighBits(48, 11, 24, 48, 12))
+
+    async def two_relu() -> Shared:
+        rows, bits = RowRange(RELU_EPS, 65_000.0), WeighBits(48, 11, 24, 48, 12)
+        return await weigh(p, await relus(p, scores, KEYS, 48), value, rows, bits, cells.reciprocal, RELU_EPS)
 
     async def watched() -> None:
         """An audit, with what it opens itself: rows of one token."""
@@ -59,14 +65,17 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         cells.rsqrt(p, wide.take(slice(LEAST)), RowRange(0.5, 17.0)),
         cells.reciprocal(p, wide.take(slice(LEAST)), RowRange(0.0174, 512.0)),
         gelu(p, x, 40),
+        quad(p, x, 40),
         pi_gelu(p, x, 64),
         pi_gelu_polynomial(p, x, 64),
         tanh(p, x, 48),
         pi_lt(p, wide, -wide),
+        one_hot_argmax(p, centred),
         pi_mul(p, wide, wide),
         relift(p, x, 40, 20),
         exact(),
-        quad(),
+        two_quad(),
+        two_relu(),
         layer_norm(p, centred, 1e-5, RowRange(0.8, 17.0), 14, 12),
     )
 
@@ -124,7 +133,7 @@ def chi_square(digits: Tensor, categories: int) -> float:
 
 def test_the_programs_meet_many_widths() -> None:
     widths = by_width(run_on_constants().opened)
-    assert {1, 6, 8, 16, 17, 19, 20, 22, 24, 28, 31, 32, 36, 39, 40, 48, 64} <= widths.keys()
+    assert {1, 6, 8, 16, 17, 19, 20, 22, 24, 26, 28, 31, 32, 36, 39, 40, 48, 64} <= widths.keys()
     assert all(sum(w.numel() for w in words) >= LEAST for words in widths.values())
 
 

@@ -6,24 +6,26 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from models.bert import Model, infer
+from models.bert import AnswerKind, Model, infer
 from protocols.audit import Audit
 from protocols.party import Party
 from protocols.share import Bits, Shared
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Answer:
+class Response:
     """Shares of the result [B, columns], and of the audit's bits [B]: 1 where a value left its range."""
 
     values: Shared
     outside: Bits | None = None
 
 
-async def answer(p: Party, model: Model, tokens: Shared, keep: Tensor, audit: bool) -> Answer:
+async def respond(
+    p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits", audit: bool = False
+) -> Response:
     """:func:`models.bert.infer`, and with `audit` the verdict of a :class:`protocols.audit.Audit` on its values."""
     if not audit:
-        return Answer(await infer(p, model, tokens, keep))
+        return Response(await infer(p, model, tokens, keep, answer))
     watching = Audit(keep)
-    values = await infer(replace(p, audit=watching), model, tokens, keep)
-    return Answer(values, await watching.verdict(p))
+    values = await infer(replace(p, audit=watching), model, tokens, keep, answer)
+    return Response(values, await watching.verdict(p))
