@@ -26,7 +26,7 @@ is a share of the hash, so nothing is sent; it is 0 if every bit is, and only fo
 end one test for zero takes two rounds, and its shares are refreshed: the bit is all that the client learns.
 
 What is found. Every value whose residue in the opened ring is outside its limit: from the limit to three times it (V:
-100 times for 128 keys; scores: 448, and by the norms whatever queries and keys hold). Beyond that, a value whose
+500 times for 128 keys; scores: 448, and by the norms whatever queries and keys hold). Beyond that, a value whose
 residue comes out inside again is missed: half of them (V, scores: one of 8 or less), each by itself, and one that is
 found is enough. That no text can reach so far is a property of the weights: results of LayerNorm have the norm sqrt(d),
 so a product with a column w is below |w| sqrt(d) (tests/models/test_audit.py shows it of real weights).

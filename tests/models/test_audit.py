@@ -118,6 +118,14 @@ def test_sentences_have_bits_of_their_own() -> None:
     assert audit(larger, replace(tokens, ids=ids))[1] == [False, False, False]
 
 
+def test_the_other_functions() -> None:
+    """MPCFormer's: Quad and 2ReLU."""
+    model, tokens = tiny_model("fast", "2relu", replace(TINY, activation="quad"))
+    assert audit(model, tokens)[1] == [False, False, False]
+    assert any(audit(scaled(model, "layer0.up.weight", 1000.0), tokens)[1])
+    assert any(audit(scaled(model, "layer1.qkv.weight", 300.0, slice(0, D)), tokens)[1])
+
+
 def test_a_classifier() -> None:
     model, tokens = tiny_model("fast", "exact", replace(TINY, head="classification", labels=3, pooling="first"))
     assert audit(model, tokens)[1] == [False, False, False]
