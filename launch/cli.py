@@ -23,6 +23,7 @@ from launch.netem import command as netem
 from launch.node import failed, open_node, run
 from launch.options import (
     AnswerName,
+    Audit,
     Calibration,
     Config,
     Json,
@@ -75,6 +76,7 @@ def simulate_command(
     calibration: Calibration = None,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
     answer: AnswerName = "logits",
+    audit: Audit = False,
     json_file: Json = "",
 ) -> None:
     """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
@@ -82,8 +84,9 @@ def simulate_command(
     if file is not None:
         texts = [line for line in read_text(file).splitlines() if line.strip()]
     chosen = Options(
-        model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep, answer
-    )
+        model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
+        answer, audit,
+    )  # fmt: skip
     outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
     _emit(outcome.document, json_file)
     if json_file != "-":
@@ -104,6 +107,8 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
         out.print("[yellow]random weights: the cost and the time are real, the answer means nothing[/yellow]")
     names = ["random tokens"] if outcome.prepared.random else texts
     out.print(_labels(outcome, names[:8]) if document["answer"] == "label" else _values(outcome, names[:8]))
+    if warning := report.range_warning(document["outside"] or []):
+        out.print(f"[red]{warning}[/red]")
     out.print(report.table(outcome.operations, "cost by operation, server0, measured (equal to the plan)"))
     report.show(out, "totals", {
         "model": "{model}, {suite} suite, {softmax} softmax, net {net}".format(**document),
@@ -119,6 +124,7 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
             if document["answer"] == "label"
             else f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}"
         ),
+        **({"audit": f"{sum(document['outside'])} sentence(s) with a value out of range"} if document["audit"] else {}),
         "machine": f"{document['machine']}, commit {document['commit']}",
     })  # fmt: skip
 
@@ -154,6 +160,7 @@ def plan_command(
     embedding: Where = "private",
     calibration: Calibration = None,
     answer: AnswerName = "logits",
+    audit: Audit = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
@@ -161,14 +168,14 @@ def plan_command(
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
         softmax = prepared.config.numbers.softmax
         memory = Memory()
-        size = Size(batch, length, wanted_answer(prepared.config, answer))
+        size = Size(batch, length, wanted_answer(prepared.config, answer), audit)
         plans = Plans(prepared.config, memory)
         loading = report.planned(plans.load.ledger, memory.peak)
         ledger = plans.infer(size).ledger
     warn(prepared)
     document = report.planned(ledger, memory.peak + max(ledger.total().dealt_bytes))
     document |= {"model": model, "length": length, "batch": batch}
-    document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer}
+    document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer, "audit": audit}
     document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
     if as_json:
         print(json.dumps(document))

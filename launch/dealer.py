@@ -16,8 +16,9 @@ from launch.heap import loading, release_freed
 from launch.node import Node, peak_bytes
 from launch.service import Service
 from launch.wire_names import LOAD_STREAM, ORDER
-from models.bert import Model, infer, load
+from models.bert import Model, load
 from models.program import Plans, Size, parameter_shapes, token_shape
+from models.respond import respond
 from mpcnet.channel import Channel
 from mpcnet.dealer import DealerSource, deal
 from mpcnet.errors import LocalInputError, RemoteProtocolError
@@ -118,7 +119,7 @@ class _Dealer:
         def build(size: Size) -> Callable[[Party], Program[object]]:
             # Lengths of sentences are public but no business of the dealer's: its work does not depend on them.
             keep = torch.ones(size.batch, size.length, dtype=torch.int64)
-            return lambda p: infer(p, model, token_shape(config, size), keep, size.answer)
+            return lambda p: respond(p, model, token_shape(config, size), keep, *size.kind)
 
         await self._run([build(size) for size in sizes], streams)
         seconds = time.perf_counter() - start

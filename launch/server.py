@@ -18,8 +18,10 @@ from launch.node import Node, peak_bytes
 from launch.queue import Request, stack, stack_masks
 from launch.service import unless
 from launch.wire_names import DONE, LOAD_STREAM, ORDER, REQUEST
-from models.bert import Model, infer, load
+from models.bert import Model, load
 from models.program import Plans, Size
+from models.respond import Response, respond
+from mpcnet import ring
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer, Seed
@@ -30,7 +32,7 @@ from mpcnet.session import run_streams
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import Stream
 from protocols.party import Party
-from protocols.share import Shared
+from protocols.share import Bits, Shared
 
 T = TypeVar("T")
 OWNER = "the model owner"
@@ -121,8 +123,9 @@ class Server:
         start, ready_cpu = time.perf_counter(), time.process_time()
         tokens = await asyncio.to_thread(self._tokens, requests, bundle.sizes)
         keeps = stack_masks([request.keep for request in requests], bundle.sizes)
-        builds: list[Build[Shared]] = [
-            lambda p, share=share, keep=keep: infer(p, model, share, keep, bundle.sizes[0].answer)  # type: ignore[misc]
+        kind = bundle.sizes[0].kind
+        builds: list[Build[Response]] = [
+            lambda p, share=share, keep=keep: respond(p, model, share, keep, *kind)  # type: ignore[misc]
             for share, keep in zip(tokens, keeps, strict=True)
         ]
         streams = await self.streams(bundle.number, bundle.sizes)
@@ -137,7 +140,7 @@ class Server:
         }
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
-            "answer": bundle.sizes[0].answer,
+            "answer": kind[0], "audit": kind[1],
             "dealer": dict(bundle.stock.facts),
         }  # fmt: skip
         self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())
@@ -170,13 +173,15 @@ class Server:
         bits, frac = config.numbers.table_bits, config.input_frac
         return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]
 
-    def _reply(self, requests: Sequence[Request], results: Sequence[Shared], text: bytes) -> None:
-        values, row = torch.cat([result.value for result in results]), 0
-        first = results[0]
+    def _reply(self, requests: Sequence[Request], results: Sequence[Response], text: bytes) -> None:
+        values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0
+        found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.outside)]
+        outside = torch.cat(found) if found else None
         for request in requests:
-            share = values[row : row + request.size.batch]
-            row += request.size.batch
-            self.guests.reply(request, Shared(share, first.bits, first.frac, first.party), text)
+            rows = slice(row, row := row + request.size.batch)
+            share = Shared(values[rows], first.bits, first.frac, first.party)
+            bits = None if outside is None else Bits.of(outside[rows], first.party)
+            self.guests.reply(request, Response(share, bits), text)
 
     def _count(
         self, bundle: Bundle, requests: Sequence[Request], ledger: Ledger, offline_s: float, online_s: float

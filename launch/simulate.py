@@ -60,6 +60,7 @@ class Options:
     calibration: Path | None = None
     keep: Path | None = None
     answer: AnswerKind = "logits"
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -110,6 +111,7 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
+        "outside": [left for answer in answers for left in answer["outside"]] if options.audit else None,
     }
     document["operations"] = operations
     return Outcome(prepared, private, plain, document, operations)
@@ -161,6 +163,7 @@ def _run(
             str(told),
             "--answer",
             options.answer,
+            *["--audit"] * options.audit,
         )
         made.wait(["client"])
         status.update("waiting for the parties to end in order")
@@ -182,7 +185,9 @@ def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:
     plans = Plans(prepared.config)
     for answer in answers:
         for party, measured in enumerate(answer["reports"]):
-            sizes = [Size(batch, length, measured["answer"]) for batch, length in measured["streams"]]
+            sizes = [
+                Size(batch, length, measured["answer"], measured["audit"]) for batch, length in measured["streams"]
+            ]
             plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
             if missed := report.same(plan, measured):
                 raise PlanMissed(f"server{party}, {sizes}: {'; '.join(missed[:3])}")
@@ -244,6 +249,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "softmax": prepared.config.numbers.softmax,
         "embedding": options.embedding,
         "answer": options.answer,
+        "audit": options.audit,
         "net": options.net,
         "commit": report.commit(),
         "machine": report.machine(),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from launch import cli
 from launch.processes import Deployment, PartyFailed
 from launch.report import COST_KEYS
 from launch.simulate import Options, Outcome, simulate
+from models import calibrate
+from models.prepare import prepare
 from mpcnet.errors import LocalInputError
 
 TEXTS = ["A private sentence.", "Nobody reads this one either."]
@@ -62,6 +65,35 @@ def test_two_requests_cost_twice_the_plan(outcome: Outcome, monkeypatch, capsys)
         twice = {key: 2 * want[key] for key in ("rounds", "sent_bytes", "received_bytes")}
         twice |= {"name": want["name"], "dealt_bytes": [2 * value for value in want["dealt_bytes"]]}
         assert {key: got[key] for key in twice} == twice
+
+
+def test_an_audit_in_range(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = simulate(TEXTS, Options(length=LENGTH, audit=True, timeout_s=60), cli.console).document
+    check(found)
+    assert (found["audit"], found["outside"]) == (True, [False, False])
+    plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2", "--audit")
+    assert {key: found[key] for key in COST_KEYS} == {key: plan[key] for key in COST_KEYS}
+
+
+def test_an_audit_warns(tmp_path: Path) -> None:
+    """As a process, with a calibration of texts that were nothing like these."""
+    known = prepare("demo", "fast", "exact").calibration
+    ranges = {softmax: dict(sites) for softmax, sites in known.ranges.items()}
+    seen = ranges["exact"]["layer3.down.square_sum"]
+    ranges["exact"]["layer3.down.square_sum"] = replace(seen, min=seen.min / 1000, max=seen.max / 1000)
+    calibrate.save(replace(known, ranges=ranges), tmp_path / "calibration.json")
+    file = tmp_path / "simulate.json"
+    line = [
+        sys.executable, "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH), "--audit",
+        "--calibration", str(tmp_path / "calibration.json"), "--json", str(file),
+    ]  # fmt: skip
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "sentences 1, 2: a value left the calibrated range, so the answer may be wrong" in " ".join(
+        ended.stdout.split()
+    )
+    document = json.loads(file.read_text())
+    assert document["outside"] == [True, True] and document["min_cosine"] < 0.99
 
 
 def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
