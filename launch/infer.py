@@ -19,6 +19,8 @@ from models.text import Tokens
 from models.weights import fold
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteAbort
 
+ANSWERED = "answered in"  # begins the line that tells of an answer
+
 
 def infer_command(
     config: Config,
@@ -56,7 +58,7 @@ async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, attem
     for tokens in batches:
         answer = await _ask(node, tokens, table, attempts)
         answers.append({**asdict(answer), "values": answer.values.tolist(), "peak_bytes": peak_bytes()})
-        node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
+        node.say(f"{ANSWERED} {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
     text = json.dumps(answers)
     if target == "-":
         print(text)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.reference import Folded, Softmax, classify, embed
 from models.shape import BertShape
-from models.text import Text, Tokens, encode, encode_full
+from models.text import Text, Tokens, by_length, encode, encode_full
 from mpcnet.errors import LocalConfigError
 
 FORMAT = "mpcnet calibration"
@@ -108,12 +108,7 @@ def text_batches(tokenizer_dir: str | Path, texts: list[Text], length: int, size
     Full rows, cut from all texts joined, make the longest row sums part of the calibration.
     """
     tokens = encode(tokenizer_dir, texts, limit=1 << 30)
-    counts = tokens.mask.sum(1)
-    fitting = [row for row in counts.argsort().tolist() if counts[row] <= length]
-    batches = []
-    for rows in (fitting[start : start + size] for start in range(0, len(fitting), size)):
-        width = int(counts[rows].max())
-        batches.append(Tokens(tokens.ids[rows, :width], tokens.types[rows, :width], tokens.mask[rows, :width]))
+    batches = [tokens.rows(rows) for rows in by_length(tokens, size, length)]
     full = encode_full(tokenizer_dir, texts, length)
     pieces = (torch.split(x, size) for x in (full.ids, full.types, full.mask))
     return batches + [Tokens(*piece) for piece in zip(*pieces, strict=True)]

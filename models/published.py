@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification
@@ -28,10 +30,18 @@ def huggingface_logits(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtyp
 
     :raises LocalConfigError: the checkpoint is random.
     """
+    return huggingface_classifier(checkpoint, dtype)(tokens)
+
+
+def huggingface_classifier(checkpoint: Checkpoint, dtype: torch.dtype = torch.float64) -> Callable[[Tokens], Tensor]:
+    """The published classifier, loaded once, for batch after batch; see :func:`huggingface_logits`."""
     model = AutoModelForSequenceClassification.from_pretrained(_published(checkpoint), dtype=dtype).eval()
-    with torch.inference_mode():
-        output = model(**_inputs(checkpoint, tokens))
-    logits: Tensor = output.logits
+
+    def logits(tokens: Tokens) -> Tensor:
+        with torch.inference_mode():
+            found: Tensor = model(**_inputs(checkpoint, tokens)).logits
+        return found
+
     return logits
 
 

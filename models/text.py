@@ -24,6 +24,19 @@ class Tokens:
     types: Tensor = field(repr=False)
     mask: Tensor
 
+    def rows(self, rows: Sequence[int]) -> Tokens:
+        """Some of the rows, padded to the longest of them."""
+        chosen = torch.as_tensor(rows)
+        width = int(self.mask[chosen].sum(1).max())
+        return Tokens(*(x[chosen, :width] for x in (self.ids, self.types, self.mask)))
+
+
+def by_length(tokens: Tokens, size: int, limit: int) -> list[list[int]]:
+    """The rows of at most `limit` tokens, shortest first, in groups of `size`: neighbours need little padding."""
+    counts = tokens.mask.sum(1)
+    fitting = [row for row in counts.argsort(stable=True).tolist() if counts[row] <= limit]
+    return [fitting[start : start + size] for start in range(0, len(fitting), size)]
+
 
 def encode(tokenizer_dir: str | Path, texts: Sequence[Text], limit: int) -> Tokens:
     """Token ids of texts, or of pairs of texts, padded to the longest.
