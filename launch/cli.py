@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -16,6 +16,7 @@ from rich.table import Table
 from launch import bench, dealer, owner, party, report, settings
 from launch.deploy import write_deployment
 from launch.doctor.command import doctor_command
+from launch.evaluation.command import evaluate_command, ranges_command
 from launch.infer import infer_command
 from launch.layers import layers_command
 from launch.netem import command as netem
@@ -30,8 +31,8 @@ from launch.options import (
     Where,
     check_folder,
     console,
+    emit,
     read_text,
-    write_text,
 )
 from launch.renew import renew_command
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
@@ -50,6 +51,8 @@ app.add_typer(netem.app, name="netem")
 app.command("doctor")(doctor_command)
 app.command("renew")(renew_command)
 app.command("infer")(infer_command)
+app.command("evaluate")(evaluate_command)
+app.command("ranges")(ranges_command)
 PHASES = ("upload", "offline", "online", "total")
 
 
@@ -79,16 +82,9 @@ def simulate_command(
         texts = [line for line in read_text(file).splitlines() if line.strip()]
     chosen = Options(model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep)
     outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
-    _emit(outcome.document, json_file)
+    emit(outcome.document, json_file)
     if json_file != "-":
         _show(outcome, texts or list(DEFAULT_TEXTS))
-
-
-def _emit(document: dict[str, Any], target: str) -> None:
-    if target == "-":
-        print(json.dumps(document))
-    elif target:
-        write_text(target, json.dumps(document, indent=1))
 
 
 def _show(outcome: Outcome, texts: list[str]) -> None:

@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from mpcnet.errors import LocalConfigError
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a report; returns its path.
+
+    :raises LocalConfigError: it cannot be written.
+    """
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise LocalConfigError(f"{path}: cannot write: {error.strerror}") from error
+    return path
 
 
 def cell(text: str) -> str:

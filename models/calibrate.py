@@ -70,16 +70,24 @@ def calibrate(shape: BertShape, folded: Folded, batches: Iterable[Tokens], weigh
     :raises LocalInputError: a batch does not fit the model.
     """
     ranges: dict[str, dict[str, Range]] = {softmax: {} for softmax in get_args(Softmax)}
-    run = classify if shape.head == "classification" else embed
     sentences = tokens = 0
     for batch in batches:
         sentences, tokens = sentences + len(batch.mask), tokens + int(batch.mask.sum())
         for softmax in get_args(Softmax):
-            with torch.inference_mode():
-                run(shape, folded, batch.ids, batch.types, batch.mask, softmax, _Recorder(ranges[softmax]))
+            record(shape, folded, batch, softmax, ranges[softmax])
     if not sentences:
         raise LocalConfigError("calibration: want at least one batch, got none")
     return Calibration(weights_sha256, sentences, tokens, ranges)
+
+
+def record(shape: BertShape, folded: Folded, batch: Tokens, softmax: Softmax, ranges: dict[str, Range]) -> None:
+    """Widen the ranges by every value of one batch.
+
+    :raises LocalConfigError: a value is not finite.
+    """
+    run = classify if shape.head == "classification" else embed
+    with torch.inference_mode():
+        run(shape, folded, batch.ids, batch.types, batch.mask, softmax, _Recorder(ranges))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,7 @@ def write(folder: Path) -> Path:
     rows = load(folder)
     if not rows:
         raise LocalConfigError(f"{folder}: want results of mpcnet netem, got none")
-    path = folder / FILE
-    try:
-        path.write_text(compose(list(rows.values()), plots.write(_results(rows.values()), folder)), "utf-8")
-    except OSError as error:
-        raise LocalConfigError(f"{path}: cannot write: {error.strerror}") from error
-    return path
+    return markdown.write(folder / FILE, compose(list(rows.values()), plots.write(_results(rows.values()), folder)))
 
 
 def compose(rows: Sequence[Row], figures: Mapping[str, str]) -> str:
