@@ -178,7 +178,7 @@ def _table_format(largest: float) -> tuple[int, int]:
 def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
     """Every bound on values that openings, growth and conversions rely on: |x| 2^frac < 2^(bits - 2).
 
-    `Numbers.rows` and, over the longest row of exact softmax, `Numbers.value_max` are limits too, margins included.
+    `Numbers.rows` are limits too, their margin included. What exact softmax sums up over a row follows from its values.
     """
 
     def fits(site: str, frac: int, bits: int) -> Limit:

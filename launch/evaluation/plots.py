@@ -65,7 +65,7 @@ def stretches(rows: Sequence[Ranges]) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     title = "line: the calibrated range; dotted: the planner's margins"
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, title=title, title_fontsize=8, fontsize=8)
+    figure.legend(handles, names, loc="outside lower center", ncols=3, title=title, title_fontsize=8, fontsize=8)
     return figure
 
 
@@ -77,7 +77,8 @@ def accuracy(rows: Sequence[Evaluation]) -> Figure:
         places = [place + (index - 1) * width for place in range(len(rows))]
         heights = [100 * row.private_scores[way][row.headline] for row in rows]
         fill: dict[str, Any] = {"facecolor": COLOURS[index], "hatch": HATCHES[index], "edgecolor": "white"}
-        axes.bar(places, heights, width, label=way, linewidth=0.5, **fill)
+        bars = axes.bar(places, heights, width, label=way, linewidth=0.5, **fill)
+        axes.bar_label(bars, fmt="%.1f", fontsize=6, rotation=90, padding=2)
     names = [f"{row.task}\n{row.model}\n{row.suite}, {row.softmax}\nn = {row.private_n}" for row in rows]
     axes.set_xticks(range(len(rows)), names, fontsize=7, rotation=90 if len(rows) > 5 else 0)
     axes.set_xlim(-0.6, max(len(rows), LEAST_BARS) - 0.4)

@@ -25,6 +25,7 @@ TITLES = [
     "site", "largest at", "calibrated there", "planner's margin", "limit, as a stretch", "largest stretch",
     *(f"texts beyond {stretch:g}" for stretch in STRETCHES), "beyond the margin", "past the limit",
 ]  # fmt: skip
+SHOWN = (0, 3, 4, 5, 6, 10, 11)  # of the titles
 
 
 def write(folder: Path) -> Path:
@@ -75,12 +76,12 @@ def table(row: Ranges) -> list[str]:
 
 
 def shown(row: Ranges) -> Table:
-    """The same for a terminal."""
+    """The columns that a terminal has room for."""
     grid = Table(title=f"{row.model} ({row.softmax}), {row.data}: {row.n} texts", title_justify="left")
-    for index, title in enumerate(TITLES):
-        grid.add_column(title, justify="left" if index < 3 else "right")
+    for index in SHOWN:
+        grid.add_column(TITLES[index], justify="right" if index else "left")
     for cells in _rows(row):
-        grid.add_row(*cells)
+        grid.add_row(*(cells[index] for index in SHOWN))
     return grid
 
 

@@ -37,9 +37,9 @@ def compose(rows: Sequence[Evaluation], figures: Mapping[str, str]) -> str:
     lines = ["# Private accuracy", ""]
     lines += [f"- **What ran:** {len(rows)} evaluations; {'; '.join(machines)}; commit {', '.join(commits)}."]
     lines += [f"- {verdict(row)}" for row in rows]
-    lines += ["", METHOD, "", "## Accuracy", "", *markdown.table(*_accuracy(rows)), ""]
-    lines += ["## Errors", "", *markdown.table(*_errors(rows)), ""]
-    lines += ["## Cost of an example", "", *markdown.table(*_cost(rows)), "", *_load(rows)]
+    lines += ["", METHOD, "", "## Accuracy", "", *markdown.table(*_accuracy(rows), left=3), ""]
+    lines += ["## Errors", "", *markdown.table(*_errors(rows), left=3), ""]
+    lines += ["## Cost of an example", "", *markdown.table(*_cost(rows), left=3), "", *_load(rows)]
     return "\n".join([*lines, *markdown.figures(figures)])
 
 
