@@ -24,6 +24,7 @@ from protocols.arith import lift, linear, matmul, own_ring, product
 from protocols.gelu import tanh
 from protocols.layernorm import layer_norm
 from protocols.party import Party
+from protocols.quad import quad
 from protocols.share import Masked, Shared, Weight
 from protocols.softmax import exponentials, squares, weigh
 from protocols.suites import Suite
@@ -196,10 +197,12 @@ async def attention(p: Party, model: Model, layer: str, projected: Shared, keep:
 
 
 async def feed_forward(p: Party, model: Model, projected: Shared) -> Shared:
-    """GeLU of the first ffn columns: [B, n, ffn + 1] -> [B, n, ffn]."""
-    suite, p = model.config.suite, p.at("gelu")
-    up = projected.take(np.s_[..., :-1])
-    activated = await suite.gelu(p, p.rescale(up, N.UP_FRAC).reduce(N.UP_BITS), suite.gelu_ring)
+    """GeLU or Quad of the first ffn columns: [B, n, ffn + 1] -> [B, n, ffn]."""
+    suite, p = model.config.suite, p.at("activation")
+    up = p.rescale(projected.take(np.s_[..., :-1]), N.UP_FRAC).reduce(N.UP_BITS)
+    if model.config.shape.activation == "quad":
+        return await quad(p, up, N.GELU_BITS)
+    activated = await suite.gelu(p, up, suite.gelu_ring)
     return p.rescale(activated, N.GELU_FRAC).reduce(N.GELU_BITS)
 
 

@@ -34,7 +34,7 @@ LAYER: Mapping[str, str] = {
     "out": "out.centred",
     "out norm": "out.normal",
     "up": "up",
-    "gelu": "gelu",
+    "activation": "activation",
     "down": "down.centred",
     "down norm": "normal",
 }

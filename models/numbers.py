@@ -46,8 +46,8 @@ CENTRED_BITS = 28  # ring LayerNorm's input is opened in: |C| < 2^12
 QUERY_FRAC, QUERY_BITS = 11, 32  # queries and keys: their product keeps 8 integer bits at 22 fraction bits
 SCORE_FRAC, SCORE_BITS = 12, 22
 VALUE_BITS = 24  # ring values are opened in to grow them
-UP_FRAC, UP_BITS = 12, 24  # GeLU's input: |U| < 2^10
-GELU_FRAC, GELU_BITS = 12, 40  # GeLU's result, and the ring of the product that follows
+UP_FRAC, UP_BITS = 12, 24  # the activation's input: |U| < 2^10
+GELU_FRAC, GELU_BITS = 12, 40  # the activation's result, and the ring of the product that follows
 CONTEXT_FRAC, CONTEXT_BITS = 12, 40
 CONTEXT_OPENED = 24  # ring the divided context is opened in to grow it: |context| < 2^10
 CONTEXT_ERROR = 2.0**-10  # what rounding before the division may do to a context
@@ -181,8 +181,8 @@ def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
     `Numbers.rows` are limits too, their margin included. What exact softmax sums up over a row follows from its values.
     """
 
-    def fits(site: str, frac: int, bits: int) -> Limit:
-        return Limit(site, 2.0 ** (bits - 2 - frac))
+    def fits(site: str, frac: int, bits: int, extra: float = 0.0, margin: float = MARGIN) -> Limit:
+        return Limit(site, 2.0 ** (bits - 2 - frac), margin, extra)
 
     yield fits("embedding.centred", numbers.table_frac, numbers.table_bits)
     for i in range(shape.layers):
@@ -192,7 +192,11 @@ def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
         yield from _softmax_limits(layer, numbers)
         yield fits(f"{layer}.context", CONTEXT_FRAC, CONTEXT_OPENED)
         yield fits(f"{layer}.out.centred", CENTRED_FRAC, CENTRED_BITS)
-        yield fits(f"{layer}.up", UP_FRAC, UP_BITS)
+        if shape.activation == "quad":  # it opens x + 1, and its result leaves its range by the square of what x does
+            yield fits(f"{layer}.up", UP_FRAC, UP_BITS, extra=1.0)
+            yield fits(f"{layer}.activation", GELU_FRAC, GELU_BITS, margin=MARGIN**2)
+        else:
+            yield fits(f"{layer}.up", UP_FRAC, UP_BITS)
         yield fits(f"{layer}.down.centred", CENTRED_FRAC, GELU_BITS - (GELU_FRAC + WEIGHT_FRAC - CENTRED_FRAC))
     if shape.head == "classification":
         yield fits("pooler.input", UP_FRAC, UP_BITS)

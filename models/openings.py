@@ -136,6 +136,7 @@ def places(config: Config, length: int) -> Iterator[Place]:
     scores: tuple[str, int, float | Literal["even"]] = ("2quad", N.SCORE_BITS, -SHIFT)
     if numbers.softmax == "exact":
         scores = ("exp", PERIOD_BITS + N.SCORE_FRAC, "even")
+    before = -1.0 if shape.activation == "quad" else 0.0  # Quad completes the square before it opens
     down_bits = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
     yield Place("embedding/norm", numbers.table_bits, 0, "embedding.centred", numbers.table_frac)
     for i in range(shape.layers):
@@ -148,8 +149,8 @@ def places(config: Config, length: int) -> Iterator[Place]:
         yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
         yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
         yield Place(f"{layer}/up", N.NORMAL_BITS, 0, f"{layer}.out.normal", N.NORMAL_FRAC)
-        yield Place(f"{layer}/gelu", N.UP_BITS, 0, f"{layer}.up", N.UP_FRAC)
-        yield Place(f"{layer}/down", N.GELU_BITS, 0, f"{layer}.gelu", N.GELU_FRAC)
+        yield Place(f"{layer}/activation", N.UP_BITS, 0, f"{layer}.up", N.UP_FRAC, less=before)
+        yield Place(f"{layer}/down", N.GELU_BITS, 0, f"{layer}.activation", N.GELU_FRAC)
         yield Place(f"{layer}/down/norm", down_bits, 0, f"{layer}.down.centred", N.CENTRED_FRAC)
         entry = f"{layer}.normal"
 

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.functional import gelu
 
 from models.relative import bias
 from models.shape import BertShape
@@ -152,7 +153,7 @@ def _encoder(
         change = context @ folded[f"layer{i}.out.weight"] + folded[f"layer{i}.out.bias"]
         normal = _norm(change + residual, shape, f"layer{i}.out", watch)
         normal = watch.rows(f"layer{i}.out.normal", normal)
-        normal = _norm(_ffn(normal, folded, f"layer{i}", watch), shape, f"layer{i}.down", watch)
+        normal = _norm(_ffn(normal, folded, f"layer{i}", shape, watch), shape, f"layer{i}.down", watch)
         normal = watch.rows(f"layer{i}.normal", normal)
     return normal
 
@@ -192,9 +193,14 @@ def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, sof
     return watch.rows(f"{layer}.context", (raw / row_sum).transpose(1, 2).flatten(2))
 
 
-def _ffn(normal: Tensor, folded: Folded, layer: str, watch: _Watch) -> Tensor:
-    """gelu(N @ up) @ down + bias + centre(gamma N): the centred input of the layer's last LayerNorm."""
+def quad(x: Tensor) -> Tensor:
+    """MPCFormer's activation."""
+    return 0.125 * x.square() + 0.25 * x + 0.5
+
+
+def _ffn(normal: Tensor, folded: Folded, layer: str, shape: BertShape, watch: _Watch) -> Tensor:
+    """activation(N @ up) @ down + bias + centre(gamma N): the centred input of the layer's last LayerNorm."""
     up = watch.rows(f"{layer}.up", normal @ folded[f"{layer}.up.weight"] + folded[f"{layer}.up.bias"])
-    gelu = watch.rows(f"{layer}.gelu", torch.nn.functional.gelu(up))
+    activated = watch.rows(f"{layer}.activation", quad(up) if shape.activation == "quad" else gelu(up))
     residual = watch.rows(f"{layer}.down.residual", centre(folded[f"{layer}.down.gamma"] * normal))
-    return gelu @ folded[f"{layer}.down.weight"] + folded[f"{layer}.down.bias"] + residual
+    return activated @ folded[f"{layer}.down.weight"] + folded[f"{layer}.down.bias"] + residual

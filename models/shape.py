@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from models.relative import BUCKETS
 from mpcnet.errors import LocalConfigError
+
+Activation: TypeAlias = Literal["gelu", "quad"]  # of the feed-forward: erf-GeLU, or MPCFormer's Quad
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class BertShape:
     head "embedding": hidden states, pooled by their mean; labels is 0.
     head "classification": BertForSequenceClassification, the pooler reads the first token.
 
-    :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head is unknown.
+    :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head or activation is unknown.
     """
 
     layers: int
@@ -36,6 +38,7 @@ class BertShape:
     pooling: str = "mean"
     relative_buckets: int = 0
     skipped_positions: int = 0
+    activation: Activation = "gelu"
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
@@ -51,6 +54,8 @@ class BertShape:
             wrong.append(f"heads: want a divisor of hidden = {self.hidden}, got {self.heads}")
         if not isinstance(self.eps, float) or not 0 < self.eps < 1:
             wrong.append(f"eps: want a number in (0, 1), got {self.eps!r}")
+        if self.activation not in get_args(Activation):
+            wrong.append(f"activation: want {' or '.join(get_args(Activation))}, got {self.activation!r}")
         kind = (self.head, self.pooling, self.labels > 0)
         if kind not in {("embedding", "mean", False), ("classification", "first", True)}:
             wrong.append(

@@ -12,7 +12,7 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = {  # by model_type; a BERT's if t
 FLOATS = ("F64", "F32", "F16", "BF16")
 SETTINGS: Mapping[str, tuple[Any, ...]] = {  # the accepted values; the first is the default of an absent key
     "model_type": tuple(ARCHITECTURES),
-    "hidden_act": ("gelu",),  # the erf form; "gelu_new" and "gelu_pytorch_tanh" are other functions
+    "hidden_act": ("gelu", "quad"),  # the erf form; "gelu_new" and "gelu_pytorch_tanh" are other functions
     "position_embedding_type": ("absolute",),  # transformers 5 ignores it, and would silently compute another model
     "relative_attention_num_buckets": (None, 32),  # transformers' MPNet uses 32, whatever is written here
     "is_decoder": (False,),

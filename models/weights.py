@@ -5,7 +5,7 @@ Folding moves every LayerNorm's gamma and beta, its centring and the scores' 1/s
 so that between two linear maps only the bare normalised value N = (x - mean) / sqrt(var + eps) is left:
 
     qkv = N W + b;  C = attention @ out.weight + out.bias + centre(out.gamma * N);  N1 = norm(C)
-    u = N1 @ up.weight + up.bias;  C = gelu(u) @ down.weight + down.bias + centre(down.gamma * N1);  N = norm(C)
+    u = N1 @ up.weight + up.bias;  C = activation(u) @ down.weight + down.bias + centre(down.gamma * N1);  N = norm(C)
 """
 
 from __future__ import annotations
@@ -232,6 +232,7 @@ def _shape(config: Mapping[str, Any], header: Mapping[str, Any]) -> BertShape:
         pooling="first" if classifies else "mean",
         relative_buckets=values["relative_attention_num_buckets"] if mpnet else 0,
         skipped_positions=skipped,
+        activation="quad" if values["hidden_act"] == "quad" else "gelu",  # another is refused by its name
     )
 
 

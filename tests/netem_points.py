@@ -15,7 +15,7 @@ POINT = Point("inproc", "demo", "fast", "exact", 128, 1, 1, 1e8, 0.010)
 ROUNDS, SENT_BYTES, COMPUTE_S = 168, 5_000_000, 1.25
 OVERHEAD_S, WAIT_S = 0.3, 0.5  # over no link
 NO_LINK = {"network": "loopback", "rtt_s": 0.0001, "rtt_spread_s": 0.0, "goodput_bps": 1e10}
-OPERATIONS = ("embedding", "layer0/qkv", "layer0/attention/exp", "layer0/gelu", "layer0/out/norm", "pool")
+OPERATIONS = ("embedding", "layer0/qkv", "layer0/attention/exp", "layer0/activation", "layer0/out/norm", "pool")
 
 
 def needs(kind: str, *values: object) -> object:

@@ -189,5 +189,5 @@ def group(name: str) -> str:
     if not head.startswith("layer"):
         return "embedding" if head == "embedding" else "answer"
     parts = rest.split("/")
-    kind = next((kind for kind in ("norm", "attention", "gelu") if kind in parts), "linear")
+    kind = next((kind for kind in ("norm", "attention", "activation") if kind in parts), "linear")
     return f"layers/{kind}"

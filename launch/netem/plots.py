@@ -19,7 +19,7 @@ from launch.netem.results import Point, Result, rate_name, rtt_name
 Value: TypeAlias = Callable[[Result], float]
 Panels: TypeAlias = "dict[tuple[str, str], list[Result]]"
 LEAST_BARS = 4  # so many have room: one alone is no wall
-GROUPS = ("embedding", "layers/linear", "layers/attention", "layers/gelu", "layers/norm", "answer")
+GROUPS = ("embedding", "layers/linear", "layers/attention", "layers/activation", "layers/norm", "answer")
 
 
 def write(results: Sequence[Result], folder: Path) -> dict[str, str]:

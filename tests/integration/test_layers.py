@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from launch.cli import app
 
-OPERATIONS = ("qkv", "scores", "softmax", "context", "out", "out norm", "up", "gelu", "down", "down norm")
+OPERATIONS = ("qkv", "scores", "softmax", "context", "out", "out norm", "up", "activation", "down", "down norm")
 
 
 def test_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

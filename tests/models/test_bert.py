@@ -10,6 +10,8 @@ from private import TINY, private_model, tiny_model
 
 from models.calibrate import default_texts, text_batches
 from models.demo import demo_checkpoint
+from models.program import Size
+from models.reference import embed
 from models.text import Tokens, encode
 
 SUITES = pytest.mark.parametrize("suite", ["secformer", "secformer-v1", "fast"])
@@ -39,6 +41,20 @@ def test_tiny_classifier(suite: str) -> None:
     private, _, floats = model.run(tokens)
     assert private.shape == (3, 3)
     assert (private - floats).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("suite", ["secformer", "fast"])
+def test_quad_activation(suite: str) -> None:
+    model, tokens = tiny_model(suite, "2quad", replace(TINY, activation="quad"))
+    private, whole, floats = model.run(tokens)
+    gelu = replace(model.config.shape, activation="gelu")
+    other = embed(gelu, model.folded, tokens.ids, tokens.types, tokens.mask, "2quad")
+    assert (other - floats).abs().max() > 0.1
+    assert (private - floats).abs().max() < 0.02
+    assert (private - whole).abs().max() < 0.02
+    planned = model.plans.infer(Size(*tokens.ids.shape)).ledger.operations
+    rounds = [cost.rounds for name, cost in planned.items() if name.endswith("/activation")]
+    assert rounds == [1, 1]
 
 
 def test_two_hundred_runs_without_a_catastrophic_error() -> None:

@@ -78,6 +78,12 @@ def test_the_last_values_reach_a_classifier_too() -> None:
     assert 0 < found.total.largest < 0.02
 
 
+def test_a_square_is_right_by_itself() -> None:
+    model, tokens = tiny_model("fast", "2quad", replace(TINY, activation="quad"))
+    found = measure(load_plain(model.config, model.folded), model.folded, tokens)
+    assert all(0 < block.own["activation"].largest < 2e-3 for block in found.blocks[1:])
+
+
 async def gelu_off(p: Party, x: Shared, bits: int) -> Shared:
     return await gelu(p, x, bits) + 0.05
 
@@ -86,11 +92,11 @@ def test_a_wrong_gelu_is_found() -> None:
     model, tokens = small("exact")
     config = replace(model.config, suite=replace(model.config.suite, gelu=gelu_off))
     found = measure(load_plain(config, model.folded), model.folded, tokens)
-    assert [block.source for block in found.blocks[1:]] == ["gelu", "gelu"]
+    assert [block.source for block in found.blocks[1:]] == ["activation", "activation"]
     for block in found.blocks[1:]:
-        assert block.own["gelu"].mean == pytest.approx(0.05, abs=1e-3)
+        assert block.own["activation"].mean == pytest.approx(0.05, abs=1e-3)
         assert block.own["down"].largest < 2e-3  # given the float model's GeLU, it is as right as before
-    assert min(found.answers, key=lambda name: found.answers[name].cosine) == "gelu"
+    assert min(found.answers, key=lambda name: found.answers[name].cosine) == "activation"
 
 
 @BOTH

@@ -89,6 +89,23 @@ def test_the_planner_refuses_values_that_leave_a_long_row_too_few_bits() -> None
         numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
 
 
+@pytest.mark.parametrize(
+    ("site", "seen"),
+    [
+        ("layer1.up", Range(-3.0, 682.0, 1)),  # with its margin, and 1 more, which is opened, it is 1024
+        ("layer2.activation", Range(0.375, 3e7, 1)),
+    ],
+)
+def test_the_planner_refuses_what_a_square_could_overflow(site: str, seen: Range) -> None:
+    shape, calibration = demo_calibration()
+    shape = replace(shape, activation="quad")
+    numbers.plan(shape, calibration, "exact")
+    ranges = {softmax: dict(sites) for softmax, sites in calibration.ranges.items()}
+    ranges["exact"][site] = seen
+    with pytest.raises(LocalConfigError, match=rf"overflow: {site}: want < "):
+        numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
+
+
 def with_range(softmax: str, site: str, seen: Range) -> Numbers:
     shape, calibration = demo_calibration()
     ranges = {name: dict(sites) for name, sites in calibration.ranges.items()}

@@ -121,7 +121,7 @@ def test_sites_show_valid_tokens_only(softmax):
         "layer0.out.square_sum": (rows,),
         "layer0.out.normal": (rows, 8),
         "layer0.up": (rows, 16),
-        "layer0.gelu": (rows, 16),
+        "layer0.activation": (rows, 16),
         "layer0.down.residual": (rows, 8),
         "layer0.down.centred": (rows, 8),
         "layer0.down.square_sum": (rows,),

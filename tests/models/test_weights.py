@@ -142,6 +142,17 @@ def test_unsupported_settings_are_named_all_at_once(saved):
         assert word in str(caught.value), word
 
 
+def test_the_activation_is_read(saved):
+    assert load_checkpoint(saved).shape.activation == "gelu"
+    edit(saved, hidden_act="quad")
+    assert load_checkpoint(saved).shape == replace(SHAPE, activation="quad")
+    edit(saved, hidden_act="silu")
+    with pytest.raises(LocalConfigError, match="hidden_act: want gelu or quad, got silu"):
+        load_checkpoint(saved)
+    with pytest.raises(LocalConfigError, match="activation: want gelu or quad, got 'relu'"):
+        replace(SHAPE, activation="relu")
+
+
 def test_other_heads_are_refused(tmp_path):
     BertForMaskedLM(BertConfig(**SMALL)).save_pretrained(tmp_path)
     with pytest.raises(LocalConfigError, match=r"architectures: .* got BertForMaskedLM.*unknown parameters: cls\."):

@@ -24,6 +24,7 @@ from protocols.division import RowRange
 from protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial, tanh
 from protocols.layernorm import layer_norm
 from protocols.party import Party
+from protocols.quad import quad
 from protocols.share import Shared
 from protocols.softmax import WeighBits, exponentials, squares, weigh
 
@@ -39,7 +40,7 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         weights = await exponentials(p, scores, KEYS, 16)
         return await weigh(p, weights, value.reduce(40), RowRange(0.0174, 128.0), WeighBits(40, 19, 24, 48, 12))
 
-    async def quad() -> Shared:
+    async def two_quad() -> Shared:
         weights = await squares(p, scores, KEYS, 48, 12)
         return await weigh(p, weights, value, RowRange(10.0, 65_000.0), WeighBits(48, 11, 24, 48, 12))
 
@@ -47,6 +48,7 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         cells.rsqrt(p, wide.take(slice(LEAST)), RowRange(0.5, 17.0)),
         cells.reciprocal(p, wide.take(slice(LEAST)), RowRange(0.0174, 512.0)),
         gelu(p, x, 40),
+        quad(p, x, 40),
         pi_gelu(p, x, 64),
         pi_gelu_polynomial(p, x, 64),
         tanh(p, x, 48),
@@ -54,7 +56,7 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         pi_mul(p, wide, wide),
         relift(p, x, 40, 20),
         exact(),
-        quad(),
+        two_quad(),
         layer_norm(p, centred, 1e-5, RowRange(0.8, 17.0), 14, 12),
     )
 

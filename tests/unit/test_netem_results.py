@@ -143,9 +143,16 @@ def test_a_run_of_other_work_is_refused() -> None:
 
 
 def test_operations_are_grouped() -> None:
-    names = ["embedding/norm", "layer5/qkv", "layer0/attention/exp", "layer1/out/norm/rsqrt", "layer2/gelu", "result"]
-    groups = ["embedding", "layers/linear", "layers/attention", "layers/norm", "layers/gelu", "answer"]
+    names = [
+        "embedding/norm",
+        "layer5/qkv",
+        "layer0/attention/exp",
+        "layer1/out/norm/rsqrt",
+        "layer2/activation",
+        "result",
+    ]
+    groups = ["embedding", "layers/linear", "layers/attention", "layers/norm", "layers/activation", "answer"]
     assert list(map(group, names)) == groups
     row = {"rounds": 4, "sent_bytes": 100, "compute_s": 0.5, "wait_s": 1.0}
-    rows = grouped([{"name": f"layer{i}/gelu", **row} for i in range(2)], 2)
-    assert rows == [{"name": "layers/gelu", "rounds": 4, "sent_bytes": 100, "compute_s": 0.5, "wait_s": 1.0}]
+    rows = grouped([{"name": f"layer{i}/activation", **row} for i in range(2)], 2)
+    assert rows == [{"name": "layers/activation", "rounds": 4, "sent_bytes": 100, "compute_s": 0.5, "wait_s": 1.0}]
