@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from models.reference import Softmax
+from models.students import load_student
 from models.text import Tokens
 from models.weights import Checkpoint
 from mpcnet.errors import LocalConfigError
@@ -30,12 +32,21 @@ def huggingface_logits(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtyp
 
     :raises LocalConfigError: the checkpoint is random.
     """
-    return huggingface_classifier(checkpoint, dtype)(tokens)
+    return huggingface_classifier(checkpoint, "exact", dtype)(tokens)
 
 
-def huggingface_classifier(checkpoint: Checkpoint, dtype: torch.dtype = torch.float64) -> Callable[[Tokens], Tensor]:
-    """The published classifier, loaded once, for batch after batch; see :func:`huggingface_logits`."""
-    model = AutoModelForSequenceClassification.from_pretrained(_published(checkpoint), dtype=dtype).eval()
+def huggingface_classifier(
+    checkpoint: Checkpoint, softmax: Softmax = "exact", dtype: torch.dtype = torch.float64
+) -> Callable[[Tokens], Tensor]:
+    """The classifier loaded once, for batch after batch: transformers' own, or a student (models.students).
+
+    :raises LocalConfigError: the checkpoint is random, or no BERT and not to be run with exact softmax.
+    """
+    source = _published(checkpoint)
+    if softmax == "exact" and checkpoint.shape.activation == "gelu":
+        model = AutoModelForSequenceClassification.from_pretrained(source, dtype=dtype).eval()
+    else:
+        model = load_student(source, softmax=softmax).to(dtype).eval()
 
     def logits(tokens: Tokens) -> Tensor:
         with torch.inference_mode():

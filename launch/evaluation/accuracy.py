@@ -106,17 +106,14 @@ def _in_process(prepared: Prepared, tokens: Tokens, batch: int, console: Console
 def _published(
     prepared: Prepared, tokens: Tokens, floats: Tensor, batch: int, console: Console
 ) -> dict[str, Difference]:
-    """The float model beside transformers' own, where that computes the same: it knows exact softmax only."""
-    if prepared.config.numbers.softmax != "exact":
+    """The float model beside transformers' modules, in float64, where there are any for this softmax."""
+    shape, softmax = prepared.config.shape, prepared.config.numbers.softmax
+    if shape.relative_buckets and softmax != "exact":
         return {}
-    grouped = groups(tokens, batch)
+    grouped, run = groups(tokens, batch), huggingface_classifier(prepared.checkpoint, softmax)
     with progress(console) as bar:
-        advance = step(bar, "transformers, as a check", len(grouped))
-        return {
-            "transformers-float": Difference.of(
-                in_order(grouped, tokens, huggingface_classifier(prepared.checkpoint), advance), floats
-            )
-        }
+        theirs = in_order(grouped, tokens, run, step(bar, "transformers, as a check", len(grouped)))
+    return {"transformers-float": Difference.of(theirs, floats)}
 
 
 def _differences(outputs: dict[str, Tensor]) -> dict[str, Difference]:
