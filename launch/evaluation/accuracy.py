@@ -17,7 +17,7 @@ from launch.evaluation.results import Difference, Evaluation
 from launch.simulate import Options, Outcome, plain_answer
 from models import openings
 from models.metrics import score
-from models.prepare import CALIBRATED_LENGTH, Prepared, checkpoint, prepare
+from models.prepare import Prepared, checkpoint, prepare
 from models.published import huggingface_classifier
 from models.tasks import Task
 from models.text import Tokens, encode
@@ -39,9 +39,15 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
         found = checkpoint(options.model)
         check_head(options.model, found, chosen.task)
         tokens = encode(found.source, chosen.texts, found.shape.positions)
-        length = max(tokens.ids.shape[1], CALIBRATED_LENGTH)
+        longest = tokens.ids.shape[1]
         prepared = prepare(
-            options.model, options.suite, options.softmax, length, options.calibration, options.embedding, status.update
+            options.model,
+            options.suite,
+            options.softmax,
+            longest,
+            options.calibration,
+            options.embedding,
+            status.update,
         )
     outputs = _in_process(prepared, tokens, options.batch, console)
     sample = Tokens(*(x[chosen.private] for x in (tokens.ids, tokens.types, tokens.mask)))
@@ -59,7 +65,7 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
         available=chosen.available,
         n=len(chosen.texts),
         private_n=len(chosen.private),
-        longest=tokens.ids.shape[1],
+        longest=longest,
         scores={way: score(chosen.task, values, chosen.labels) for way, values in outputs.items()},
         private_scores={
             way: score(chosen.task, values, chosen.labels[chosen.private]) for way, values in private.items()

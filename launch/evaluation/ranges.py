@@ -14,7 +14,7 @@ from launch.evaluation.accuracy import progress, step
 from launch.evaluation.examples import Given, single
 from launch.evaluation.results import display_name
 from models.calibrate import Calibration
-from models.prepare import CALIBRATED_LENGTH, checkpoint, prepare
+from models.prepare import checkpoint, prepare
 from models.ranges import STRETCHES, Use, by_kind, measure, share, stretches
 from models.reference import Softmax
 from models.text import encode
@@ -92,15 +92,15 @@ def find(given: Given, model: str, softmax: Softmax, file: Path | None, console:
         if not found.source:
             raise LocalConfigError(f"{model}: want a checkpoint, got {found.origin}")
         tokens = encode(found.source, texts, found.shape.positions)
-        length = max(tokens.ids.shape[1], CALIBRATED_LENGTH)
-        prepared = prepare(model, "fast", softmax, length, file, say=status.update)
+        longest = tokens.ids.shape[1]
+        prepared = prepare(model, "fast", softmax, longest, file, say=status.update)
     with progress(console) as bar:
         uses = measure(
             prepared.config, prepared.calibration, prepared.folded, tokens, step(bar, "plaintext model", len(texts))
         )
     return summary(
         uses, prepared.calibration, model=display_name(model), softmax=softmax, data=given.name,
-        longest=tokens.ids.shape[1],
+        longest=longest,
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def compose(rows: Sequence[Evaluation], figures: Mapping[str, str]) -> str:
 def verdict(row: Evaluation) -> str:
     """What an evaluation says in one sentence or two, the goal included."""
     private, floats = (row.private_scores[way][row.headline] for way in ("private", "float"))
-    met = "met" if abs(row.change()) <= GOAL else "missed"
+    met = "met" if abs(row.change()) <= GOAL + 1e-9 else "missed"  # 75.5 less 75 is more than 0.5 in floating point
     words = (
         f"**{row.name}: {row.headline} {metric(private)} private, {metric(floats)} float** on the same "
         f"{row.private_n} of {row.available} dev examples{_drawn(row)}: {points(row.change())} "
