@@ -17,7 +17,7 @@ from launch.options import Batch, Model, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
 from models.metrics import spearman
-from models.reference import Softmax
+from models.shape import Softmax
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
 from protocols.suites import SUITES
@@ -35,7 +35,7 @@ def embeddings(
     sentences: Annotated[int, typer.Option(min=1)] = 64,
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     batch: Batch = 8,
 ) -> None:
     """Cosine of private and plaintext embedding for each of the first sentences of a file."""
@@ -55,7 +55,7 @@ def similarity(
     score: Annotated[str, typer.Option(help="Column of the score.")] = "score",
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     batch: Batch = 8,
 ) -> None:
     """Spearman correlation with people's scores of private and of plaintext cosine similarities."""
@@ -77,7 +77,7 @@ def time_command(
     net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
     streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
 ) -> None:

@@ -33,6 +33,7 @@ from launch.options import (
     console,
     emit,
     read_text,
+    warn,
 )
 from launch.renew import renew_command
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
@@ -62,7 +63,7 @@ def simulate_command(
     file: Annotated[Path | None, typer.Option(help="Read sentences from this file, one a line.")] = None,
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     embedding: Where = "private",
     net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps[,jitter=2ms].")] = "none",
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 8,
@@ -122,7 +123,7 @@ def plan_command(
     length: Annotated[int, typer.Option(min=1, help="Tokens of a sentence.")] = 128,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     embedding: Where = "private",
     calibration: Calibration = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -130,10 +131,12 @@ def plan_command(
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
+        softmax = prepared.config.numbers.softmax
         memory = Memory()
         plans = Plans(prepared.config, memory)
         loading = report.planned(plans.load.ledger, memory.peak)
         ledger = plans.infer(Size(batch, length)).ledger
+    warn(prepared)
     document = report.planned(ledger, memory.peak + max(ledger.total().dealt_bytes))
     document |= {"model": model, "length": length, "batch": batch}
     document |= {"suite": suite, "softmax": softmax, "embedding": embedding}
@@ -166,7 +169,7 @@ def init_command(
     monitor_port: Annotated[int, typer.Option(help="Health and metrics on 127.0.0.1; 0: off.")] = 0,
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     embedding: Where = "private",
     length: Annotated[int, typer.Option(min=1, help="The longest sentence to calibrate for, in tokens.")] = 128,
     calibration: Calibration = None,
@@ -179,6 +182,7 @@ def init_command(
     more = tuple(f"client:{name}" for name in clients or ())
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
+    warn(prepared)
     write_deployment(folder, prepared.config, addresses, more, monitor_port=monitor_port)
     hosts = {
         "server0": f"mpcnet party --config {folder}/server0/party.toml",

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from launch import report
-from launch.options import Json, Model, SoftmaxName, SuiteName, check_folder, console, read_text, write_text
+from launch.options import Json, Model, SoftmaxName, SuiteName, check_folder, console, read_text, warn, write_text
 from launch.simulate import DEFAULT_TEXTS
 from models.layer_errors import EMBEDDING, LAYER, Report, measure
 from models.openings import load_plain
@@ -27,7 +27,7 @@ def layers_command(
     file: Annotated[Path | None, typer.Option(help="Read sentences from this file, one a line.")] = None,
     model: Model = "demo",
     suite: SuiteName = "fast",
-    softmax: SoftmaxName = "exact",
+    softmax: SoftmaxName = None,
     json_file: Json = "",
 ) -> None:
     """Errors of the fixed-point oracle against the float model by layer, and what each operation adds to them.
@@ -42,6 +42,8 @@ def layers_command(
         tokens = _tokens(prepared, texts or list(DEFAULT_TEXTS))
         status.update("measuring")
         found = measure(load_plain(prepared.config, prepared.folded), prepared.folded, tokens)
+    warn(prepared)
+    softmax = prepared.config.numbers.softmax
     facts = {"model": model, "suite": suite, "softmax": softmax}
     text = json.dumps({"bench": "layers", **facts, "commit": report.commit(), **found.to_dict()})
     if json_file == "-":

@@ -5,29 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from models.bert import Embedding
-from models.prepare import PACKAGED
-from models.shape import PRESETS
+from models.prepare import PACKAGED, Prepared, other_softmax
+from models.shape import PRESETS, Softmax
 from mpcnet.errors import LocalConfigError
 from protocols.suites import SUITES
 
 console = Console(stderr=True, highlight=False)  # progress; results go to standard output
-Softmax = Literal["exact", "2quad"]
 Where = Annotated[Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client.")]
 Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
 Model = Annotated[
     str, typer.Option(help=f"{', '.join(PACKAGED)}, a directory, a hub name, or one of {', '.join(PRESETS)} (random).")
 ]
 SuiteName = Annotated[str, typer.Option("--suite", help=f"One of {', '.join(SUITES)}.")]
-SoftmaxName = Annotated[Softmax, typer.Option("--softmax", help="exact runs any checkpoint; 2quad is SecFormer's.")]
+SoftmaxName = Annotated[
+    Softmax | None,
+    typer.Option(
+        "--softmax",
+        help="exact runs any checkpoint; 2quad is SecFormer's, 2relu MPCFormer's. Default: the checkpoint's own.",
+    ),
+]
 Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
 Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, or to make if it is not there.")]
 Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
+
+
+def warn(prepared: Prepared, to: Console = console) -> None:
+    """Say what is odd about how a model is to be run, in one line."""
+    if text := other_softmax(prepared.checkpoint, prepared.config):
+        to.print(f"[yellow]warning: {text}[/yellow]", soft_wrap=True)
 
 
 def read_text(path: Path) -> str:

@@ -14,6 +14,7 @@ from launch.node import Node, end
 from launch.service import unless
 from launch.wire_names import READY, WANT, WEIGHTS
 from models.parameters import encode, parameters
+from models.prepare import other_softmax
 from models.weights import Checkpoint, fold
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemoteProtocolError
 from mpcnet.lobby import SERVERS
@@ -32,6 +33,8 @@ async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
         raise LocalConfigError(f"serve-model: want role owner, got {node.role}")
     if checkpoint.shape != node.config.shape:
         raise LocalConfigError(f"owner: the program is for {node.config.shape}, the model has {checkpoint.shape}")
+    if text := other_softmax(checkpoint, node.config):
+        node.say(text, "warning")
     words = await asyncio.to_thread(lambda: encode(node.config, fold(checkpoint)))
     return await together(_serve(node, words, once), tell_expiry(node))
 

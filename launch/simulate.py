@@ -17,12 +17,13 @@ from torch import Tensor
 from launch import report
 from launch.infer import ANSWERED
 from launch.network import Loopback, Network
+from launch.options import warn
 from launch.processes import Deployment, deployment
 from models import reference
 from models.bert import Embedding
 from models.prepare import Prepared, prepare, random_tokens
 from models.program import Plans, Size
-from models.reference import Softmax
+from models.shape import Softmax
 from models.text import Text, Tokens, encode
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.latency import parse_link
@@ -49,7 +50,7 @@ class Options:
 
     model: str = "demo"
     suite: str = "fast"
-    softmax: Softmax = "exact"
+    softmax: Softmax | None = None  # the checkpoint's own
     embedding: Embedding = "private"
     net: str = "none"
     batch: int = 8
@@ -86,6 +87,7 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
             options.embedding, status.update,
         )  # fmt: skip
         batches = _batches(prepared, texts, options)
+    warn(prepared, console)
     return run(prepared, batches, options, console, network)
 
 
@@ -235,7 +237,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "model": options.model,
         "random_weights": prepared.random,
         "suite": options.suite,
-        "softmax": options.softmax,
+        "softmax": prepared.config.numbers.softmax,
         "embedding": options.embedding,
         "net": options.net,
         "commit": report.commit(),

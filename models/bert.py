@@ -26,7 +26,7 @@ from protocols.layernorm import layer_norm
 from protocols.party import Party
 from protocols.quad import quad
 from protocols.share import Masked, Shared, Weight
-from protocols.softmax import exponentials, squares, weigh
+from protocols.softmax import RELU_EPS, exponentials, relus, squares, weigh
 from protocols.suites import Suite
 
 Embedding: TypeAlias = Literal["private", "client"]
@@ -187,13 +187,19 @@ async def attention(p: Party, model: Model, layer: str, projected: Shared, keep:
     scores = p.rescale(scores, N.SCORE_FRAC).reduce(N.SCORE_BITS)
     bits, rows = numbers.weigh_bits(layer, n), numbers.softmax_rows(layer, n)
     grown = lift(p, v, bits.product).shared()
-    valid = keep[:, None, None, :]
-    if numbers.softmax == "exact":
-        weights = await exponentials(p.at("exp"), scores, valid, numbers.numerator_frac())
-    else:
-        weights = await squares(p.at("2quad"), scores, valid, bits.product, numbers.numerator_frac())
-    context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal)
+    weights, eps = await _numerators(p, numbers, scores, keep[:, None, None, :], bits.product)
+    context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
+
+
+async def _numerators(p: Party, numbers: Numbers, scores: Shared, keep: Tensor, bits: int) -> tuple[Shared, float]:
+    """What softmax weighs the values by, and what it adds to their sum: [B, h, n, n] -> [B, h, n, n]."""
+    frac = numbers.numerator_frac()
+    if numbers.softmax == "exact":
+        return await exponentials(p.at("exp"), scores, keep, frac), 0.0
+    if numbers.softmax == "2quad":
+        return await squares(p.at("2quad"), scores, keep, bits, frac), 0.0
+    return await relus(p.at("2relu"), scores, keep, bits), RELU_EPS
 
 
 async def feed_forward(p: Party, model: Model, projected: Shared) -> Shared:

@@ -16,8 +16,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from models.reference import Folded, Softmax, classify, embed
-from models.shape import BertShape
+from models.reference import Folded, classify, embed
+from models.shape import BertShape, Softmax
 from models.text import Text, Tokens, by_length, encode, encode_full
 from mpcnet.errors import LocalConfigError
 
@@ -56,15 +56,20 @@ class Calibration:
     def at(self, softmax: Softmax, site: str) -> Range:
         """The range at one site.
 
-        :raises LocalConfigError: the site was not measured.
+        :raises LocalConfigError: the softmax or the site was not measured.
         """
+        if softmax not in self.ranges:
+            raise LocalConfigError(
+                f"calibration: want ranges of {softmax} softmax, got those of {', '.join(self.ranges) or 'none'} only; "
+                "calibrate this model again"
+            )
         if site not in self.ranges[softmax]:
             raise LocalConfigError(f"calibration, {softmax} softmax: want site {site}, got none")
         return self.ranges[softmax][site]
 
 
 def calibrate(shape: BertShape, folded: Folded, batches: Iterable[Tokens], weights_sha256: str) -> Calibration:
-    """Run the plaintext model with both softmax variants over the batches and keep every site's range.
+    """Run the plaintext model with every softmax variant over the batches and keep every site's range.
 
     :raises LocalConfigError: there is no batch, or a value is not finite.
     :raises LocalInputError: a batch does not fit the model.
@@ -139,7 +144,7 @@ def save(calibration: Calibration, path: Path) -> None:
 
 
 def load(path: Path, weights_sha256: str) -> Calibration:
-    """Read a calibration of these weights.
+    """Read a calibration of these weights. A file may lack some softmax variants, as those of older versions do.
 
     :raises LocalConfigError: the file is missing, malformed, of another version, or belongs to other weights.
     """
@@ -159,10 +164,11 @@ def load(path: Path, weights_sha256: str) -> Calibration:
         ranges = {
             softmax: {site: _range(site, *values) for site, values in document["ranges"][softmax].items()}
             for softmax in get_args(Softmax)
+            if softmax in document["ranges"]
         }
         return Calibration(weights_sha256, int(document["sentences"]), int(document["tokens"]), ranges)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LocalConfigError(f"calibration {path}: want ranges of both softmax variants, got {error!r}") from error
+        raise LocalConfigError(f"calibration {path}: want ranges by softmax variant, got {error!r}") from error
 
 
 def _range(site: str, low: Any, high: Any, count: Any) -> Range:

@@ -24,6 +24,7 @@ from models.openings import Place, normal_values, numerators, places
 from models.reference import Folded, Observe, valid_pairs
 from models.text import Tokens
 from mpcnet.rounds import Part
+from protocols.softmax import RELU_EPS
 
 EMBEDDING: Mapping[str, str] = {"table": "centred", "norm": "normal"}  # operations and the sites of their results
 LAYER: Mapping[str, str] = {
@@ -58,7 +59,7 @@ class Block:
     """The embedding, or a layer: the error of its normalised result, and what each operation adds to it.
 
     `value` is what the float model has where that error is largest. `own` are the operations' own errors at their
-    results, in those results' units (of softmax: probabilities).
+    results, in those results' units (of softmax: probabilities, or 2ReLU's numerators).
     """
 
     name: str
@@ -148,9 +149,13 @@ class _Floats:
         return valid_pairs(self.mask).expand(batch, heads, length, length)
 
     def probabilities(self, weights: Tensor) -> Tensor:
-        """Weights of valid pairs divided by their row's sum."""
-        full = self.square(weights)
-        return (full / full.sum(-1, keepdim=True))[self.valid]
+        """Weights of valid pairs divided by their row's sum, and 2ReLU's by a little more."""
+        full, eps = self.square(weights), RELU_EPS if self.config.numbers.softmax == "2relu" else 0.0
+        return (full / (full.sum(-1, keepdim=True) + eps))[self.valid]
+
+    def stated(self, weights: Tensor) -> Tensor:
+        """What errors of weights refer to: probabilities; under 2ReLU, where a row may sum to 0, the weights."""
+        return weights if self.config.numbers.softmax == "2relu" else self.probabilities(weights)
 
     def context(self, weights: Tensor, qkv: Tensor) -> Tensor:
         """Valid tokens' contexts from weights and from qkv's values."""
@@ -214,7 +219,7 @@ def _own_errors(model: Model, folded: Folded, tokens: Tokens, floats: _Floats) -
     for layer in layers:
         used = own[f"{layer}.weights"]
         own[f"{layer}.context"] += want[f"{layer}.context"] - floats.context(used, given[f"{layer}.qkv"])
-        own[f"{layer}.weights"] = floats.probabilities(used) - floats.probabilities(want[f"{layer}.weights"])
+        own[f"{layer}.weights"] = floats.stated(used) - floats.stated(want[f"{layer}.weights"])
     return own
 
 
@@ -246,7 +251,7 @@ def _adding(floats: _Floats, own: Values, sites: set[str]) -> Observe:
     def observe(site: str, value: Tensor) -> Tensor | None:
         if site not in sites:
             return None
-        return (floats.probabilities(value) if site.endswith("weights") else value) + own[site]
+        return (floats.stated(value) if site.endswith("weights") else value) + own[site]
 
     return observe
 

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.calibrate import Calibration, Range
-from models.reference import Softmax
-from models.shape import BertShape
+from models.shape import BertShape, Softmax
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
 from protocols.division import (
@@ -28,7 +27,7 @@ from protocols.division import (
 )
 from protocols.exponential import RANGE
 from protocols.rowmax import LIMIT, SLACK
-from protocols.softmax import SHIFT, WeighBits
+from protocols.softmax import RELU_EPS, SHIFT, WeighBits
 
 MARGIN = 1.5  # texts the model was not calibrated on stay within 1.16 of its ranges on SST-2 and STS-B
 SCORE_MARGIN = 1.25  # of scores under exact softmax, whose maximum is found in 64 buckets only
@@ -61,7 +60,7 @@ class Numbers:
     """Everything about number formats that depends on a model. Public; part of the program digest."""
 
     softmax: Softmax
-    longest: int  # tokens of a text: all positions, but for 2Quad, whose row sums grow, no more than were calibrated
+    longest: int  # tokens of a text: all positions under exact softmax; others' row sums grow: as calibrated
     table_bits: int
     table_frac: int
     value_max: float
@@ -72,7 +71,7 @@ class Numbers:
         return RowRange(*self.rows[f"{site}.square_sum"])
 
     def softmax_rows(self, layer: str, keys: int) -> RowRange:
-        """The range of a row sum: proved for exact softmax (some key has s > m - 4), calibrated for 2Quad."""
+        """The range of a row sum: proved for exact softmax (some key has s > m - 4), calibrated for others."""
         if self.softmax == "exact":
             return RowRange(LEAST_ROW_SUM, float(max(keys, 2)))
         return RowRange(*self.rows[f"{layer}.row_sum"])
@@ -90,7 +89,7 @@ class Numbers:
 
     def value_frac(self, keys: int) -> int:
         """Fraction bits of V: what |sum_j e_j v_j| <= keys * max |v| leaves of the ring of 40 bits."""
-        if self.softmax == "2quad":
+        if self.softmax != "exact":
             return VALUE_FRAC
         return min(VALUE_FRAC, 40 - 2 - self.numerator_frac() - ring.ceil_log2(max(keys, 2) * self.value_max))
 
@@ -145,14 +144,11 @@ def plan(shape: BertShape, calibration: Calibration, softmax: Softmax, calibrate
 
     :raises LocalConfigError: a value could overflow its ring; every such site is named.
     """
-    rows = {
-        site: (calibration.at(softmax, site).min / MARGIN, calibration.at(softmax, site).max * MARGIN)
-        for site in _row_sites(shape, softmax)
-    }
+    rows = {site: _row_range(calibration, softmax, site) for site in _row_sites(shape, softmax)}
     table = MARGIN * calibration.at(softmax, "embedding.centred").absmax
     table_bits, table_frac = _table_format(table)
     values = [calibration.at(softmax, f"layer{i}.value").absmax for i in range(shape.layers)]
-    longest = min(calibrated_length or shape.positions, shape.positions) if softmax == "2quad" else shape.positions
+    longest = min(calibrated_length or shape.positions, shape.positions) if softmax != "exact" else shape.positions
     numbers = Numbers(softmax, longest, table_bits, table_frac, MARGIN * max(values), rows)
     broken = [need for need in _needs(shape, calibration, numbers) if need.got >= need.limit]
     if broken:
@@ -164,8 +160,15 @@ def _row_sites(shape: BertShape, softmax: Softmax) -> Iterator[str]:
     yield "embedding.square_sum"
     for i in range(shape.layers):
         yield from (f"layer{i}.out.square_sum", f"layer{i}.down.square_sum")
-        if softmax == "2quad":
+        if softmax != "exact":
             yield f"layer{i}.row_sum"
+
+
+def _row_range(calibration: Calibration, softmax: Softmax, site: str) -> tuple[float, float]:
+    """With its margin; a row sum of 2ReLU is eps where no score is positive, whether a sample has such a row or not."""
+    seen = calibration.at(softmax, site)
+    proved = softmax == "2relu" and site.endswith("row_sum")
+    return RELU_EPS if proved else seen.min / MARGIN, seen.max * MARGIN
 
 
 def _table_format(largest: float) -> tuple[int, int]:
@@ -207,7 +210,8 @@ def _softmax_limits(layer: str, numbers: Numbers) -> Iterator[Limit]:
         yield Limit(f"{layer}.scores", LIMIT, SCORE_MARGIN)
         yield Limit(f"{layer}.scores", RANGE - SLACK, SCORE_MARGIN, span=True)
         return
-    yield Limit(f"{layer}.scores", 2.0 ** (SCORE_BITS - 2 - SCORE_FRAC), extra=SHIFT)
+    shift = SHIFT if numbers.softmax == "2quad" else 0.0
+    yield Limit(f"{layer}.scores", 2.0 ** (SCORE_BITS - 2 - SCORE_FRAC), extra=shift)
     yield Limit(f"{layer}.context_raw", 2.0 ** (48 - 2 - 24))
 
 

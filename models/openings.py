@@ -7,7 +7,7 @@ every operation, and may open another value in its place; the program is the ser
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -19,6 +19,7 @@ from models.bert import Config, Model, encode, infer, load
 from models.parameters import encode as encode_weights
 from models.parameters import encode_tokens, parameters
 from models.reference import Folded, valid_pairs
+from models.shape import Softmax
 from models.text import Tokens
 from mpcnet import ring
 from mpcnet.randomness import PlainSource
@@ -133,9 +134,11 @@ def places(config: Config, length: int) -> Iterator[Place]:
     d, entry = shape.hidden, "embedding.normal"
     query, key = ((N.QUERY_BITS, N.QUERY_FRAC, count) for count in (0, 1))
     value = (N.VALUE_BITS, numbers.value_frac(length), 0)
-    scores: tuple[str, int, float | Literal["even"]] = ("2quad", N.SCORE_BITS, -SHIFT)
-    if numbers.softmax == "exact":
-        scores = ("exp", PERIOD_BITS + N.SCORE_FRAC, "even")
+    scores: Mapping[Softmax, tuple[str, int, float | Literal["even"]]] = {
+        "exact": ("exp", PERIOD_BITS + N.SCORE_FRAC, "even"),
+        "2quad": ("2quad", N.SCORE_BITS, -SHIFT),
+        "2relu": ("2relu", N.SCORE_BITS, 0.0),
+    }
     before = -1.0 if shape.activation == "quad" else 0.0  # Quad completes the square before it opens
     down_bits = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
     yield Place("embedding/norm", numbers.table_bits, 0, "embedding.centred", numbers.table_frac)
@@ -144,7 +147,7 @@ def places(config: Config, length: int) -> Iterator[Place]:
         yield Place(f"{layer}/qkv", N.NORMAL_BITS, 0, entry, N.NORMAL_FRAC)
         for j, (bits, frac, count) in enumerate((query, key, value)):
             yield Place(f"{layer}/attention", bits, count, f"{layer}.qkv", frac, "heads", slice(j * d, (j + 1) * d))
-        label, bits, less = scores
+        label, bits, less = scores[numbers.softmax]
         yield Place(f"{layer}/attention/{label}", bits, 0, f"{layer}.scores", N.SCORE_FRAC, "pairs", less=less)
         yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
         yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
@@ -156,6 +159,6 @@ def places(config: Config, length: int) -> Iterator[Place]:
 
 
 def numerators(config: Config, layer: str, length: int) -> Place:
-    """Where softmax's numerators are opened; they stand for the float model's weights up to a factor a row."""
+    """Where softmax's numerators are opened: the float model's weights, under exact softmax up to a factor a row."""
     bits, frac = config.numbers.weigh_bits(layer, length).product, config.numbers.numerator_frac()
     return Place(f"{layer}/attention", bits, 0, f"{layer}.weights", frac, "pairs")

@@ -16,8 +16,7 @@ from models.calibrate import Calibration
 from models.demo import demo_checkpoint, demo_model_dir
 from models.files import user_cache
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
-from models.reference import Softmax
-from models.shape import PRESETS, preset
+from models.shape import PRESETS, Softmax, preset
 from models.text import Tokens
 from models.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.errors import LocalConfigError
@@ -46,6 +45,14 @@ class Prepared:
         return not self.checkpoint.source
 
 
+def other_softmax(found: Checkpoint, config: Config) -> str:
+    """A warning where a program runs a checkpoint with another softmax than its own; "" where it does not."""
+    used = config.numbers.softmax
+    if found.softmax in (None, used):
+        return ""
+    return f"this checkpoint was trained with {found.softmax} softmax, and is run with {used}: expect other answers"
+
+
 def checkpoint(model: str) -> Checkpoint:
     """A packaged model's name, a preset's name (random weights), a directory, or a hub name.
 
@@ -69,13 +76,13 @@ def tokenizer_source(model: str) -> str:
 def prepare(
     model: str,
     suite: str,
-    softmax: Softmax,
+    softmax: Softmax | None = None,
     length: int = CALIBRATED_LENGTH,
     calibration_file: Path | None = None,
     embedding: Embedding = "private",
     say: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
-    """Load, fold and calibrate a model, and derive its program.
+    """Load, fold and calibrate a model, and derive its program, with the checkpoint's own softmax if none is asked for.
 
     :raises LocalConfigError: the model, its calibration or the suite cannot be used.
     """
@@ -86,19 +93,29 @@ def prepare(
     if length > found.shape.positions:
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     folded = fold(found)
-    calibrated = max(length, CALIBRATED_LENGTH)
-    calibration = _calibration(found, folded, calibrated, calibration_file, say)
-    formats = numbers.plan(found.shape, calibration, softmax, calibrated)
+    calibrated, chosen = max(length, CALIBRATED_LENGTH), softmax or found.softmax or "exact"
+    calibration = _calibration(found, folded, calibrated, chosen, calibration_file, say)
+    formats = numbers.plan(found.shape, calibration, chosen, calibrated)
     return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
 
 
 def _calibration(
-    found: Checkpoint, folded: dict[str, Tensor], length: int, file: Path | None, say: Callable[[str], None]
+    found: Checkpoint,
+    folded: dict[str, Tensor],
+    length: int,
+    softmax: Softmax,
+    file: Path | None,
+    say: Callable[[str], None],
 ) -> Calibration:
-    """Read the stored calibration of these weights, or make and store it."""
+    """Read the stored calibration of these weights, or make and store it; it has every softmax variant.
+
+    One that an older version stored may lack the asked variant: it is made again, but not a file that the user named.
+    """
     path = file or _default_path(found, length)
     if path.exists():
-        return calibrate.load(path, found.sha256)
+        known = calibrate.load(path, found.sha256)
+        if file or softmax in known.ranges:
+            return known
     say(f"calibrating ranges on {'random tokens' if not found.source else 'sample texts'} (once for these weights)")
     length = min(length, found.shape.positions)
     if found.source:

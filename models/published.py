@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from models.reference import Softmax
+from models.shape import Softmax
 from models.students import load_student
 from models.text import Tokens
 from models.weights import Checkpoint

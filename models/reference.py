@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
 from models.relative import bias
-from models.shape import BertShape
+from models.shape import BertShape, Softmax
 from models.weights import centre
 from mpcnet.errors import LocalConfigError, LocalInputError
+from protocols.softmax import RELU_EPS
 
-Softmax: TypeAlias = Literal["exact", "2quad"]
 Observe: TypeAlias = Callable[[str, Tensor], Tensor | None]
 Folded: TypeAlias = Mapping[str, Tensor]
 
@@ -175,7 +175,7 @@ def _norm(centred: Tensor, shape: BertShape, site: str, watch: _Watch) -> Tensor
 
 
 def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, softmax: Softmax, watch: _Watch) -> Tensor:
-    """sum_j p_j v_j / sum_j p_j with p = exp(s - max s) or (s + 5)^2, over valid keys j; [batch, seq, hidden]."""
+    """sum_j p_j v_j / (sum_j p_j + eps) over valid keys j, with p and eps of `_numerators`; [batch, seq, hidden]."""
     qkv = watch.rows(f"{layer}.qkv", normal @ folded[f"{layer}.qkv.weight"] + folded[f"{layer}.qkv.bias"])
     # [batch, seq, 3 * hidden] -> 3 x [batch, head, seq, head_dim]
     query, key, value = qkv.reshape(*qkv.shape[:2], 3, shape.heads, shape.head_dim).permute(2, 0, 3, 1, 4)
@@ -186,11 +186,20 @@ def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, sof
     scores = watch.pairs(f"{layer}.scores", scores)
     valid = watch.mask[:, None, None, :]
     row_max = watch.heads(f"{layer}.row_max", scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True))
-    weights = (scores - row_max).exp() if softmax == "exact" else (scores + QUAD_SHIFT).square()
+    weights, eps = _numerators(scores, row_max, softmax)
     weights = watch.pairs(f"{layer}.weights", weights.masked_fill(~valid, 0))
-    row_sum = watch.heads(f"{layer}.row_sum", weights.sum(-1, keepdim=True))
+    row_sum = watch.heads(f"{layer}.row_sum", weights.sum(-1, keepdim=True) + eps)
     raw = watch.heads(f"{layer}.context_raw", weights @ value)
     return watch.rows(f"{layer}.context", (raw / row_sum).transpose(1, 2).flatten(2))
+
+
+def _numerators(scores: Tensor, row_max: Tensor, softmax: Softmax) -> tuple[Tensor, float]:
+    """exp(s - max s), (s + 5)^2 or max(s, 0), and what is added to their sum."""
+    if softmax == "exact":
+        return (scores - row_max).exp(), 0.0
+    if softmax == "2quad":
+        return (scores + QUAD_SHIFT).square(), 0.0
+    return scores.clamp(min=0), RELU_EPS
 
 
 def quad(x: Tensor) -> Tensor:

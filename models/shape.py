@@ -10,6 +10,7 @@ from models.relative import BUCKETS
 from mpcnet.errors import LocalConfigError
 
 Activation: TypeAlias = Literal["gelu", "quad"]  # of the feed-forward: erf-GeLU, or MPCFormer's Quad
+Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 SETTINGS: Mapping[str, tuple[Any, ...]] = {  # the accepted values; the first is the default of an absent key
     "model_type": tuple(ARCHITECTURES),
     "hidden_act": ("gelu", "quad"),  # the erf form; "gelu_new" and "gelu_pytorch_tanh" are other functions
+    "softmax": (None, "exact", "2quad", "2relu"),  # what a student was distilled with
     "position_embedding_type": ("absolute",),  # transformers 5 ignores it, and would silently compute another model
     "relative_attention_num_buckets": (None, 32),  # transformers' MPNet uses 32, whatever is written here
     "is_decoder": (False,),

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.names import known_parameters
-from models.shape import BertShape
+from models.shape import BertShape, Softmax
 from models.supported import unsupported_parameters, unsupported_settings
 from mpcnet.errors import LocalConfigError
 
@@ -35,6 +35,7 @@ class Checkpoint:
     """A model as it was published: float32 tensors under this module's names, and where they came from.
 
     source is what the tokenizer and the Hugging Face model load from: a directory or a hub name, "" if random.
+    softmax is the one it was trained with, if its config.json says so; labels are a classifier's, by its id2label.
     """
 
     shape: BertShape
@@ -43,6 +44,8 @@ class Checkpoint:
     origin: str
     license: str
     sha256: str
+    softmax: Softmax | None = None
+    labels: tuple[str, ...] = ()
 
 
 def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
@@ -88,7 +91,8 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise LocalConfigError(f"{source}: want finite weights, got inf or nan in {', '.join(bad)}")
-    return Checkpoint(shape, tensors, source, source, _license(source), digest(tensors))
+    labels = _labels(config, shape.labels)
+    return Checkpoint(shape, tensors, source, source, _license(source), digest(tensors), config.get("softmax"), labels)
 
 
 def random_checkpoint(shape: BertShape, seed: int) -> Checkpoint:
@@ -234,6 +238,13 @@ def _shape(config: Mapping[str, Any], header: Mapping[str, Any]) -> BertShape:
         skipped_positions=skipped,
         activation="quad" if values["hidden_act"] == "quad" else "gelu",  # another is refused by its name
     )
+
+
+def _labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """The names of a classifier's labels; without an id2label of so many, the names that transformers would give."""
+    given = config.get("id2label")
+    names = given if isinstance(given, dict) else {}
+    return tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(count))
 
 
 def _model_type(config: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Softmax times V: numerators (squares or exponentials), the product with V, and the division per row.
+"""Softmax times V: numerators (squares, positive parts or exponentials), the product with V, and the division per row.
 
 Normalising after the product with V divides d columns instead of n. Numerators are opened once for the product; the row
 sums are sums of their shares and cost nothing.
@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from mpcnet.rounds import parallel
-from protocols.arith import lift, matmul, product, relift, square
+from protocols.arith import lift, lift_bit, matmul, product, relift, square
+from protocols.compare import at_least
 from protocols.division import RowRange, reciprocal
 from protocols.exponential import PERIOD_BITS, exponential
 from protocols.party import Party
@@ -22,6 +23,8 @@ from protocols.share import Shared
 
 Inverse: TypeAlias = Callable[[Party, Shared, RowRange], Coroutine[Any, Any, tuple[Shared, int]]]
 SHIFT = 5.0  # c of 2Quad: (x + c)^2; SecFormer and MPCFormer
+RELU_EPS = 0.25  # of 2ReLU: row sums are 0 where no score is positive; 1/4 is exact in fixed point, takes 1% of a row
+# that sums to 25, and lets the reciprocal's range, from it to 2^16 times it, reach rows of 512 keys that average 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,22 @@ async def squares(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int) 
     return p.rescale(wide, frac).scale(keep)
 
 
+async def relus(p: Party, scores: Shared, keep: Tensor, bits: int) -> Shared:
+    """The numerators of 2ReLU, max(s, 0), zero where `keep` is 0, exactly. Needs |s| < 2^(k-2) as an integer.
+
+    One opening serves the comparison and the product; a bit switched by a unit too early would let a row sum below 0.
+
+    Rounds   3: the opening, the comparison, its bit
+    Sends    4.125 bytes a score each way for scores of 22 bits
+    Offline  40.75 bytes a score for a ring of 48: comparison 16.75, growth and product with its bit 24
+    Source   MPCFormer (Li et al. 2023)
+    """
+    opened = await p.open_one(scores)
+    (positive,) = await at_least(p, opened, [0.0])
+    (bit,) = await p.open_bits(positive)
+    return product(p, lift_bit(p, bit, bits), lift(p, opened, bits)).scale(keep)
+
+
 async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Shared:
     """The numerators of softmax, e^(s - m) with max < m <= max + 4, zero where `keep` is 0.
 
@@ -62,9 +81,15 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Sha
 
 
 async def weigh(
-    p: Party, numerators: Shared, value: Shared, rows: RowRange, bits: WeighBits, inverse: Inverse = reciprocal
+    p: Party,
+    numerators: Shared,
+    value: Shared,
+    rows: RowRange,
+    bits: WeighBits,
+    inverse: Inverse = reciprocal,
+    eps: float = 0.0,
 ) -> Shared:
-    """sum_j a_j v_j / sum_j a_j: [..., query, key] and [..., key, dim] -> [..., query, dim].
+    """sum_j a_j v_j / (sum_j a_j + eps): [..., query, key] and [..., key, dim] -> [..., query, dim].
 
     The reciprocal stays deflated, multiplies the raw product, and the quotient is rescaled once.
 
@@ -74,7 +99,7 @@ async def weigh(
     Source   SecFormer, Pi_Softmax; deviation: division after V
     """
     factors = p.open(numerators.reduce(bits.product), value.reduce(bits.product))
-    row_sum = numerators.sum(-1, keepdim=True)
+    row_sum = numerators.sum(-1, keepdim=True) + eps
     (a, v), (z, e) = await parallel(factors, inverse(p.at("reciprocal"), row_sum, rows))
     raw = p.rescale(matmul(p, a, v), bits.context_frac)
     wide_raw, wide_z = (lift(p, x) for x in await p.open(raw, z))

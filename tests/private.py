@@ -14,8 +14,7 @@ from models.bert import Config, Embedding, infer, load
 from models.parameters import encode, encode_tokens, parameters
 from models.prepare import random_tokens
 from models.program import Plans, Size
-from models.reference import Softmax
-from models.shape import BertShape
+from models.shape import BertShape, Softmax
 from models.text import Tokens
 from models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet import ring

@@ -14,6 +14,7 @@ from launch import simulate
 from launch.evaluation import results
 from launch.evaluation.examples import Choice, choose, groups, in_order, restore
 from launch.evaluation.results import Difference, Evaluation
+from launch.options import warn
 from launch.simulate import Options, Outcome, plain_answer
 from models import openings
 from models.metrics import score
@@ -49,6 +50,7 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
             options.embedding,
             status.update,
         )
+    warn(prepared, console)
     outputs = _in_process(prepared, tokens, options.batch, console)
     sample = Tokens(*(x[chosen.private] for x in (tokens.ids, tokens.types, tokens.mask)))
     private = {way: values[chosen.private] for way, values in outputs.items()}

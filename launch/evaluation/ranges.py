@@ -13,10 +13,11 @@ from launch import jsonlines, report
 from launch.evaluation.accuracy import progress, step
 from launch.evaluation.examples import Given, single
 from launch.evaluation.results import display_name
+from launch.options import warn
 from models.calibrate import Calibration
 from models.prepare import checkpoint, prepare
 from models.ranges import STRETCHES, Use, by_kind, measure, share, stretches
-from models.reference import Softmax
+from models.shape import Softmax
 from models.text import encode
 from mpcnet.errors import LocalConfigError
 
@@ -80,7 +81,7 @@ class Ranges:
         return self.model, self.softmax, self.data
 
 
-def find(given: Given, model: str, softmax: Softmax, file: Path | None, console: Console) -> Ranges:
+def find(given: Given, model: str, softmax: Softmax | None, file: Path | None, console: Console) -> Ranges:
     """Run the plaintext model on the texts, and set every value beside the calibration.
 
     :raises LocalConfigError: the model cannot be used.
@@ -94,12 +95,13 @@ def find(given: Given, model: str, softmax: Softmax, file: Path | None, console:
         tokens = encode(found.source, texts, found.shape.positions)
         longest = tokens.ids.shape[1]
         prepared = prepare(model, "fast", softmax, longest, file, say=status.update)
+    warn(prepared, console)
     with progress(console) as bar:
         uses = measure(
             prepared.config, prepared.calibration, prepared.folded, tokens, step(bar, "plaintext model", len(texts))
         )
     return summary(
-        uses, prepared.calibration, model=display_name(model), softmax=softmax, data=given.name,
+        uses, prepared.calibration, model=display_name(model), softmax=prepared.config.numbers.softmax, data=given.name,
         longest=longest,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import typer
 from rich.console import Console
@@ -13,12 +13,13 @@ from rich.console import Console
 from launch.netem import grid
 from launch.netem.results import FILE
 from launch.options import Model
+from models.shape import Softmax
 from mpcnet.errors import LocalConfigError, describe
 from mpcnet.latency import parse_link
 from protocols.suites import SUITES
 
 T = TypeVar("T")
-SOFTMAXES = ("exact", "2quad")
+SOFTMAXES = get_args(Softmax)
 HELP = (
     "Time an inference over many links, beside what rounds, bytes and compute predict.\n\n"
     "Each option from --rtt to --streams takes several values, with commas between; each combination of them is a "

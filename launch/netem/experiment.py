@@ -22,7 +22,7 @@ from launch.netem import networks, probe
 from launch.netem.results import Base, Failure, Point, Result, Spread, Work
 from launch.network import Network
 from launch.simulate import Options, simulate
-from models.reference import Softmax
+from models.shape import Softmax
 from mpcnet.errors import MpcError, describe
 from mpcnet.latency import Link
 

@@ -13,7 +13,7 @@ from launch.cli import app
 from models.demo import demo_model_dir
 from models.prepare import prepare
 from models.program import Plans, Size
-from models.published import huggingface_logits
+from models.published import huggingface_classifier
 from models.text import encode
 from models.weights import load_checkpoint
 from mpcnet.errors import LocalConfigError
@@ -68,8 +68,8 @@ def test_three_ways(model: Path, data: Path, tmp_path: Path) -> None:
     assert (found["model"], found["available"], found["n"], found["private_n"]) == ("student", 6, 6, 4)
     assert found["requests"] == 2
     floats, oracle, private = (torch.tensor(found["outputs"][way]) for way in ("float", "oracle", "private"))
-    checkpoint = load_checkpoint(model)
-    alone = {text: huggingface_logits(checkpoint, encode(model, [text], 64))[0] for text in TEXTS}
+    classify = huggingface_classifier(load_checkpoint(model))
+    alone = {text: classify(encode(model, [text], 64))[0] for text in TEXTS}
     places = [min(range(6), key=lambda i: (alone[TEXTS[i]] - row).abs().max().item()) for row in floats.double()]
     assert len(set(places)) == 4 and places == sorted(places)
     assert found["labels"] == [LABELS[place] for place in places]
@@ -93,7 +93,7 @@ def test_three_ways(model: Path, data: Path, tmp_path: Path) -> None:
 
 def check_cost(found: dict, model: Path, lengths: list[int]) -> None:
     """The two shortest shared a request, and so did the two longest."""
-    plans = Plans(prepare(str(model), "fast", "exact").config)
+    plans = Plans(prepare(str(model), "fast", "exact", 1).config)
     ordered = sorted(lengths)
     ledgers = [plans.infer(Size(2, length)).ledger.total() for length in (ordered[1], ordered[3])]
     assert found["rounds"] == [min(cost.rounds for cost in ledgers), max(cost.rounds for cost in ledgers)]

@@ -42,7 +42,7 @@ def test_a_row_is_what_the_plan_says(tmp_path: Path) -> None:
         ("--lengths", "8,x", "lengths: want whole numbers"),
         ("--lengths", "0", "lengths: want whole numbers"),
         ("--suites", "fast,quick", "suites: want some of secformer, .*, got 'quick'"),
-        ("--softmaxes", "hard", "softmaxes: want some of exact, 2quad, .*, got 'hard'"),
+        ("--softmaxes", "hard", "softmaxes: want some of exact, 2quad, 2relu, .*, got 'hard'"),
     ],
 )
 def test_what_is_refused(option: str, value: str, words: str) -> None:

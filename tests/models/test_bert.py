@@ -15,7 +15,7 @@ from models.reference import embed
 from models.text import Tokens, encode
 
 SUITES = pytest.mark.parametrize("suite", ["secformer", "secformer-v1", "fast"])
-SOFTMAX = pytest.mark.parametrize("softmax", ["exact", "2quad"])
+SOFTMAX = pytest.mark.parametrize("softmax", ["exact", "2quad", "2relu"])
 
 
 @SUITES

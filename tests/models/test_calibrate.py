@@ -1,6 +1,7 @@
 """Calibration: ranges are those of the values, the file round-trips, and other weights' files are refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def test_ranges_are_the_values(calibration):
     for batch in batches():
         show = lambda site, value: seen.setdefault(site, []).append(value.flatten())  # noqa: E731
         forward(SHAPE, folded, batch.ids, batch.types, batch.mask, "2quad", show)
-    assert set(calibration.ranges["2quad"]) == set(calibration.ranges["exact"]) == set(seen)
+    assert all(set(calibration.ranges[softmax]) == set(seen) for softmax in ("exact", "2quad", "2relu"))
     for site, values in seen.items():
         value = torch.cat(values)
         assert calibration.at("2quad", site) == Range(value.min().item(), value.max().item(), len(value))
@@ -61,6 +62,16 @@ def test_round_trip(calibration, tmp_path):
     assert load(path, calibration.weights_sha256) == calibration
 
 
+def test_a_file_without_one_softmax_is_read_and_refused_for_that_softmax_only(calibration, tmp_path):
+    path = tmp_path / "calibration.json"
+    older = {softmax: sites for softmax, sites in calibration.ranges.items() if softmax != "2relu"}
+    save(replace(calibration, ranges=older), path)
+    found = load(path, calibration.weights_sha256)
+    assert found.at("2quad", "layer0.up") == calibration.at("2quad", "layer0.up")
+    with pytest.raises(LocalConfigError, match="want ranges of 2relu softmax, got those of exact, 2quad only; calibr"):
+        found.at("2relu", "layer0.up")
+
+
 def test_refused_for_other_weights(calibration, tmp_path):
     path = tmp_path / "calibration.json"
     save(calibration, path)
@@ -74,7 +85,7 @@ def test_refused_for_other_weights(calibration, tmp_path):
     [
         ({"version": 2}, r"want \('mpcnet calibration', 1\), got \('mpcnet calibration', 2\)"),
         ({"format": "x"}, "got .'x'"),
-        ({"ranges": {"exact": {}}}, "2quad"),
+        ({"ranges": {"exact": []}}, "ranges"),
         ({"ranges": {"exact": {"a": [2, 1, 3]}, "2quad": {}}}, "a: "),
         ({"ranges": {"exact": {"a": [0, float("nan"), 3]}, "2quad": {}}}, "a: "),
         ({"ranges": {"exact": {"a": [0, 1]}, "2quad": {}}}, "ranges"),

@@ -21,6 +21,7 @@ from mpcnet.ring import ceil_log2
 from protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, Z_FRAC, RowRange, reciprocal, rsqrt
 from protocols.party import Party
 from protocols.share import Shared
+from protocols.softmax import RELU_EPS
 
 POINTS = 400
 
@@ -56,7 +57,9 @@ def test_every_layer_norm(softmax: str) -> None:
         assert run.ledger.total().rounds <= 2 * steps + 2
 
 
-@pytest.mark.parametrize(("softmax", "keys", "frac"), [("exact", 128, 16), ("exact", 512, 16), ("2quad", 128, 12)])
+@pytest.mark.parametrize(
+    ("softmax", "keys", "frac"), [("exact", 128, 16), ("exact", 512, 16), ("2quad", 128, 12), ("2relu", 128, 12)]
+)
 def test_every_softmax(softmax: str, keys: int, frac: int) -> None:
     known = demo_numbers(softmax)
 
@@ -70,6 +73,18 @@ def test_every_softmax(softmax: str, keys: int, frac: int) -> None:
         exact = torch.round(x * 2**frac) / 2**frac  # what the protocol was given
         assert (run.value() * exact - 1).abs().max() <= 1e-3
         assert run.ledger.total().rounds <= rows.reciprocal_steps(rows.deflation(1.5)) + 2
+
+
+def test_the_row_sums_of_2relu_begin_at_eps() -> None:
+    """Whatever the sample was: a row without a positive score may come."""
+    known = demo_numbers("2relu")
+    _, calibration = demo_calibration()
+    for i in range(6):
+        rows, seen = known.softmax_rows(f"layer{i}", 128), calibration.at("2relu", f"layer{i}.row_sum")
+        assert rows.low == RELU_EPS <= seen.min and rows.high == seen.max * 1.5
+    assert known.longest == 512
+    with pytest.raises(LocalConfigError, match=r"layer3\.row_sum \(largest / smallest\): want < "):
+        with_range("2relu", "layer3.row_sum", Range(0.25, 17_000.0, 1))
 
 
 def test_the_planner_names_every_site_that_could_overflow() -> None:

@@ -74,13 +74,31 @@ def test_classifier_equals_hugging_face(tmp_path):
     assert (hidden - huggingface_hidden(checkpoint, batch))[batch.mask.bool()].abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("softmax", ["exact", "2quad"])
+@pytest.mark.parametrize("softmax", ["exact", "2quad", "2relu"])
 def test_padding_changes_nothing(softmax):
     folded, batch = fold(random_checkpoint(SHAPE, seed=1)), small_tokens()
     together = embed(SHAPE, folded, batch.ids, batch.types, batch.mask, softmax)
     for i, length in enumerate(batch.mask.sum(1).tolist()):
         alone = embed(SHAPE, folded, *(x[i : i + 1, :length] for x in (batch.ids, batch.types, batch.mask)), softmax)
         assert (alone[0] - together[i]).abs().max() < 1e-12
+
+
+def test_2relu_by_hand():
+    """Negative scores count as 0, and eps is in every row's sum."""
+    seen = {}
+    folded, ids = fold(random_checkpoint(SHAPE, seed=2)), torch.tensor([[3, 1, 4, 1]])
+    folded |= {name: 40 * value for name, value in folded.items() if name.endswith("qkv.weight")}
+    forward(SHAPE, folded, ids, ids * 0, ids * 0 + 1, "2relu", seen.__setitem__)
+    scores = seen["layer0.scores"].reshape(2, 4, 4)  # [head, query, key]
+    value = seen["layer0.value"].reshape(4, 2, 4)  # [seq, head, head_dim]
+    assert scores.min() < -0.1 and scores.max() > 0.1
+    for head in range(2):
+        for query in range(4):
+            weights = [max(s, 0.0) for s in scores[head, query].tolist()]
+            total = sum(weights) + 0.25
+            assert seen["layer0.row_sum"].reshape(4, 2)[query, head].item() == pytest.approx(total)
+            want = sum(w / total * value[key, head] for key, w in enumerate(weights))
+            assert torch.allclose(seen["layer0.context"].reshape(4, 2, 4)[query, head], want)
 
 
 def test_2quad_by_hand():
@@ -98,7 +116,7 @@ def test_2quad_by_hand():
             assert torch.allclose(seen["layer0.context"].reshape(4, 2, 4)[query, head], want)
 
 
-@pytest.mark.parametrize("softmax", ["exact", "2quad"])
+@pytest.mark.parametrize("softmax", ["exact", "2quad", "2relu"])
 def test_sites_show_valid_tokens_only(softmax):
     shape = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=50, positions=32, head="classification", labels=3, pooling="first")  # fmt: skip
     seen, folded, batch = {}, fold(random_checkpoint(shape, seed=1)), small_tokens()

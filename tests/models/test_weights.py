@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
-from models import demo
+from models import calibrate, demo
 from models.files import check_files
 from models.names import parameter_name
+from models.prepare import other_softmax, prepare, random_tokens
 from models.shape import PRESETS, BertShape, preset
 from models.weights import digest, fold, load_checkpoint, parameter_shapes, random_checkpoint
 from mpcnet.errors import LocalConfigError
@@ -151,6 +152,31 @@ def test_the_activation_is_read(saved):
         load_checkpoint(saved)
     with pytest.raises(LocalConfigError, match="activation: want gelu or quad, got 'relu'"):
         replace(SHAPE, activation="relu")
+
+
+def test_a_students_own_softmax_is_the_default(saved, tmp_path):
+    checkpoint = load_checkpoint(saved)
+    assert checkpoint.softmax is None
+    tokens = random_tokens(checkpoint, 4, 8)
+    file = tmp_path / "ranges.json"
+    calibrate.save(calibrate.calibrate(checkpoint.shape, fold(checkpoint), [tokens], checkpoint.sha256), file)
+    assert prepare(str(saved), "fast", length=8, calibration_file=file).config.numbers.softmax == "exact"
+    edit(saved, softmax="2relu")
+    own, other = (prepare(str(saved), "fast", softmax, 8, file) for softmax in (None, "2quad"))
+    assert (own.config.numbers.softmax, other.config.numbers.softmax) == ("2relu", "2quad")
+    assert other_softmax(own.checkpoint, own.config) == ""
+    assert "was trained with 2relu softmax, and is run with 2quad" in other_softmax(other.checkpoint, other.config)
+    edit(saved, softmax="hard")
+    with pytest.raises(LocalConfigError, match="softmax: want exact or 2quad or 2relu, got hard"):
+        load_checkpoint(saved)
+
+
+def test_labels_are_named(tmp_path):
+    config = BertConfig(**SMALL, max_position_embeddings=32, id2label={0: "bad", 1: "good", 2: "neither"})
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    assert load_checkpoint(tmp_path).labels == ("bad", "good", "neither")
+    edit(tmp_path, id2label={"0": "bad"})
+    assert load_checkpoint(tmp_path).labels == ("bad", "LABEL_1", "LABEL_2")
 
 
 def test_other_heads_are_refused(tmp_path):

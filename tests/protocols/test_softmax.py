@@ -1,4 +1,4 @@
-"""Both softmaxes: numerators, the product with V, and the division per row."""
+"""All softmaxes: numerators, the product with V, and the division per row."""
 
 import math
 
@@ -14,11 +14,13 @@ from protocols import cells
 from protocols.division import RECIPROCAL_LIMIT, RowRange, reciprocal
 from protocols.party import Party
 from protocols.share import Shared
-from protocols.softmax import Inverse, WeighBits, exponentials, squares, weigh
+from protocols.softmax import RELU_EPS, Inverse, WeighBits, exponentials, relus, squares, weigh
 
 EXACT_ROWS, QUAD_ROWS = RowRange(0.95 * math.exp(-4), 128.0), RowRange(10.0, 65_000.0)
 EXACT_BITS = WeighBits(product=40, context_frac=19, opened=24, result=48, frac=12)
 QUAD_BITS = WeighBits(product=48, context_frac=11, opened=24, result=48, frac=12)
+RELU_ROWS = RowRange(RELU_EPS, 2000.0)
+RELU_BITS = WeighBits(product=48, context_frac=16, opened=24, result=40, frac=12)
 
 
 def exact_numerators(keep: Tensor) -> Build:
@@ -49,6 +51,21 @@ def quad(keep: Tensor) -> Build:
     return build
 
 
+def relu_numerators(keep: Tensor) -> Build:
+    async def build(p: Party, scores: Shared) -> Shared:
+        return await relus(p, scores, keep, 48)
+
+    return build
+
+
+def relu(keep: Tensor, inverse: Inverse = reciprocal) -> Build:
+    async def build(p: Party, scores: Shared, value: Shared) -> Shared:
+        numerators = await relus(p.at("2relu"), scores, keep, 48)
+        return await weigh(p, numerators, value, RELU_ROWS, RELU_BITS, inverse, RELU_EPS)
+
+    return build
+
+
 def softmax(scores: Tensor, keep: Tensor) -> Tensor:
     return torch.softmax(scores.masked_fill(keep.expand_as(scores) == 0, -torch.inf), -1)
 
@@ -56,6 +73,11 @@ def softmax(scores: Tensor, keep: Tensor) -> Tensor:
 def two_quad(scores: Tensor, keep: Tensor) -> Tensor:
     numerators = (scores + 5) ** 2 * keep
     return numerators / numerators.sum(-1, keepdim=True)
+
+
+def two_relu(scores: Tensor, keep: Tensor) -> Tensor:
+    numerators = scores.clamp(min=0) * keep
+    return numerators / (numerators.sum(-1, keepdim=True) + RELU_EPS)
 
 
 KEEP = torch.tensor([1, 1, 1, 1, 0, 1, 0, 1])
@@ -79,6 +101,34 @@ def test_squares_at_the_limits_of_the_range() -> None:
         torch.tensor([[-5.0, -5 + ulp, -5 - ulp, 0.0, 251 - ulp, -261.0, 5.0, 1.0]] * 30, dtype=torch.float64), 22, 12
     )
     assert distance(outcome(quad_numerators(KEEP), x).value, (x.x + 5) ** 2 * KEEP) <= 2.0**-12
+
+
+@few
+@given(st.integers(1, 5), SEEDS)
+def test_relus(rows: int, seed: int) -> None:
+    """Exactly max(s, 0); one unit below 0, and the limits of the range, are among the scores."""
+    ulp = 2.0**-12
+    x = uniform((rows, 8), -256, 256 - ulp, 22, 12, seed)
+    x.x[:, :3] = torch.tensor([-ulp, 0.0, ulp], dtype=torch.float64)
+    done = outcome(relu_numerators(KEEP), x, seed=seed)
+    for value in (done.value, done.oracle):
+        assert torch.equal(value, x.x.clamp(min=0) * KEEP)
+    assert (done.run.results[0].bits, done.run.results[0].frac) == (48, 12)
+    check_cost(done, rounds=3, sent=(3 * 8 + 8 + 1) * rows, dealt=326 * rows)
+
+
+@few
+@given(st.integers(1, 4), st.floats(0.25, 100), SEEDS)
+def test_two_relu(rows: int, spread: float, seed: int) -> None:
+    """Among the rows is one without a positive score, whose context is 0, and one that sums to a unit."""
+    scores, value = uniform((rows + 2, 8), -spread, spread, 22, 12, seed), uniform((8, 3), -4, 4, 48, 12, seed)
+    scores.x[0], scores.x[1] = -scores.x[0].abs(), -scores.x[1].abs()
+    scores.x[1, 0] = 2.0**-12
+    want = two_relu(scores.x, KEEP) @ value.x
+    for inverse, error in ((reciprocal, 2e-3), (cells.reciprocal, 1e-3)):
+        done = outcome(relu(KEEP, inverse), scores, value, seed=seed)
+        assert distance(done.value, want) <= error
+        assert distance(done.oracle, want) <= error
 
 
 @few
@@ -148,6 +198,9 @@ def test_weigh_cost() -> None:
     quad_value = Input(value.x, 48, 12)
     t = QUAD_ROWS.reciprocal_steps(QUAD_ROWS.deflation(RECIPROCAL_LIMIT))
     assert outcome(quad(KEEP), scores, quad_value).cost.rounds == 1 + 2 + t
+    t = RELU_ROWS.reciprocal_steps(RELU_ROWS.deflation(RECIPROCAL_LIMIT))
+    assert outcome(relu(KEEP), scores, quad_value).cost.rounds == 3 + 2 + t
+    assert outcome(relu(KEEP, cells.reciprocal), scores, quad_value).cost.rounds == 3 + 3
 
 
 @pytest.mark.parametrize(("keys", "rounds"), [(255, 4), (256, 5)])
@@ -167,7 +220,7 @@ def test_weigh_in_three_rounds_with_point_functions() -> None:
     check_cost(done, rounds=4 + 3, sent=numerators + factors + rows * 4 + quotient + results * 3)
 
 
-@pytest.mark.parametrize("program", [exact, quad])
+@pytest.mark.parametrize("program", [exact, quad, relu])
 def test_empty(program: object) -> None:
     scores, value = (Input(torch.zeros(*shape, dtype=torch.float64), 48, 12) for shape in ((0, 8), (8, 3)))
     scores = Input(scores.x, 22, 12)
@@ -186,3 +239,5 @@ def test_one_corrupted_reply_changes_the_result() -> None:
     check_corruption(exact_numerators(KEEP), scores)
     check_corruption(exact(KEEP), scores, uniform((8, 3), -4, 4, 40, 12))
     check_corruption(quad(KEEP), scores, uniform((8, 3), -4, 4, 48, 12))
+    check_corruption(relu_numerators(KEEP), scores)
+    check_corruption(relu(KEEP), scores, uniform((8, 3), -4, 4, 48, 12))

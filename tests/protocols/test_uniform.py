@@ -26,7 +26,7 @@ from protocols.layernorm import layer_norm
 from protocols.party import Party
 from protocols.quad import quad
 from protocols.share import Shared
-from protocols.softmax import WeighBits, exponentials, squares, weigh
+from protocols.softmax import RELU_EPS, WeighBits, exponentials, relus, squares, weigh
 
 COUNT = 2400  # elements of the elementwise functions
 LEAST = 2000  # samples a statistic of 64 categories needs
@@ -44,6 +44,10 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         weights = await squares(p, scores, KEYS, 48, 12)
         return await weigh(p, weights, value, RowRange(10.0, 65_000.0), WeighBits(48, 11, 24, 48, 12))
 
+    async def two_relu() -> Shared:
+        rows, bits = RowRange(RELU_EPS, 65_000.0), WeighBits(48, 11, 24, 48, 12)
+        return await weigh(p, await relus(p, scores, KEYS, 48), value, rows, bits, cells.reciprocal, RELU_EPS)
+
     await parallel(
         cells.rsqrt(p, wide.take(slice(LEAST)), RowRange(0.5, 17.0)),
         cells.reciprocal(p, wide.take(slice(LEAST)), RowRange(0.0174, 512.0)),
@@ -57,6 +61,7 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         relift(p, x, 40, 20),
         exact(),
         two_quad(),
+        two_relu(),
         layer_norm(p, centred, 1e-5, RowRange(0.8, 17.0), 14, 12),
     )
 
