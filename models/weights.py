@@ -88,7 +88,7 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise LocalConfigError(f"{source}: want finite weights, got inf or nan in {', '.join(bad)}")
-    return Checkpoint(shape, tensors, source, source, _license(source), digest(tensors))
+    return Checkpoint(shape, tensors, source, source, license_of(source), digest(tensors))
 
 
 def random_checkpoint(shape: BertShape, seed: int) -> Checkpoint:
@@ -250,7 +250,7 @@ def _json(path: str) -> dict[str, Any]:
     return values
 
 
-def _license(source: str) -> str:
+def license_of(source: str) -> str:
     """The `license:` line of the model card's front matter."""
     card = _file(source, "README.md", optional=True)
     found = re.search(r"^license:\s*(\S+)\s*$", Path(card).read_text("utf-8"), re.MULTILINE) if card else None
