@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from launch import bench, dealer, owner, party, report, settings
+from launch import bench, dealer, distill, owner, party, report, settings
 from launch.deploy import write_deployment
 from launch.doctor.command import doctor_command
 from launch.evaluation.command import evaluate_command, ranges_command
@@ -49,6 +49,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 bench.app.command("layers")(layers_command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(netem.app, name="netem")
+app.add_typer(distill.app, name="distill")
 app.command("doctor")(doctor_command)
 app.command("renew")(renew_command)
 app.command("infer")(infer_command)
