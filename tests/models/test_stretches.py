@@ -67,11 +67,14 @@ def test_uses_of_several_sites() -> None:
 
 @pytest.mark.parametrize("softmax", ["exact", "2quad"])
 def test_the_calibrating_texts_just_fit(softmax: str) -> None:
-    """Every site is stretched to 1 by one of them, but for a sum's other end, and the planner's margins are kept."""
+    """Every site is stretched to 1 by one of them; a span, whose ends two texts may have, by none further."""
     found = calibration()
     uses = measure(program(found, softmax), found, FOLDED, some_tokens())
     for each in uses:
-        assert each.largest == pytest.approx(1.0, abs=1e-9), each.site.name
+        if each.site.name.endswith("(span)"):
+            assert 0.5 < each.largest <= 1
+        else:
+            assert each.largest == pytest.approx(1.0, abs=1e-9), each.site.name
         assert len(each.stretches) == 6 and not any(each.passed)
     kinds = by_kind(uses)
     assert len(kinds["scores"]) == len(kinds["up"]) == 2 and len(kinds["pooler.input"]) == 1
