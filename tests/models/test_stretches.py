@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import numbers
+from models import numbers, openings
 from models.bert import Config
 from models.calibrate import Calibration, Range, calibrate
 from models.numbers import MARGIN, SCORE_MARGIN
 from models.prepare import random_tokens
 from models.ranges import Site, by_kind, measure, share, sites, stretches, use
+from models.reference import classify
 from models.shape import BertShape
 from models.text import Tokens
-from models.weights import fold, random_checkpoint
+from models.weights import Checkpoint, fold, random_checkpoint
 from protocols.rowmax import LIMIT
 from protocols.suites import SUITES
 
@@ -22,6 +23,10 @@ SHAPE = BertShape(
 )
 CHECKPOINT = random_checkpoint(SHAPE, 1)
 FOLDED = fold(CHECKPOINT)
+LARGE = replace(
+    CHECKPOINT, tensors={name: value if "norm" in name else 5 * value for name, value in CHECKPOINT.tensors.items()}
+)  # its texts have different answers
+SUM = "layer0.out.square_sum"
 
 
 def some_tokens() -> Tokens:
@@ -30,8 +35,8 @@ def some_tokens() -> Tokens:
     return tokens
 
 
-def calibration() -> Calibration:
-    return calibrate(SHAPE, FOLDED, [some_tokens()], CHECKPOINT.sha256)
+def calibration(checkpoint: Checkpoint = CHECKPOINT) -> Calibration:
+    return calibrate(SHAPE, fold(checkpoint), [some_tokens()], checkpoint.sha256)
 
 
 def changed(found: Calibration, softmax: str, name: str, seen: Range) -> Calibration:
@@ -107,6 +112,22 @@ def test_a_sum_below_its_range_passes_its_limit() -> None:
     )
     assert told.site.room == pytest.approx(MARGIN)
     assert told.largest == pytest.approx(2.0) and any(told.passed)
+
+
+@pytest.mark.parametrize("factor", [1 / 1.4, 1.4, 5.0])
+def test_what_is_said_of_a_text_becomes_of_its_answer(factor: float) -> None:
+    """Within the planner's margin the oracle is right. Far beyond the limit every text's answer is wrong."""
+    found, tokens = calibration(LARGE), some_tokens()
+    seen = found.at("exact", SUM)
+    moved = changed(found, "exact", SUM, Range(factor * seen.min, factor * seen.max, seen.count))
+    config, folded = program(moved), fold(LARGE)
+    told = next(each for each in measure(config, moved, folded, tokens) if each.site.name == SUM)
+    answers = openings.answer(openings.load_plain(config, folded), folded, tokens)
+    errors = (answers - classify(SHAPE, folded, tokens.ids, tokens.types, tokens.mask)).abs().amax(1)
+    if factor == 5.0:
+        assert all(told.passed) and errors.min() > 0.05
+    else:
+        assert not any(told.passed) and told.largest > 1.3 and errors.max() < 0.002
 
 
 def test_limits_are_the_planners() -> None:
