@@ -105,7 +105,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What the values of a site may reach: where a ring or a domain ends, behind which answers are wrong.
+    """What the values of a site may reach: where a ring or a domain ends, behind which answers may be wrong.
 
     Of a `span`, the largest less the smallest value is meant. Calibrated values must fit `margin` times, and `extra`.
     """

@@ -1,6 +1,6 @@
 """How real texts use the calibrated ranges: which limits of the private model they come near, or pass.
 
-A private run notices nothing when a value passes a limit, and its answer is wrong. So the ranges are calibrated, and
+A private run notices nothing when a value passes a limit, and its answer may be wrong. So the ranges are calibrated, and
 planned for with a margin. Here the plaintext model runs on other texts, one by one, and every value that the planner
 limits is set beside its calibrated range: by how much would the range have had to be wider for this text?
 """
@@ -21,7 +21,7 @@ STRETCHES = (1.0, 1.1, 1.25, 1.5)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A limited value: what was calibrated, what the planner's margin makes of it, and where answers become wrong.
+    """A limited value: what was calibrated, what the planner's margin makes of it, and where answers may become wrong.
 
     `least` is 0 but for sums that are divided by: those are limited from below too.
     """

@@ -87,7 +87,7 @@ def ranges_command(
 ) -> None:
     """How texts use a model's calibrated ranges: which leave them, by how much, and which pass a limit.
 
-    The plaintext model runs here on each text, one after the other. A private run whose values pass a limit gives a
+    The plaintext model runs here on each text, one after the other. A private run whose values pass a limit may give a
     wrong answer, and nobody notices: look at texts like yours beforehand.
     """
     from launch.evaluation import ranges, ranges_report
