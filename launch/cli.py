@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from launch.layers import layers_command
 from launch.netem import command as netem
 from launch.node import failed, open_node, run
 from launch.options import (
+    AnswerName,
     Calibration,
     Config,
     Json,
@@ -38,7 +40,7 @@ from launch.options import (
 from launch.renew import renew_command
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
 from models.prepare import checkpoint, prepare
-from models.program import Plans, Size
+from models.program import Plans, Size, wanted_answer
 from mpcnet.memory import Memory
 from mpcnet.tls import parse_address
 
@@ -76,13 +78,16 @@ def simulate_command(
     timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
     calibration: Calibration = None,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
+    answer: AnswerName = "logits",
     json_file: Json = "",
 ) -> None:
     """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
     check_folder(json_file)
     if file is not None:
         texts = [line for line in read_text(file).splitlines() if line.strip()]
-    chosen = Options(model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep)
+    chosen = Options(
+        model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep, answer
+    )
     outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
     emit(outcome.document, json_file)
     if json_file != "-":
@@ -94,15 +99,8 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
     out, document = Console(highlight=False), outcome.document
     if outcome.prepared.random:
         out.print("[yellow]random weights: the cost and the time are real, the answer means nothing[/yellow]")
-    rows = Table(title="private result beside the plaintext model's", title_justify="left")
-    for column in ("text", "private (first values)", "plaintext", "cosine"):
-        rows.add_column(column)
-    cosines = torch.cosine_similarity(outcome.private, outcome.plain, dim=1)
     names = ["random tokens"] if outcome.prepared.random else texts
-    for name, mine, theirs, cosine in zip(names[:8], outcome.private, outcome.plain, cosines, strict=False):
-        first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
-        rows.add_row(escape(name[:48]), *first, f"{cosine:.6f}")
-    out.print(rows)
+    out.print(_labels(outcome, names[:8]) if document["answer"] == "label" else _values(outcome, names[:8]))
     out.print(report.table(outcome.operations, "cost by operation, server0, measured (equal to the plan)"))
     report.show(out, "totals", {
         "model": "{model}, {suite} suite, {softmax} softmax, net {net}".format(**document),
@@ -113,9 +111,34 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
         "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
         "seconds": ", ".join(f"{phase} {document[f'seconds_{phase}']:.2f}" for phase in PHASES),
         "peak memory": ", ".join(f"{role} {value / 1e6:.0f} MB" for role, value in document["peaks"].items()),
-        "accuracy": f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}",
+        "accuracy": (
+            f"{document['same_labels']} of {document['sentences']} labels are the plaintext model's"
+            if document["answer"] == "label"
+            else f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}"
+        ),
         "machine": f"{document['machine']}, commit {document['commit']}",
     })  # fmt: skip
+
+
+def _values(outcome: Outcome, names: Sequence[str]) -> Table:
+    rows = Table(title="private result beside the plaintext model's", title_justify="left")
+    for column in ("text", "private (first values)", "plaintext", "cosine"):
+        rows.add_column(column)
+    cosines = torch.cosine_similarity(outcome.private, outcome.plain, dim=1)
+    for name, mine, theirs, cosine in zip(names, outcome.private, outcome.plain, cosines, strict=False):
+        first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
+        rows.add_row(escape(name[:48]), *first, f"{cosine:.6f}")
+    return rows
+
+
+def _labels(outcome: Outcome, names: Sequence[str]) -> Table:
+    rows = Table(title="private label, all that the client learns, beside the plaintext model's", title_justify="left")
+    for column in ("text", "private", "plaintext", "same"):
+        rows.add_column(column)
+    document = outcome.document
+    for name, mine, theirs in zip(names, document["labels"], document["plain_labels"], strict=False):
+        rows.add_row(escape(name[:48]), escape(str(mine)), escape(str(theirs)), "yes" if mine == theirs else "no")
+    return rows
 
 
 @app.command("plan")
@@ -127,6 +150,7 @@ def plan_command(
     softmax: SoftmaxName = None,
     embedding: Where = "private",
     calibration: Calibration = None,
+    answer: AnswerName = "logits",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
@@ -134,13 +158,14 @@ def plan_command(
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
         softmax = prepared.config.numbers.softmax
         memory = Memory()
+        size = Size(batch, length, wanted_answer(prepared.config, answer))
         plans = Plans(prepared.config, memory)
         loading = report.planned(plans.load.ledger, memory.peak)
-        ledger = plans.infer(Size(batch, length)).ledger
+        ledger = plans.infer(size).ledger
     warn(prepared)
     document = report.planned(ledger, memory.peak + max(ledger.total().dealt_bytes))
     document |= {"model": model, "length": length, "batch": batch}
-    document |= {"suite": suite, "softmax": softmax, "embedding": embedding}
+    document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer}
     document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
     if as_json:
         print(json.dumps(document))

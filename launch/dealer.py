@@ -102,7 +102,7 @@ class _Dealer:
             stream = Stream(LOAD_STREAM, self._plans.load)
             [self._model] = await self._run([lambda p: load(p, config, shapes.items())], [stream])
         elif what == "deal" and self._model is not None:
-            number, sizes = deal_order(order, self._node.config.numbers.longest)
+            number, sizes = deal_order(order, self._node.config)
             await self._deal(self._model, number, sizes)
         else:
             raise RemoteProtocolError(f"{self._peers[0].name}: cannot follow the order {what!r} now")
@@ -115,7 +115,7 @@ class _Dealer:
         def build(size: Size) -> Callable[[Party], Program[object]]:
             # Lengths of sentences are public but no business of the dealer's: its work does not depend on them.
             keep = torch.ones(size.batch, size.length, dtype=torch.int64)
-            return lambda p: infer(p, model, token_shape(config, size), keep)
+            return lambda p: infer(p, model, token_shape(config, size), keep, size.answer)
 
         await self._run([build(size) for size in sizes], streams)
         seconds = time.perf_counter() - start

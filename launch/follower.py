@@ -12,9 +12,9 @@ from launch.queue import Request
 from launch.server import Bundle, Server
 from launch.service import unless
 from launch.wire_names import HAVE, ORDER
-from models.bert import Model
-from models.program import Size
-from mpcnet.errors import RemoteProtocolError, describe
+from models.bert import Config, Model
+from models.program import Size, wanted_answer
+from mpcnet.errors import LocalInputError, RemoteProtocolError, describe
 from mpcnet.wire import Header
 
 MOST_REQUESTS = 1024  # of one run
@@ -52,7 +52,7 @@ class _Follower:
             raise RemoteProtocolError(describe(f"{self.server.other.name}, order", "deal, drop, or ask and run", what))
 
     async def _expect(self, order: Header) -> None:
-        number, sizes = deal_order(order, self.server.node.config.numbers.longest)
+        number, sizes = deal_order(order, self.server.node.config)
         self.bundles[number] = await self.server.expect(number, sizes, ahead=order.fields.get("ahead") is True)
 
     def _drop(self, number: int) -> None:
@@ -83,13 +83,19 @@ class _Follower:
             return bool(group)
 
     def _of_one_size(self, order: Header, found: Sequence[Request | None]) -> list[Request | None]:
-        """Without the requests that have another size at server0: who sends such costs nobody else the session."""
-        flat = order.fields.get("sizes")
-        if not isinstance(flat, list) or len(flat) != 2 * len(found):
-            raise RemoteProtocolError(f"{self.server.other.name}, order, sizes: want two for each request, got others")
-        sizes = zip(flat[::2], flat[1::2], strict=True)
-        torn = [r for r, size in zip(found, sizes, strict=True) if r and (r.size.batch, r.size.length) != size]
-        self.server.guests.fail(torn, "server0 has got another size of this request")
+        """Without the requests that have another size or answer at server0: they cost nobody else the session."""
+        flat, answers = order.fields.get("sizes"), order.fields.get("answers")
+        if (
+            not isinstance(flat, list)
+            or not isinstance(answers, list)
+            or (len(flat), len(answers)) != (2 * len(found), len(found))
+        ):
+            raise RemoteProtocolError(
+                f"{self.server.other.name}, order: want two sizes and an answer for each request, got others"
+            )
+        sizes = zip(found, flat[::2], flat[1::2], answers, strict=True)
+        torn = [r for r, *size in sizes if r and [r.size.batch, r.size.length, r.size.answer] != size]
+        self.server.guests.fail(torn, "server0 has got another size or answer of this request")
         return [None if request in torn else request for request in found]
 
     def _material(self, number: int, group: Sequence[Request]) -> Bundle:
@@ -99,17 +105,23 @@ class _Follower:
         rows, length = sum(r.size.batch for r in group), max(r.size.length for r in group)
         if rows > sum(size.batch for size in bundle.sizes) or length > bundle.sizes[0].length:
             raise RemoteProtocolError(f"{self.server.other.name}: run {number}: too little was dealt for its requests")
+        if any(request.size.answer != bundle.sizes[0].answer for request in group):
+            raise RemoteProtocolError(f"{self.server.other.name}: run {number}: another answer was dealt for")
         return bundle
 
 
-def deal_order(order: Header, positions: int) -> tuple[int, list[Size]]:
+def deal_order(order: Header, config: Config) -> tuple[int, list[Size]]:
     """The first stream's number, and the sizes of all streams, of an order to deal.
 
     :raises RemoteProtocolError: it is malformed.
     """
-    number = frames.whole_number(order, "stream", 1, (1 << 32) - 1)
+    number, positions = frames.whole_number(order, "stream", 1, (1 << 32) - 1), config.numbers.longest
+    try:
+        answer = wanted_answer(config, order.fields.get("answer"))
+    except LocalInputError as error:
+        raise RemoteProtocolError(f"order, {error}") from error
     flat = frames.whole_numbers(order.fields.get("sizes"), "order, sizes", 1, max(MAX_BATCH * MOST_REQUESTS, positions))
-    sizes = [Size(batch, length) for batch, length in zip(flat[::2], flat[1::2], strict=False)]
+    sizes = [Size(batch, length, answer) for batch, length in zip(flat[::2], flat[1::2], strict=False)]
     if not sizes or len(flat) % 2 or any(size.length > positions for size in sizes):
         raise RemoteProtocolError(f"order, sizes: want pairs of a batch and up to {positions} tokens, got others")
     return number, sizes

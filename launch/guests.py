@@ -17,10 +17,10 @@ from launch.node import Node, public
 from launch.queue import Queue, Request
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
 from models.parameters import parameters
-from models.program import Size
+from models.program import Size, wanted_answer
 from mpcnet import ring
 from mpcnet.channel import Channel
-from mpcnet.errors import ChannelError, LocalBusyError, MpcError, RemoteAbort, RemoteProtocolError
+from mpcnet.errors import ChannelError, LocalBusyError, LocalInputError, MpcError, RemoteAbort, RemoteProtocolError
 from mpcnet.mesh import Peer
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
@@ -94,8 +94,9 @@ class Guests:
 
     def reply(self, request: Request, result: Shared, report: bytes) -> None:
         """Send the answer's share, and part from the client. Nobody waits for it here."""
+        value = ring.pack_bits(result.value) if result.bits == 1 else result.value
         arrays = [
-            (Part(result.bits, result.shape), ring.pack(result.value, result.bits)),
+            (Part(result.bits, result.shape), ring.pack(value, result.bits)),
             (Part(8, (len(report),)), np.frombuffer(report, np.uint8)),
         ]
         self._own(self._send(request.peer, RESULT, arrays))
@@ -189,7 +190,12 @@ class Guests:
         keep = ring.unpack_bits(ring.unpack(mask, part := header.parts[0]), part.shape).to(torch.int64)
         if not bool(keep.any(1).all()):
             raise RemoteProtocolError(f"{peer.name}: want a token in every sentence, got a sentence without")
-        return Request(name, peer, Size(*header.parts[0].shape), keep, seed.tobytes(), explicit, time.monotonic())
+        try:
+            answer = wanted_answer(self.node.config, header.fields.get("answer"))
+        except LocalInputError as error:
+            raise RemoteProtocolError(f"{peer.name}, {error}") from error
+        size = Size(part.shape[0], part.shape[1], answer)
+        return Request(name, peer, size, keep, seed.tobytes(), explicit, time.monotonic())
 
     def _check(self, peer: Peer, header: Header) -> None:
         """:raises RemoteProtocolError: the frame is not a mask of a size that we serve, and shares for it."""

@@ -13,8 +13,10 @@ import typer
 
 from launch import client, settings
 from launch.node import Node, open_node, peak_bytes, run
-from launch.options import Config, Json, Model, check_folder, read_text, write_text
+from launch.options import AnswerName, Config, Json, Model, check_folder, read_text, write_text
+from models.bert import AnswerKind
 from models.prepare import checkpoint
+from models.program import wanted_answer
 from models.text import Tokens
 from models.weights import fold
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteAbort
@@ -27,6 +29,7 @@ def infer_command(
     texts: Annotated[list[str] | None, typer.Argument(help="Sentences.")] = None,
     model: Model = "demo",
     tokens: Annotated[Path | None, typer.Option(help="JSON batches of ids, types and mask, instead of texts.")] = None,
+    answer: AnswerName = "logits",
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     json_file: Json = "-",
 ) -> None:
@@ -36,9 +39,10 @@ def infer_command(
     """
     check_folder(json_file)
     node = open_node(settings.read(config))
+    wanted_answer(node.config, answer)
     batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
     table = fold(checkpoint(model)) if node.config.embedding == "client" else None
-    raise typer.Exit(run(_ask_all(node, batches, table, attempts, json_file), node, graceful=False))
+    raise typer.Exit(run(_ask_all(node, batches, table, answer, attempts, json_file), node, graceful=False))
 
 
 def _token_batches(path: Path) -> list[Tokens]:
@@ -53,11 +57,14 @@ def _token_batches(path: Path) -> list[Tokens]:
     return batches
 
 
-async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, attempts: int, target: str) -> int:
+async def _ask_all(
+    node: Node, batches: list[Tokens], table: client.Table, kind: AnswerKind, attempts: int, target: str
+) -> int:
     answers = []
     for tokens in batches:
-        answer = await _ask(node, tokens, table, attempts)
-        answers.append({**asdict(answer), "values": answer.values.tolist(), "peak_bytes": peak_bytes()})
+        answer = await _ask(node, tokens, table, kind, attempts)
+        labels = {"labels": answer.values.argmax(1).tolist()} if kind == "label" else {}
+        answers.append({**asdict(answer), "values": answer.values.tolist(), **labels, "peak_bytes": peak_bytes()})
         node.say(f"{ANSWERED} {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
     text = json.dumps(answers)
     if target == "-":
@@ -67,11 +74,11 @@ async def _ask_all(node: Node, batches: list[Tokens], table: client.Table, attem
     return 0
 
 
-async def _ask(node: Node, tokens: Tokens, table: client.Table, attempts: int) -> client.Answer:
+async def _ask(node: Node, tokens: Tokens, table: client.Table, kind: AnswerKind, attempts: int) -> client.Answer:
     """Each attempt is a request of its own, with fresh shares."""
     for left in range(attempts - 1, -1, -1):
         try:
-            return await client.ask(node, tokens, table)
+            return await client.ask(node, tokens, table, kind)
         except (ChannelError, RemoteAbort) as error:
             if not left:
                 raise

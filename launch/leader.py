@@ -99,7 +99,8 @@ class _Leader:
         number = NO_BUNDLE if bundle is None else bundle.number
         names: list[Scalar] = [request.name for request in group]
         sizes: list[Scalar] = [n for request in group for n in (request.size.batch, request.size.length)]
-        await frames.send(other, ORDER, what="ask", stream=number, ids=names, sizes=sizes)
+        answers: list[Scalar] = [request.size.answer for request in group]
+        await frames.send(other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers)
         header = await frames.receive_bare(other, HAVE)
         found, usable = header.fields.get("found"), header.fields.get("usable")
         if (
@@ -109,7 +110,7 @@ class _Leader:
         ):
             raise RemoteProtocolError(f"{other.name}: want what it has of {len(group)} requests, got something else")
         missing = [request for request, there in zip(group, found, strict=True) if not there]
-        self.server.guests.fail(missing, "server1 has not got this request, or got another size")
+        self.server.guests.fail(missing, "server1 has not got this request, or got another size or answer")
         group[:] = [request for request in group if request not in missing]
         if bundle is not None and not usable:
             bundle.stock.discard()
@@ -124,5 +125,5 @@ class _Leader:
         flat: list[Scalar] = [n for size in sizes for n in (size.batch, size.length)]
         bundle = await self.server.expect(number, sizes, ahead=ahead)
         for peer in (self.server.other, self.server.dealer):
-            await frames.send(peer, ORDER, what="deal", stream=number, sizes=flat, ahead=ahead)
+            await frames.send(peer, ORDER, what="deal", stream=number, sizes=flat, answer=sizes[0].answer, ahead=ahead)
         return bundle

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from models.bert import Embedding
+from models.bert import AnswerKind, Embedding
 from models.prepare import PACKAGED, Prepared, other_softmax
 from models.shape import PRESETS, Softmax
 from mpcnet.errors import LocalConfigError
@@ -29,6 +29,10 @@ SoftmaxName = Annotated[
         "--softmax",
         help="exact runs any checkpoint; 2quad is SecFormer's, 2relu MPCFormer's. Default: the checkpoint's own.",
     ),
+]
+AnswerName = Annotated[
+    AnswerKind,
+    typer.Option("--answer", help="label: a classifier's client learns which logit is the largest, no more."),
 ]
 Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
 Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, or to make if it is not there.")]

@@ -87,13 +87,13 @@ class Queue:
             del self._clients[request.peer.name]
 
     def group(self, limit_tokens: int) -> list[Request]:
-        """The request whose turn it is, and others of its bucket, in turn, up to so many tokens with the padding.
+        """The request whose turn it is, and others of its bucket and answer, in turn, up to so many padded tokens.
 
         They stay in the queue. A request that is larger alone runs alone.
         """
         chosen: list[Request] = []
         for request in self:
-            if chosen and bucket(request.size.length) != bucket(chosen[0].size.length):
+            if chosen and _kind(request) != _kind(chosen[0]):
                 continue
             together = [*chosen, request]
             rows, length = _extent([r.size for r in together])
@@ -102,22 +102,27 @@ class Queue:
         return chosen
 
 
+def _kind(request: Request) -> tuple[int, str]:
+    return bucket(request.size.length), request.size.answer
+
+
 def _extent(sizes: Sequence[Size]) -> tuple[int, int]:
     return sum(size.batch for size in sizes), max(size.length for size in sizes)
 
 
 def layout(sizes: Sequence[Size], streams: int) -> tuple[Size, ...]:
-    """The sizes of the streams in which requests of these sizes run: equal lengths, rows as even as can be."""
+    """The sizes of the streams in which requests of these sizes and one answer run: equal lengths, rows near even."""
     rows, length = _extent(sizes)
     count = min(streams, rows)
-    return tuple(Size(rows // count + (index < rows % count), length) for index in range(count))
+    return tuple(Size(rows // count + (index < rows % count), length, sizes[0].answer) for index in range(count))
 
 
 def fits(sizes: Sequence[Size], prepared: Sequence[Size]) -> bool:
     """True if requests of these sizes can run in streams of the prepared sizes, at no more than twice the work."""
     rows, length = _extent(sizes)
     room, longest = _extent(prepared)
-    return rows <= room and length <= longest and room * longest <= 2 * rows * length
+    same = sizes[0].answer == prepared[0].answer
+    return same and rows <= room and length <= longest and room * longest <= 2 * rows * length
 
 
 def stack(arrays: Sequence[Tensor], streams: Sequence[Size]) -> list[Tensor]:

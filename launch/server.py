@@ -116,7 +116,7 @@ class Server:
         tokens = await asyncio.to_thread(self._tokens, requests, bundle.sizes)
         keeps = stack_masks([request.keep for request in requests], bundle.sizes)
         builds: list[Build[Shared]] = [
-            lambda p, share=share, keep=keep: infer(p, model, share, keep)  # type: ignore[misc]
+            lambda p, share=share, keep=keep: infer(p, model, share, keep, bundle.sizes[0].answer)  # type: ignore[misc]
             for share, keep in zip(tokens, keeps, strict=True)
         ]
         streams = await self.streams(bundle.number, bundle.sizes)
@@ -131,6 +131,7 @@ class Server:
         }
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
+            "answer": bundle.sizes[0].answer,
             "dealer": dict(bundle.stock.facts),
         }  # fmt: skip
         self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())

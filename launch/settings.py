@@ -20,7 +20,7 @@
     # server0, who decides what runs
     batch_tokens = 512              # requests of like length run as one batch up to so many tokens
     streams = 1                     # micro-batches of a run: one computes while another waits for the link
-    ahead = []                      # sizes dealt ahead of any request, as "1x128" (sentences x tokens)
+    ahead = []                      # sizes dealt ahead of any request but for labels, as "1x128" (sentences x tokens)
     ahead_runs = 1                  # of each size
 
     [addresses]                     # of those who listen; a dealer that cannot be reached has none, and dials

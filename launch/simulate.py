@@ -20,9 +20,9 @@ from launch.network import Loopback, Network
 from launch.options import warn
 from launch.processes import Deployment, deployment
 from models import reference
-from models.bert import Embedding
+from models.bert import AnswerKind, Embedding
 from models.prepare import Prepared, prepare, random_tokens
-from models.program import Plans, Size
+from models.program import Plans, Size, wanted_answer
 from models.shape import Softmax
 from models.text import Text, Tokens, encode
 from mpcnet.errors import LocalInputError, MpcError
@@ -60,11 +60,12 @@ class Options:
     timeout_s: float = 120.0
     calibration: Path | None = None
     keep: Path | None = None
+    answer: AnswerKind = "logits"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
-    """Private and plaintext results, [sentences, columns], and the cost of all requests together."""
+    """Private and plaintext results, [sentences, columns], of labels one-hot, and the cost of all requests together."""
 
     prepared: Prepared
     private: Tensor
@@ -76,7 +77,7 @@ class Outcome:
 def simulate(texts: Sequence[Text], options: Options, console: Console, network: Network | None = None) -> Outcome:
     """Run the whole thing, on `network` if one is given: `options.net` then only names the link.
 
-    :raises LocalInputError: a text is empty or too long.
+    :raises LocalInputError: a text is empty or too long, or the model has no such answer.
     :raises PartyFailed: a process ended early.
     :raises PlanMissed: the measured rounds or bytes differ from the plan.
     """
@@ -86,6 +87,7 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
             options.model, options.suite, options.softmax, options.length or 1, options.calibration,
             options.embedding, status.update,
         )  # fmt: skip
+        wanted_answer(prepared.config, options.answer)
         batches = _batches(prepared, texts, options)
     warn(prepared, console)
     return run(prepared, batches, options, console, network)
@@ -113,12 +115,14 @@ def run(
     private = torch.cat([torch.tensor(answer["values"], dtype=torch.float64) for answer in answers])
     with console.status("running the plaintext model"):
         plain = torch.cat([plain_answer(prepared, tokens) for tokens in batches])
+        if options.answer == "label":
+            plain = torch.nn.functional.one_hot(plain.argmax(1), plain.shape[1]).double()
     operations, totals = _combine(answers)
     with console.status("checking the measured cost against the plan"):
         _check_plan(prepared, answers)
     document = {
         **totals,
-        **_accuracy(private, plain),
+        **(_accuracy(private, plain) if options.answer == "logits" else _agreement(prepared, private, plain)),
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
@@ -163,7 +167,8 @@ def _run(
         )
         asking = f"client: {len(batches)} private request(s) of up to {options.batch} sentences"
         status.update(asking)
-        made.start("client", "infer", "--model", options.model, "--tokens", str(asked), "--json", str(told))
+        request = ("--tokens", str(asked), "--json", str(told), "--answer", options.answer)
+        made.start("client", "infer", "--model", options.model, *request)
         made.wait(["client"], lambda: status.update(f"{asking}, {made.count('client', ANSWERED)} answered"))
         status.update("waiting for the parties to end in order")
         made.finish(["server0", "server1", "dealer"])
@@ -186,7 +191,7 @@ def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:
     plans = Plans(prepared.config)
     for answer in answers:
         for party, measured in enumerate(answer["reports"]):
-            sizes = [Size(batch, length) for batch, length in measured["streams"]]
+            sizes = [Size(batch, length, measured["answer"]) for batch, length in measured["streams"]]
             plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
             if missed := report.same(plan, measured):
                 raise PlanMissed(f"server{party}, {sizes}: {'; '.join(missed[:3])}")
@@ -232,6 +237,14 @@ def _accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:
     }
 
 
+def _agreement(prepared: Prepared, private: Tensor, plain: Tensor) -> dict[str, Any]:
+    """Labels by name (by number, if the checkpoint names none), and in how many sentences they are the same."""
+    names = prepared.checkpoint.labels or range(private.shape[1])
+    mine, theirs = ([names[place] for place in hot.argmax(1).tolist()] for hot in (private, plain))
+    same = sum(a == b for a, b in zip(mine, theirs, strict=True))
+    return {"sentences": len(private), "labels": mine, "plain_labels": theirs, "same_labels": same}
+
+
 def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
     return {
         "model": options.model,
@@ -239,6 +252,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "suite": options.suite,
         "softmax": prepared.config.numbers.softmax,
         "embedding": options.embedding,
+        "answer": options.answer,
         "net": options.net,
         "commit": report.commit(),
         "machine": report.machine(),

@@ -7,7 +7,7 @@
 | order | server0, server1 and dealer | none: what comes next (load, deal, drop, ask, run, begin, end) |
 | have | server1, server0 | none: which of the requests asked about it has too |
 | done | server, server | none: it has finished the run |
-| request | client, servers | the padding mask (public), a seed and half of the explicit shares |
+| request | client, servers | what it wants and the padding mask (public), a seed and half of the explicit shares |
 | queued | server, client | none: the request waits for its turn, and for whom the server waits, if it cannot serve |
 | ready | server, client | none: the run has begun; or to the owner: the weights are here |
 | result | server, client | a share of the result, and the public cost report |

@@ -19,7 +19,9 @@ from models import numbers as N
 from models.numbers import Numbers
 from models.relative import bias
 from models.shape import BertShape
+from mpcnet import ring
 from mpcnet.randomness import Secret
+from protocols.argmax import one_hot_argmax
 from protocols.arith import lift, linear, matmul, own_ring, product
 from protocols.gelu import tanh
 from protocols.layernorm import layer_norm
@@ -30,6 +32,7 @@ from protocols.softmax import RELU_EPS, exponentials, relus, squares, weigh
 from protocols.suites import Suite
 
 Embedding: TypeAlias = Literal["private", "client"]
+AnswerKind: TypeAlias = Literal["logits", "label"]  # what a client gets: all results, or which logit is the largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ def _standing(x: Masked) -> Masked:
     return replace(x, mask=Secret(x.mask.bits, x.mask.share, x.mask.plain))
 
 
-async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
-    """Tokens to sentence embeddings [B, d] or logits [B, labels].
+async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits") -> Shared:
+    """Tokens to sentence embeddings [B, d], to logits [B, labels], or to a label as one-hot bits [B, labels].
 
     `tokens` are one-hot rows [B, n, vocab + types], or embeddings [B, n, d] where the client looks them up. `keep`
     [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
@@ -106,7 +109,23 @@ async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
         result = await classify(p, model, normal)
     else:
         result = await pool(p.at("pool"), model, normal, keep)
+    if answer == "label":
+        return await label(p, result)
     return result + p.at("result").zero(result.shape, result.bits, result.frac)
+
+
+async def label(p: Party, logits: Shared) -> Shared:
+    """The one-hot bits of the largest logit, the first of equal ones: [B, labels] in the ring of 1 bit, unpacked.
+
+    Fresh shares of them are uniform but for their sum, so whoever sees both learns the label and nothing else: no
+    logit, and not the order of the others.
+
+    Rounds   2 for two labels, 3 up to five
+    Sends    5 bytes a sentence with two labels, in whole bytes for all sentences together
+    """
+    hot = await one_hot_argmax(p.at("argmax"), logits)
+    hot = hot ^ p.at("result").zero_bits(hot.shape)
+    return Shared(ring.unpack_bits(hot.packed, hot.shape), 1, 0, hot.party)
 
 
 async def encode(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:

@@ -16,6 +16,7 @@ from models.calibrate import Calibration, Range
 from models.shape import BertShape, Softmax
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
+from protocols.argmax import DIFFERENCE_BITS
 from protocols.division import (
     LARGEST_ROOT,
     RECIPROCAL_LEAST,
@@ -203,6 +204,8 @@ def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
         yield fits(f"{layer}.down.centred", CENTRED_FRAC, GELU_BITS - (GELU_FRAC + WEIGHT_FRAC - CENTRED_FRAC))
     if shape.head == "classification":
         yield fits("pooler.input", UP_FRAC, UP_BITS)
+    if shape.labels >= 2:
+        yield Limit("logits", 2.0 ** (DIFFERENCE_BITS - 1 - LOGIT_FRAC), span=True)
 
 
 def _softmax_limits(layer: str, numbers: Numbers) -> Iterator[Limit]:

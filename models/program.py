@@ -16,12 +16,12 @@ from typing import Any, get_args
 import torch
 
 import mpcnet
-from models.bert import Config, Embedding, Model, infer, load
+from models.bert import AnswerKind, Config, Embedding, Model, infer, load
 from models.numbers import Numbers
 from models.parameters import parameters
 from models.shape import BertShape
 from mpcnet import ring
-from mpcnet.errors import LocalConfigError
+from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.memory import Memory
 from mpcnet.mesh import Program
 from mpcnet.meter import MeterSource, Plan, measure
@@ -79,10 +79,28 @@ def agreement(config: Config) -> Program:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The public size of a request: sentences, and tokens of the longest."""
+    """The public size of a request: sentences, tokens of the longest, and what it asks for."""
 
     batch: int
     length: int
+    answer: AnswerKind = "logits"
+
+
+def answers(config: Config) -> tuple[AnswerKind, ...]:
+    """What a program can be asked for: labels of a classifier, which has two or more."""
+    return ("logits", "label") if config.shape.labels >= 2 else ("logits",)
+
+
+def wanted_answer(config: Config, wanted: object) -> AnswerKind:
+    """What was asked for, by somebody else or by an option.
+
+    :raises LocalInputError: the program has no such answer.
+    """
+    for answer in answers(config):
+        if wanted == answer:
+            return answer
+    kind = f"a classifier of {config.shape.labels} label(s)" if config.shape.labels else "a model of embeddings"
+    raise LocalInputError(f"answer: want {' or '.join(answers(config))} of {kind}, got {str(wanted)[:20]!r}")
 
 
 class Plans:
@@ -103,7 +121,8 @@ class Plans:
         source = MeterSource()
         tokens = token_shape(self.config, size)
         model: Model = self.load.result
-        return measure(infer(Party(source), model, tokens, torch.ones(size.batch, size.length)), source, self.memory)
+        keep = torch.ones(size.batch, size.length)
+        return measure(infer(Party(source), model, tokens, keep, size.answer), source, self.memory)
 
 
 def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:

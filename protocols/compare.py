@@ -79,15 +79,11 @@ async def at_least(p: Party, x: Masked, thresholds: Sequence[float], drop: int =
     )
     borrows = await _join(p, less, equal)
     signs = [borrow ^ known.top for borrow in borrows]
-    return [_add_public(sign, _bit(word - level, x.bits - 1)).flip() for sign, level in zip(signs, levels, strict=True)]
+    return [sign.flip(_bit(word - level, x.bits - 1)).flip() for sign, level in zip(signs, levels, strict=True)]
 
 
 def _bit(words: Tensor, place: int) -> Tensor:
     return ring.pack_bits((words.to(torch.int64) >> place) & 1)
-
-
-def _add_public(bits: Bits, public: Tensor) -> Bits:
-    return Bits(bits.packed ^ public, bits.shape, bits.party) if bits.party == 0 else bits
 
 
 async def _join(p: Party, less: list[list[Bits]], equal: list[list[Bits]]) -> list[Bits]:

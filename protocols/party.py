@@ -103,3 +103,8 @@ class Party:
         """A fresh sharing of zero: what makes the shares of a result independent of how it was computed."""
         secret = self.deal(lambda: ring.zeros(shape, bits), (), shape, bits)
         return Shared(secret.share, bits, frac, self.source.party)
+
+    def zero_bits(self, shape: Sequence[int]) -> Bits:
+        """:meth:`zero` for bits."""
+        secret = self.deal(lambda: ring.zeros(shape, 1), (), shape, 1)
+        return Bits(secret.share, tuple(shape), self.source.party)

@@ -160,9 +160,13 @@ class Bits:
             raise ValueError(f"cannot add bits {list(self.shape)} and {list(other.shape)}")
         return replace(self, packed=self.packed ^ other.packed)
 
-    def flip(self) -> Bits:
-        """1 - b: party 0 flips its share."""
-        return replace(self, packed=self.packed ^ 0xFF) if self.party == 0 else self
+    def flip(self, where: Tensor | int = 0xFF) -> Bits:
+        """1 - b, or only where packed public bits are 1: party 0 flips its share."""
+        return replace(self, packed=self.packed ^ where) if self.party == 0 else self
+
+    def map(self, rearrange: Rearrange) -> Bits:
+        """The bits, one to an element, rearranged."""
+        return Bits.of(rearrange(ring.unpack_bits(self.packed, self.shape)), self.party)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)

@@ -10,7 +10,7 @@ from lockstep import Run, Session, oracle, same_cost
 from torch import Tensor
 
 from models import calibrate, numbers, reference
-from models.bert import Config, Embedding, infer, load
+from models.bert import AnswerKind, Config, Embedding, infer, load
 from models.parameters import encode, encode_tokens, parameters
 from models.prepare import random_tokens
 from models.program import Plans, Size
@@ -35,15 +35,17 @@ class Private:
     plain: Any
     plans: Plans
 
-    def run(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+    def run(self, tokens: Tokens, kind: AnswerKind = "logits") -> tuple[Tensor, Tensor, Tensor]:
         """Private, oracle and float results; the measured cost must equal the plan."""
         shape = self.config.shape
         bits, frac = self.config.numbers.table_bits, self.config.input_frac
         rows = encode_tokens(self.config, tokens, self.folded)
         shares = share_words(self.session, rows, bits, frac)
-        measured = self.session.run(lambda p, model, x: infer(p, model, x, tokens.mask), self.loaded.results, shares)
-        same_cost(measured, self.plans.infer(Size(*tokens.ids.shape)))
-        answer = oracle(lambda p, x: infer(p, self.plain, x, tokens.mask), Shared(rows, bits, frac, 0))
+        measured = self.session.run(
+            lambda p, model, x: infer(p, model, x, tokens.mask, kind), self.loaded.results, shares
+        )
+        same_cost(measured, self.plans.infer(Size(*tokens.ids.shape, kind)))
+        answer = oracle(lambda p, x: infer(p, self.plain, x, tokens.mask, kind), Shared(rows, bits, frac, 0))
         call = reference.classify if shape.head == "classification" else reference.embed
         floats = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.numbers.softmax)
         return measured.value(), ring.decode(answer.value, answer.frac, answer.bits), floats

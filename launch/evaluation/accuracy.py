@@ -17,8 +17,10 @@ from launch.evaluation.results import Difference, Evaluation
 from launch.options import warn
 from launch.simulate import Options, Outcome, plain_answer
 from models import openings
+from models.bert import AnswerKind
 from models.metrics import score
 from models.prepare import Prepared, checkpoint, prepare
+from models.program import wanted_answer
 from models.published import huggingface_classifier
 from models.tasks import Task
 from models.text import Tokens, encode
@@ -50,6 +52,7 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
             options.embedding,
             status.update,
         )
+    wanted_answer(prepared.config, options.answer)
     warn(prepared, console)
     outputs = _in_process(prepared, tokens, options.batch, console)
     sample = Tokens(*(x[chosen.private] for x in (tokens.ids, tokens.types, tokens.mask)))
@@ -63,6 +66,7 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
         model=results.display_name(options.model),
         suite=options.suite,
         softmax=prepared.config.numbers.softmax,
+        answer=options.answer,
         seed=choice.seed,
         available=chosen.available,
         n=len(chosen.texts),
@@ -72,7 +76,8 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
         private_scores={
             way: score(chosen.task, values, chosen.labels[chosen.private]) for way, values in private.items()
         },
-        differences=_differences(private) | _published(prepared, tokens, outputs["float"], options.batch, console),
+        differences=_differences(private, options.answer)
+        | _published(prepared, tokens, outputs["float"], options.batch, console),
         **_cost(outcome, len(chosen.private), options),
         load=round(busy, 2),
         labels=chosen.labels[chosen.private].tolist(),
@@ -124,9 +129,10 @@ def _published(
     return {"transformers-float": Difference.of(theirs, floats)}
 
 
-def _differences(outputs: dict[str, Tensor]) -> dict[str, Difference]:
-    pairs = (("private", "float"), ("oracle", "float"), ("private", "oracle"))
-    return {f"{first}-{second}": Difference.of(outputs[first], outputs[second]) for first, second in pairs}
+def _differences(outputs: dict[str, Tensor], answer: AnswerKind) -> dict[str, Difference]:
+    """Only the private run answers with labels, if it is to."""
+    found = {f"private-{way}": Difference.of(outputs["private"], outputs[way], answer) for way in ("float", "oracle")}
+    return found | {"oracle-float": Difference.of(outputs["oracle"], outputs["float"])}
 
 
 def _cost(outcome: Outcome, count: int, options: Options) -> dict[str, Any]:

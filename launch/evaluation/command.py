@@ -12,6 +12,7 @@ from rich.console import Console
 from launch import report as facts
 from launch.evaluation.examples import SPLIT, Choice, Given, choose, drawn
 from launch.options import (
+    AnswerName,
     Calibration,
     Json,
     Model,
@@ -42,6 +43,7 @@ def evaluate_command(
     model: Model,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
+    answer: AnswerName = "logits",
     embedding: Where = "private",
     limit: Annotated[int, typer.Option(min=0, help="Examples for the float model and the oracle; 0: all.")] = 0,
     mpc_limit: Annotated[int, typer.Option(min=1, help="Examples of them to run privately, at most.")] = 256,
@@ -62,8 +64,9 @@ def evaluate_command(
 
     _check(out, json_file)
     options = Options(
-        model, suite, softmax, embedding, batch=batch, threads=threads, timeout_s=timeout, calibration=calibration
-    )
+        model, suite, softmax, embedding, batch=batch, threads=threads, timeout_s=timeout, calibration=calibration,
+        answer=answer,
+    )  # fmt: skip
     found = accuracy.evaluate(Choice(task, data, limit, mpc_limit, seed), options, console)
     if out is not None:
         results.append(out, found)

@@ -37,9 +37,9 @@ def draw(
 
 def evaluations(rows: Sequence[Evaluation], folder: Path) -> dict[str, str]:
     """See :func:`draw`."""
-    return draw(
-        rows, folder, {"accuracy": ("Accuracy three ways", accuracy), "errors": ("Errors beside margins", errors)}
-    )
+    titles = draw(rows, folder, {"accuracy": ("Accuracy three ways", accuracy)})
+    told = [row for row in rows if row.answer == "logits"]
+    return titles | (draw(told, folder, {"errors": ("Errors beside margins", errors)}) if told else {})
 
 
 def ranges(rows: Sequence[Ranges], folder: Path) -> dict[str, str]:
@@ -79,7 +79,7 @@ def accuracy(rows: Sequence[Evaluation]) -> Figure:
         fill: dict[str, Any] = {"facecolor": COLOURS[index], "hatch": HATCHES[index], "edgecolor": "white"}
         bars = axes.bar(places, heights, width, label=way, linewidth=0.5, **fill)
         axes.bar_label(bars, fmt="%.1f", fontsize=6, rotation=90, padding=2)
-    names = [f"{row.task}\n{row.model}\n{row.suite}, {row.softmax}\nn = {row.private_n}" for row in rows]
+    names = [f"{row.task}\n{row.model}\n{row.how}\nn = {row.private_n}" for row in rows]
     axes.set_xticks(range(len(rows)), names, fontsize=7, rotation=90 if len(rows) > 5 else 0)
     axes.set_xlim(-0.6, max(len(rows), LEAST_BARS) - 0.4)
     axes.set(ylabel=f"{', '.join(dict.fromkeys(row.headline for row in rows))}, x 100")
@@ -101,7 +101,7 @@ def errors(rows: Sequence[Evaluation]) -> Figure:
             max(LEAST_ERROR, *(abs(a - b) for a, b in zip(*pair, strict=True)))
             for pair in zip(private, floats, strict=True)
         ]
-        axes.set(yscale="log", title=f"{row.task}, {row.model}\n{row.suite}, {row.softmax}, n = {row.private_n}")
+        axes.set(yscale="log", title=f"{row.task}, {row.model}\n{row.how}, n = {row.private_n}")
         if len(floats[0]) == 1:
             axes.scatter([output[0] for output in floats], found, **_mark(0))
             axes.set(xlabel="the float model's output", ylabel="error of the output")

@@ -16,7 +16,7 @@ METHOD = (
     "*Three ways:* the float model (float64, the same softmax as the private one); the fixed-point oracle, which is "
     "the private program with all masks zero, on whole values and rounded to nearest; and the private run, five "
     "processes over TLS on one machine. Private scores and errors are of the private examples only, in all three ways. "
-    "An error is the difference of an output (logit) from the float model's."
+    "An error is the difference of an output (logit) from the float model's; of label answers only labels are known."
 )
 
 
@@ -55,7 +55,7 @@ def verdict(row: Evaluation) -> str:
     difference = row.differences["private-float"]
     if difference.same is not None:
         words += f" The same label for {percent(difference.same)}{_changed(row)}."
-    return f"{words} Largest error {difference.largest:.2g}."
+    return words if difference.largest is None else f"{words} Largest error {difference.largest:.2g}."
 
 
 def facts(row: Evaluation) -> dict[str, str]:
@@ -102,7 +102,7 @@ _LEAD = ["task, metric", "model", "suite, softmax"]
 
 
 def _lead(row: Evaluation) -> list[str]:
-    return [f"{row.task}, {row.headline}", markdown.cell(row.model), f"{row.suite}, {row.softmax}"]
+    return [f"{row.task}, {row.headline}", markdown.cell(row.model), row.how]
 
 
 def _rows(rows: Sequence[Evaluation], cells: Callable[[Evaluation], list[str]]) -> list[list[str]]:
@@ -129,7 +129,7 @@ def _errors(rows: Sequence[Evaluation]) -> Table:
 
     def cells(row: Evaluation) -> list[str]:
         found = [row.differences.get(pair) for pair in pairs]
-        return [f"{each.largest:.2g} ({each.mean:.2g})" if each else "" for each in found]
+        return [f"{each.largest:.2g} ({each.mean:.2g})" if each and each.mean is not None else "" for each in found]
 
     return [*_LEAD, *(f"{pair}: largest (mean)" for pair in pairs)], _rows(rows, cells)
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from launch import jsonlines
+from models.bert import AnswerKind
 
 FILE = "evaluations.jsonl"
 WAYS = ("float", "oracle", "private")  # the plaintext model, the private program on whole values, the private run
@@ -19,17 +20,22 @@ Scores = Mapping[str, float]  # by metric
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two ways' outputs of the same examples: the share of equal labels (of classes), and the errors of outputs."""
+    """Two ways' outputs of the same examples: the share of equal labels (of classes), and the errors of outputs.
+
+    Without errors if one way tells labels only.
+    """
 
     same: float | None
-    largest: float
-    mean: float
+    largest: float | None
+    mean: float | None
 
     @classmethod
-    def of(cls, first: Tensor, second: Tensor) -> Difference:
+    def of(cls, first: Tensor, second: Tensor, answer: AnswerKind = "logits") -> Difference:
         """Of outputs [n, labels], or [n, 1] of a regression."""
         errors = (first - second).abs()
         same = (first.argmax(1) == second.argmax(1)).double().mean().item() if first.shape[1] > 1 else None
+        if answer == "label":
+            return cls(same, None, None)
         return cls(same, errors.max().item(), errors.mean().item())
 
 
@@ -45,6 +51,7 @@ class Evaluation:
     model: str
     suite: str
     softmax: str
+    answer: AnswerKind
     seed: int
     available: int
     n: int
@@ -70,11 +77,16 @@ class Evaluation:
     @property
     def key(self) -> tuple[str, ...]:
         """What is evaluated; the last line of each counts."""
-        return self.task, self.model, self.suite, self.softmax
+        return self.task, self.model, self.suite, self.softmax, self.answer
 
     @property
     def name(self) -> str:
-        return f"{self.task}, {self.model} ({self.suite}, {self.softmax})"
+        return f"{self.task}, {self.model} ({self.how})"
+
+    @property
+    def how(self) -> str:
+        """The program in words."""
+        return f"{self.suite}, {self.softmax}{', label' if self.answer == 'label' else ''}"
 
     def change(self, way: str = "private") -> float:
         """The headline metric less the float model's, on the same examples."""

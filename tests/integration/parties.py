@@ -21,7 +21,7 @@ from launch.network import Loopback
 from launch.node import Node, open_node
 from launch.processes import Deployment
 from models import numbers, reference
-from models.bert import Config
+from models.bert import AnswerKind, Config
 from models.calibrate import Calibration, calibrate
 from models.prepare import random_tokens
 from models.shape import BertShape
@@ -202,11 +202,13 @@ class Parties:
         for role in (*ALL, "owner"):
             self.start(role, given.get(role))
 
-    def ask(self, tokens: Tokens, role: str = "client", name: str = "") -> asyncio.Task[client.Answer]:
+    def ask(
+        self, tokens: Tokens, role: str = "client", name: str = "", kind: AnswerKind = "logits"
+    ) -> asyncio.Task[client.Answer]:
         """A client as a task."""
         node = self.nodes[name or role] = self.node(role)
         table = self.model.folded if node.config.embedding == "client" else None
-        task = self.tasks[name or role] = asyncio.ensure_future(client.ask(node, tokens, table))
+        task = self.tasks[name or role] = asyncio.ensure_future(client.ask(node, tokens, table, kind))
         return task
 
     async def answered(self, tokens: Tokens, asked: asyncio.Task[client.Answer] | None = None) -> client.Answer:

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from integration.parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, change, some_tokens
+import torch
+from integration.parties import ALICE, ALL, LABELS, LIMIT_S, SERVERS, SHAPE, Parties, change, some_tokens
 
 from launch import report
 from launch.client import Answer
@@ -88,6 +89,30 @@ async def test_two_clients_in_one_batch(parties: Parties) -> None:
         check_cost(parties, await parties.answered(tokens, parties.tasks[role]), Size(3, 5))
     for role in SERVERS:
         await parties.said(role, r"run 1: 2 request\(s\), 3 x 5 tokens, running")
+
+
+@pytest.mark.parametrize("parties", [{"labels": LABELS, "streams": 2}], indirect=True, ids=["2 streams"])
+async def test_labels_and_logits_wait_together_and_run_apart(parties: Parties) -> None:
+    """Two clients' requests for labels share a run, a third's for logits has one of its own."""
+    tokens = {"a": some_tokens([2, 5], seed=1), "b": some_tokens([4], seed=2), "c": some_tokens([3], seed=3)}
+    for role in ALL:
+        parties.start(role)
+    asked = {
+        name: parties.ask(mine, ALICE if name == "b" else "client", name, "logits" if name == "c" else "label")
+        for name, mine in tokens.items()
+    }
+    for role in SERVERS:
+        await parties.said(role, "queued: 3")
+    parties.nodes["client"] = parties.nodes["a"]
+    parties.start("owner")
+    first, second, logits = [await asyncio.wait_for(task, LIMIT_S) for task in asked.values()]
+    for name, answer in (("a", first), ("b", second)):
+        plain = parties.model.plain(tokens[name])
+        assert torch.equal(answer.values, torch.nn.functional.one_hot(plain.argmax(1), LABELS).double())
+        check_cost(parties, answer, Size(2, 5, "label"), Size(1, 5, "label"))
+        assert answer.reports[0]["answer"] == "label"
+    parties.model.check(tokens["c"], logits.values)
+    check_cost(parties, logits, Size(1, 3))
 
 
 @pytest.mark.parametrize("parties", [{"batch_tokens": 8}], indirect=True, ids=["8 tokens"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from integration import rogue
-from integration.parties import ALICE, ALL, SERVERS, SHAPE, Parties, some_tokens
+from integration.parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, some_tokens
 from integration.rogue import RogueNode
 
 from launch import client, frames, guests, queue, sharing
@@ -41,12 +41,14 @@ def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
     return [mask_of(tokens.mask), seed, *split.explicit[party]]
 
 
-async def upload(parties: Parties, name: bytes, *roles: str, tokens: Tokens = TOKENS) -> list[Peer]:
+async def upload(
+    parties: Parties, name: bytes, *roles: str, tokens: Tokens = TOKENS, answer: str = "logits"
+) -> list[Peer]:
     """A client that has a request queued at these servers."""
     peers = []
     for role in roles:
         peer = await parties.node("client").dial(role)
-        await frames.send(peer, REQUEST, request(parties, SERVERS.index(role), tokens), id=name)
+        await frames.send(peer, REQUEST, request(parties, SERVERS.index(role), tokens), id=name, answer=answer)
         await frames.receive_bare(peer, QUEUED)
         peers.append(peer)
     return peers
@@ -93,8 +95,12 @@ async def test_requests_that_are_none(parties: Parties) -> None:
     ]
     for arrays, given, words in cases:
         peer = await parties.node("client").dial("server1")
-        await frames.send(peer, REQUEST, arrays, id=given)
+        await frames.send(peer, REQUEST, arrays, id=given, answer="logits")
         assert words in await turned_away(peer)
+    for answer in ("label", "everything", 1, None):
+        peer = await parties.node("client").dial("server1")
+        await frames.send(peer, REQUEST, good, id=name, answer=answer)
+        assert "client, answer: want logits of a model of embeddings, got" in await turned_away(peer)
     peer = await parties.node("client").dial("server0")
     await frames.send(peer, RESULT)
     assert "want control frame 'request', got control frame 'result'" in await turned_away(peer)
@@ -106,7 +112,7 @@ async def test_request_id_that_is_in_use(parties: Parties) -> None:
     name = secrets.token_bytes(16)
     [first] = await upload(parties, name, "server1")  # server0 never orders it
     second = await parties.node("client").dial("server1")
-    await frames.send(second, REQUEST, request(parties, 1), id=name)
+    await frames.send(second, REQUEST, request(parties, 1), id=name, answer="logits")
     assert "this request id has been used" in await turned_away(second)
     first.channel.abort("the test is over")
     await still_serves(parties)
@@ -154,26 +160,33 @@ async def test_client_that_sends_more_than_a_request(parties: Parties) -> None:
 async def test_client_of_one_server_only(parties: Parties) -> None:
     await serve(parties)
     [peer] = await upload(parties, bytes(range(16)), "server0")
-    assert await turned_away(peer) == "server0: server1 has not got this request, or got another size; ask again"
+    assert (
+        await turned_away(peer) == "server0: server1 has not got this request, or got another size or answer; ask again"
+    )
     [peer] = await upload(parties, bytes(range(16)), "server1")  # nobody orders it
     await still_serves(parties)
     assert await turned_away(peer) == "server1 is stopping"
 
 
-@pytest.mark.parametrize("lengths", [[4], [5, 5]], ids=["length", "batch"])
-async def test_client_that_tells_the_servers_different_sizes(parties: Parties, lengths: list[int]) -> None:
+@pytest.mark.parametrize("parties", [{"labels": LABELS}], indirect=True, ids=["classifier"])
+@pytest.mark.parametrize(
+    ("lengths", "answer"),
+    [([4], "logits"), ([5, 5], "logits"), ([5], "label")],
+    ids=["length", "batch", "answer"],
+)
+async def test_client_that_tells_the_servers_different_sizes(parties: Parties, lengths: list[int], answer: str) -> None:
     """It costs its own request only, though another client's is of the same run."""
     for role in ALL:
         parties.start(role)
     [first] = await upload(parties, bytes(range(16)), "server0")
-    [second] = await upload(parties, bytes(range(16)), "server1", tokens=some_tokens(lengths))
+    [second] = await upload(parties, bytes(range(16)), "server1", tokens=some_tokens(lengths), answer=answer)
     honest = parties.ask(TOKENS)
     for role in SERVERS:
         await parties.said(role, "queued: 2")
     parties.start("owner")
-    words = "server0: server1 has not got this request, or got another size; ask again"
+    words = "server0: server1 has not got this request, or got another size or answer; ask again"
     assert await turned_away(first) == words
-    assert await turned_away(second) == "server1: server0 has got another size of this request; ask again"
+    assert await turned_away(second) == "server1: server0 has got another size or answer of this request; ask again"
     await parties.answered(TOKENS, honest)
     await still_serves(parties)
 

@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from launch import cli
 from launch.processes import Deployment, PartyFailed
 from launch.report import COST_KEYS
 from launch.simulate import Options, Outcome, simulate
+from mpcnet.errors import LocalInputError
 
 TEXTS = ["A private sentence.", "Nobody reads this one either."]
 KEYS = {
@@ -75,6 +78,58 @@ def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
     assert rows[0] == rows[1]
     assert {key: document[key] for key in COST_KEYS} == {key: plan[key] for key in COST_KEYS}
     assert document["offline_bytes"] == plan["offline_bytes"]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier as MPCFormer's students are: Quad, 2ReLU, and names for its labels; random weights."""
+    folder = tmp_path_factory.mktemp("student")
+    torch.manual_seed(2)
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *["a", "good", "bad", "film", "book", "is", "this", "very", "not", "."],
+    ]
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=32, id2label={0: "bad", 1: "good", 2: "neither"}, initializer_range=0.2,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_act": "quad", "softmax": "2relu"}))
+    return folder
+
+
+def test_labels_of_a_student(student: Path, monkeypatch, capsys) -> None:
+    """It runs with its own softmax, and its client learns labels; the plan is measured."""
+    texts = ["this film is good", "a bad book .", "not very good", "a"]
+    options = Options(str(student), batch=2, answer="label", timeout_s=60)
+    outcome = simulate(texts, options, cli.console)
+    document = outcome.document
+    assert (document["softmax"], document["answer"], document["sentences"]) == ("2relu", "label", 4)
+    assert document["labels"] == document["plain_labels"] and document["same_labels"] == 4
+    assert set(document["labels"]) <= {"bad", "good", "neither"}
+    assert torch.equal(outcome.private, outcome.plain)
+    assert outcome.private.sum(1).tolist() == [1, 1, 1, 1]
+    plan = planned(monkeypatch, capsys, "--model", str(student), "--length", "6", "--answer", "label")
+    of = {row["name"]: row["rounds"] for row in plan["operations"]}
+    assert (plan["softmax"], of["argmax"], of["layer0/activation"], of["layer0/attention/2relu"]) == ("2relu", 3, 1, 3)
+    monkeypatch.setattr(cli, "simulate", lambda *given: outcome)
+    monkeypatch.setattr(sys, "argv", ["mpcnet", "simulate", *texts, "--answer", "label"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    shown = capsys.readouterr().out
+    assert "4 of 4 labels are the plaintext model's" in shown and document["labels"][0] in shown
+
+
+def test_embeddings_have_no_label() -> None:
+    with pytest.raises(LocalInputError, match="answer: want logits of a model of embeddings, got 'label'"):
+        simulate(TEXTS, Options(length=LENGTH, answer="label"), cli.console)
 
 
 def test_a_process_that_fails_ends_the_simulation(monkeypatch: pytest.MonkeyPatch) -> None:

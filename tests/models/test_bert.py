@@ -10,9 +10,10 @@ from private import TINY, private_model, tiny_model
 
 from models.calibrate import default_texts, text_batches
 from models.demo import demo_checkpoint
-from models.program import Size
+from models.program import Size, answers, wanted_answer
 from models.reference import embed
 from models.text import Tokens, encode
+from mpcnet.errors import LocalInputError
 
 SUITES = pytest.mark.parametrize("suite", ["secformer", "secformer-v1", "fast"])
 SOFTMAX = pytest.mark.parametrize("softmax", ["exact", "2quad", "2relu"])
@@ -55,6 +56,32 @@ def test_quad_activation(suite: str) -> None:
     planned = model.plans.infer(Size(*tokens.ids.shape)).ledger.operations
     rounds = [cost.rounds for name, cost in planned.items() if name.endswith("/activation")]
     assert rounds == [1, 1]
+
+
+@pytest.mark.parametrize(("labels", "rounds"), [(2, 2), (3, 3)])
+def test_label(labels: int, rounds: int) -> None:
+    """One-hot bits of the largest logit, as the plan says; the argmax's rounds are all that it takes more."""
+    shape = replace(TINY, head="classification", labels=labels, pooling="first")
+    model, tokens = tiny_model("fast", "exact", shape)
+    logits, _, floats = model.run(tokens)
+    hot, whole, _ = model.run(tokens, "label")
+    gaps = floats.topk(2).values.diff().abs().min()
+    assert gaps > 10 * (logits - floats).abs().max()
+    want = torch.nn.functional.one_hot(floats.argmax(1), labels).double()
+    assert torch.equal(hot.abs(), want)
+    assert torch.equal(whole.abs(), want)
+    sizes = [Size(*tokens.ids.shape, answer) for answer in ("logits", "label")]
+    plans = [model.plans.infer(size).ledger for size in sizes]
+    assert plans[1].total().rounds - plans[0].total().rounds == rounds == plans[1].of("argmax").rounds
+
+
+@pytest.mark.parametrize(("labels", "kind"), [(0, "a model of embeddings"), (1, r"a classifier of 1 label\(s\)")])
+def test_who_has_no_labels_refuses_them(labels: int, kind: str) -> None:
+    head = {"head": "classification", "labels": labels, "pooling": "first"} if labels else {}
+    model, _ = tiny_model("fast", "exact", replace(TINY, layers=1, **head))
+    assert answers(model.config) == ("logits",) == (wanted_answer(model.config, "logits"),)
+    with pytest.raises(LocalInputError, match=rf"answer: want logits of {kind}, got 'label'"):
+        wanted_answer(model.config, "label")
 
 
 def test_two_hundred_runs_without_a_catastrophic_error() -> None:

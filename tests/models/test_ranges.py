@@ -14,8 +14,9 @@ from models import numbers
 from models.calibrate import Calibration, Range, calibrate, default_texts, text_batches
 from models.demo import demo_checkpoint
 from models.numbers import Numbers
+from models.prepare import random_tokens
 from models.shape import BertShape
-from models.weights import fold
+from models.weights import fold, random_checkpoint
 from mpcnet.errors import LocalConfigError
 from mpcnet.ring import ceil_log2
 from protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, Z_FRAC, RowRange, reciprocal, rsqrt
@@ -85,6 +86,17 @@ def test_the_row_sums_of_2relu_begin_at_eps() -> None:
     assert known.longest == 512
     with pytest.raises(LocalConfigError, match=r"layer3\.row_sum \(largest / smallest\): want < "):
         with_range("2relu", "layer3.row_sum", Range(0.25, 17_000.0, 1))
+
+
+def test_two_logits_too_far_apart_to_be_compared_are_refused() -> None:
+    shape = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=50, positions=32, head="classification", labels=2, pooling="first")  # fmt: skip
+    checkpoint = random_checkpoint(shape, 1)
+    calibration = calibrate(shape, fold(checkpoint), [random_tokens(checkpoint, 2, 8)], checkpoint.sha256)
+    numbers.plan(shape, calibration, "exact")
+    ranges = {softmax: dict(sites) for softmax, sites in calibration.ranges.items()}
+    ranges["exact"]["logits"] = Range(-171.0, 171.0, 4)
+    with pytest.raises(LocalConfigError, match=r"overflow: logits \(difference\): want < 512, got 513"):
+        numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
 
 
 def test_the_planner_names_every_site_that_could_overflow() -> None:

@@ -21,7 +21,7 @@ def made(**changes: object) -> Evaluation:
     """Four private examples of ten; the second changes its label, which was wrong."""
     scores = {way: {"accuracy": 0.75} for way in results.WAYS}
     row = Evaluation(
-        task="sst-2", headline="accuracy", model="some_model", suite="fast", softmax="2quad", seed=3, available=10,
+        task="sst-2", headline="accuracy", model="some_model", suite="fast", softmax="2quad", answer="logits", seed=3, available=10,
         n=10, private_n=4, longest=30, scores={"float": {"accuracy": 0.8}, "oracle": {"accuracy": 0.9}},
         private_scores=scores | {"private": {"accuracy": 1.0}},
         differences={
@@ -112,6 +112,17 @@ def test_a_regression_has_errors_and_no_labels() -> None:
     assert "label" not in report.verdict(row)
     axes = plots.errors([row]).axes[0]
     assert axes.collections[0].get_offsets().tolist() == [[1.0, plots.LEAST_ERROR], [2.5, 0.25]]
+
+
+def test_label_answers_have_no_errors(tmp_path: Path) -> None:
+    hot = [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]
+    row = made(answer="label", outputs={"float": FLOATS, "oracle": FLOATS, "private": hot})
+    difference = Difference.of(torch.tensor(hot), torch.tensor(FLOATS), "label")
+    assert difference == Difference(0.75, None, None)
+    row = replace(row, differences={"private-float": difference})
+    assert row.key != made().key and "sst-2, some_model (fast, 2quad, label): accuracy 100.00" in report.verdict(row)
+    assert "The same label for 75.00%;" in report.verdict(row) and "Largest error" not in report.verdict(row)
+    assert plots.evaluations([row], tmp_path) == {"accuracy": "Accuracy three ways"}
 
 
 def test_the_tables() -> None:
