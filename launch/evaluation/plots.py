@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from launch.drawing import COLOURS, DASHES, HATCHES, MARKERS, STYLE, save
 from launch.evaluation.ranges import Ranges
@@ -62,7 +62,7 @@ def stretches(rows: Sequence[Ranges]) -> Figure:
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set(yscale="log", title=f"{row.model} ({row.softmax}), {row.data}, n = {row.n}")
         axes.set(xlabel="stretch of the calibrated range", ylabel="texts that need more")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
     title = "line: the calibrated range; dotted: the planner's margins"
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, title=title, title_fontsize=8, fontsize=8)
@@ -120,7 +120,7 @@ def _beside_margins(axes: Axes, ahead: Sequence[float], found: Sequence[float], 
     axes.plot(ends, [end / 2 for end in ends], color="black", linewidth=0.8, label="error = margin / 2")
     axes.set(
         xscale="log",
-        xlabel="the float model's margin (largest less second output)",
+        xlabel="float margin: largest less second output",
         ylabel="largest error of an output",
     )
     axes.legend(fontsize=7)
