@@ -16,6 +16,7 @@ from launch import kernel_bench, predict, report, scaling
 from launch.options import Batch, Model, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
+from models.metrics import spearman
 from models.shape import Softmax
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
@@ -165,19 +166,6 @@ def soak_command(
     facts = {"model": model, "machine": report.machine(), "commit": report.commit()}
     print(json.dumps({"bench": "soak", **found, "every_s": every, "seed": seed, **facts}))
     raise typer.Exit(1 if found["wrong"] or found["hung"] else 0)
-
-
-def spearman(x: Tensor, y: Tensor) -> float:
-    """Spearman's rank correlation; ties share their mean rank."""
-    ranks = torch.stack([_ranks(x), _ranks(y)])
-    return float(torch.corrcoef(ranks)[0, 1])
-
-
-def _ranks(x: Tensor) -> Tensor:
-    _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).to(torch.float64)
-    ranks: Tensor = last - (counts.to(torch.float64) - 1) / 2
-    return ranks[inverse]
 
 
 def _similarities(embeddings: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from launch import bench, dealer, owner, party, report, settings
+from launch import bench, dealer, distill, owner, party, report, settings
 from launch.deploy import write_deployment
 from launch.doctor.command import doctor_command
+from launch.evaluation.command import evaluate_command, ranges_command
 from launch.infer import infer_command
 from launch.layers import layers_command
 from launch.netem import command as netem
@@ -33,9 +34,9 @@ from launch.options import (
     Where,
     check_folder,
     console,
+    emit,
     read_text,
     warn,
-    write_text,
 )
 from launch.renew import renew_command
 from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
@@ -51,9 +52,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 bench.app.command("layers")(layers_command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(netem.app, name="netem")
+app.add_typer(distill.app, name="distill")
 app.command("doctor")(doctor_command)
 app.command("renew")(renew_command)
 app.command("infer")(infer_command)
+app.command("evaluate")(evaluate_command)
+app.command("ranges")(ranges_command)
 PHASES = ("upload", "offline", "online", "total")
 
 
@@ -88,16 +92,9 @@ def simulate_command(
         answer, audit,
     )  # fmt: skip
     outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
-    _emit(outcome.document, json_file)
+    emit(outcome.document, json_file)
     if json_file != "-":
         _show(outcome, texts or list(DEFAULT_TEXTS))
-
-
-def _emit(document: dict[str, Any], target: str) -> None:
-    if target == "-":
-        print(json.dumps(document))
-    elif target:
-        write_text(target, json.dumps(document, indent=1))
 
 
 def _show(outcome: Outcome, texts: list[str]) -> None:

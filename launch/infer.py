@@ -22,6 +22,8 @@ from models.text import Tokens
 from models.weights import fold
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteAbort
 
+ANSWERED = "answered in"  # begins the line that tells of an answer
+
 
 def infer_command(
     config: Config,
@@ -67,7 +69,7 @@ async def _ask_all(
             node.say(warning, "warning")
         labels = {"labels": answer.values.argmax(1).tolist()} if kind[0] == "label" else {}
         answers.append({**asdict(answer), "values": answer.values.tolist(), **labels, "peak_bytes": peak_bytes()})
-        node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
+        node.say(f"{ANSWERED} {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
     text = json.dumps(answers)
     if target == "-":
         print(text)

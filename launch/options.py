@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -60,6 +62,14 @@ def write_text(target: str, text: str) -> None:
         Path(target).write_text(text + "\n", "utf-8")
     except OSError as error:
         raise LocalConfigError(f"{target}: cannot write: {error.strerror}") from error
+
+
+def emit(document: Mapping[str, Any], target: str) -> None:
+    """As --json says: to a file, to standard output, or not at all."""
+    if target == "-":
+        print(json.dumps(document))
+    elif target:
+        write_text(target, json.dumps(document, indent=1))
 
 
 def check_folder(target: str) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,8 @@ class Deployment:
             self.running[role].terminate()
         self.wait(roles)
 
-    def wait(self, roles: Sequence[str]) -> None:
-        """Wait until these have ended well.
+    def wait(self, roles: Sequence[str], meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until these have ended well; `meanwhile` is called now and then.
 
         :raises PartyFailed: any process has failed; the first one to fail is named.
         """
@@ -72,7 +72,12 @@ class Deployment:
                 )
             if all(codes[role] == 0 for role in roles):
                 return
+            meanwhile()
             time.sleep(POLL_S)
+
+    def count(self, role: str, words: str) -> int:
+        """How many lines of its log have these words."""
+        return sum(words in line for line in self.log(role).read_text("utf-8", "replace").splitlines())
 
     def last_line(self, role: str) -> str:
         lines = self.log(role).read_text("utf-8", "replace").strip().splitlines()

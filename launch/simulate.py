@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from launch import report
+from launch.infer import ANSWERED
 from launch.network import Loopback, Network
 from launch.options import warn
 from launch.processes import Deployment, deployment
@@ -90,6 +91,21 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         wanted_answer(prepared.config, options.answer)
         batches = _batches(prepared, texts, options)
     warn(prepared, console)
+    return run(prepared, batches, options, console, network)
+
+
+def run(
+    prepared: Prepared,
+    batches: Sequence[Tokens],
+    options: Options,
+    console: Console,
+    network: Network | None = None,
+) -> Outcome:
+    """Batches of tokens, a request each, through the real processes of a prepared model.
+
+    :raises PartyFailed: a process ended early.
+    :raises PlanMissed: the measured rounds or bytes differ from the plan.
+    """
     network = network or Loopback(options.net)
     with deployment(
         prepared.config, network, options.threads, options.timeout_s, options.keep, streams=options.streams
@@ -99,7 +115,7 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         seconds = time.perf_counter() - start
     private = torch.cat([torch.tensor(answer["values"], dtype=torch.float64) for answer in answers])
     with console.status("running the plaintext model"):
-        plain = torch.cat([_plain(prepared, tokens) for tokens in batches])
+        plain = torch.cat([plain_answer(prepared, tokens) for tokens in batches])
         if options.answer == "label":
             plain = torch.nn.functional.one_hot(plain.argmax(1), plain.shape[1]).double()
     operations, totals = _combine(answers)
@@ -151,12 +167,9 @@ def _run(
         asked.write_text(
             json.dumps([{name: getattr(b, name).tolist() for name in ("ids", "types", "mask")} for b in batches])
         )
-        status.update(f"client: {len(batches)} private request(s) of up to {options.batch} sentences")
-        made.start(
-            "client",
-            "infer",
-            "--model",
-            options.model,
+        asking = f"client: {len(batches)} private request(s) of up to {options.batch} sentences"
+        status.update(asking)
+        request = (
             "--tokens",
             str(asked),
             "--json",
@@ -165,19 +178,22 @@ def _run(
             options.answer,
             *["--audit"] * options.audit,
         )
-        made.wait(["client"])
+        made.start("client", "infer", "--model", options.model, *request)
+        made.wait(["client"], lambda: status.update(f"{asking}, {made.count('client', ANSWERED)} answered"))
         status.update("waiting for the parties to end in order")
         made.finish(["server0", "server1", "dealer"])
     answers: list[dict[str, Any]] = json.loads(told.read_text())
     return answers
 
 
-def _plain(prepared: Prepared, tokens: Tokens) -> Tensor:
-    """The float model with the same softmax."""
-    softmax = prepared.config.numbers.softmax
-    run = reference.classify if prepared.config.shape.head == "classification" else reference.embed
+def plain_answer(prepared: Prepared, tokens: Tokens) -> Tensor:
+    """The float model's, with the same softmax."""
+    config = prepared.config
+    call = reference.classify if config.shape.head == "classification" else reference.embed
     with torch.inference_mode():
-        return run(prepared.config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, softmax).double()
+        return call(
+            config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, config.numbers.softmax
+        ).double()
 
 
 def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:

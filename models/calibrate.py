@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.reference import Folded, classify, embed
 from models.shape import BertShape, Softmax
-from models.text import Text, Tokens, encode, encode_full
+from models.text import Text, Tokens, by_length, encode, encode_full
 from mpcnet.errors import LocalConfigError
 
 FORMAT = "mpcnet calibration"
@@ -75,16 +75,24 @@ def calibrate(shape: BertShape, folded: Folded, batches: Iterable[Tokens], weigh
     :raises LocalInputError: a batch does not fit the model.
     """
     ranges: dict[str, dict[str, Range]] = {softmax: {} for softmax in get_args(Softmax)}
-    run = classify if shape.head == "classification" else embed
     sentences = tokens = 0
     for batch in batches:
         sentences, tokens = sentences + len(batch.mask), tokens + int(batch.mask.sum())
         for softmax in get_args(Softmax):
-            with torch.inference_mode():
-                run(shape, folded, batch.ids, batch.types, batch.mask, softmax, _Recorder(ranges[softmax]))
+            record(shape, folded, batch, softmax, ranges[softmax])
     if not sentences:
         raise LocalConfigError("calibration: want at least one batch, got none")
     return Calibration(weights_sha256, sentences, tokens, ranges)
+
+
+def record(shape: BertShape, folded: Folded, batch: Tokens, softmax: Softmax, ranges: dict[str, Range]) -> None:
+    """Widen the ranges by every value of one batch.
+
+    :raises LocalConfigError: a value is not finite.
+    """
+    run = classify if shape.head == "classification" else embed
+    with torch.inference_mode():
+        run(shape, folded, batch.ids, batch.types, batch.mask, softmax, _Recorder(ranges))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +121,7 @@ def text_batches(tokenizer_dir: str | Path, texts: list[Text], length: int, size
     Full rows, cut from all texts joined, make the longest row sums part of the calibration.
     """
     tokens = encode(tokenizer_dir, texts, limit=1 << 30)
-    counts = tokens.mask.sum(1)
-    fitting = [row for row in counts.argsort().tolist() if counts[row] <= length]
-    batches = []
-    for rows in (fitting[start : start + size] for start in range(0, len(fitting), size)):
-        width = int(counts[rows].max())
-        batches.append(Tokens(tokens.ids[rows, :width], tokens.types[rows, :width], tokens.mask[rows, :width]))
+    batches = [tokens.rows(rows) for rows in by_length(tokens, size, length)]
     full = encode_full(tokenizer_dir, texts, length)
     pieces = (torch.split(x, size) for x in (full.ids, full.types, full.mask))
     return batches + [Tokens(*piece) for piece in zip(*pieces, strict=True)]

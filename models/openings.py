@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models import numbers as N
-from models.bert import Config, Model, encode, load
+from models.bert import Config, Model, encode, infer, load
 from models.parameters import encode as encode_weights
 from models.parameters import encode_tokens, parameters
 from models.reference import Folded, valid_pairs
@@ -53,15 +53,31 @@ def load_plain(config: Config, folded: Folded) -> Model:
     """The model as the oracle holds it: all weights whole."""
     words = encode_weights(config, folded)
     whole = {q.name: Shared(words[q.name], q.bits, q.frac, 0) for q in parameters(config)}
-    return drive(load(Party(PlainSource()), config, whole.items()), lambda part, count, word: word)
+    return drive(load(Party(PlainSource()), config, whole.items()), _as_it_is)
 
 
 def normal_values(model: Model, folded: Folded, tokens: Tokens, look: Look) -> Tensor:
     """The last layer's bare normalised values, [batch, seq, hidden], as the oracle computes them."""
-    bits, frac = model.config.numbers.table_bits, model.config.input_frac
-    rows = Shared(ring.fit(encode_tokens(model.config, tokens, folded), bits), bits, frac, 0)
+    rows = _rows(model.config, folded, tokens)
     normal = drive(encode(Party(PlainSource()), model, rows, tokens.mask), look)
     return ring.decode(normal.value, normal.frac, normal.bits)
+
+
+def answer(model: Model, folded: Folded, tokens: Tokens) -> Tensor:
+    """What a client would get, [batch, columns], as the oracle computes it: the private answer but for roundings."""
+    rows = _rows(model.config, folded, tokens)
+    result = drive(infer(Party(PlainSource()), model, rows, tokens.mask), _as_it_is)
+    return ring.decode(result.value, result.frac, result.bits)
+
+
+def _rows(config: Config, folded: Folded, tokens: Tokens) -> Shared:
+    """The whole words of what a client shares."""
+    bits = config.numbers.table_bits
+    return Shared(ring.fit(encode_tokens(config, tokens, folded), bits), bits, config.input_frac, 0)
+
+
+def _as_it_is(part: Part, count: int, word: Tensor) -> Tensor:
+    return word
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from models.shape import Softmax
+from models.students import load_student
 from models.text import Tokens
 from models.weights import Checkpoint
 from mpcnet.errors import LocalConfigError
@@ -28,10 +32,27 @@ def huggingface_logits(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtyp
 
     :raises LocalConfigError: the checkpoint is random.
     """
-    model = AutoModelForSequenceClassification.from_pretrained(_published(checkpoint), dtype=dtype).eval()
-    with torch.inference_mode():
-        output = model(**_inputs(checkpoint, tokens))
-    logits: Tensor = output.logits
+    return huggingface_classifier(checkpoint, "exact", dtype)(tokens)
+
+
+def huggingface_classifier(
+    checkpoint: Checkpoint, softmax: Softmax = "exact", dtype: torch.dtype = torch.float64
+) -> Callable[[Tokens], Tensor]:
+    """The classifier loaded once, for batch after batch: transformers' own, or a student (models.students).
+
+    :raises LocalConfigError: the checkpoint is random, or no BERT and not to be run with exact softmax.
+    """
+    source = _published(checkpoint)
+    if softmax == "exact" and checkpoint.shape.activation == "gelu":
+        model = AutoModelForSequenceClassification.from_pretrained(source, dtype=dtype).eval()
+    else:
+        model = load_student(source, softmax=softmax).to(dtype).eval()
+
+    def logits(tokens: Tokens) -> Tensor:
+        with torch.inference_mode():
+            found: Tensor = model(**_inputs(checkpoint, tokens)).logits
+        return found
+
     return logits
 
 

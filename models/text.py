@@ -24,6 +24,19 @@ class Tokens:
     types: Tensor = field(repr=False)
     mask: Tensor
 
+    def rows(self, rows: Sequence[int]) -> Tokens:
+        """Some of the rows, padded to the longest of them."""
+        chosen = torch.as_tensor(rows)
+        width = int(self.mask[chosen].sum(1).max())
+        return Tokens(*(x[chosen, :width] for x in (self.ids, self.types, self.mask)))
+
+
+def by_length(tokens: Tokens, size: int, limit: int) -> list[list[int]]:
+    """The rows of at most `limit` tokens, shortest first, in groups of `size`: neighbours need little padding."""
+    counts = tokens.mask.sum(1)
+    fitting = [row for row in counts.argsort(stable=True).tolist() if counts[row] <= limit]
+    return [fitting[start : start + size] for start in range(0, len(fitting), size)]
+
 
 def encode(tokenizer_dir: str | Path, texts: Sequence[Text], limit: int) -> Tokens:
     """Token ids of texts, or of pairs of texts, padded to the longest.
@@ -33,7 +46,7 @@ def encode(tokenizer_dir: str | Path, texts: Sequence[Text], limit: int) -> Toke
     """
     if not texts:
         raise LocalInputError("texts: want at least one, got none")
-    tokenizer = _load(tokenizer_dir)
+    tokenizer = load_tokenizer(tokenizer_dir)
     rows = [_encode_one(tokenizer, text, f"text {i + 1} of {len(texts)}", limit) for i, text in enumerate(texts)]
     ids, types, mask = (
         pad_sequence([torch.tensor(row[key]) for row in rows], batch_first=True, padding_value=padding)
@@ -48,8 +61,8 @@ def encode_full(tokenizer_dir: str | Path, texts: Sequence[Text], length: int) -
     :raises LocalInputError: the texts do not fill one row.
     :raises LocalConfigError: there is no tokenizer in `tokenizer_dir`.
     """
-    tokenizer = _load(tokenizer_dir)
-    joined = " ".join(part for text in texts for part in _parts(text))
+    tokenizer = load_tokenizer(tokenizer_dir)
+    joined = " ".join(part for text in texts for part in parts(text))
     stream = torch.tensor(tokenizer(joined, add_special_tokens=False, verbose=False)["input_ids"])
     inner = length - 2  # [CLS] and [SEP]
     if inner < 1 or len(stream) < inner:
@@ -60,23 +73,27 @@ def encode_full(tokenizer_dir: str | Path, texts: Sequence[Text], length: int) -
     return Tokens(ids, torch.zeros_like(ids), torch.ones_like(ids))
 
 
-def _parts(text: Text) -> tuple[str, ...]:
+def parts(text: Text) -> tuple[str, ...]:
+    """One text, or the two of a pair."""
     return (text,) if isinstance(text, str) else text
 
 
 def _encode_one(tokenizer: Any, text: Text, which: str, limit: int) -> Any:
-    parts = _parts(text)
-    for part in parts:
+    for part in parts(text):
         if not tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]:
             raise LocalInputError(f"{which}: want words, got an empty text")
-    row = tokenizer(*parts, return_token_type_ids=True, verbose=False)
+    row = tokenizer(*parts(text), return_token_type_ids=True, verbose=False)
     count = len(row["input_ids"])
     if count > limit:
         raise LocalInputError(f"{which}: want at most {limit} tokens, got {count}")
     return row
 
 
-def _load(tokenizer_dir: str | Path) -> Any:
+def load_tokenizer(tokenizer_dir: str | Path) -> Any:
+    """The model's own tokenizer.
+
+    :raises LocalConfigError: there is none.
+    """
     from transformers import AutoTokenizer  # two seconds to import: only who tokenises waits for it
 
     try:

@@ -92,7 +92,9 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     if bad:
         raise LocalConfigError(f"{source}: want finite weights, got inf or nan in {', '.join(bad)}")
     labels = _labels(config, shape.labels)
-    return Checkpoint(shape, tensors, source, source, _license(source), digest(tensors), config.get("softmax"), labels)
+    return Checkpoint(
+        shape, tensors, source, source, license_of(source), digest(tensors), config.get("softmax"), labels
+    )
 
 
 def random_checkpoint(shape: BertShape, seed: int) -> Checkpoint:
@@ -262,7 +264,7 @@ def _json(path: str) -> dict[str, Any]:
     return values
 
 
-def _license(source: str) -> str:
+def license_of(source: str) -> str:
     """The `license:` line of the model card's front matter."""
     card = _file(source, "README.md", optional=True)
     found = re.search(r"^license:\s*(\S+)\s*$", Path(card).read_text("utf-8"), re.MULTILINE) if card else None

@@ -1,12 +1,10 @@
-"""The plots of a grid, as PNG and SVG. Colours are Okabe and Ito's, told apart by colour-blind people; every series
-also has a marker, a line or a hatch of its own, for print without colour.
-"""
+"""The plots of a grid, as PNG and SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -14,23 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
+from launch.drawing import COLOURS, DASHES, HATCHES, MARKERS, STYLE, save
 from launch.netem.findings import TOLERANCE
 from launch.netem.results import Point, Result, rate_name, rtt_name
-from mpcnet.errors import LocalConfigError
 
 Value: TypeAlias = Callable[[Result], float]
 Panels: TypeAlias = "dict[tuple[str, str], list[Result]]"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES: Sequence[Literal["-", "--", "-.", ":"]] = ("-", "--", "-.", ":")
-HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----")
 LEAST_BARS = 4  # so many have room: one alone is no wall
 GROUPS = ("embedding", "layers/linear", "layers/attention", "layers/activation", "layers/norm", "answer")
-STYLE: Any = {
-    "font.size": 10, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#d9d9d9", "grid.linewidth": 0.6, "axes.axisbelow": True, "svg.hashsalt": "mpcnet",
-    "svg.fonttype": "none", "legend.frameon": False, "hatch.linewidth": 0.6, "figure.dpi": 150,
-}  # fmt: skip
 
 
 def write(results: Sequence[Result], folder: Path) -> dict[str, str]:
@@ -49,17 +38,8 @@ def write(results: Sequence[Result], folder: Path) -> dict[str, str]:
     with mpl.rc_context(STYLE):
         for name in titles:
             _, draw, shown = figures[name]
-            _save(draw(shown), folder, name)
+            save(draw(shown), folder, name)
     return titles
-
-
-def _save(figure: Figure, folder: Path, name: str) -> None:
-    for ending, metadata in (("png", {}), ("svg", {"Date": None})):
-        path = folder / f"{name}.{ending}"
-        try:
-            figure.savefig(path, metadata=metadata)
-        except OSError as error:
-            raise LocalConfigError(f"{path}: cannot write: {error.strerror}") from error
 
 
 def against_rtt(results: Sequence[Result]) -> Figure:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from launch import markdown
 from launch.netem import findings, plots
 from launch.netem.findings import Compared
 from launch.netem.results import Base, Failure, Point, Result, Row, load, rate_name, rtt_name
@@ -35,15 +36,10 @@ def write(folder: Path) -> Path:
     rows = load(folder)
     if not rows:
         raise LocalConfigError(f"{folder}: want results of mpcnet netem, got none")
-    path = folder / FILE
-    try:
-        path.write_text(markdown(list(rows.values()), plots.write(_results(rows.values()), folder)), "utf-8")
-    except OSError as error:
-        raise LocalConfigError(f"{path}: cannot write: {error.strerror}") from error
-    return path
+    return markdown.write(folder / FILE, compose(list(rows.values()), plots.write(_results(rows.values()), folder)))
 
 
-def markdown(rows: Sequence[Row], figures: Mapping[str, str]) -> str:
+def compose(rows: Sequence[Row], figures: Mapping[str, str]) -> str:
     """The report; `figures` are the plots' file names without their endings, and what each shows."""
     results = _results(rows)
     failures = [row for row in rows if isinstance(row, Failure)]
@@ -58,9 +54,7 @@ def markdown(rows: Sequence[Row], figures: Mapping[str, str]) -> str:
         lines += ["## Points", "", *_table(results), ""]
     if bases:
         lines += ["## Over no link", "", *_base_table(bases), ""]
-    for name, title in figures.items():
-        lines += [f"## {title}", "", f"![{title}]({name}.png)", "", f"[As SVG]({name}.svg)", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *markdown.figures(figures)])
 
 
 def _results(rows: Iterable[Row]) -> list[Result]:
@@ -180,14 +174,9 @@ def _count(ratios: Sequence[float]) -> str:
 
 def _failure_lines(failures: Sequence[Failure]) -> list[str]:
     return [
-        f"- **Failed:** {row.point.how}, {row.point.work_name}, {row.point.link_name}: {_cell(row.error)}"
+        f"- **Failed:** {row.point.how}, {row.point.work_name}, {row.point.link_name}: {markdown.cell(row.error)}"
         for row in failures
     ]
-
-
-def _cell(text: str) -> str:
-    """Text that Markdown does not take for markup."""
-    return "".join(f"\\{char}" if char in "\\`*_|<>[]#" else char for char in text)
 
 
 def _table(results: Sequence[Result]) -> list[str]:
@@ -201,36 +190,37 @@ def _table(results: Sequence[Result]) -> list[str]:
     titles += ["dealt, MB", "offline, s", "online, s (least to most)", "compute, s", "overhead, s", "predicted, s"]
     titles += ["residual", "n"]
     titles += gains
-    lines = [f"| {' | '.join(titles)} |", f"|---|---|{'---:|' * (len(titles) - 2)}"]
+    rows = []
     for result in results:
         ratios = [_ratio(known[result.point]) if result.point in known else "" for known in gains.values()]
-        lines.append(f"| {' | '.join([*_cells(result), *ratios])} |")
-    return lines
+        rows.append([*_cells(result), *ratios])
+    return markdown.table(titles, rows)
 
 
 def _base_table(bases: Sequence[Base]) -> list[str]:
     """One row a work. What is explained is by the other terms, with what the probes found there."""
     titles = ["network", "work", "RTT, ms (probed)", "Mbit/s (probed)", "rounds", "online, s (least to most)"]
     titles += ["compute, s", "explained, s", "overhead, s", "between rounds, ms each", "at both ends, s", "n"]
-    lines = [f"| {' | '.join(titles)} |", f"|---|---|{'---:|' * (len(titles) - 2)}"]
+    rows = []
     for base in bases:
         online, probed = base.seconds_online, base.probe
-        cells = [
-            probed["network"],
-            base.work.name,
-            f"{1e3 * probed['rtt_s']:.3f}",
-            f"{probed['goodput_bps'] / 1e6:.0f}",
-            f"{base.rounds:g}",
-            f"{online.median:.3f} ({online.least:.3f} to {online.most:.3f})",
-            f"{base.compute_s:.3f}",
-            f"{base.explained_s:.3f}",
-            f"{base.overhead_s:.3f}",
-            f"{1e3 * base.between_rounds_s / base.rounds:.3f}",
-            f"{base.overhead_s - base.between_rounds_s:.3f}",
-            str(base.n),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        rows.append(
+            [
+                probed["network"],
+                base.work.name,
+                f"{1e3 * probed['rtt_s']:.3f}",
+                f"{probed['goodput_bps'] / 1e6:.0f}",
+                f"{base.rounds:g}",
+                f"{online.median:.3f} ({online.least:.3f} to {online.most:.3f})",
+                f"{base.compute_s:.3f}",
+                f"{base.explained_s:.3f}",
+                f"{base.overhead_s:.3f}",
+                f"{1e3 * base.between_rounds_s / base.rounds:.3f}",
+                f"{base.overhead_s - base.between_rounds_s:.3f}",
+                str(base.n),
+            ]
+        )
+    return markdown.table(titles, rows)
 
 
 def _cells(result: Result) -> list[str]:

@@ -6,15 +6,13 @@ measured again gets another line; its last one counts.
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mpcnet.errors import LocalConfigError
+from launch import jsonlines
 from mpcnet.latency import Link
 
 FILE = "results.jsonl"
@@ -161,22 +159,7 @@ def load(folder: Path) -> dict[Point | Work, Row]:
 
     :raises LocalConfigError: the file cannot be read, or a line is no result.
     """
-    path = folder / FILE
-    try:
-        text = path.read_text("utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise LocalConfigError(f"{path}: want a file of JSON lines, got {type(error).__name__}") from error
-    rows: dict[Point | Work, Row] = {}
-    for number, line in enumerate(text.split("\n")[:-1], 1):
-        try:
-            row = _row(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise LocalConfigError(
-                f"{path}, line {number}: want a result of this version, got a line with a {type(error).__name__}; "
-                "use a new folder"
-            ) from error
-        rows[key(row)] = row
-    return rows
+    return {key(row): row for row in jsonlines.load(folder / FILE, _row)}
 
 
 def append(folder: Path, row: Row) -> None:
@@ -184,23 +167,7 @@ def append(folder: Path, row: Row) -> None:
 
     :raises LocalConfigError: it cannot be written.
     """
-    path = folder / FILE
-    try:
-        with path.open("ab+") as file:
-            _cut_torn_line(path)
-            file.write(json.dumps(asdict(row), allow_nan=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise LocalConfigError(f"{path}: cannot write: {error.strerror}") from error
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Remove what a process that died while it wrote has left after the last whole line."""
-    raw = path.read_bytes()
-    whole = raw.rfind(b"\n") + 1
-    if whole < len(raw):
-        os.truncate(path, whole)
+    jsonlines.append(folder / FILE, asdict(row))
 
 
 def _row(fields: dict[str, Any]) -> Row:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.bert import Model
 from models.layer_errors import EMBEDDING, LAYER, Report, measure
-from models.openings import load_plain
+from models.openings import answer, load_plain
 from models.text import Tokens
 from protocols.gelu import gelu
 from protocols.party import Party
@@ -73,6 +73,16 @@ def test_the_total_is_the_oracles_error(softmax: str) -> None:
     pooling = 3e-4  # rounding of the mean, of gamma, beta and the result, which are no part of the layers
     assert abs(found.total.largest - (whole - floats).abs().max()) < pooling
     assert found.total.cosine == pytest.approx(float(torch.cosine_similarity(whole, floats).min()), abs=1e-6)
+
+
+@pytest.mark.parametrize("labels", [0, 3])
+@BOTH
+def test_the_oracles_answer_is_the_programs_own(softmax: str, labels: int) -> None:
+    """The same program with zero masks on whole values, driven by another."""
+    head = {"head": "classification", "labels": labels, "pooling": "first"} if labels else {}
+    model, tokens = tiny_model("fast", softmax, replace(TINY, **head))  # type: ignore[arg-type]
+    _, whole, _ = model.run(tokens)
+    assert torch.equal(answer(load_plain(model.config, model.folded), model.folded, tokens), whole)
 
 
 def test_the_last_values_reach_a_classifier_too() -> None:

@@ -95,7 +95,7 @@ def test_two_logits_too_far_apart_to_be_compared_are_refused() -> None:
     numbers.plan(shape, calibration, "exact")
     ranges = {softmax: dict(sites) for softmax, sites in calibration.ranges.items()}
     ranges["exact"]["logits"] = Range(-171.0, 171.0, 4)
-    with pytest.raises(LocalConfigError, match=r"overflow: logits \(difference\): want < 512, got 513"):
+    with pytest.raises(LocalConfigError, match=r"overflow: logits \(span\): want < 512, got 513"):
         numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
 
 

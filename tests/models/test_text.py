@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.demo import demo_model_dir
-from models.text import encode, encode_full
+from models.text import Tokens, by_length, encode, encode_full
 from mpcnet.errors import LocalConfigError, LocalInputError
 
 
@@ -50,6 +50,16 @@ def test_limit_is_inclusive_and_the_error_keeps_the_text_to_itself(folder):
     with pytest.raises(LocalInputError) as caught:
         encode(folder, ["secret word"], limit=3)
     assert "secret" not in str(caught.value)
+
+
+def test_rows_by_length_and_without_padding_that_none_of_them_needs():
+    mask = (torch.arange(5) < torch.tensor([2, 5, 1, 3])[:, None]).long()
+    tokens = Tokens(torch.arange(20).reshape(4, 5), torch.zeros(4, 5), mask)
+    assert by_length(tokens, 2, limit=5) == [[2, 0], [3, 1]]
+    assert by_length(tokens, 3, limit=3) == [[2, 0, 3]]
+    some = tokens.rows([2, 0])
+    assert (some.ids.tolist(), some.mask.tolist()) == ([[10, 11], [0, 1]], [[1, 0], [1, 1]])
+    assert some.types.shape == (2, 2)
 
 
 def test_no_tokenizer(tmp_path):

@@ -8,7 +8,7 @@ from netem_points import OVERHEAD_S, POINT, WAIT_S, expected_s, made, made_base
 
 from launch.netem import report
 from launch.netem.findings import batches, overlaps, reason
-from launch.netem.report import markdown
+from launch.netem.report import compose
 from launch.netem.results import Failure, append
 from mpcnet.errors import LocalConfigError
 from mpcnet.latency import Link
@@ -23,14 +23,14 @@ def verdict(text: str) -> str:
 
 
 def test_all_within() -> None:
-    text = markdown([made(0.03), made(-0.02, rtt_s=0.08)], {})
+    text = compose([made(0.03), made(-0.02, rtt_s=0.08)], {})
     assert "within 10% at 2 of 2 points** (RTT 10 ms to 80 ms, 100 Mbit/s, one stream)" in verdict(text)
     assert "residuals -2.0% to +3.0%, their median size 2.5%" in verdict(text)
     assert "Outside" not in text
 
 
 def test_a_point_outside_is_named_with_its_reason() -> None:
-    text = markdown([made(0.03), made(0.25, rtt_s=0.001)], {})
+    text = compose([made(0.03), made(0.25, rtt_s=0.001)], {})
     assert "1 of 2 points" in verdict(text)
     (line,) = [line for line in text.splitlines() if line.startswith("  - Outside")]
     assert "over no link" in line and "1 ms, 100 Mbit/s (+25.0%, +3.03 ms a round)" in line and "10 ms" not in line
@@ -38,7 +38,7 @@ def test_a_point_outside_is_named_with_its_reason() -> None:
 
 def test_the_claim_ends_at_its_range() -> None:
     """RTT 0 is told, and not counted; several streams are not counted either."""
-    text = markdown([made(0.03), made(0.5, rtt_s=0.0), made(0.5, batch=4, streams=4)], {})
+    text = compose([made(0.03), made(0.5, rtt_s=0.0), made(0.5, batch=4, streams=4)], {})
     assert "1 of 1 points" in verdict(text)
     assert "Beyond the claimed range: fast, exact, 1 x 128 tokens, 0 ms, 100 Mbit/s (+50.0%, +5.80 ms a round)" in text
 
@@ -51,7 +51,7 @@ def test_the_prediction_takes_the_probed_link() -> None:
     assert (
         result.predicted_s == pytest.approx(expected_s(POINT, probed)) != pytest.approx(expected_s(POINT, POINT.link))
     )
-    text = markdown([result], {})
+    text = compose([result], {})
     assert "at 1 of 1 points" in verdict(text) and "in place of the probed one: 0 of 1;" in verdict(text)
     assert "| 10 (20.00) | 100 (50) |" in text
 
@@ -67,7 +67,7 @@ def test_the_overhead_is_told_and_so_is_what_it_changes() -> None:
     """Of a time that has 0.3 s more than rounds, bytes and compute, 0.3 s was measured over no link."""
     quick, slow = made(0.0, rtt_s=0.001), made(0.0, rtt_s=0.08)
     assert quick.overhead_s == slow.overhead_s == pytest.approx(OVERHEAD_S)
-    text = markdown([quick, slow, made_base()], {})
+    text = compose([quick, slow, made_base()], {})
     assert "at 2 of 2 points" in verdict(text) and verdict(text).endswith("without the overhead: 1 of 2.")
     (line,) = [line for line in text.splitlines() if line.startswith("- **Overhead")]
     # Of the wait of 0.5 s the probes explain 168 flights of 0.05 ms and 5 MB at 10 Gbit/s.
@@ -87,7 +87,7 @@ def test_overlap_is_set_beside_one_stream() -> None:
     one, four = made(0.0, batch=4), made(0.0, batch=4, streams=4)
     (compared,) = overlaps([one, four, made(0.0)])
     assert compared.base is one and compared.ratio == pytest.approx(four.predicted_s / one.predicted_s)
-    text = markdown([one, four], {})
+    text = compose([one, four], {})
     assert f"**Overlap, inproc, 4 x 128 tokens, 4 streams:** {compared.ratio:.2f} of the online time" in text
     assert "| x 1 stream |" in text
 
@@ -97,7 +97,7 @@ def test_batch_four_beside_one() -> None:
     slow = [made(0.0, rtt_s=0.08), made(0.0, rtt_s=0.08, batch=4)]
     quick = [made(0.0, rtt_s=0.001), made(0.0, rtt_s=0.001, batch=4)]
     assert [each.latency_bound for each in batches([*slow, *quick])] == [True, False]
-    text = markdown([*slow, *quick], {})
+    text = compose([*slow, *quick], {})
     assert (
         "(1 point; goal: at most 1.5 times, met at 0 of 1)" in text and "where compute and bytes are (1 point)" in text
     )
@@ -105,7 +105,7 @@ def test_batch_four_beside_one() -> None:
 
 
 def test_a_failure_is_one_line_that_markdown_does_not_read() -> None:
-    text = markdown([FAILED, made(0.0, length=64)], {})
+    text = compose([FAILED, made(0.0, length=64)], {})
     assert "1 points measured, 1 failed" in text
     assert r"dealer (exit code 70): it \| \*said\* this" in text
 

@@ -1,0 +1,185 @@
+"""One training run from its options to a checkpoint and results.json: data, split, training, the score on dev."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from launch import report
+from launch.options import read_text, write_text
+from models.metrics import score
+from models.tasks import Examples, Task, read, task_of
+from models.training import Progress, Rows, Run, Stage, Trainer, pick, predict, split, tokenise
+from mpcnet.errors import LocalConfigError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import BertForSequenceClassification
+
+RESULTS, OPTIONS, STATE, CARD = "results.json", "options.json", "state.pt", "README.md"
+INSTALL = "pip install 'mpcnet[distill]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a result depends on: a run that was stopped goes on under the same only."""
+
+    kind: Literal["teacher", "student"]
+    source: str  # the pretrained model, or the teacher
+    task: str
+    data: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    softmax: Literal["exact", "2quad", "2relu"] = "exact"
+    activation: Literal["gelu", "quad"] = "gelu"
+    layers: int = 0
+    batch: int = 32
+    length: int = 128
+    limit: int = 0
+    max_steps: int = 0
+    seed: int = 1
+    half: bool = False
+    bf16: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """Examples by use: for the weights, for the choice of an epoch, for the report."""
+
+    train: Examples = field(repr=False)
+    held_out: Examples = field(repr=False)
+    dev: Examples = field(repr=False)
+
+
+def train(
+    options: Options, out: Path, save_every: int, say: Callable[[str], None], show: Callable[[Progress], None]
+) -> dict[str, Any]:
+    """Train, or go on with it, or only read the results if they are there. Writes the checkpoint and results.json.
+
+    :raises LocalConfigError: a library, the model, the data or the teacher is missing; `out` holds something else.
+    """
+    accelerator = _accelerator(options.bf16)
+    task, wanted = task_of(options.task), json.loads(json.dumps(asdict(options)))
+    if _claim(out, wanted, accelerator.is_main_process):
+        document: dict[str, Any] = json.loads(read_text(out / RESULTS))
+        return document
+    started = time.perf_counter()
+    say("reading the data")
+    sets = load(task, options)
+    train_rows, held_out, dev = (
+        tokenise(options.source, found, options.length) for found in (sets.train, sets.held_out, sets.dev)
+    )
+    say("loading the model")
+    model, losses = _models(task, options, accelerator)
+    run = Run(task, options.batch, options.seed, options.max_steps, save_every)
+    trainer = Trainer(accelerator, model, run, out / STATE, show)
+    history = trainer.train(options.stages, losses, train_rows, held_out)
+    document = {
+        "options": wanted,
+        "examples": {"train": len(sets.train), "held_out": len(sets.held_out), "dev": len(sets.dev)},
+        "metric": task.headline,
+        "epochs": history,
+        "seconds": time.perf_counter() - started,  # of the last start, if there were several
+        "machine": report.machine(),
+        "commit": report.commit(),
+        "processes": accelerator.num_processes,
+        "torch": torch.__version__,
+    }
+    if accelerator.is_main_process:
+        say("scoring what is saved on dev")
+        _save(model, task, options, out)
+        document["dev"] = _scores(task, out, dev, accelerator.device)
+        write_text(str(out / RESULTS), json.dumps(document, indent=1))
+        (out / STATE).unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+    return document
+
+
+def load(task: Task, options: Options) -> Sets:
+    """Texts of all sources, each once and never one of dev's; dev is the first source's."""
+    dev = read(task, options.data[0], "dev")
+    seen = set(dev.texts)
+    found = Examples([], [])
+    for source in options.data:
+        examples = read(task, source, "train")
+        new = pick(examples, [i for i, text in enumerate(examples.texts) if text not in seen])
+        found.texts.extend(new.texts)
+        found.labels.extend(new.labels)
+        seen.update(new.texts)
+    rest, held_out = split(found, options.seed)
+    if options.limit:
+        order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(options.seed)).tolist()
+        rest = pick(rest, sorted(order[: options.limit]))
+    return Sets(rest, held_out, dev)
+
+
+def _accelerator(bf16: bool) -> Accelerator:
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+    except ImportError as error:
+        raise LocalConfigError(f"distill: want the library accelerate, got none; run: {INSTALL}") from error
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # a new head is no news here
+    logging.disable_progress_bar()
+    kwargs = DistributedDataParallelKwargs(find_unused_parameters=True)  # the first stage leaves the head alone
+    return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[kwargs])
+
+
+def _claim(out: Path, wanted: Mapping[str, Any], write: bool) -> bool:
+    """Take the folder for these options; true if the run is already finished.
+
+    :raises LocalConfigError: the folder holds other files, or a run with other options (they are named).
+    """
+    if (out / OPTIONS).exists():
+        had = json.loads(read_text(out / OPTIONS))
+        differing = [f"{key} {had.get(key)} is not {value}" for key, value in wanted.items() if had.get(key) != value]
+        if differing:
+            raise LocalConfigError(f"{out}: holds a run with other options: {'; '.join(differing)}; name another --out")
+        return (out / RESULTS).exists()
+    if out.exists() and any(out.iterdir()):
+        raise LocalConfigError(f"{out}: want a new or empty folder for --out, got one with files")
+    if write:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(str(out / OPTIONS), json.dumps(wanted, indent=1))
+    return False
+
+
+def _models(
+    task: Task, options: Options, accelerator: Accelerator
+) -> tuple[BertForSequenceClassification, Mapping[str, Any]]:
+    from models.distillation import losses
+    from models.students import load_student
+
+    torch.manual_seed(options.seed)  # of a new head
+    model = load_student(options.source, task, options.softmax, options.activation, options.layers)
+    if options.kind == "teacher":
+        return model, losses(task)
+    teacher = load_student(options.source)
+    if teacher.config.id2label != model.config.id2label:
+        labels = ", ".join(teacher.config.id2label.values())
+        raise LocalConfigError(f"{options.source}: want a teacher of {task.name}, got one with the labels {labels}")
+    return model, losses(task, teacher.to(accelerator.device))
+
+
+def _save(model: BertForSequenceClassification, task: Task, options: Options, out: Path) -> None:
+    """The checkpoint, its tokenizer, and a card with the licence of what it was made from."""
+    from models.text import load_tokenizer
+    from models.weights import license_of
+
+    (model.half() if options.half else model).save_pretrained(out)
+    load_tokenizer(options.source).save_pretrained(out)
+    card = f"---\nlicense: {license_of(options.source)}\n---\n\nA {task.name} {options.kind}, made by `mpcnet distill`"
+    write_text(str(out / CARD), f"{card} from {Path(options.source).name}; {OPTIONS} and {RESULTS} say how.")
+
+
+def _scores(task: Task, out: Path, dev: Rows, device: torch.device) -> dict[str, float]:
+    """Of the files as they were written."""
+    from models.students import load_student
+
+    return score(task, predict(load_student(out).to(device), dev, device), dev.labels)
