@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -262,7 +263,7 @@ class Trainer:
             self._optimizer.load_state_dict(saved["optimizer"])
             self._stage, self._step, self._sum, self._count = saved["position"]
             self.history, self._best = saved["history"], saved["best"]
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise LocalConfigError(
                 f"{self._file}: want a run's state, got {type(error).__name__}: remove it"
             ) from error
