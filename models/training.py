@@ -265,7 +265,7 @@ class Trainer:
             self.history, self._best = saved["history"], saved["best"]
         except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise LocalConfigError(
-                f"{self._file}: want a run's state, got {type(error).__name__}: remove it"
+                f"{self._file}: want the state of a run, got {type(error).__name__}; remove it"
             ) from error
 
 

@@ -145,5 +145,5 @@ def test_steps_limit_ends_each_stage(made, tmp_path):
 
 def test_damaged_state(made, tmp_path):
     (tmp_path / "s.pt").write_bytes(b"no state")
-    with pytest.raises(LocalConfigError, match=r"s\.pt: want a state, got .*; remove it"):
+    with pytest.raises(LocalConfigError, match=r"s\.pt: want the state of a run, got .*; remove it"):
         trained(made, tmp_path / "s.pt")
