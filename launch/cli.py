@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import torch
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from launch import bench, dealer, distill, owner, party, report, settings
+from launch import answers, bench, dealer, distill, owner, party, report, settings
 from launch.deploy import write_deployment
 from launch.doctor.command import doctor_command
 from launch.infer import infer_command
@@ -34,7 +31,7 @@ from launch.options import (
     write_text,
 )
 from launch.renew import renew_command
-from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
+from launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate
 from models.prepare import checkpoint, prepare
 from models.program import Plans, Size
 from mpcnet.memory import Memory
@@ -58,6 +55,9 @@ PHASES = ("upload", "offline", "online", "total")
 def simulate_command(
     texts: Annotated[list[str] | None, typer.Argument(help="Sentences; three are built in.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read sentences from this file, one a line.")] = None,
+    task: Annotated[
+        Literal["sentiment"] | None, typer.Option(help="Classify with the model for it that comes with this package.")
+    ] = None,
     model: Model = "demo",
     suite: SuiteName = "fast",
     softmax: SoftmaxName = "exact",
@@ -78,11 +78,14 @@ def simulate_command(
     check_folder(json_file)
     if file is not None:
         texts = [line for line in read_text(file).splitlines() if line.strip()]
+    if task is not None:
+        model, softmax = task, "2quad"  # what its weights were trained with
+    texts = texts or list(DEFAULT_TEXTS if task is None else REVIEWS)
     chosen = Options(model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep)
-    outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
+    outcome = simulate(texts, chosen, console)
     _emit(outcome.document, json_file)
     if json_file != "-":
-        _show(outcome, texts or list(DEFAULT_TEXTS))
+        _show(outcome, texts)
 
 
 def _emit(document: dict[str, Any], target: str) -> None:
@@ -97,15 +100,9 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
     out, document = Console(highlight=False), outcome.document
     if outcome.prepared.random:
         out.print("[yellow]random weights: the cost and the time are real, the answer means nothing[/yellow]")
-    rows = Table(title="private result beside the plaintext model's", title_justify="left")
-    for column in ("text", "private (first values)", "plaintext", "cosine"):
-        rows.add_column(column)
-    cosines = torch.cosine_similarity(outcome.private, outcome.plain, dim=1)
     names = ["random tokens"] if outcome.prepared.random else texts
-    for name, mine, theirs, cosine in zip(names[:8], outcome.private, outcome.plain, cosines, strict=False):
-        first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
-        rows.add_row(escape(name[:48]), *first, f"{cosine:.6f}")
-    out.print(rows)
+    labelled = document.get("answers")
+    out.print(answers.labels(names, labelled) if labelled else answers.vectors(names, outcome.private, outcome.plain))
     out.print(report.table(outcome.operations, "cost by operation, server0, measured (equal to the plan)"))
     report.show(out, "totals", {
         "model": "{model}, {suite} suite, {softmax} softmax, net {net}".format(**document),

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from launch import report
+from launch.answers import by_label
 from launch.network import Loopback, Network
 from launch.processes import Deployment, deployment
 from models import reference
@@ -23,6 +24,7 @@ from models.prepare import Prepared, prepare, random_tokens
 from models.program import Plans, Size
 from models.reference import Softmax
 from models.text import Text, Tokens, encode
+from models.weights import label_names
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.latency import parse_link
 from mpcnet.ledger import overlapped
@@ -32,6 +34,11 @@ DEFAULT_TEXTS = (
     "The new phone takes wonderful pictures in the dark.",
     "Photos made at night with this handset look great.",
     "The council will vote on the budget next Tuesday.",
+)
+REVIEWS = (
+    "A warm, funny and beautifully acted film.",
+    "Two hours of my life that I will never get back.",
+    "The plot is thin, yet the cast makes it a pleasure to watch.",
 )
 
 
@@ -105,6 +112,9 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         "network": network.name,
         "seconds_run": seconds,
     }
+    if prepared.config.shape.labels > 1 and not prepared.random:
+        names = label_names(prepared.checkpoint.source, prepared.config.shape.labels)
+        document["answers"] = by_label(names, private, plain)
     document["operations"] = operations
     return Outcome(prepared, private, plain, document, operations)
 

@@ -250,6 +250,12 @@ def _json(path: str) -> dict[str, Any]:
     return values
 
 
+def label_names(source: str, labels: int) -> tuple[str, ...]:
+    """What a classifier's outputs are called by its config.json."""
+    names = _json(_file(source, "config.json")).get("id2label") or {}
+    return tuple(str(names.get(str(i), f"LABEL_{i}")) for i in range(labels))
+
+
 def license_of(source: str) -> str:
     """The `license:` line of the model card's front matter."""
     card = _file(source, "README.md", optional=True)
