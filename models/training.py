@@ -272,8 +272,9 @@ class Trainer:
 def _set_dropout(model: nn.Module, rate: float | None) -> dict[nn.Dropout, float]:
     """Give all dropouts one rate; returns what they had."""
     usual = {module: module.p for module in model.modules() if isinstance(module, nn.Dropout)}
-    for module in usual if rate is not None else ():
-        module.p = rate if rate is not None else module.p
+    if rate is not None:
+        for module in usual:
+            module.p = rate
     return usual
 
 
