@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from launch import report
+from launch.answers import by_label
 from launch.infer import ANSWERED
 from launch.network import Loopback, Network
 from launch.options import warn
@@ -34,6 +35,11 @@ DEFAULT_TEXTS = (
     "The new phone takes wonderful pictures in the dark.",
     "Photos made at night with this handset look great.",
     "The council will vote on the budget next Tuesday.",
+)
+REVIEWS = (
+    "A warm, funny and beautifully acted film.",
+    "Two hours of my life that I will never get back.",
+    "The plot is thin, yet the cast makes it a pleasure to watch.",
 )
 
 
@@ -129,6 +135,8 @@ def run(
         "seconds_run": seconds,
         "outside": [left for answer in answers for left in answer["outside"]] if options.audit else None,
     }
+    if options.answer == "logits" and (names := prepared.checkpoint.labels) and len(names) > 1:
+        document["answers"] = by_label(names, private, plain)
     document["operations"] = operations
     return Outcome(prepared, private, plain, document, operations)
 
@@ -251,7 +259,7 @@ def _accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:
 
 def _agreement(prepared: Prepared, private: Tensor, plain: Tensor) -> dict[str, Any]:
     """Labels by name (by number, if the checkpoint names none), and in how many sentences they are the same."""
-    names = prepared.checkpoint.labels or range(private.shape[1])
+    names = prepared.checkpoint.labels or tuple(str(label) for label in range(private.shape[1]))
     mine, theirs = ([names[place] for place in hot.argmax(1).tolist()] for hot in (private, plain))
     same = sum(a == b for a, b in zip(mine, theirs, strict=True))
     return {"sentences": len(private), "labels": mine, "plain_labels": theirs, "same_labels": same}
