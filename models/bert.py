@@ -121,7 +121,7 @@ async def label(p: Party, logits: Shared) -> Shared:
     logit, and not the order of the others.
 
     Rounds   2 for two labels, 3 up to five
-    Sends    5 bytes a sentence with two labels, in whole bytes for all sentences together
+    Sends    4 bytes and 8 bits a sentence with two labels each way; each of the 8 in whole bytes for all sentences
     """
     hot = await one_hot_argmax(p.at("argmax"), logits)
     hot = hot ^ p.at("result").zero_bits(hot.shape)

@@ -116,7 +116,7 @@ def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier as MPCFormer's students are: Quad, 2ReLU, and names for its labels; random weights."""
     folder = tmp_path_factory.mktemp("student")
-    torch.manual_seed(2)
+    torch.manual_seed(1)
     words = [
         "[PAD]",
         "[UNK]",
@@ -127,7 +127,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     config = BertConfig(
         vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=32, id2label={0: "bad", 1: "good", 2: "neither"}, initializer_range=0.2,
+        max_position_embeddings=32, id2label={0: "bad", 1: "good", 2: "neither"}, initializer_range=0.4,
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(words))
@@ -144,8 +144,8 @@ def test_labels_of_a_student(student: Path, monkeypatch, capsys) -> None:
     outcome = simulate(texts, options, cli.console)
     document = outcome.document
     assert (document["softmax"], document["answer"], document["sentences"]) == ("2relu", "label", 4)
-    assert document["labels"] == document["plain_labels"] and document["same_labels"] == 4
-    assert set(document["labels"]) <= {"bad", "good", "neither"}
+    assert document["labels"] == document["plain_labels"] == ["good", "good", "bad", "neither"]
+    assert document["same_labels"] == 4
     assert torch.equal(outcome.private, outcome.plain)
     assert outcome.private.sum(1).tolist() == [1, 1, 1, 1]
     plan = planned(monkeypatch, capsys, "--model", str(student), "--length", "6", "--answer", "label")
