@@ -110,7 +110,7 @@ def suites_command(
     runs: Annotated[int, typer.Option(min=1, help="Requests of each deployment, after one that warms up.")] = 3,
     net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
     streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder for suites.jsonl and growth.png.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for suites.jsonl, and a plot of all that it holds.")] = None,
 ) -> None:
     """What one sentence costs by suite, softmax, model and length: rounds, bytes, seconds, CPU against plaintext."""
     chosen = _among("suites", suites, SUITES), _among("softmaxes", softmaxes, get_args(Softmax))
@@ -119,7 +119,7 @@ def suites_command(
     for table in scaling.tables(rows):
         console.print(table)
     if out is not None:
-        scaling.plot(rows, out / "growth.png")
+        scaling.plot(scaling.kept(out), out)
 
 
 def _among(what: str, text: str, known: Collection[str]) -> tuple[str, ...]:

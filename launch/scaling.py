@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from launch import jsonlines
 from launch.simulate import Options, simulate
 from models.shape import BertShape
 
+FILE = "suites.jsonl"
+POINT = ("model", "suite", "softmax", "net", "length")  # what names a point
 TIMED = ("offline", "online", "total")
 PLAIN_RUNS = 5  # of the plaintext model; their median is the yardstick
 
@@ -141,31 +144,40 @@ def run(grid: Grid, out: Path | None, console: Console) -> list[dict[str, Any]]:
         out.mkdir(parents=True, exist_ok=True)
     for options in grid.points():
         rows.append(measure(options, grid.runs, console))
-        line = json.dumps(rows[-1])
-        print(line, flush=True)
+        print(json.dumps(rows[-1]), flush=True)
         if out is not None:
-            with (out / "suites.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            jsonlines.append(out / FILE, rows[-1])
     return rows
 
 
-def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Seconds and online bytes against length, a line for each model, suite and softmax."""
+def kept(folder: Path) -> list[dict[str, Any]]:
+    """The newest row of each point that was ever measured into a folder."""
+    rows = jsonlines.load(folder / FILE, lambda row: (tuple(row[key] for key in POINT), row))
+    return list(dict(rows).values())
+
+
+def plot(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """growth.png and growth.svg: seconds and online bytes against length, a line for each model, suite and softmax."""
+    from matplotlib import rc_context  # plots are no business of parties, which start from the same command
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    names = dict.fromkeys((row["model"], row["suite"], row["softmax"]) for row in rows)
-    for name in names:
-        chosen = sorted(
-            (row for row in rows if (row["model"], row["suite"], row["softmax"]) == name), key=lambda row: row["length"]
-        )
-        lengths = [row["length"] for row in chosen]
-        left.plot(lengths, [row["total_s"] for row in chosen], marker="o", label=", ".join(name))
-        right.plot(lengths, [row["sent_bytes"] / 1e6 for row in chosen], marker="o")
-    for axes, what in ((left, "seconds, offline and online"), (right, "MB online, each way")):
-        axes.set(xlabel="tokens", ylabel=what, ylim=(0, None))
-        axes.grid(alpha=0.3)
-    left.legend(fontsize="small")
-    figure.suptitle(f"{rows[0]['machine']}, commit {rows[0]['commit']}", fontsize="small")
-    figure.savefig(path, dpi=130)
+    from launch.drawing import COLOURS, MARKERS, STYLE, save
+
+    names = list(dict.fromkeys(tuple(row[key] for key in POINT[:-1]) for row in rows))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        panels = figure.subplots(1, 2)
+        for name, colour, marker in zip(names, cycle(COLOURS), cycle(MARKERS), strict=False):
+            chosen = [row for row in rows if tuple(row[key] for key in POINT[:-1]) == name]
+            chosen.sort(key=lambda row: row["length"])
+            lengths = [row["length"] for row in chosen]
+            values = [row["total_s"] for row in chosen], [row["sent_bytes"] / 1e6 for row in chosen]
+            for axes, ordinates in zip(panels, values, strict=True):
+                axes.plot(
+                    lengths, ordinates, color=colour, marker=marker, label=", ".join(n for n in name if n != "none")
+                )
+        for axes, what in zip(panels, ("seconds, offline and online", "MB online, each way"), strict=True):
+            axes.set(xlabel="tokens", ylabel=what, ylim=(0, None), xlim=(0, None))
+        panels[0].legend(fontsize="small")
+        figure.suptitle(f"{rows[-1]['machine']}, commit {rows[-1]['commit']}", fontsize="small")
+        save(figure, folder, "growth")
