@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import torch
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from launch import bench, dealer, distill, owner, party, report, settings
+from launch import answers, bench, dealer, distill, owner, party, report, settings
 from launch.deploy import write_deployment
 from launch.doctor.command import doctor_command
 from launch.evaluation.command import evaluate_command, ranges_command
@@ -24,6 +20,7 @@ from launch.netem import command as netem
 from launch.node import failed, open_node, run
 from launch.options import (
     AnswerName,
+    Audit,
     Calibration,
     Config,
     Json,
@@ -38,7 +35,7 @@ from launch.options import (
     warn,
 )
 from launch.renew import renew_command
-from launch.simulate import DEFAULT_TEXTS, Options, Outcome, simulate
+from launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate
 from models.prepare import checkpoint, prepare
 from models.program import Plans, Size, wanted_answer
 from mpcnet.memory import Memory
@@ -64,6 +61,9 @@ PHASES = ("upload", "offline", "online", "total")
 def simulate_command(
     texts: Annotated[list[str] | None, typer.Argument(help="Sentences; three are built in.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read sentences from this file, one a line.")] = None,
+    task: Annotated[
+        Literal["sentiment"] | None, typer.Option(help="Classify with the model for it that comes with this package.")
+    ] = None,
     model: Model = "demo",
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
@@ -79,19 +79,24 @@ def simulate_command(
     calibration: Calibration = None,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
     answer: AnswerName = "logits",
+    audit: Audit = False,
     json_file: Json = "",
 ) -> None:
     """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
     check_folder(json_file)
     if file is not None:
         texts = [line for line in read_text(file).splitlines() if line.strip()]
+    if task is not None:
+        model = task
+    texts = texts or list(DEFAULT_TEXTS if task is None else REVIEWS)
     chosen = Options(
-        model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep, answer
-    )
-    outcome = simulate(texts or list(DEFAULT_TEXTS), chosen, console)
+        model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
+        answer, audit,
+    )  # fmt: skip
+    outcome = simulate(texts, chosen, console)
     emit(outcome.document, json_file)
     if json_file != "-":
-        _show(outcome, texts or list(DEFAULT_TEXTS))
+        _show(outcome, texts)
 
 
 def _show(outcome: Outcome, texts: list[str]) -> None:
@@ -100,7 +105,9 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
     if outcome.prepared.random:
         out.print("[yellow]random weights: the cost and the time are real, the answer means nothing[/yellow]")
     names = ["random tokens"] if outcome.prepared.random else texts
-    out.print(_labels(outcome, names[:8]) if document["answer"] == "label" else _values(outcome, names[:8]))
+    out.print(answers.table(names, document, outcome.private, outcome.plain))
+    if warning := report.range_warning(document["outside"] or []):
+        out.print(f"[red]{warning}[/red]")
     out.print(report.table(outcome.operations, "cost by operation, server0, measured (equal to the plan)"))
     report.show(out, "totals", {
         "model": "{model}, {suite} suite, {softmax} softmax, net {net}".format(**document),
@@ -116,29 +123,9 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
             if document["answer"] == "label"
             else f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}"
         ),
+        **({"audit": f"{sum(document['outside'])} sentence(s) with a value out of range"} if document["audit"] else {}),
         "machine": f"{document['machine']}, commit {document['commit']}",
     })  # fmt: skip
-
-
-def _values(outcome: Outcome, names: Sequence[str]) -> Table:
-    rows = Table(title="private result beside the plaintext model's", title_justify="left")
-    for column in ("text", "private (first values)", "plaintext", "cosine"):
-        rows.add_column(column)
-    cosines = torch.cosine_similarity(outcome.private, outcome.plain, dim=1)
-    for name, mine, theirs, cosine in zip(names, outcome.private, outcome.plain, cosines, strict=False):
-        first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
-        rows.add_row(escape(name[:48]), *first, f"{cosine:.6f}")
-    return rows
-
-
-def _labels(outcome: Outcome, names: Sequence[str]) -> Table:
-    rows = Table(title="private label, all that the client learns, beside the plaintext model's", title_justify="left")
-    for column in ("text", "private", "plaintext", "same"):
-        rows.add_column(column)
-    document = outcome.document
-    for name, mine, theirs in zip(names, document["labels"], document["plain_labels"], strict=False):
-        rows.add_row(escape(name[:48]), escape(str(mine)), escape(str(theirs)), "yes" if mine == theirs else "no")
-    return rows
 
 
 @app.command("plan")
@@ -151,6 +138,7 @@ def plan_command(
     embedding: Where = "private",
     calibration: Calibration = None,
     answer: AnswerName = "logits",
+    audit: Audit = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
@@ -158,14 +146,14 @@ def plan_command(
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
         softmax = prepared.config.numbers.softmax
         memory = Memory()
-        size = Size(batch, length, wanted_answer(prepared.config, answer))
+        size = Size(batch, length, wanted_answer(prepared.config, answer), audit)
         plans = Plans(prepared.config, memory)
         loading = report.planned(plans.load.ledger, memory.peak)
         ledger = plans.infer(size).ledger
     warn(prepared)
     document = report.planned(ledger, memory.peak + max(ledger.total().dealt_bytes))
     document |= {"model": model, "length": length, "batch": batch}
-    document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer}
+    document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer, "audit": audit}
     document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
     if as_json:
         print(json.dumps(document))

@@ -44,6 +44,7 @@ class Answer:
     """
 
     values: Tensor
+    outside: list[bool] | None  # of an audited request, by sentence: a value left its range, the answer may be wrong
     reports: tuple[dict[str, Any], dict[str, Any]]
     seconds_upload: float
     seconds_queued: float
@@ -59,17 +60,20 @@ def tokenise(node: Node, model: str, texts: Sequence[Text]) -> Tokens:
     return encode(tokenizer_source(model), texts, node.config.numbers.longest)
 
 
-async def ask(node: Node, tokens: Tokens, table: Table = None, answer: AnswerKind = "logits") -> Answer:
+async def ask(
+    node: Node, tokens: Tokens, table: Table = None, answer: AnswerKind = "logits", audit: bool = False
+) -> Answer:
     """One request over fresh connections: [B, n] tokens to [B, d] embeddings or [B, labels] logits or one-hot labels.
 
-    `table` is the model's public embedding, for programs in which the client looks its tokens up itself.
+    `table` is the model's public embedding, for programs in which the client looks its tokens up itself. With `audit`
+    the servers look whether a value leaves its calibrated range, which they do not learn.
 
     :raises LocalInputError: the tokens are none of this model's, or it has no such answer.
     :raises MpcError: a server is gone, refused, or the two disagree.
     """
     check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
     batch, length = tokens.ids.shape
-    size = Size(batch, length, wanted_answer(node.config, answer))
+    size = Size(batch, length, wanted_answer(node.config, answer), audit)
     if length > node.config.numbers.longest:
         raise LocalInputError(
             f"texts: the program was calibrated for up to {node.config.numbers.longest} tokens, got "
@@ -93,14 +97,13 @@ async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, size: Siz
     split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
     mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1))
     name = secrets.token_bytes(16)
-    await asyncio.gather(
-        *(_request(node, peer, name, size.answer, mask, split, party) for party, peer in enumerate(peers))
-    )
+    await asyncio.gather(*(_request(node, peer, name, size, mask, split, party) for party, peer in enumerate(peers)))
     queued = time.perf_counter()
     await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in peers))
     ready = time.perf_counter()
-    (first, one), (second, two) = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
+    one, two = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
     done = time.perf_counter()
+    first, second = one.values, two.values
     if (first.bits, first.shape) != (second.bits, second.shape):
         raise RemoteProtocolError(f"the servers' results are no shares of one value: {first.bits}, {second.bits} bits")
     values = ring.decode(first.value + second.value, first.frac, first.bits)
@@ -108,16 +111,21 @@ async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, size: Siz
         values = values.abs()  # 1 reads as -1 in a ring of one bit
         if not bool((values.sum(1) == 1).all()):
             raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
-    waited_s = min(_seconds(one, "seconds_queued"), ready - queued)
-    return Answer(values, (one, two), queued - start, waited_s, ready - queued - waited_s, done - ready)
+    outside = None
+    if one.outside is not None and two.outside is not None:
+        outside = ring.unpack_bits(one.outside ^ two.outside, (size.batch,)).bool().tolist()
+    reports = one.report, two.report
+    waited_s = min(_seconds(one.report, "seconds_queued"), ready - queued)
+    return Answer(values, outside, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
 
 
 async def _request(
-    node: Node, peer: Peer, name: bytes, answer: str, mask: tuple[Part, Bytes], split: sharing.Split, party: int
+    node: Node, peer: Peer, name: bytes, size: Size, mask: tuple[Part, Bytes], split: sharing.Split, party: int
 ) -> None:
     """The whole request at once, so that the servers never wait for us later. If one cannot serve yet, we say why."""
     seed = (sharing.SEED, np.frombuffer(split.seeds[party], np.uint8))
-    await frames.send(peer, REQUEST, [mask, seed, *split.explicit[party]], id=name, answer=answer)
+    arrays = [mask, seed, *split.explicit[party]]
+    await frames.send(peer, REQUEST, arrays, id=name, answer=size.answer, audit=size.audit)
     waits = (await frames.receive_bare(peer, QUEUED)).fields.get("waits")
     if isinstance(waits, str) and waits:
         node.waiting(peer.name, f"it has our request, and waits {waits}")
@@ -128,27 +136,40 @@ def _seconds(report: Mapping[str, Any], name: str) -> float:
     return float(value) if isinstance(value, (int, float)) else 0.0
 
 
-async def _result(peer: Peer, node: Node, size: Size) -> tuple[Shared, dict[str, Any]]:
-    """One server's share of the result, and its report."""
+@dataclass(frozen=True, slots=True, repr=False)
+class _Result:
+    """One server's share of the result and of the audit's bits, and its report."""
+
+    values: Shared
+    outside: Tensor | None
+    report: dict[str, Any]
+
+
+async def _result(peer: Peer, node: Node, size: Size) -> _Result:
     shape = node.config.shape
     columns = shape.labels if shape.head == "classification" else shape.hidden
 
+    audited = [Part(1, (size.batch,))] if size.audit else []
+
     def check(header: Header) -> None:
-        sizes = [part.shape for part in header.parts]
-        if len(sizes) != 2 or sizes[0] != (size.batch, columns) or header.parts[1].nbytes > REPORT_LIMIT:
-            raise RemoteProtocolError(f"{peer.name}, result: want [{size.batch}, {columns}] and a report, got {sizes}")
+        sizes, wanted = [part.shape for part in header.parts], [(size.batch, columns), *(x.shape for x in audited)]
+        if sizes[:-1] != wanted or header.parts[-1].nbytes > REPORT_LIMIT:
+            raise RemoteProtocolError(f"{peer.name}, result: want {wanted} and a report, got {sizes}")
+        if any(part.bits != 1 for part in header.parts[1:-1]):
+            raise RemoteProtocolError(f"{peer.name}, result: want an audit of single bits, got wider ones")
         if (header.parts[0].bits == 1) != (size.answer == "label"):
             raise RemoteProtocolError(
                 f"{peer.name}, result: want {size.answer}, got {header.parts[0].bits} bits a value"
             )
 
-    header, (raw, text) = await frames.receive(peer, RESULT, check, patient=True)
+    header, (raw, *flags, text) = await frames.receive(peer, RESULT, check, patient=True)
     try:
         report = json.loads(text.tobytes())
     except ValueError as error:
         raise RemoteProtocolError(f"{peer.name}: its report is not JSON") from error
     part = header.parts[0]
     value = ring.unpack(raw, part)
+    outside = ring.unpack(flags[0], audited[0]) if audited else None
     if part.bits == 1:
-        return Shared(ring.unpack_bits(value, part.shape), 1, 0, 0), report
-    return Shared(value, part.bits, LOGIT_FRAC, 0), report
+        return _Result(Shared(ring.unpack_bits(value, part.shape), 1, 0, 0), outside, report)
+    return _Result(Shared(value, part.bits, LOGIT_FRAC, 0), outside, report)

@@ -12,11 +12,13 @@ import torch
 from launch import frames
 from launch.expiry import tell_expiry
 from launch.follower import deal_order
+from launch.heap import loading, release_freed
 from launch.node import Node, peak_bytes
 from launch.service import Service
 from launch.wire_names import LOAD_STREAM, ORDER
-from models.bert import Model, infer, load
+from models.bert import Model, load
 from models.program import Plans, Size, parameter_shapes, token_shape
+from models.respond import respond
 from mpcnet.channel import Channel
 from mpcnet.dealer import DealerSource, deal
 from mpcnet.errors import LocalInputError, RemoteProtocolError
@@ -100,7 +102,9 @@ class _Dealer:
         if what == "load":
             shapes, config = parameter_shapes(self._node.config, "meta"), self._node.config
             stream = Stream(LOAD_STREAM, self._plans.load)
-            [self._model] = await self._run([lambda p: load(p, config, shapes.items())], [stream])
+            with loading():
+                [self._model] = await self._run([lambda p: load(p, config, shapes.items())], [stream])
+            await asyncio.to_thread(release_freed)
         elif what == "deal" and self._model is not None:
             number, sizes = deal_order(order, self._node.config)
             await self._deal(self._model, number, sizes)
@@ -115,7 +119,7 @@ class _Dealer:
         def build(size: Size) -> Callable[[Party], Program[object]]:
             # Lengths of sentences are public but no business of the dealer's: its work does not depend on them.
             keep = torch.ones(size.batch, size.length, dtype=torch.int64)
-            return lambda p: infer(p, model, token_shape(config, size), keep, size.answer)
+            return lambda p: respond(p, model, token_shape(config, size), keep, *size.kind)
 
         await self._run([build(size) for size in sizes], streams)
         seconds = time.perf_counter() - start

@@ -83,18 +83,16 @@ class _Follower:
             return bool(group)
 
     def _of_one_size(self, order: Header, found: Sequence[Request | None]) -> list[Request | None]:
-        """Without the requests that have another size or answer at server0: they cost nobody else the session."""
-        flat, answers = order.fields.get("sizes"), order.fields.get("answers")
-        if (
-            not isinstance(flat, list)
-            or not isinstance(answers, list)
-            or (len(flat), len(answers)) != (2 * len(found), len(found))
-        ):
+        """Without the requests that have another size or kind at server0: they cost nobody else the session."""
+        given = [order.fields.get(name) for name in ("sizes", "answers", "audits")]
+        lists = [each for each in given if isinstance(each, list)]
+        if [len(each) for each in lists] != [2 * len(found), len(found), len(found)]:
             raise RemoteProtocolError(
-                f"{self.server.other.name}, order: want two sizes and an answer for each request, got others"
+                f"{self.server.other.name}, order: want sizes, an answer and an audit for each request, got others"
             )
-        sizes = zip(found, flat[::2], flat[1::2], answers, strict=True)
-        torn = [r for r, *size in sizes if r and [r.size.batch, r.size.length, r.size.answer] != size]
+        flat, answers, audits = lists
+        sizes = zip(found, flat[::2], flat[1::2], answers, audits, strict=True)
+        torn = [r for r, *size in sizes if r and [r.size.batch, r.size.length, *r.size.kind] != size]
         self.server.guests.fail(torn, "server0 has got another size or answer of this request")
         return [None if request in torn else request for request in found]
 
@@ -105,8 +103,8 @@ class _Follower:
         rows, length = sum(r.size.batch for r in group), max(r.size.length for r in group)
         if rows > sum(size.batch for size in bundle.sizes) or length > bundle.sizes[0].length:
             raise RemoteProtocolError(f"{self.server.other.name}: run {number}: too little was dealt for its requests")
-        if any(request.size.answer != bundle.sizes[0].answer for request in group):
-            raise RemoteProtocolError(f"{self.server.other.name}: run {number}: another answer was dealt for")
+        if any(request.size.kind != bundle.sizes[0].kind for request in group):
+            raise RemoteProtocolError(f"{self.server.other.name}: run {number}: another kind of answer was dealt for")
         return bundle
 
 
@@ -121,7 +119,8 @@ def deal_order(order: Header, config: Config) -> tuple[int, list[Size]]:
     except LocalInputError as error:
         raise RemoteProtocolError(f"order, {error}") from error
     flat = frames.whole_numbers(order.fields.get("sizes"), "order, sizes", 1, max(MAX_BATCH * MOST_REQUESTS, positions))
-    sizes = [Size(batch, length, answer) for batch, length in zip(flat[::2], flat[1::2], strict=False)]
+    audit = order.fields.get("audit") is True
+    sizes = [Size(batch, length, answer, audit) for batch, length in zip(flat[::2], flat[1::2], strict=False)]
     if not sizes or len(flat) % 2 or any(size.length > positions for size in sizes):
         raise RemoteProtocolError(f"order, sizes: want pairs of a batch and up to {positions} tokens, got others")
     return number, sizes

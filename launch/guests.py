@@ -18,6 +18,7 @@ from launch.queue import Queue, Request
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
 from models.parameters import parameters
 from models.program import Size, wanted_answer
+from models.respond import Response
 from mpcnet import ring
 from mpcnet.channel import Channel
 from mpcnet.errors import ChannelError, LocalBusyError, LocalInputError, MpcError, RemoteAbort, RemoteProtocolError
@@ -92,13 +93,14 @@ class Guests:
         for request in requests:
             self._own(self._send(request.peer, READY))
 
-    def reply(self, request: Request, result: Shared, report: bytes) -> None:
-        """Send the answer's share, and part from the client. Nobody waits for it here."""
-        value = ring.pack_bits(result.value) if result.bits == 1 else result.value
-        arrays = [
-            (Part(result.bits, result.shape), ring.pack(value, result.bits)),
-            (Part(8, (len(report),)), np.frombuffer(report, np.uint8)),
-        ]
+    def reply(self, request: Request, result: Response, report: bytes) -> None:
+        """Send the answer's share, the audit's if there is one, and part from the client. Nobody waits for it here."""
+        values = result.values
+        value = ring.pack_bits(values.value) if values.bits == 1 else values.value
+        arrays = [(Part(values.bits, values.shape), ring.pack(value, values.bits))]
+        if result.outside is not None:
+            arrays.append((Part(1, result.outside.shape), ring.pack(result.outside.packed, 1)))
+        arrays.append((Part(8, (len(report),)), np.frombuffer(report, np.uint8)))
         self._own(self._send(request.peer, RESULT, arrays))
 
     def fail(self, requests: Sequence[Request], reason: str) -> None:
@@ -194,7 +196,10 @@ class Guests:
             answer = wanted_answer(self.node.config, header.fields.get("answer"))
         except LocalInputError as error:
             raise RemoteProtocolError(f"{peer.name}, {error}") from error
-        size = Size(part.shape[0], part.shape[1], answer)
+        audit = header.fields.get("audit")
+        if type(audit) is not bool:
+            raise RemoteProtocolError(f"{peer.name}: want a request to say if it is audited, got one that does not")
+        size = Size(part.shape[0], part.shape[1], answer, audit)
         return Request(name, peer, size, keep, seed.tobytes(), explicit, time.monotonic())
 
     def _check(self, peer: Peer, header: Header) -> None:

@@ -13,7 +13,8 @@ import typer
 
 from launch import client, settings
 from launch.node import Node, open_node, peak_bytes, run
-from launch.options import AnswerName, Config, Json, Model, check_folder, read_text, write_text
+from launch.options import AnswerName, Audit, Config, Json, Model, check_folder, read_text, write_text
+from launch.report import range_warning
 from models.bert import AnswerKind
 from models.prepare import checkpoint
 from models.program import wanted_answer
@@ -30,6 +31,7 @@ def infer_command(
     model: Model = "demo",
     tokens: Annotated[Path | None, typer.Option(help="JSON batches of ids, types and mask, instead of texts.")] = None,
     answer: AnswerName = "logits",
+    audit: Audit = False,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     json_file: Json = "-",
 ) -> None:
@@ -42,7 +44,7 @@ def infer_command(
     wanted_answer(node.config, answer)
     batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
     table = fold(checkpoint(model)) if node.config.embedding == "client" else None
-    raise typer.Exit(run(_ask_all(node, batches, table, answer, attempts, json_file), node, graceful=False))
+    raise typer.Exit(run(_ask_all(node, batches, table, (answer, audit), attempts, json_file), node, graceful=False))
 
 
 def _token_batches(path: Path) -> list[Tokens]:
@@ -58,12 +60,14 @@ def _token_batches(path: Path) -> list[Tokens]:
 
 
 async def _ask_all(
-    node: Node, batches: list[Tokens], table: client.Table, kind: AnswerKind, attempts: int, target: str
+    node: Node, batches: list[Tokens], table: client.Table, kind: tuple[AnswerKind, bool], attempts: int, target: str
 ) -> int:
     answers = []
     for tokens in batches:
         answer = await _ask(node, tokens, table, kind, attempts)
-        labels = {"labels": answer.values.argmax(1).tolist()} if kind == "label" else {}
+        if warning := range_warning(answer.outside or []):
+            node.say(warning, "warning")
+        labels = {"labels": answer.values.argmax(1).tolist()} if kind[0] == "label" else {}
         answers.append({**asdict(answer), "values": answer.values.tolist(), **labels, "peak_bytes": peak_bytes()})
         node.say(f"{ANSWERED} {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
     text = json.dumps(answers)
@@ -74,11 +78,13 @@ async def _ask_all(
     return 0
 
 
-async def _ask(node: Node, tokens: Tokens, table: client.Table, kind: AnswerKind, attempts: int) -> client.Answer:
+async def _ask(
+    node: Node, tokens: Tokens, table: client.Table, kind: tuple[AnswerKind, bool], attempts: int
+) -> client.Answer:
     """Each attempt is a request of its own, with fresh shares."""
     for left in range(attempts - 1, -1, -1):
         try:
-            return await client.ask(node, tokens, table, kind)
+            return await client.ask(node, tokens, table, *kind)
         except (ChannelError, RemoteAbort) as error:
             if not left:
                 raise

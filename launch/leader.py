@@ -100,7 +100,10 @@ class _Leader:
         names: list[Scalar] = [request.name for request in group]
         sizes: list[Scalar] = [n for request in group for n in (request.size.batch, request.size.length)]
         answers: list[Scalar] = [request.size.answer for request in group]
-        await frames.send(other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers)
+        audits: list[Scalar] = [request.size.audit for request in group]
+        await frames.send(
+            other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers, audits=audits
+        )
         header = await frames.receive_bare(other, HAVE)
         found, usable = header.fields.get("found"), header.fields.get("usable")
         if (
@@ -125,5 +128,8 @@ class _Leader:
         flat: list[Scalar] = [n for size in sizes for n in (size.batch, size.length)]
         bundle = await self.server.expect(number, sizes, ahead=ahead)
         for peer in (self.server.other, self.server.dealer):
-            await frames.send(peer, ORDER, what="deal", stream=number, sizes=flat, answer=sizes[0].answer, ahead=ahead)
+            answer, audit = sizes[0].kind
+            await frames.send(
+                peer, ORDER, what="deal", stream=number, sizes=flat, answer=answer, audit=audit, ahead=ahead
+            )
         return bundle

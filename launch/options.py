@@ -36,6 +36,9 @@ AnswerName = Annotated[
 ]
 Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
 Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, or to make if it is not there.")]
+Audit = Annotated[
+    bool, typer.Option("--audit", help="Also learn if a value left its calibrated range; the servers do not.")
+]
 Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
 
 

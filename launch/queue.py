@@ -87,7 +87,7 @@ class Queue:
             del self._clients[request.peer.name]
 
     def group(self, limit_tokens: int) -> list[Request]:
-        """The request whose turn it is, and others of its bucket and answer, in turn, up to so many padded tokens.
+        """The request whose turn it is, and others of its bucket and kind, in turn, up to so many padded tokens.
 
         They stay in the queue. A request that is larger alone runs alone.
         """
@@ -102,8 +102,8 @@ class Queue:
         return chosen
 
 
-def _kind(request: Request) -> tuple[int, str]:
-    return bucket(request.size.length), request.size.answer
+def _kind(request: Request) -> tuple[object, ...]:
+    return bucket(request.size.length), *request.size.kind
 
 
 def _extent(sizes: Sequence[Size]) -> tuple[int, int]:
@@ -111,17 +111,17 @@ def _extent(sizes: Sequence[Size]) -> tuple[int, int]:
 
 
 def layout(sizes: Sequence[Size], streams: int) -> tuple[Size, ...]:
-    """The sizes of the streams in which requests of these sizes and one answer run: equal lengths, rows near even."""
+    """The sizes of the streams in which requests of these sizes and one kind run: equal lengths, rows near even."""
     rows, length = _extent(sizes)
     count = min(streams, rows)
-    return tuple(Size(rows // count + (index < rows % count), length, sizes[0].answer) for index in range(count))
+    return tuple(Size(rows // count + (index < rows % count), length, *sizes[0].kind) for index in range(count))
 
 
 def fits(sizes: Sequence[Size], prepared: Sequence[Size]) -> bool:
     """True if requests of these sizes can run in streams of the prepared sizes, at no more than twice the work."""
     rows, length = _extent(sizes)
     room, longest = _extent(prepared)
-    same = sizes[0].answer == prepared[0].answer
+    same = sizes[0].kind == prepared[0].kind
     return same and rows <= room and length <= longest and room * longest <= 2 * rows * length
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import BertConfig, BertModel
 
 from launch.simulate import Options, simulate
 from models.shape import BertShape
@@ -82,6 +81,8 @@ def plain_cpu_s(shape: BertShape, length: int) -> float:
 
     Its weights are random: what they are makes no difference to the time.
     """
+    from transformers import BertConfig, BertModel  # 120 MB, which no party must hold because of this command
+
     model = BertModel(
         BertConfig(
             vocab_size=shape.vocab, hidden_size=shape.hidden, num_hidden_layers=shape.layers,

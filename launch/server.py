@@ -13,13 +13,15 @@ import torch
 
 from launch import frames, report, sharing
 from launch.guests import Guests
-from launch.heap import release_freed
+from launch.heap import loading, release_freed
 from launch.node import Node, peak_bytes
 from launch.queue import Request, stack, stack_masks
 from launch.service import unless
 from launch.wire_names import DONE, LOAD_STREAM, ORDER, REQUEST
-from models.bert import Model, infer, load
+from models.bert import Model, load
 from models.program import Plans, Size
+from models.respond import Response, respond
+from mpcnet import ring
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer, Seed
@@ -30,7 +32,7 @@ from mpcnet.session import run_streams
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import Stream
 from protocols.party import Party
-from protocols.share import Shared
+from protocols.share import Bits, Shared
 
 T = TypeVar("T")
 OWNER = "the model owner"
@@ -68,6 +70,12 @@ class Server:
 
     async def load(self, session: bytes) -> Model | None:
         """Wait for the owner and open the weights under this session's standing masks; None if we are to stop."""
+        with loading():
+            model = await self._load(session)
+        await asyncio.to_thread(release_freed)
+        return model
+
+    async def _load(self, session: bytes) -> Model | None:
         self.node.waiting(OWNER, "it has the weights; start mpcnet serve-model")
         shares = await unless(self.node.stopping, self.guests.weights(session))
         if shares is None:
@@ -80,7 +88,6 @@ class Server:
         stock = self.intake.expect([stream])
         config = self.node.config
         [(model, ledger)] = await self._compute([lambda p: load(p, config, shares)], [stream], stock)
-        await asyncio.to_thread(release_freed)
         total, seconds = ledger.total(), time.perf_counter() - start
         self.node.say(
             f"weights opened under masks: {total.rounds} rounds, {total.sent_bytes / 1e6:.1f} MB each way, "
@@ -107,6 +114,7 @@ class Server:
         """
         start, cpu = time.perf_counter(), time.process_time()
         queued_s = time.monotonic() - min(request.came_s for request in requests)
+        await asyncio.to_thread(release_freed)  # what the last run's steps took; material comes beside it
         await bundle.stock.ready()
         offline_s = time.perf_counter() - start
         self.guests.tell_ready(requests)
@@ -115,8 +123,9 @@ class Server:
         start, ready_cpu = time.perf_counter(), time.process_time()
         tokens = await asyncio.to_thread(self._tokens, requests, bundle.sizes)
         keeps = stack_masks([request.keep for request in requests], bundle.sizes)
-        builds: list[Build[Shared]] = [
-            lambda p, share=share, keep=keep: infer(p, model, share, keep, bundle.sizes[0].answer)  # type: ignore[misc]
+        kind = bundle.sizes[0].kind
+        builds: list[Build[Response]] = [
+            lambda p, share=share, keep=keep: respond(p, model, share, keep, *kind)  # type: ignore[misc]
             for share, keep in zip(tokens, keeps, strict=True)
         ]
         streams = await self.streams(bundle.number, bundle.sizes)
@@ -131,7 +140,7 @@ class Server:
         }
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
-            "answer": bundle.sizes[0].answer,
+            "answer": kind[0], "audit": kind[1],
             "dealer": dict(bundle.stock.facts),
         }  # fmt: skip
         self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())
@@ -164,13 +173,15 @@ class Server:
         bits, frac = config.numbers.table_bits, config.input_frac
         return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]
 
-    def _reply(self, requests: Sequence[Request], results: Sequence[Shared], text: bytes) -> None:
-        values, row = torch.cat([result.value for result in results]), 0
-        first = results[0]
+    def _reply(self, requests: Sequence[Request], results: Sequence[Response], text: bytes) -> None:
+        values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0
+        found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.outside)]
+        outside = torch.cat(found) if found else None
         for request in requests:
-            share = values[row : row + request.size.batch]
-            row += request.size.batch
-            self.guests.reply(request, Shared(share, first.bits, first.frac, first.party), text)
+            rows = slice(row, row := row + request.size.batch)
+            share = Shared(values[rows], first.bits, first.frac, first.party)
+            bits = None if outside is None else Bits.of(outside[rows], first.party)
+            self.guests.reply(request, Response(share, bits), text)
 
     def _count(
         self, bundle: Bundle, requests: Sequence[Request], ledger: Ledger, offline_s: float, online_s: float

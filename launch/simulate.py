@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from launch import report
+from launch.answers import by_label
 from launch.infer import ANSWERED
 from launch.network import Loopback, Network
 from launch.options import warn
@@ -34,6 +35,11 @@ DEFAULT_TEXTS = (
     "The new phone takes wonderful pictures in the dark.",
     "Photos made at night with this handset look great.",
     "The council will vote on the budget next Tuesday.",
+)
+REVIEWS = (
+    "A warm, funny and beautifully acted film.",
+    "Two hours of my life that I will never get back.",
+    "The plot is thin, yet the cast makes it a pleasure to watch.",
 )
 
 
@@ -61,6 +67,7 @@ class Options:
     calibration: Path | None = None
     keep: Path | None = None
     answer: AnswerKind = "logits"
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -126,7 +133,10 @@ def run(
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
+        "outside": [left for answer in answers for left in answer["outside"]] if options.audit else None,
     }
+    if options.answer == "logits" and (names := prepared.checkpoint.labels) and len(names) > 1:
+        document["answers"] = by_label(names, private, plain)
     document["operations"] = operations
     return Outcome(prepared, private, plain, document, operations)
 
@@ -167,7 +177,15 @@ def _run(
         )
         asking = f"client: {len(batches)} private request(s) of up to {options.batch} sentences"
         status.update(asking)
-        request = ("--tokens", str(asked), "--json", str(told), "--answer", options.answer)
+        request = (
+            "--tokens",
+            str(asked),
+            "--json",
+            str(told),
+            "--answer",
+            options.answer,
+            *["--audit"] * options.audit,
+        )
         made.start("client", "infer", "--model", options.model, *request)
         made.wait(["client"], lambda: status.update(f"{asking}, {made.count('client', ANSWERED)} answered"))
         status.update("waiting for the parties to end in order")
@@ -191,7 +209,9 @@ def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:
     plans = Plans(prepared.config)
     for answer in answers:
         for party, measured in enumerate(answer["reports"]):
-            sizes = [Size(batch, length, measured["answer"]) for batch, length in measured["streams"]]
+            sizes = [
+                Size(batch, length, measured["answer"], measured["audit"]) for batch, length in measured["streams"]
+            ]
             plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
             if missed := report.same(plan, measured):
                 raise PlanMissed(f"server{party}, {sizes}: {'; '.join(missed[:3])}")
@@ -239,7 +259,7 @@ def _accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:
 
 def _agreement(prepared: Prepared, private: Tensor, plain: Tensor) -> dict[str, Any]:
     """Labels by name (by number, if the checkpoint names none), and in how many sentences they are the same."""
-    names = prepared.checkpoint.labels or range(private.shape[1])
+    names = prepared.checkpoint.labels or tuple(str(label) for label in range(private.shape[1]))
     mine, theirs = ([names[place] for place in hot.argmax(1).tolist()] for hot in (private, plain))
     same = sum(a == b for a, b in zip(mine, theirs, strict=True))
     return {"sentences": len(private), "labels": mine, "plain_labels": theirs, "same_labels": same}
@@ -253,6 +273,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "softmax": prepared.config.numbers.softmax,
         "embedding": options.embedding,
         "answer": options.answer,
+        "audit": options.audit,
         "net": options.net,
         "commit": report.commit(),
         "machine": report.machine(),

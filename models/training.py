@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -262,17 +263,18 @@ class Trainer:
             self._optimizer.load_state_dict(saved["optimizer"])
             self._stage, self._step, self._sum, self._count = saved["position"]
             self.history, self._best = saved["history"], saved["best"]
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise LocalConfigError(
-                f"{self._file}: want a run's state, got {type(error).__name__}: remove it"
+                f"{self._file}: want the state of a run, got {type(error).__name__}; remove it"
             ) from error
 
 
 def _set_dropout(model: nn.Module, rate: float | None) -> dict[nn.Dropout, float]:
     """Give all dropouts one rate; returns what they had."""
     usual = {module: module.p for module in model.modules() if isinstance(module, nn.Dropout)}
-    for module in usual if rate is not None else ():
-        module.p = rate if rate is not None else module.p
+    if rate is not None:
+        for module in usual:
+            module.p = rate
     return usual
 
 

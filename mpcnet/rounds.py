@@ -7,8 +7,8 @@ the k-th exchange of each branch into one round, so independent protocols share 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
-from dataclasses import dataclass
+from collections.abc import Coroutine, Generator, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -94,3 +94,38 @@ async def parallel(*branches: Program[Any]) -> list[Any]:
             replies[index] = opened[start : start + len(step.parts)]
             start += len(step.parts)
     return results
+
+
+@dataclass(slots=True)
+class Riders:
+    """Programs beside another one, whose exchanges travel in its rounds: they cost bytes, and few rounds at the end."""
+
+    _waiting: list[tuple[Program[None], Exchange]] = field(default_factory=list)
+
+    def start(self, program: Program[None]) -> None:
+        """Run it up to its first exchange, which waits for the next round of whoever calls :meth:`exchange`."""
+        self._go(program, None)
+
+    async def exchange(self, parts: Sequence[Part], mine: Sequence[Tensor]) -> list[Tensor]:
+        """An exchange of these parts with all that wait aboard. Riders go on as soon as it is answered."""
+        aboard, self._waiting = self._waiting, []
+        opened = await Exchange(
+            (*parts, *(part for _, step in aboard for part in step.parts)),
+            (*mine, *(value for _, step in aboard for value in step.mine)),
+        )
+        start = len(parts)
+        for program, step in aboard:
+            end = start + len(step.parts)
+            self._go(program, opened[start:end])
+            start = end
+        return opened[: len(parts)]
+
+    async def finish(self) -> None:
+        """Rounds of their own, until all have ended."""
+        while self._waiting:
+            await self.exchange((), ())
+
+    def _go(self, program: Program[None], reply: list[Tensor] | None) -> None:
+        step = advance(program, reply)
+        if isinstance(step, Exchange):
+            self._waiting.append((program, step))

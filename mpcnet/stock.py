@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from mpcnet import apart
 from mpcnet.channel import Expect, check_control
 from mpcnet.drawer import Drawer
 from mpcnet.errors import ChannelTimeout, LocalStateError, LocalStorageError, RemoteProtocolError
@@ -277,7 +278,8 @@ class Intake:
             stream = stock.streams[index]
             if parts := stream.plan.segments[sequence].dealt[self.party]:
                 await self._room(stock, nbytes(parts))
-                awaited = Awaited(stream.header(DEAL, self._dealer.session, sequence, parts), self._dealer.name)
+                header = stream.header(DEAL, self._dealer.session, sequence, parts)
+                awaited = Awaited(header, self._dealer.name, apart.empty)
                 await self._listen(stream, sequence, awaited)
                 await stock.put(awaited.payload)
         await stock.finish((await self._listen(stream, sequence, self._dealt)).fields)

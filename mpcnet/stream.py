@@ -7,7 +7,7 @@ before any memory is allocated for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -57,17 +57,22 @@ def turns(streams: Sequence[Stream]) -> Iterator[tuple[int, int]]:
                 yield index, sequence
 
 
+def _in_heap(nbytes: int) -> ring.Bytes:
+    return np.empty(nbytes, np.uint8)
+
+
 @dataclass(slots=True, repr=False)
 class Awaited:
-    """An `Expect` for exactly the frame `want`: the payload's memory is made when the header has been checked."""
+    """An `Expect` for exactly the frame `want`: `make` makes the payload's memory when the header has been checked."""
 
     want: Header
     peer: str
+    make: Callable[[int], ring.Bytes] = _in_heap
     payload: ring.Bytes = field(default_factory=lambda: np.empty(0, np.uint8))
 
     def __call__(self, got: Header) -> memoryview:
         check(got, self.want, self.peer)
-        self.payload = np.empty(self.want.payload_bytes, np.uint8)
+        self.payload = self.make(self.want.payload_bytes)
         return self.payload.data
 
 

@@ -68,7 +68,7 @@ async def gelu(p: Party, x: Shared, bits: int) -> Shared:
     low, high = await at_least(p, opened, [LOW, HIGH], _drop(opened))
     (between, above), (middle,) = await parallel(p.open_bits(low ^ high, high), p.open(inner))
     inside = lift_bit(p, between, bits)
-    result = product(p, inside, lift(p, middle, bits)) + inside.shared().scale(CENTRE << x.frac, x.frac)
+    result = product(p, inside, lift(p, middle, bits, limit=0)) + inside.shared().scale(CENTRE << x.frac, x.frac)
     return result + product(p, lift_bit(p, above, bits), grown)
 
 
@@ -106,7 +106,7 @@ async def _clipped(p: Party, x: Masked, series: Series, low: float, high: float,
     waves = p.rescale(fourier(p, x, series, small + 20, frac + 4, dealt_frac=16), frac)
     below, above = await at_least(p, x, [low, high], _drop(x))
     (between, top), (middle,) = await parallel(p.open_bits(below ^ above, above), p.open(waves))
-    chosen = product(p, lift_bit(p, between, bits), lift(p, middle, bits))
+    chosen = product(p, lift_bit(p, between, bits), lift(p, middle, bits, limit=0))
     inner, upper = lift_bit(p, between, bits).shared(), lift_bit(p, top, bits).shared()
     sign = upper.scale(2) + inner  # 2 above, 1 between, 0 below
     return chosen + replace(sign, value=sign.value << frac, frac=frac) - 1.0
@@ -126,19 +126,19 @@ async def pi_gelu_polynomial(p: Party, x: Shared, bits: int) -> Shared:
     thresholds = [LOW, -SPLIT, SPLIT, HIGH]
     squared = p.rescale(product(p, grown, grown), x.frac).reduce(x.bits + 8)
     bit, (u,) = await parallel(at_least(p, opened, thresholds, max(x.frac - 5, 0)), p.open(squared))
-    wide_u = lift(p, u, bits)
+    wide_u = lift(p, u, bits, limit=0)
     square = p.rescale(product(p, wide_u, wide_u), x.frac).reduce(x.bits + 12)
     inner = bit[1] ^ bit[2]
     outer = inner ^ bit[0] ^ bit[3]
     (b_inner, b_outer, b_above), (u2,) = await parallel(p.open_bits(inner, outer, bit[3]), p.open(square))
-    wide_square = lift(p, u2, bits)
+    wide_square = lift(p, u2, bits, limit=0)
     cube = product(p, wide_square, wide_u)
     powers = [wide_u.shared(), wide_square.shared(), p.rescale(cube, x.frac)]
     middles = [_polynomial(p, powers, c, x.frac).reduce(x.bits + 4) for c in (INNER, OUTER)]
     half = grown.shared().reduce(x.bits + 4)
     first, second = await p.open(*(middle + p.rescale(half.halve(), x.frac) for middle in middles))
-    total = product(p, lift_bit(p, b_inner, bits), lift(p, first, bits))
-    total = total + product(p, lift_bit(p, b_outer, bits), lift(p, second, bits))
+    total = product(p, lift_bit(p, b_inner, bits), lift(p, first, bits, limit=0))
+    total = total + product(p, lift_bit(p, b_outer, bits), lift(p, second, bits, limit=0))
     return total + product(p, lift_bit(p, b_above, bits), grown)
 
 

@@ -35,5 +35,7 @@ async def layer_norm(
     wide = lift(p, await p.open_one(x))
     total = square(p, wide).sum(-1, keepdim=True) + width * eps
     scale = await root(p.at("rsqrt"), total, rows, sqrt(width))
-    factor = await p.open_one(p.rescale(scale, rsqrt_frac))
-    return p.rescale(product(p, wide, lift(p, factor)), frac)
+    factor = lift(p, await p.open_one(p.rescale(scale, rsqrt_frac)))
+    if p.audit is not None:
+        p.audit.root(p, total, factor, rows, width)
+    return p.rescale(product(p, wide, factor), frac)

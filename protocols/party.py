@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.fss import Cover, Points
@@ -15,13 +18,20 @@ from mpcnet.randomness import Function, PlainSource, Secret, Source
 from mpcnet.rounds import Exchange, Part
 from protocols.share import Bits, Masked, MaskedBits, Shared
 
+if TYPE_CHECKING:
+    from protocols.audit import Audit
+
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """A party at one place of the program; `label` names the place in the ledger and in errors."""
+    """A party at one place of the program; `label` names the place in the ledger and in errors.
+
+    An `audit` looks whether values stay in their ranges (:mod:`protocols.audit`); its openings travel with the others.
+    """
 
     source: Source
     label: str = ""
+    audit: Audit | None = None
 
     def at(self, name: str) -> Party:
         """The same party at a named place below this one."""
@@ -39,7 +49,7 @@ class Party:
         secrets = [self.source.mask(value.shape, value.bits) for value in values]
         parts = tuple(Part(value.bits, value.shape, self.label) for value in values)
         mine = tuple(value.value + secret.share for value, secret in zip(values, secrets, strict=True))
-        opened = await Exchange(parts, mine)
+        opened = await self._exchange(parts, mine)
         return [
             Masked(x, secret, value.frac, value.party) for x, secret, value in zip(opened, secrets, values, strict=True)
         ]
@@ -54,16 +64,37 @@ class Party:
         secrets = [self.source.mask(value.shape, 1) for value in values]
         parts = tuple(Part(1, value.shape, self.label) for value in values)
         mine = tuple(value.packed ^ secret.share for value, secret in zip(values, secrets, strict=True))
-        opened = await Exchange(parts, mine)
+        opened = await self._exchange(parts, mine)
         return [
             MaskedBits(b, secret, value.shape, value.party)
             for b, secret, value in zip(opened, secrets, values, strict=True)
         ]
 
+    async def _exchange(self, parts: tuple[Part, ...], mine: tuple[Tensor, ...]) -> list[Tensor]:
+        if self.audit is not None:
+            return await self.audit.riders.exchange(parts, mine)
+        return await Exchange(parts, mine)
+
     async def open_one(self, value: Shared) -> Masked:
         """:meth:`open` for a single value."""
         (masked,) = await self.open(value)
         return masked
+
+    async def open_reduced(
+        self, value: Shared, bits: int, limit: int, centre: int = 0, keep: Tensor | None = None
+    ) -> Masked:
+        """Open a value in a narrower ring, where it should be in [centre - limit, centre + limit).
+
+        If there is an audit, it is opened in a ring of as many bits as travel anyway, and the audit looks at them.
+
+        Rounds   1
+        Sends    ceil(bits / 8) bytes an element each way
+        """
+        if self.audit is None:
+            return await self.open_one(value.reduce(bits))
+        wide = await self.open_one(value.reduce(min(value.bits, (bits + 7) // 8 * 8)))
+        self.audit.within(self, wide, limit, centre, keep)
+        return wide.reduce(bits)
 
     def deal(self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int) -> Secret:
         """Shares of a function of secrets from the dealer; no round. Offline: ceil(bits/8) bytes an element."""

@@ -39,7 +39,7 @@ async def coarse_max(p: Party, scores: Shared, keep: Tensor) -> Shared:
     """
     count_bits = max(8, scores.shape[-1].bit_length())
     coarse = p.rescale(scores.halve(WIDTH_BITS), 0) + float(BUCKETS // 2)
-    opened = await p.open_one(coarse.reduce(BUCKET_BITS))
+    opened = await p.open_reduced(coarse, BUCKET_BITS, BUCKETS // 2, BUCKETS // 2, keep)
     counts = _counts(p, opened, keep, count_bits)
     at_or_above = counts.map(lambda value: value.flip(-1).cumsum(-1, dtype=value.dtype).flip(-1)[..., 1:])
     empty = await _is_zero(p, await p.open_one(at_or_above))

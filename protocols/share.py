@@ -108,6 +108,11 @@ class Masked:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.opened.shape)
 
+    def reduce(self, bits: int) -> Masked:
+        """The same value as opened in a narrower ring: free."""
+        mask = self.mask.map(lambda x: ring.reduce(x, bits))
+        return replace(self, opened=ring.reduce(self.opened, bits), mask=replace(mask, bits=bits))
+
     def map(self, rearrange: Rearrange) -> Masked:
         """The same rearrangement of the opened value and of its mask."""
         return replace(self, opened=rearrange(self.opened), mask=self.mask.map(rearrange))

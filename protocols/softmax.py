@@ -16,7 +16,7 @@ from mpcnet.rounds import parallel
 from protocols.arith import lift, lift_bit, matmul, product, relift, square
 from protocols.compare import at_least
 from protocols.division import RowRange, reciprocal
-from protocols.exponential import PERIOD_BITS, exponential
+from protocols.exponential import PERIOD_BITS, RANGE, exponential
 from protocols.party import Party
 from protocols.rowmax import coarse_max
 from protocols.share import Shared
@@ -41,14 +41,13 @@ class WeighBits:
 async def squares(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int) -> Shared:
     """The numerators of 2Quad, (s + 5)^2, zero where `keep` is 0. Needs |s + 5| < 2^(k-2) as an integer.
 
-    Padding multiplies after squaring: SecFormer's additive -1e4 would be squared.
+    Padding multiplies s + 5: SecFormer's additive -1e4 would be squared.
 
     Rounds   1
     Source   SecFormer, section 3; MPCFormer (Li et al. 2023)
     """
-    opened = await p.open_one(scores + SHIFT)
-    wide = square(p, lift(p, opened, bits + 2 * scores.frac - frac))
-    return p.rescale(wide, frac).scale(keep)
+    opened = await p.open_one((scores + SHIFT).scale(keep))
+    return p.rescale(square(p, lift(p, opened, bits + 2 * scores.frac - frac)), frac)
 
 
 async def relus(p: Party, scores: Shared, keep: Tensor, bits: int) -> Shared:
@@ -61,10 +60,10 @@ async def relus(p: Party, scores: Shared, keep: Tensor, bits: int) -> Shared:
     Offline  40.75 bytes a score for a ring of 48: comparison 16.75, growth and product with its bit 24
     Source   MPCFormer (Li et al. 2023)
     """
-    opened = await p.open_one(scores)
+    opened = await p.open_one(scores.scale(keep))
     (positive,) = await at_least(p, opened, [0.0])
     (bit,) = await p.open_bits(positive)
-    return product(p, lift_bit(p, bit, bits), lift(p, opened, bits)).scale(keep)
+    return product(p, lift_bit(p, bit, bits), lift(p, opened, bits))
 
 
 async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Shared:
@@ -76,8 +75,10 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Sha
     Source   exact softmax, protocol.md section 6
     """
     m = await coarse_max(p, scores, keep)
-    argument = (scores + -m).reduce(PERIOD_BITS + scores.frac)
-    return exponential(p, await p.open_one(argument), frac).scale(keep)
+    bits, half = PERIOD_BITS + scores.frac, 1 << (PERIOD_BITS - 1)
+    # Below 8 it is below 0, since all scores have buckets.
+    opened = await p.open_reduced(scores + -m, bits, half << scores.frac, (half - RANGE) << scores.frac, keep)
+    return exponential(p, opened, frac).scale(keep)
 
 
 async def weigh(
@@ -103,5 +104,7 @@ async def weigh(
     (a, v), (z, e) = await parallel(factors, inverse(p.at("reciprocal"), row_sum, rows))
     raw = p.rescale(matmul(p, a, v), bits.context_frac)
     wide_raw, wide_z = (lift(p, x) for x in await p.open(raw, z))
+    if p.audit is not None:
+        p.audit.inverse(p, row_sum, wide_z.shared(), rows, 2**e)
     context = p.rescale(product(p, wide_raw, wide_z).halve(e), bits.frac)
     return await relift(p, context, bits.result, bits.opened)

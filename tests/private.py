@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lockstep import Run, Session, oracle, same_cost
+from lockstep import Run, Session, combine, oracle, same_cost
 from torch import Tensor
 
 from models import calibrate, numbers, reference
@@ -14,6 +14,7 @@ from models.bert import AnswerKind, Config, Embedding, infer, load
 from models.parameters import encode, encode_tokens, parameters
 from models.prepare import random_tokens
 from models.program import Plans, Size
+from models.respond import respond
 from models.shape import BertShape, Softmax
 from models.text import Tokens
 from models.weights import Checkpoint, fold, random_checkpoint
@@ -51,6 +52,21 @@ class Private:
         return measured.value(), ring.decode(answer.value, answer.frac, answer.bits), floats
 
 
+def audit(model: Private, tokens: Tokens) -> tuple[Tensor, list[bool], Run]:
+    """The private result under an audit, the audit's bits by sentence, and the run, whose cost equals the plan."""
+    bits, frac = model.config.numbers.table_bits, model.config.input_frac
+    rows = encode_tokens(model.config, tokens, model.folded)
+    shares = share_words(model.session, rows, bits, frac)
+    run = model.session.run(
+        lambda p, loaded, x: respond(p, loaded, x, tokens.mask, audit=True), model.loaded.results, shares
+    )
+    batch, length = tokens.ids.shape
+    same_cost(run, model.plans.infer(Size(batch, length, audit=True)))
+    first, second = (result.outside for result in run.results[:2])
+    found = ring.unpack_bits(first.packed ^ second.packed, (batch,)).bool().tolist()
+    return combine(*(result.values for result in run.results[:2])), found, run
+
+
 def share_words(session: Session, word: Tensor, bits: int, frac: int) -> list[Shared]:
     """Shares of ring words: for server 0, server 1, and shapes for the dealer."""
     word = ring.fit(word, bits)
@@ -65,6 +81,11 @@ def private_model(
     folded = fold(checkpoint)
     ranges = calibrate.calibrate(checkpoint.shape, folded, batches, checkpoint.sha256)
     config = Config(checkpoint.shape, numbers.plan(checkpoint.shape, ranges, softmax), SUITES[suite], embedding)
+    return share_model(config, folded)
+
+
+def share_model(config: Config, folded: dict[str, Tensor]) -> Private:
+    """Share, load."""
     words, session, plans = encode(config, folded), Session(), Plans(config)
     shares: list[dict[str, Shared]] = [{}, {}, {}]
     for q in parameters(config):

@@ -203,12 +203,12 @@ class Parties:
             self.start(role, given.get(role))
 
     def ask(
-        self, tokens: Tokens, role: str = "client", name: str = "", kind: AnswerKind = "logits"
+        self, tokens: Tokens, role: str = "client", name: str = "", kind: AnswerKind = "logits", audit: bool = False
     ) -> asyncio.Task[client.Answer]:
         """A client as a task."""
         node = self.nodes[name or role] = self.node(role)
         table = self.model.folded if node.config.embedding == "client" else None
-        task = self.tasks[name or role] = asyncio.ensure_future(client.ask(node, tokens, table, kind))
+        task = self.tasks[name or role] = asyncio.ensure_future(client.ask(node, tokens, table, kind, audit))
         return task
 
     async def answered(self, tokens: Tokens, asked: asyncio.Task[client.Answer] | None = None) -> client.Answer:

@@ -75,6 +75,27 @@ async def test_streams_side_by_side(parties: Parties) -> None:
     await parties.stop()
 
 
+@pytest.mark.parametrize("parties", [{"streams": 2}], indirect=True, ids=["2 streams"])
+async def test_audited_requests_run_by_themselves(parties: Parties) -> None:
+    """Two clients' as one batch, in two streams, and a third's, which asks for no audit, apart from them."""
+    asked = {"client": some_tokens([2, 5], seed=1), ALICE: some_tokens([3], seed=2), "plain": some_tokens([4], seed=3)}
+    for role in ALL:
+        parties.start(role)
+    tasks = {
+        name: parties.ask(t, "client" if name == "plain" else name, name, audit=name != "plain")
+        for name, t in asked.items()
+    }
+    for role in SERVERS:
+        await parties.said(role, "queued: 3")
+    parties.start("owner")
+    for name, tokens in asked.items():
+        answer = await parties.answered(tokens, tasks[name])
+        sizes = [Size(1, 4)] if name == "plain" else [Size(2, 5, audit=True), Size(1, 5, audit=True)]
+        check_cost(parties, answer, *sizes)
+        assert answer.outside == (None if name == "plain" else [False] * len(tokens.ids))
+    await parties.stop()
+
+
 async def test_two_clients_in_one_batch(parties: Parties) -> None:
     """Requests of like length that wait at the same time; each client gets its own rows."""
     asked = {"client": some_tokens([2, 5], seed=1), ALICE: some_tokens([3], seed=2)}

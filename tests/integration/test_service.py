@@ -42,13 +42,15 @@ def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
 
 
 async def upload(
-    parties: Parties, name: bytes, *roles: str, tokens: Tokens = TOKENS, answer: str = "logits"
+    parties: Parties, name: bytes, *roles: str, tokens: Tokens = TOKENS, answer: str = "logits", audit: bool = False
 ) -> list[Peer]:
     """A client that has a request queued at these servers."""
     peers = []
     for role in roles:
         peer = await parties.node("client").dial(role)
-        await frames.send(peer, REQUEST, request(parties, SERVERS.index(role), tokens), id=name, answer=answer)
+        await frames.send(
+            peer, REQUEST, request(parties, SERVERS.index(role), tokens), id=name, answer=answer, audit=audit
+        )
         await frames.receive_bare(peer, QUEUED)
         peers.append(peer)
     return peers
@@ -95,12 +97,16 @@ async def test_requests_that_are_none(parties: Parties) -> None:
     ]
     for arrays, given, words in cases:
         peer = await parties.node("client").dial("server1")
-        await frames.send(peer, REQUEST, arrays, id=given, answer="logits")
+        await frames.send(peer, REQUEST, arrays, id=given, answer="logits", audit=False)
         assert words in await turned_away(peer)
     for answer in ("label", "everything", 1, None):
         peer = await parties.node("client").dial("server1")
-        await frames.send(peer, REQUEST, good, id=name, answer=answer)
+        await frames.send(peer, REQUEST, good, id=name, answer=answer, audit=False)
         assert "client, answer: want logits of a model of embeddings, got" in await turned_away(peer)
+    for audit in ("yes", 1, None):
+        peer = await parties.node("client").dial("server1")
+        await frames.send(peer, REQUEST, good, id=name, answer="logits", audit=audit)
+        assert "client: want a request to say if it is audited" in await turned_away(peer)
     peer = await parties.node("client").dial("server0")
     await frames.send(peer, RESULT)
     assert "want control frame 'request', got control frame 'result'" in await turned_away(peer)
@@ -112,7 +118,7 @@ async def test_request_id_that_is_in_use(parties: Parties) -> None:
     name = secrets.token_bytes(16)
     [first] = await upload(parties, name, "server1")  # server0 never orders it
     second = await parties.node("client").dial("server1")
-    await frames.send(second, REQUEST, request(parties, 1), id=name, answer="logits")
+    await frames.send(second, REQUEST, request(parties, 1), id=name, answer="logits", audit=False)
     assert "this request id has been used" in await turned_away(second)
     first.channel.abort("the test is over")
     await still_serves(parties)
@@ -170,16 +176,20 @@ async def test_client_of_one_server_only(parties: Parties) -> None:
 
 @pytest.mark.parametrize("parties", [{"labels": LABELS}], indirect=True, ids=["classifier"])
 @pytest.mark.parametrize(
-    ("lengths", "answer"),
-    [([4], "logits"), ([5, 5], "logits"), ([5], "label")],
-    ids=["length", "batch", "answer"],
+    ("lengths", "answer", "audit"),
+    [([4], "logits", False), ([5, 5], "logits", False), ([5], "label", False), ([5], "logits", True)],
+    ids=["length", "batch", "answer", "audit"],
 )
-async def test_client_that_tells_the_servers_different_sizes(parties: Parties, lengths: list[int], answer: str) -> None:
+async def test_client_that_tells_the_servers_different_sizes(
+    parties: Parties, lengths: list[int], answer: str, audit: bool
+) -> None:
     """It costs its own request only, though another client's is of the same run."""
     for role in ALL:
         parties.start(role)
     [first] = await upload(parties, bytes(range(16)), "server0")
-    [second] = await upload(parties, bytes(range(16)), "server1", tokens=some_tokens(lengths), answer=answer)
+    [second] = await upload(
+        parties, bytes(range(16)), "server1", tokens=some_tokens(lengths), answer=answer, audit=audit
+    )
     honest = parties.ask(TOKENS)
     for role in SERVERS:
         await parties.said(role, "queued: 2")

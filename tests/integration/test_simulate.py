@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from launch import cli
 from launch.processes import Deployment, PartyFailed
 from launch.report import COST_KEYS
 from launch.simulate import Options, Outcome, simulate
+from models import calibrate
+from models.prepare import prepare
 from mpcnet.errors import LocalInputError
 
 TEXTS = ["A private sentence.", "Nobody reads this one either."]
@@ -64,6 +67,35 @@ def test_two_requests_cost_twice_the_plan(outcome: Outcome, monkeypatch, capsys)
         assert {key: got[key] for key in twice} == twice
 
 
+def test_an_audit_in_range(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = simulate(TEXTS, Options(length=LENGTH, audit=True, timeout_s=60), cli.console).document
+    check(found)
+    assert (found["audit"], found["outside"]) == (True, [False, False])
+    plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2", "--audit")
+    assert {key: found[key] for key in COST_KEYS} == {key: plan[key] for key in COST_KEYS}
+
+
+def test_an_audit_warns(tmp_path: Path) -> None:
+    """As a process, with a calibration of texts that were nothing like these."""
+    known = prepare("demo", "fast", "exact").calibration
+    ranges = {softmax: dict(sites) for softmax, sites in known.ranges.items()}
+    seen = ranges["exact"]["layer3.down.square_sum"]
+    ranges["exact"]["layer3.down.square_sum"] = replace(seen, min=seen.min / 1000, max=seen.max / 1000)
+    calibrate.save(replace(known, ranges=ranges), tmp_path / "calibration.json")
+    file = tmp_path / "simulate.json"
+    line = [
+        sys.executable, "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH), "--audit",
+        "--calibration", str(tmp_path / "calibration.json"), "--json", str(file),
+    ]  # fmt: skip
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "sentences 1, 2: a value left the calibrated range, so the answer may be wrong" in " ".join(
+        ended.stdout.split()
+    )
+    document = json.loads(file.read_text())
+    assert document["outside"] == [True, True] and document["min_cosine"] < 0.99
+
+
 def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
     """`mpcnet simulate --json FILE` as a process, one request of two sentences; `mpcnet plan` says the same."""
     file = tmp_path / "simulate.json"
@@ -84,7 +116,7 @@ def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier as MPCFormer's students are: Quad, 2ReLU, and names for its labels; random weights."""
     folder = tmp_path_factory.mktemp("student")
-    torch.manual_seed(2)
+    torch.manual_seed(1)
     words = [
         "[PAD]",
         "[UNK]",
@@ -95,7 +127,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     config = BertConfig(
         vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=32, id2label={0: "bad", 1: "good", 2: "neither"}, initializer_range=0.2,
+        max_position_embeddings=32, id2label={0: "bad", 1: "good", 2: "neither"}, initializer_range=0.4,
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(words))
@@ -112,8 +144,8 @@ def test_labels_of_a_student(student: Path, monkeypatch, capsys) -> None:
     outcome = simulate(texts, options, cli.console)
     document = outcome.document
     assert (document["softmax"], document["answer"], document["sentences"]) == ("2relu", "label", 4)
-    assert document["labels"] == document["plain_labels"] and document["same_labels"] == 4
-    assert set(document["labels"]) <= {"bad", "good", "neither"}
+    assert document["labels"] == document["plain_labels"] == ["good", "good", "bad", "neither"]
+    assert document["same_labels"] == 4
     assert torch.equal(outcome.private, outcome.plain)
     assert outcome.private.sum(1).tolist() == [1, 1, 1, 1]
     plan = planned(monkeypatch, capsys, "--model", str(student), "--length", "6", "--answer", "label")

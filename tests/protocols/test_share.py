@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from checks import Input, check_cost, few, outcome, uniform
+from checks import Input, check_cost, few, given_words, outcome, uniform
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,3 +101,22 @@ def test_empty() -> None:
         return (x + x).sum(0)
 
     assert outcome(build, Input(torch.zeros(2, 0, dtype=torch.float64), 20, 8)).value.shape == (0,)
+
+
+@pytest.mark.parametrize(("bits", "narrow"), [(22, 19), (8, 6), (32, 16), (40, 33)])
+def test_an_opened_value_in_a_narrower_ring(bits: int, narrow: int) -> None:
+    """It is shared, and grows, as if it had been opened there."""
+    edge = 2 ** (narrow - 2)
+    x = given_words([-edge, -1, 0, 1, 5, edge - 1], bits, 0)
+
+    async def grown(p: Party, value: Shared) -> Shared:
+        return lift(p, (await p.open_one(value)).reduce(narrow), 48).shared()
+
+    async def shared(p: Party, value: Shared) -> Shared:
+        return (await p.open_one(value)).reduce(narrow).shared()
+
+    for seed in range(10):
+        for build in (grown, shared):
+            done = outcome(build, x, seed=seed)
+            assert torch.equal(done.value, x.x)
+            assert torch.equal(done.oracle, x.x)

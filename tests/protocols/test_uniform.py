@@ -6,6 +6,7 @@ a test that passes once passes always; the bounds are those of one chance in a m
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from math import ceil, sqrt
 
@@ -20,6 +21,7 @@ from mpcnet.rounds import Part, parallel
 from protocols import cells
 from protocols.argmax import one_hot_argmax
 from protocols.arith import pi_mul, relift
+from protocols.audit import Audit
 from protocols.compare import pi_lt
 from protocols.division import RowRange
 from protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial, tanh
@@ -49,7 +51,17 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         rows, bits = RowRange(RELU_EPS, 65_000.0), WeighBits(48, 11, 24, 48, 12)
         return await weigh(p, await relus(p, scores, KEYS, 48), value, rows, bits, cells.reciprocal, RELU_EPS)
 
+    async def watched() -> None:
+        """An audit, with what it opens itself: rows of one token."""
+        watching = Audit(torch.ones(LEAST, 1))
+        q = replace(p, audit=watching)
+        await layer_norm(q, centred.reshape(LEAST, 1, 8), 1e-5, RowRange(0.8, 17.0), 14, 12)
+        operand = await q.open_one(wide.take(slice(LEAST)).reduce(32).reshape(LEAST, 1, 1, 1))
+        watching.norms(q, operand)
+        await watching.verdict(p)
+
     await parallel(
+        watched(),
         cells.rsqrt(p, wide.take(slice(LEAST)), RowRange(0.5, 17.0)),
         cells.reciprocal(p, wide.take(slice(LEAST)), RowRange(0.0174, 512.0)),
         gelu(p, x, 40),

@@ -29,3 +29,44 @@ def test_freed_memory_is_kept_until_it_is_released() -> None:
     faults, released = map(int, done.stdout.split())
     assert faults < 1000, "128 MiB are 32,768 pages; kept ones cost no fault"
     assert released > 30_000
+
+
+LOADED = """
+import numpy as np
+from launch.heap import keep_freed, loading
+from mpcnet import apart
+pages = lambda: int(open("/proc/self/statm").read().split()[1])
+assert keep_freed()
+before, stay = pages(), []
+with loading():
+    for _ in range(16):  # what stays lies between what is dropped, 1,024 pages each
+        dropped = np.ones(1 << 19)
+        stay.append(np.ones(1 << 19))
+        del dropped
+kept = pages() - before
+again = np.ones(1 << 19)
+del again
+held = pages()
+dealt = [apart.empty(1 << 22) for _ in range(16)]
+for payload in dealt:
+    payload[:] = 1
+full, last = pages() - held, dealt[-1][5:]
+del payload, dealt
+print(kept, full, pages() - held, int(last.sum()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="settings of glibc")
+def test_what_stays_and_what_is_used_up_leave_no_holes() -> None:
+    """The weights that a load makes, and a run's material, which goes back to the system as it is used."""
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    kept, full, rest, sum_of_view = map(int, done.stdout.split())
+    assert 16 * 1024 <= kept < 17 * 1024
+    assert 16 * 1024 <= full < 17 * 1024
+    assert rest < 2 * 1024, "one view is left, and holds one of sixteen"
+    assert sum_of_view == (1 << 22) - 5
+
+
+def test_no_process_holds_what_only_some_commands_need() -> None:
+    code = "import sys, launch.cli; print({'transformers', 'torch._dynamo', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcnet.rounds import Done, Exchange, Part, Program, advance, parallel
+from mpcnet.rounds import Done, Exchange, Part, Program, Riders, advance, parallel
 
 
 async def count(name: int, rounds: int) -> list[int]:
@@ -102,3 +102,27 @@ def test_parallel_nests() -> None:
 )  # fmt: skip
 def test_bytes_on_the_wire(bits: int, shape: tuple[int, ...], nbytes: int) -> None:
     assert Part(bits, shape).nbytes == nbytes
+
+
+def test_riders_travel_along_and_finish_alone() -> None:
+    """Two that start at different times: their exchanges come behind the main one's, in order; the rest in the end."""
+    seen: dict[int, list[int]] = {}
+
+    async def rider(name: int, rounds: int) -> None:
+        seen[name] = await count(name, rounds)
+
+    async def main() -> list[int]:
+        riders = Riders()
+        riders.start(rider(2, 1))
+        part, value = Part(8, (), "main"), torch.tensor(5)
+        (first,) = await riders.exchange((part,), (value,))
+        riders.start(rider(3, 3))
+        (second,) = await riders.exchange((part,), (value + 1,))
+        await riders.finish()
+        return [int(first), int(second)]
+
+    result, exchanges = drive(main())
+    assert result == [105, 106]
+    assert seen == {2: [120], 3: [130, 131, 132]}
+    labels = [[part.label for part in exchange.parts] for exchange in exchanges]
+    assert labels == [["main", "2.0"], ["main", "3.0"], ["3.1"], ["3.2"]]

@@ -1,0 +1,31 @@
+"""A request's whole program: the answer, and with an audit one bit a sentence that says if it can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from models.bert import AnswerKind, Model, infer
+from protocols.audit import Audit
+from protocols.party import Party
+from protocols.share import Bits, Shared
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Response:
+    """Shares of the result [B, columns], and of the audit's bits [B]: 1 where a value left its range."""
+
+    values: Shared
+    outside: Bits | None = None
+
+
+async def respond(
+    p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits", audit: bool = False
+) -> Response:
+    """:func:`models.bert.infer`, and with `audit` the verdict of a :class:`protocols.audit.Audit` on its values."""
+    if not audit:
+        return Response(await infer(p, model, tokens, keep, answer))
+    watching = Audit(keep)
+    values = await infer(replace(p, audit=watching), model, tokens, keep, answer)
+    return Response(values, await watching.verdict(p))

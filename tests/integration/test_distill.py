@@ -1,0 +1,132 @@
+"""`mpcnet distill`: teacher, student and table through the command line, and what a user can get wrong."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from reviews import save_small_bert, write_reviews
+from typer.testing import CliRunner
+
+from launch.cli import app
+from models.weights import load_checkpoint
+from mpcnet.errors import LocalConfigError
+
+
+def distill(*arguments: object):
+    return CliRunner().invoke(app, ["distill", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, a pretrained model and a teacher that took three steps."""
+    folder = write_reviews(tmp_path_factory.mktemp("made"))
+    save_small_bert(folder / "bert")
+    done = distill("teacher", *common(folder), "--model", folder / "bert", "--out", folder / "teacher", "--epochs", 1)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def common(folder: Path) -> tuple[object, ...]:
+    return "--task", "sst-2", "--data", folder, "--max-steps", 3, "--batch", 8
+
+
+def test_a_student_of_a_teacher(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    student = (
+        "student",
+        *common(made),
+        "--teacher",
+        made / "teacher",
+        "--out",
+        made / "student",
+        "--half",
+        "--limit",
+        50,
+    )
+    done = distill(*student, "--activation", "quad", "--softmax", "2relu", "--epochs", 2, "--logit-epochs", 1)
+    assert done.exit_code == 0, done.output
+    found = json.loads((made / "student" / "results.json").read_text())
+    assert found["examples"] == {"train": 50, "held_out": 24, "dev": 60}
+    assert [(row["stage"], row["steps"]) for row in found["epochs"]] == [("layers", 3), ("logits", 3)]
+    assert 0 <= found["dev"]["accuracy"] <= 1
+    config = json.loads((made / "student" / "config.json").read_text())
+    assert (config["softmax"], config["hidden_act"], config["dtype"]) == ("2relu", "quad", "float16")
+    assert not (made / "student" / "state.pt").exists()
+    table = distill("table", made / "teacher", made / "student")
+    rows = {line.split("│")[1].strip(): line for line in table.output.splitlines() if line.startswith("│")}
+    assert set(rows) == {"teacher", "student"}
+    assert "2relu" in rows["student"] and f"{found['dev']['accuracy']:.4f}" in rows["student"]
+    again = distill(*student, "--activation", "quad", "--softmax", "2relu", "--epochs", 2, "--logit-epochs", 1)
+    assert again.exit_code == 0 and json.loads((made / "student" / "results.json").read_text()) == found
+
+
+def test_put_in_without_training_has_the_teachers_weights(made: Path) -> None:
+    none = "--epochs", 0, "--logit-epochs", 0
+    done = distill("student", *common(made), "--teacher", made / "teacher", "--out", made / "putin", *none)
+    assert done.exit_code == 0, done.output
+    assert load_checkpoint(made / "putin").sha256 == load_checkpoint(made / "teacher").sha256
+    assert json.loads((made / "putin" / "config.json").read_text())["softmax"] == "2quad"
+
+
+def test_several_sources_give_each_text_once_and_none_of_dev(made: Path, tmp_path: Path) -> None:
+    rows = (made / "SST-2" / "train.tsv").read_text().splitlines()
+    dev = (made / "SST-2" / "dev.tsv").read_text().splitlines()
+    (tmp_path / "SST-2").mkdir()
+    (tmp_path / "SST-2" / "train.tsv").write_text("\n".join([*rows, dev[1], "a new film\t1"]) + "\n")
+    more = "--data", tmp_path, "--out", made / "more", "--model", made / "bert"
+    assert distill("teacher", *common(made), *more).exit_code == 0
+    first, both = (json.loads((made / name / "results.json").read_text())["examples"] for name in ("teacher", "more"))
+    assert sum(both.values()) == sum(first.values()) + 1
+
+
+def test_help() -> None:
+    assert all(word in distill("--help").output for word in ("teacher", "student", "table"))
+    assert all(word in distill("student", "--help").output for word in ("--softmax", "--labels-only", "--max-steps"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--task", "imdb"), "task: want one of cola"),
+        (("--data", "nowhere"), r"sst-2: want nowhere/SST-2/dev\.tsv, got no such file"),
+        (("--model", "nowhere"), "nowhere"),
+        (("--layers", 3), "want 1 to 2 layers, got 3"),
+        (("--out", "SST-2"), "want a new or empty folder for --out"),
+        (("--out", "teacher"), "other options: .*; name another --out"),
+    ],
+)
+def test_what_a_user_can_get_wrong(made: Path, monkeypatch, arguments: tuple[str, str], message: str) -> None:
+    monkeypatch.chdir(made)
+    right = {"--task": "sst-2", "--data": ".", "--model": "bert", "--out": "refused", "--max-steps": "1"}
+    given = right | {arguments[0]: arguments[1]}
+    done = distill("teacher", *(word for pair in given.items() for word in pair))
+    assert done.exit_code == 1 and isinstance(done.exception, LocalConfigError)
+    with pytest.raises(LocalConfigError, match=message):
+        raise done.exception
+
+
+def test_a_teacher_of_another_task(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "RTE").mkdir()
+    for split in ("train", "dev"):
+        text = "sentence1\tsentence2\tlabel\n" + f"the {split}\ta plot\tentailment\n" * 3
+        (tmp_path / "RTE" / f"{split}.tsv").write_text(text)
+    wrong = "student", "--task", "rte", "--data", tmp_path, "--out", tmp_path / "out"
+    done = distill(*wrong, "--teacher", made / "teacher")
+    assert "want a teacher of rte, got one with the labels negative, positive" in str(done.exception)
+
+
+def test_only_texts_of_dev(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "SST-2").mkdir()
+    for split in ("train", "dev"):
+        (tmp_path / "SST-2" / f"{split}.tsv").write_text("sentence\tlabel\na film\t1\n")
+    done = distill(
+        "teacher", "--task", "sst-2", "--data", tmp_path, "--model", made / "bert", "--out", tmp_path / "out"
+    )
+    assert "want examples that are not in dev, got 0" in str(done.exception)
+
+
+def test_without_accelerate(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    done = distill("teacher", *common(made), "--model", made / "bert", "--out", tmp_path / "out")
+    assert "pip install 'mpcnet[distill]'" in str(done.exception)
