@@ -91,7 +91,7 @@ def test_help() -> None:
     [
         (("--task", "imdb"), "task: want one of cola"),
         (("--data", "nowhere"), r"sst-2: want nowhere/SST-2/dev\.tsv, got no such file"),
-        (("--model", "nowhere"), "nowhere"),
+        (("--model", "SST-2"), "SST-2: want a directory or hub name with a tokenizer"),
         (("--layers", 3), "want 1 to 2 layers, got 3"),
         (("--out", "SST-2"), "want a new or empty folder for --out"),
         (("--out", "teacher"), "other options: .*; name another --out"),
