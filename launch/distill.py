@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,6 +139,9 @@ def _results(folder: Path) -> dict[str, Any]:
 
 
 def _train(options: Options, out: Path, save_every: int) -> None:
+    if os.environ.get("RANK", "0") != "0":  # one of several processes, and not the one that tells
+        train(options, out, save_every, lambda text: None, lambda now: None)
+        return
     with _progress() as bars:
         document = train(options, out, save_every, bars.say, bars.show)
     _show([out], [document])

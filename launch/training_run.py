@@ -61,9 +61,11 @@ def train(
 ) -> dict[str, Any]:
     """Train, or go on with it, or only read the results if they are there. Writes the checkpoint and results.json.
 
+    Of several processes the first writes, and only its results have the scores on dev.
+
     :raises LocalConfigError: a library, the model, the data or the teacher is missing; `out` holds something else.
     """
-    accelerator = _accelerator(options.bf16)
+    accelerator = _accelerator(options)
     task, wanted = task_of(options.task), json.loads(json.dumps(asdict(options)))
     if _finished(out, wanted):
         document: dict[str, Any] = json.loads(read_text(out / RESULTS))
@@ -126,7 +128,7 @@ def load(task: Task, options: Options) -> Sets:
     return Sets(rest, held_out, dev)
 
 
-def _accelerator(bf16: bool) -> Accelerator:
+def _accelerator(options: Options) -> Accelerator:
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs
     except ImportError as error:
@@ -135,8 +137,13 @@ def _accelerator(bf16: bool) -> Accelerator:
 
     logging.set_verbosity_error()  # a new head is no news here
     logging.disable_progress_bar()
-    kwargs = DistributedDataParallelKwargs(find_unused_parameters=True)  # the first stage leaves the head alone
-    return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[kwargs])
+    head_alone = any(stage.name == "layers" for stage in options.stages)  # that loss does not reach the head
+    kwargs = DistributedDataParallelKwargs(find_unused_parameters=head_alone)
+    return Accelerator(
+        mixed_precision="bf16" if options.bf16 else "no",
+        cpu=not torch.accelerator.is_available(),  # told so, its processes find each other on CPUs too
+        kwargs_handlers=[kwargs],
+    )
 
 
 def _finished(out: Path, wanted: Mapping[str, Any]) -> bool:

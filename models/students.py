@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +18,11 @@ from transformers import AttentionInterface, BertConfig, BertForSequenceClassifi
 from transformers.activations import ACT2FN
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from models.reference import QUAD_SHIFT
+from models.reference import QUAD_SHIFT, quad
+from models.shape import Activation, Softmax
 from models.tasks import Task
 from mpcnet.errors import LocalConfigError
-
-StudentSoftmax: TypeAlias = Literal["exact", "2quad", "2relu"]
-Activation: TypeAlias = Literal["gelu", "quad"]
-
-RELU_EPS = 2.0**-4
-"""2ReLU's relu(s) / (sum relu(s) + eps). MPCFormer's code trains with 1e-12: a row without a positive score is then a
-division by zero, or a reciprocal of 1e12 that no fixed-point number holds. 2^-4 is exact in binary and bounds the
-reciprocal by 16; students are trained with it, so it costs them nothing that training cannot adapt to."""
+from protocols.softmax import RELU_EPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +38,7 @@ class Quad(nn.Module):
     """MPCFormer's GeLU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return 0.125 * x.square() + 0.25 * x + 0.5
+        return quad(x)
 
 
 def exact(scores: Tensor, valid: Tensor) -> Tensor:
@@ -58,19 +52,19 @@ def two_quad(scores: Tensor, valid: Tensor) -> Tensor:
 
 
 def two_relu(scores: Tensor, valid: Tensor) -> Tensor:
-    """relu(s) / (sum relu(s) + eps)."""
+    """relu(s) / (sum relu(s) + eps). MPCFormer trains with 1e-12, a reciprocal that no fixed-point number holds."""
     positive = scores.relu() * valid
     return positive / (positive.sum(-1, keepdim=True) + RELU_EPS)
 
 
-SOFTMAXES: Mapping[StudentSoftmax, Callable[[Tensor, Tensor], Tensor]] = {
+SOFTMAXES: Mapping[Softmax, Callable[[Tensor, Tensor], Tensor]] = {
     "exact": exact,
     "2quad": two_quad,
     "2relu": two_relu,
 }
 
 
-def _implementation(softmax: StudentSoftmax) -> str:
+def _implementation(softmax: Softmax) -> str:
     return f"mpcnet_{softmax}"
 
 
@@ -105,7 +99,7 @@ for _name, _normalise in SOFTMAXES.items():
 def load_student(
     source: str | Path,
     task: Task | None = None,
-    softmax: StudentSoftmax | None = None,
+    softmax: Softmax | None = None,
     activation: Activation | None = None,
     layers: int = 0,
 ) -> BertForSequenceClassification:

@@ -1,6 +1,7 @@
 """`mpcnet distill`: teacher, student and table through the command line, and what a user can get wrong."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_help() -> None:
     [
         (("--task", "imdb"), "task: want one of cola"),
         (("--data", "nowhere"), r"sst-2: want nowhere/SST-2/dev\.tsv, got no such file"),
-        (("--model", "nowhere"), "nowhere"),
+        (("--model", "SST-2"), "SST-2: want a directory or hub name with a tokenizer"),
         (("--layers", 3), "want 1 to 2 layers, got 3"),
         (("--out", "SST-2"), "want a new or empty folder for --out"),
         (("--out", "teacher"), "other options: .*; name another --out"),
@@ -130,3 +131,16 @@ def test_without_accelerate(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setitem(sys.modules, "accelerate", None)
     done = distill("teacher", *common(made), "--model", made / "bert", "--out", tmp_path / "out")
     assert "pip install 'mpcnet[distill]'" in str(done.exception)
+
+
+def test_two_processes_share_the_steps(made: Path, tmp_path: Path) -> None:
+    """On CPUs; one of them tells, and writes."""
+    launcher = "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "launch.cli"
+    teacher = "distill", "teacher", "--task", "sst-2", "--data", made, "--batch", "16", "--epochs", "1"
+    line = [sys.executable, *launcher, *teacher, "--model", made / "bert", "--out", tmp_path / "out"]
+    ended = subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=200, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("results:") == 1
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (found["processes"], [row["steps"] for row in found["epochs"]]) == (2, [7])  # 216 examples, 2 x 16 a step
+    assert load_checkpoint(tmp_path / "out").shape.labels == 2
