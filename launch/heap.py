@@ -21,12 +21,13 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -
 LARGEST = 2**31 - 1  # bytes; mallopt takes an int
 TOP_PAD_BYTES = 64 << 20
 APART_BYTES = 1 << 18  # while loading
+RARE = (100_000, 50, 50)  # thresholds of the collector's generations
 MAPPINGS = 1 << 15  # half of what Linux allows a process
 
 
 def keep_freed() -> bool:
     """Set this process up so; False where the C library knows no such settings."""
-    gc.set_threshold(100_000, 50, 50)
+    gc.set_threshold(*RARE)
     # One arena and no mappings of their own, or threads would keep heaps of their own, and large arrays none.
     return _set((ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, LARGEST), (TOP_PAD, TOP_PAD_BYTES))
 
@@ -35,8 +36,11 @@ def keep_freed() -> bool:
 def loading() -> Iterator[None]:
     """Meanwhile a large array is a mapping of its own, given back as soon as it is dropped. For who keeps freed memory.
 
-    What is made here and stays lies outside the heap, which then holds the arrays of runs only.
+    What is made here and stays lies outside the heap, which then holds the arrays of runs only. First the garbage of an
+    earlier session is collected, which broke with an exception: its frames, in a cycle, may hold all of its weights.
     """
+    if gc.get_threshold() == RARE:
+        gc.collect()
     _set((MMAP_THRESHOLD, APART_BYTES), (MMAP_MAX, MAPPINGS))
     try:
         yield

@@ -67,6 +67,33 @@ def test_what_stays_and_what_is_used_up_leave_no_holes() -> None:
     assert sum_of_view == (1 << 22) - 5
 
 
+BROKEN = """
+import weakref, numpy as np
+from launch.heap import keep_freed, loading
+assert keep_freed()
+class Weights: pass
+def session():
+    weights = Weights()
+    held.append(weakref.ref(weights))
+    try:
+        raise ConnectionError
+    except ConnectionError as error:
+        kept = error  # a frame, its exception, and the frame again
+held = []
+session()
+before = held[0]() is not None
+with loading():
+    print(before, held[0]() is None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="settings of glibc")
+def test_weights_of_a_broken_session_are_gone_before_the_next_load() -> None:
+    """Or each restart of somebody else would cost a server as much memory as the model takes."""
+    done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
+
+
 def test_no_process_holds_what_only_some_commands_need() -> None:
     code = "import sys, launch.cli; print({'transformers', 'torch._dynamo', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
