@@ -56,9 +56,7 @@ from protocols.party import Party
 from protocols.share import Bits, Lifted, Masked, Shared
 
 WINDOW = 6  # bits of a table
-STEP = (
-    4  # from one table to the next: a value is surely outside from 3 units on, and one table shows 48 of the one below
-)
+STEP = 4  # bits from one table to the next: 3 units of it and more are surely outside, 48 of the one below
 LIMIT_BITS = 4  # a limit is 8 to 16 units of the first table
 
 NORM = 384.0  # bound of the squared norms of a head's queries and keys: their products stay below it
