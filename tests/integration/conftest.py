@@ -1,6 +1,7 @@
 """Deployments and parties over real sockets."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from integration.parties import Parties, deployed, tiny
 from integration.running import Running, processes
 from integration.sockets import Place
 
+import launch.node
 import mpcnet.pauses
 import mpcnet.tls
 from launch.certs import ROLES, create_deployment
@@ -20,6 +22,15 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
     """uvloop, as in every process of ours; `both_loops` asks for asyncio's own too."""
     name = getattr(request, "param", "uvloop")
     return uvloop.EventLoopPolicy() if name == "uvloop" else asyncio.DefaultEventLoopPolicy()
+
+
+@pytest.fixture(autouse=True)
+def shared_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A party sets up its whole process (`launch.heap`). All tests share this one, where such settings would stay."""
+    monkeypatch.setattr(launch.node, "keep_freed", lambda: True)
+    thresholds = gc.get_threshold()
+    yield
+    assert gc.get_threshold() == thresholds
 
 
 @pytest.fixture(scope="session")

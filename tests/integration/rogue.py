@@ -92,7 +92,8 @@ async def cut(channel: RogueChannel, header: Header, payload: bytes) -> None:
 
 
 async def stall(channel: RogueChannel, header: Header, payload: bytes) -> None:
-    """All but the last byte, and nothing more."""
+    """All but the last byte, and nothing more, no sign of life either."""
+    channel.inner._beat.cancel()
     channel.write((encode(header) + payload)[:-1])
     await channel.inner._tcp.lost.wait()
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from integration import rogue
-from integration.parties import ALL, Parties, some_tokens
+from integration.parties import ALL, SERVERS, Parties, some_tokens
 from integration.rogue import Misdeed, RogueNode
 
 PLACE = r"stream 1, segment \d+ \([a-z0-9/]+\): "
@@ -25,8 +25,8 @@ MISDEEDS: dict[str, tuple[Misdeed, str]] = {  # what it does, what the server th
     "another kind": (rogue.forge(kind="control", label="order"), "WHO: want kind (round|deal), got control"),
 }
 STILL: dict[str, tuple[Misdeed, str]] = {
-    "silent": (rogue.silence, "waited 0.5 s for WHO to send a frame"),
-    "stalled in a frame": (rogue.stall, "waited 0.5 s for WHO to send the rest of a frame"),
+    "silent": (rogue.silence, "waited 1 s for WHO to send a frame"),
+    "stalled in a frame": (rogue.stall, "waited 1 s for WHO to send the rest of a frame"),
 }
 PAIRS = [("server1", "server0"), ("server0", "server1"), ("dealer", "server0"), ("dealer", "server1")]
 
@@ -36,6 +36,8 @@ async def misbehave(parties: Parties, who: str, victim: str, misdeed: Misdeed, w
     kind = "deal" if who == "dealer" else "round"
     node = parties.node(who, RogueNode, victim=victim, which=rogue.of_run(kind), misdeed=misdeed)
     parties.serve(node)
+    for role in SERVERS:
+        await parties.said(role, "connected with")  # who asks does not wait for them, then
     lost = parties.ask(some_tokens([5, 3]))
     lines = dict(zip(ALL, await parties.all_say("the session ended: .*; connecting anew"), strict=True))
     assert node.did.is_set()
@@ -53,7 +55,7 @@ async def test_bytes(parties: Parties, who: str, victim: str, what: str) -> None
     await misbehave(parties, who, victim, *MISDEEDS[what])
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 0.5}], indirect=True, ids=["0.5 s"])
+@pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
 @pytest.mark.parametrize(("who", "victim"), PAIRS)
 @pytest.mark.parametrize("what", STILL)
 async def test_nothing_more(parties: Parties, who: str, victim: str, what: str) -> None:

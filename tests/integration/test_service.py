@@ -162,7 +162,7 @@ async def test_client_that_sends_more_than_a_request(parties: Parties) -> None:
         peer.channel.abort("the test is over")
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 0.5}], indirect=True, ids=["0.5 s"])
+@pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
 async def test_client_of_one_server_only(parties: Parties) -> None:
     await serve(parties)
     [peer] = await upload(parties, bytes(range(16)), "server0")
@@ -201,12 +201,12 @@ async def test_client_that_tells_the_servers_different_sizes(
     await still_serves(parties)
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 0.3}], indirect=True, ids=["0.3 s"])
+@pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
 async def test_client_that_says_nothing(parties: Parties) -> None:
     await serve(parties)
     peer = await parties.node("client").dial("server0")
-    assert await turned_away(peer) == "waited 0.3 s for a frame"
-    await parties.said("server0", "turned away client: waited 0.3 s for client to send a frame")
+    assert await turned_away(peer) == "waited 1 s for a frame"
+    await parties.said("server0", "turned away client: waited 1 s for client to send a frame")
     await still_serves(parties)
 
 
@@ -269,7 +269,7 @@ async def test_tokens_that_are_none(parties: Parties, tokens: Tokens, words: str
 # --- patience -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 0.3}], indirect=True, ids=["0.3 s"])
+@pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
 async def test_waiting_longer_than_the_timeout(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signs of life are enough: for who waits for the owner, in the queue, or for somebody to ask."""
     monkeypatch.setattr(tlschannel, "PING_S", 0.05)
@@ -280,8 +280,8 @@ async def test_waiting_longer_than_the_timeout(parties: Parties, monkeypatch: py
         return channel.ping_header()
 
     async def long() -> None:
-        """Ten beats of each of these connections, which is more than the timeout."""
-        for _ in range(10 * 2 * 5):
+        """25 beats of each of these connections, which is more than the timeout."""
+        for _ in range(25 * 2 * 5):
             await asyncio.wait_for(pings.acquire(), 10)
 
     monkeypatch.setattr(tlschannel, "ping_header", ping)
@@ -297,10 +297,10 @@ async def test_waiting_longer_than_the_timeout(parties: Parties, monkeypatch: py
     await still_serves(parties)
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 0.3, "net": "rtt=80ms"}], indirect=True, ids=["0.3 s"])
+@pytest.mark.parametrize("parties", [{"timeout_s": 0.6, "net": "rtt=160ms"}], indirect=True, ids=["0.6 s"])
 async def test_a_run_longer_than_the_timeout(parties: Parties) -> None:
     """The dealer waits for its next order, and the client for its answer."""
     parties.serve()
     answer: client.Answer = await parties.answered(TOKENS)
-    assert answer.seconds_online > 0.6
+    assert answer.seconds_online > 1.2
     await still_serves(parties)
