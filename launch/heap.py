@@ -16,6 +16,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mpcnet import apart
+
 # glibc's <malloc.h>
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8
 LARGEST = 2**31 - 1  # bytes; mallopt takes an int
@@ -38,14 +40,20 @@ def loading() -> Iterator[None]:
 
     What is made here and stays lies outside the heap, which then holds the arrays of runs only. First the garbage of an
     earlier session is collected, which broke with an exception: its frames, in a cycle, may hold all of its weights.
+    Later collections pass over what is there afterwards, all modules and the model: it stays for the session.
     """
-    if gc.get_threshold() == RARE:
+    rare = gc.get_threshold() == RARE
+    if rare:
+        gc.unfreeze()
         gc.collect()
+    apart.release()
     _set((MMAP_THRESHOLD, APART_BYTES), (MMAP_MAX, MAPPINGS))
     try:
         yield
     finally:
         _set((MMAP_MAX, 0))
+        if rare:
+            gc.freeze()
 
 
 def release_freed() -> None:

@@ -7,6 +7,7 @@ peer why, and gives no promise of when a written buffer may be reused.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import cast
 
 from mpcnet.errors import ChannelClosed, MpcError, RemoteIdentityError, RemoteProtocolError
@@ -61,18 +62,21 @@ class TlsEngine:
         return True
 
     def read_into(self, view: memoryview) -> int | None:
-        """Decrypt into `view`; None when more must arrive first, 0 at the peer's orderly end.
+        """Decrypt into `view` all that arrived; None when more must arrive first, 0 at the peer's orderly end.
 
         :raises MpcError: as `handshake`; with TLS 1.3 a client learns here that its certificate was refused.
         """
+        read, rest = cast(Callable[[int, memoryview], int], self.connection.read), view  # typeshed omits this form
         try:
-            return cast(int, self.connection.read(len(view), view))  # typeshed omits the form with a buffer
+            while len(rest) and (count := read(len(rest), rest)):  # OpenSSL reads a record at a time; 0 is the end
+                rest = rest[count:]
         except ssl.SSLWantReadError:
-            return None
+            return len(view) - len(rest) or None
         except ssl.SSLZeroReturnError:
-            return 0
+            pass  # 0 again when nothing came before it
         except ssl.SSLError as error:
             raise self._explain(error) from None
+        return len(view) - len(rest)
 
     def write(self, view: memoryview) -> None:
         """Encrypt all of `view`; it may be reused afterwards.

@@ -1,4 +1,4 @@
-"""Arrays outside the heap; that they go back to the system is in test_heap.py."""
+"""Arrays outside the heap, whose memory is used again; that it goes back to the system is in test_heap.py."""
 
 import asyncio
 import mmap
@@ -27,6 +27,73 @@ def test_an_array_to_write(nbytes: int) -> None:
     array[:] = 7
     assert int(array.sum()) == 7 * nbytes
     assert is_apart(array) == (sys.platform == "linux" and nbytes >= apart.LEAST_BYTES)
+
+
+class Used:
+    """A pool, and what was taken from it by name."""
+
+    def __init__(self) -> None:
+        self.pool, self.taken = apart._Pool(), dict[str, mmap.mmap]()
+
+    def take(self, name: str, mib: int) -> int:
+        self.taken[name] = self.pool.take(mib << 20)
+        return id(self.taken[name])
+
+    def give(self, *names: str) -> None:
+        for name in names:
+            self.pool.give(self.taken.pop(name))
+
+    def mib(self) -> tuple[int, int]:
+        """In use, and kept."""
+        return self.pool._used_bytes >> 20, self.pool._kept_bytes >> 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mappings of Linux")
+def test_most_of_what_was_used_is_used_again() -> None:
+    used = Used()
+    first = [used.take(name, 2) for name in "abcdefgh"]
+    used.give("a")
+    assert used.mib() == (14, 0), "what is dropped first goes back"
+    used.give(*"bcd")
+    assert used.mib() == (8, 6)
+    assert used.take("a", 2) == first[1] and used.mib() == (10, 4)
+    used.give(*"aefgh")
+    assert used.mib() == (0, 14)
+    again = [used.take(name, 2) for name in "abcdefgh"]
+    assert len(set(again) & set(first)) >= 7 and used.mib() == (16, 0)
+    used.give(*"abcdefgh")
+    used.pool.release()
+    assert used.mib() == (0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mappings of Linux")
+def test_what_does_not_fit_another_run_makes_room_for_it() -> None:
+    used = Used()
+    for name in "abcdefgh":
+        used.take(name, 2)
+    used.give(*"abcdefgh")
+    used.take("small", 1)
+    assert used.mib() == (1, 14), "an eighth was free"
+    used.take("large", 10)
+    assert used.mib() == (11, 4) and sum(used.mib()) <= 16
+    used.take("larger", 20)
+    assert used.mib() == (31, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mappings of Linux")
+def test_a_view_holds_its_memory() -> None:
+    """Only when the last is gone another array may lie there."""
+    apart.release()
+    taken = apart.empty(1 << 20)
+    taken[:] = 7
+    view = memoryview(taken)[5:]
+    place = taken.ctypes.data
+    del taken
+    assert apart.empty(1 << 20).ctypes.data != place and view[0] == 7
+    del view
+    others = [apart.empty(1 << 20) for _ in range(2)]
+    assert place in [other.ctypes.data for other in others]
+    apart.release()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mappings of Linux")
