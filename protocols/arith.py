@@ -52,7 +52,7 @@ def lift(p: Party, x: Masked, bits: int = WIDE, limit: int | None = None) -> Lif
         return own_ring(x)
     if p.audit is not None and limit != 0:
         p.audit.within(p, x, limit or 1 << (k - 2))
-    spare = bits - k
+    spare = _spare(bits - k)
     wrapped = _deal_carry(p, x.mask, x.shape, spare)
     top = p.deal(lambda r: ring.unsigned(r, k) >> (k - 1), (x.mask,), x.shape, spare)
     public, positive, wide = _grow(x, wrapped.share, bits)
@@ -68,6 +68,11 @@ def _grow(x: Masked, carry: Tensor, bits: int) -> tuple[Tensor, ...]:
     moved = ring.unsigned(x.opened.to(torch.int64) + offset, k)
     wide = ring.fit(ring.unsigned(x.mask.share, k), bits) - (ring.fit(carry, bits) << k)
     return ring.fit(moved - offset, bits), ring.fit(1 - (moved >> (k - 1)), bits), wide
+
+
+def _spare(bits: int) -> int:
+    """The ring for numbers that count mod 2^bits: one of a single bit would hold packed bits, which are no numbers."""
+    return max(bits, 2)
 
 
 def _deal_carry(p: Party, mask: Secret, shape: Sequence[int], bits: int) -> Secret:
@@ -117,7 +122,7 @@ def _product(p: Party, x: Lifted, y: Lifted, pairs: Sequence[tuple[int, int, int
         shift = left.shift + right.shift + times - 1
         if shift < bits:
             secrets = left.secret, right.secret
-            dealt = p.deal(lambda a, b: _word(a, bits) * _word(b, bits), secrets, shape, bits - shift)
+            dealt = p.deal(lambda a, b: _word(a, bits) * _word(b, bits), secrets, shape, _spare(bits - shift))
             crosses.append(native.Pair(i, j, shift, dealt.share))
     return Shared(_combine(x, y, crosses, shape), bits, x.frac + y.frac, x.party)
 

@@ -128,6 +128,25 @@ def test_lift_covers_its_range_and_not_one_ulp_more() -> None:
     assert not torch.equal(outcome(lifted_square, outside).value, outside.x**2)
 
 
+@pytest.mark.parametrize("spare", [1, 2, 3])
+def test_what_is_dealt_may_count_modulo_two(spare: int) -> None:
+    """Of the top bits' product, and of a carry, so many bits are left; packed bits are no numbers."""
+
+    async def build(p: Party, x: Shared, y: Shared) -> Shared:
+        a, b = await p.open(x, y)
+        return product(p, lift(p, a, 24 + spare), lift(p, b, 24 + spare))
+
+    async def regrown(p: Party, x: Shared) -> Shared:
+        return await relift(p, x, 24 + spare, 24)
+
+    words = [-(2**10), -7, 0, 5, 2**10 - 1, 1, 2, 3, 4]
+    x, y = given_words(words, 12, 0), given_words(words[::-1], 12, 0)
+    done = outcome(build, x, y)
+    assert torch.equal(done.value, x.x * y.x) and torch.equal(done.oracle, done.value)
+    grown = outcome(regrown, given_words(words, 40, 0))
+    assert torch.equal(grown.value, x.x) and torch.equal(grown.oracle, x.x)
+
+
 def test_product_broadcasts() -> None:
     x, y = uniform((3, 4), -7, 7, 24, 12), uniform((3, 1), -7, 7, 20, 12)
     done = outcome(lifted_product, x, y)
