@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -20,7 +20,7 @@ from models.bert import Model, load
 from models.program import Plans, Size, parameter_shapes, token_shape
 from models.respond import respond
 from mpcnet.channel import Channel
-from mpcnet.dealer import DealerSource, deal
+from mpcnet.dealer import Corrections, DealerSource, deal
 from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.lobby import SERVERS, join
 from mpcnet.mesh import Peer, Seed, agree_seed
@@ -134,11 +134,12 @@ class _Dealer:
             seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
             return {**seconds, "peak_bytes": peak_bytes()}
 
-        dealings = []
-        for make, stream in zip(builds, streams, strict=True):
-            source = self._source(stream.number)
-            dealings.append(deal(make(Party(source)), source))
+        dealings = [self._dealing(make, stream) for make, stream in zip(builds, streams, strict=True)]
         return await run_dealer(dealings, streams, self._peers, facts)
+
+    def _dealing(self, make: Callable[[Party], Program[T]], stream: Stream) -> Generator[Corrections, None, T]:
+        source = self._source(stream.number)
+        return deal(lambda: make(Party(source)), source)
 
     def _source(self, stream: int) -> DealerSource:
         first, second = (

@@ -6,10 +6,8 @@ servers, and can run ahead of them as far as their buffers allow. It sees shapes
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-
-from torch import Tensor
 
 from mpcnet import fss, ring
 from mpcnet.prg import Keystream
@@ -69,12 +67,14 @@ class DealerSource:
         return taken
 
 
-def deal(program: Program[T], source: DealerSource) -> Generator[Corrections, None, T]:
+def deal(make: Callable[[], Program[T]], source: DealerSource) -> Generator[Corrections, None, T]:
     """Run a program as the dealer: yields the corrections of each segment; one segment ends at each exchange.
+
+    The program is made when the first segment is asked for: a dealing that never starts leaves nothing behind.
 
     The generator returns what the program returned: for a load, the model as the dealer sees it (its masks).
     """
-    reply: list[Tensor] | None = None
+    program, reply = make(), None
     while True:
         step = advance(program, reply)
         yield source.take()

@@ -4,6 +4,7 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,7 +77,9 @@ class Bundle:
 
     def dealings(self) -> list[Any]:
         sources = [DealerSource((keystream(0, s.number), keystream(1, s.number))) for s in self.streams]
-        return [deal(shape.program(source), source) for shape, source in zip(self.shapes, sources, strict=True)]
+        return [
+            deal(partial(shape.program, source), source) for shape, source in zip(self.shapes, sources, strict=True)
+        ]
 
     def corrections(self) -> list[tuple[int, int, Corrections]]:
         """What the dealer makes, in the order of a bundle, written out: index, segment, both servers' corrections."""

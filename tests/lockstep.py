@@ -72,7 +72,7 @@ class Session:
     def run(self, build: Build, *inputs: list[Any], tamper: Callable[[int, list[Tensor]], None] | None = None) -> Run:
         """Run `build(party, *inputs)` on all three, in lock-step."""
         self._open_stream()
-        dealer = deal(build(self.dealer, *(x[2] for x in inputs)), self.dealer.source)
+        dealer = deal(lambda: build(self.dealer, *(x[2] for x in inputs)), self.dealer.source)
         programs = [build(p, *(x[index] for x in inputs)) for index, p in enumerate(self.servers)]
         run = Run([], Ledger())
         replies: list[list[Tensor] | None] = [None, None]

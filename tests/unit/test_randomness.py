@@ -152,7 +152,7 @@ def test_the_dealer_never_sees_an_opening() -> None:
     """Whatever it computes on and whatever it is told is a shape, and what it emits depends on its seeds alone."""
     x = Session.shape(torch.zeros(50), 24, 12)
     dealer, again = parties()[0], parties()[0]
-    expected = deal(build(Party(again), x), again)
+    expected = deal(lambda: build(Party(again), x), again)
     program = build(Party(dealer), x)
     reply: list[Tensor] | None = None
     emitted = 0

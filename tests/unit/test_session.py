@@ -1,6 +1,7 @@
 """Several streams over the same channels: values, costs, order, overlap, and every way in which a run can end."""
 
 import asyncio
+import gc
 import inspect
 import re
 import threading
@@ -252,6 +253,13 @@ async def test_dealer_whose_server_is_gone(words: int) -> None:
         task.cancel()
     await asyncio.wait(receiving)
     await nothing_left()
+
+
+def test_a_dealing_that_never_starts_leaves_no_coroutine(recwarn: pytest.WarningsRecorder) -> None:
+    for dealing in Bundle(Shape(2)).dealings():
+        dealing.close()
+    gc.collect()
+    assert not recwarn.list
 
 
 async def test_dealer_whose_program_is_not_the_planned_one() -> None:
