@@ -40,7 +40,7 @@ Limit = Annotated[int, typer.Option(min=0, help="Train on a random choice of so 
 Seed = Annotated[int, typer.Option(help="Of the split, the order, dropout and a new head.")]
 Dropout = Annotated[float | None, typer.Option(min=0.0, max=0.9, help="Instead of config.json's.")]
 Half = Annotated[bool, typer.Option("--half", help="Save the weights in float16.")]
-Bf16 = Annotated[bool, typer.Option("--bf16", help="Compute products in bfloat16 (GPUs, CPUs with AMX or AVX512-BF16).")]
+Bf16 = Annotated[bool, typer.Option("--bf16", help="Products in bfloat16 (GPUs, CPUs with AMX or AVX512-BF16).")]
 SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between two saved states.")]
 
 
