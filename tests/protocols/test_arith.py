@@ -143,8 +143,11 @@ def test_what_is_dealt_may_count_modulo_two(spare: int) -> None:
     x, y = given_words(words, 12, 0), given_words(words[::-1], 12, 0)
     done = outcome(build, x, y)
     assert torch.equal(done.value, x.x * y.x) and torch.equal(done.oracle, done.value)
+    lifts, crosses = 2 * 2 * 2, 4 + 2 + 2 + 1  # shifts 0, 12, 12, 24
+    check_cost(done, rounds=1, sent=4 * len(words), dealt=(lifts + crosses) * len(words))
     grown = outcome(regrown, given_words(words, 40, 0))
     assert torch.equal(grown.value, x.x) and torch.equal(grown.oracle, x.x)
+    check_cost(grown, rounds=1, sent=3 * len(words), dealt=2 * len(words))
 
 
 def test_product_broadcasts() -> None:

@@ -3,13 +3,16 @@
 import asyncio
 import mmap
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from bundles import GUARD_S, Bundle, Shape
 from dealing import Deal
 
-from mpcnet import apart
+from mpcnet import apart, ring
 from mpcnet.ring import Bytes
 
 
@@ -80,19 +83,36 @@ def test_what_does_not_fit_another_run_makes_room_for_it() -> None:
     assert used.mib() == (31, 0)
 
 
+VIEWS: dict[str, Callable[[Bytes], Any]] = {  # as what arrives is handed on
+    "bytes": lambda taken: memoryview(taken)[8:].cast("B"),
+    "slice of a slice": lambda taken: taken[8:][8:],
+    "words": lambda taken: taken[8:].view("<i8").reshape(-1, 1)[3:],
+    "tensor": lambda taken: torch.from_numpy(taken[8:].view("<i8"))[2:].reshape(-1),
+    "stored": lambda taken: ring.from_stored(taken[8:], 64, (len(taken) // 8 - 1,)),
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="mappings of Linux")
-def test_a_view_holds_its_memory() -> None:
-    """Only when the last is gone another array may lie there."""
+@pytest.mark.parametrize("make", VIEWS.values(), ids=VIEWS)
+def test_a_view_holds_its_memory(make: Callable[[Bytes], Any]) -> None:
+    """Only when the last is gone another array may lie there: material in use would be overwritten by other material."""
     apart.release()
-    taken = apart.empty(1 << 20)
-    taken[:] = 7
-    view = memoryview(taken)[5:]
-    place = taken.ctypes.data
+    arrays = [apart.empty(1 << 20) for _ in range(8)]
+    taken = arrays.pop()
+    taken[:] = 1
+    place, view = taken.ctypes.data, make(taken)
+    before = torch.as_tensor(view).clone()
+    del arrays[:4]
     del taken
-    assert apart.empty(1 << 20).ctypes.data != place and view[0] == 7
-    del view
-    others = [apart.empty(1 << 20) for _ in range(2)]
-    assert place in [other.ctypes.data for other in others]
+    others = [apart.empty(1 << 20) for _ in range(4)]
+    for other in others:
+        other[:] = 2
+        assert other.ctypes.data != place
+    assert torch.equal(torch.as_tensor(view), before)
+    del other, others, view
+    again = [apart.empty(1 << 20) for _ in range(4)]
+    assert place in [array.ctypes.data for array in again]
+    del again, arrays
     apart.release()
 
 
