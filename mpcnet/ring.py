@@ -100,14 +100,14 @@ def narrow(x: Tensor, bits: int) -> Packed:
     shape = (*x.shape, (bits + 7) // 8)
     if isinstance(x, ShapeOnly):
         return Packed(cast(Tensor, ShapeOnly(shape, torch.uint8)))
-    return Packed(torch.from_numpy(pack(x, bits).reshape(shape)))
+    return Packed.of(torch.from_numpy(pack(x, bits).reshape(shape)))
 
 
 def widen(x: Packed, bits: int) -> Tensor:
     """The inverse of :func:`narrow`."""
     if isinstance(x.raw, ShapeOnly):
         return zeros(x.shape, bits, "meta")
-    return unpack(x.raw.numpy().reshape(-1), Part(bits, x.shape, "matrix"))
+    return unpack(x.words().numpy().reshape(-1), Part(bits, x.shape, "matrix"))
 
 
 def matmul(a: Tensor, b: Tensor | Packed, bits: int) -> Tensor:

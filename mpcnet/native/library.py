@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mpcnet.errors import LocalStateError
 
-ABI = 4  # MPC_ABI of csrc/kernels.h
-LEVELS = ("portable", "avx2", "avx512", "avx512ifma")  # by their number in csrc/kernels.h
+ABI = 5  # MPC_ABI of csrc/kernels.h
+LEVELS = ("portable", "avx2", "avx512", "avx512ifma", "amx")  # by their number in csrc/kernels.h
 FALLBACK = "torch"
 
 POINTER, SIZE, INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,15 +15,36 @@ from mpcnet.words import dtype
 
 LEAST_BITS = 9  # of a ring: products of bytes are left to torch
 MOST_BATCH = 4  # dimensions of a batch
+STRIP = 48  # columns of a strip: MPC_STRIP of csrc/matmul.h
 
 _matmul = Kernel("mpc_matmul", POINTER)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Packed:
-    """A matrix at wire width: uint8 [..., rows, columns, bytes of a word], little-endian, canonical."""
+    """A matrix at wire width, as the kernels read it fastest: little-endian canonical words in strips of columns.
+
+    `raw` is uint8 [..., rows, columns, bytes of a word], but only its size is to be read from that: each matrix holds
+    its first 48 columns, row by row, then the next 48, and so on. So a product reads memory from start to end, where
+    rows of thousands of columns would make it visit a page of memory for each of them, again and again.
+    """
 
     raw: Tensor
+
+    @staticmethod
+    def of(words: Tensor) -> Packed:
+        """From uint8 [..., rows, columns, bytes of a word]."""
+        raw = torch.empty(words.shape, dtype=torch.uint8)
+        for strip, columns in _strips(raw):
+            strip.copy_(words[..., columns, :])
+        return Packed(raw)
+
+    def words(self) -> Tensor:
+        """The inverse of :meth:`of`."""
+        words = torch.empty_like(self.raw)
+        for strip, columns in _strips(self.raw):
+            words[..., columns, :] = strip
+        return words
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -31,6 +52,16 @@ class Packed:
 
 
 Right = Tensor | Packed
+
+
+def _strips(raw: Tensor) -> Iterator[tuple[Tensor, slice]]:
+    """Views [..., rows, columns of the strip, bytes] and the columns that they hold."""
+    *batch, rows, columns, width = raw.shape
+    flat = raw.view(*batch, rows * columns * width)
+    for first in range(0, columns, STRIP):
+        here = min(STRIP, columns - first)
+        strip = flat[..., rows * first * width : rows * (first + here) * width]
+        yield strip.view(*batch, rows, here, width), slice(first, first + here)
 
 
 def product(a: Tensor, b: Right, bits: int, level: str | None = None) -> Tensor:
@@ -60,10 +91,11 @@ def combine(
     shape = shapes[0]
     if shapes[-1] != shape or (c is not None and tuple(c.shape) != shape):
         raise ValueError(f"matrix product: terms of {[list(s) for s in shapes]} and {c is not None and list(c.shape)}")
+    terms = [term for term in terms if term[1].shape[-1]]  # the others are zero
     out = torch.empty(shape, dtype=kind)
     if c is not None:
         c = _plain(c, kind).contiguous()
-    if not out.numel() or not any(a.shape[-1] for _, a, _ in terms):
+    if not out.numel() or not terms:
         return out.zero_() if c is None else out.copy_(c)
     one_matrix = all(len(b.shape) == 2 for _, _, b in terms)
     batch, rows = ((), out.numel() // shape[-1]) if one_matrix else (shape[:-2], shape[-2])
@@ -110,8 +142,8 @@ def _right(b: Right, bits: int, kind: torch.dtype) -> list[int]:
     raw, width = _plain(b.raw, torch.uint8), (bits + 7) // 8
     if raw.ndim < 3 or raw.shape[-1] != width or not raw.is_contiguous():
         raise ValueError(f"matrix product: want packed words of {width} bytes side by side, got {list(raw.shape)}")
-    start, _, *strides, _ = _operand(raw[..., 0])
-    return [start, start + raw.numel(), *strides, width]
+    start, _, *strides, _, _ = _operand(raw[..., 0])
+    return [start, start + raw.numel(), *strides, width, 1]
 
 
 def _operand(x: Tensor) -> list[int]:
@@ -120,4 +152,4 @@ def _operand(x: Tensor) -> list[int]:
     last = sum((count - 1) * stride for count, stride in zip(sizes, strides, strict=True))
     batch = [0 if count == 1 else size * stride for count, stride in zip(sizes[:-2], strides[:-2], strict=True)]
     batch = [0] * (MOST_BATCH - len(batch)) + batch
-    return [start, start + (last + 1) * size, *batch, size * strides[-2], size * strides[-1], size]
+    return [start, start + (last + 1) * size, *batch, size * strides[-2], size * strides[-1], size, 0]

@@ -35,7 +35,7 @@ def same(got: Tensor, want: Tensor, bits: int) -> bool:
 
 def packed(b: Tensor, bits: int) -> Packed:
     raw = torch.from_numpy(ring.pack(b, bits))
-    return Packed(raw.reshape(*b.shape, -1))
+    return Packed.of(raw.reshape(*b.shape, -1))
 
 
 @at_every_level
@@ -124,6 +124,24 @@ def test_terms_are_combined_in_one_pass(bits: int, level: str) -> None:
     batch = e.expand(3, m, n)
     got = matmul.combine(((-1, a.expand(3, m, 50), b),), batch, bits, level)
     assert same(got, batch.to(torch.int64) - exact(a, b, bits), bits)
+
+
+@pytest.mark.parametrize("columns", [1, 47, 48, 49, 100])
+def test_strips_hold_every_word(columns: int) -> None:
+    words = torch.arange(2 * 5 * columns * 6).to(torch.uint8).reshape(2, 5, columns, 6)
+    strips = Packed.of(words)
+    assert strips.shape == (2, 5, columns) and torch.equal(strips.words(), words)
+    whole = columns // matmul.STRIP * matmul.STRIP
+    assert whole == 0 or torch.equal(strips.raw[0].view(-1)[: 5 * 48 * 6], words[0, :, :48].reshape(-1))
+    rest = words[0, :, whole:].reshape(-1)
+    assert torch.equal(strips.raw[0].view(-1)[5 * whole * 6 :], rest)
+
+
+@at_every_level
+def test_a_term_without_depth_is_zero(level: str) -> None:
+    a, b, none = words((9, 50), 48, 1), words((50, 55), 48, 2), words((9, 0), 48)
+    got = matmul.combine(((1, none, words((0, 55), 48)), (-1, a, b)), None, 48, level)
+    assert same(got, -exact(a, b, 48), 48)
 
 
 @pytest.mark.parametrize(("m", "k", "n"), [(0, 5, 3), (5, 0, 3), (5, 3, 0), (0, 0, 0)])

@@ -1,6 +1,7 @@
 /* The bound of the matrix product: how fast this core does nothing but the instructions that a tile multiplies and adds
  * with, on registers. For benchmarks. */
 
+#include "amx.h"
 #include "kernels.h"
 
 #if MPC_X86
@@ -40,6 +41,20 @@ LOOP(halves, MPC_TARGET_AVX2, HALVES)
 LOOP(mulld256, MPC_TARGET_AVX2, MULLD256)
 LOOP(maddwd256, MPC_TARGET_AVX2, MADDWD256)
 
+#if MPC_HAS_AMX
+/* Twelve products of tiles, on six sums. */
+MPC_TARGET_AMX static void tiles(int64_t count)
+{
+    const struct mpc_tile_sizes sizes = mpc_whole_tiles();
+    _tile_loadconfig(&sizes);
+    for (int64_t i = 0; i < count; i++) {
+        MPC_EACH_SUM(MPC_MULTIPLY_TILES)
+        MPC_EACH_SUM(MPC_MULTIPLY_TILES)
+    }
+    _tile_release();
+}
+#endif
+
 struct bound {
     void (*loop)(int64_t count);
     int products; /* of words, in one step */
@@ -47,6 +62,11 @@ struct bound {
 
 static struct bound find(int level, int bits)
 {
+#if MPC_HAS_AMX
+    int limbs = (bits + 7) / 8;
+    if (level >= MPC_AMX)
+        return (struct bound){tiles, 16 * 16 * 64 / (limbs * (limbs + 1) / 2)};
+#endif
     if (level >= MPC_AVX512) {
         if (bits > 32)
             return (struct bound){level >= MPC_AVX512IFMA && bits <= 52 ? ifma : mullq, 8};

@@ -13,13 +13,13 @@
 #include <string.h>
 
 /* Goes up with every change of an exported function; mpcnet/native/library.py wants the same number. */
-#define MPC_ABI 4
+#define MPC_ABI 5
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "words are read as bytes, lowest first"
 #endif
 
-enum { MPC_PORTABLE, MPC_AVX2, MPC_AVX512, MPC_AVX512IFMA };
+enum { MPC_PORTABLE, MPC_AVX2, MPC_AVX512, MPC_AVX512IFMA, MPC_AMX };
 enum { MPC_DONE, MPC_NO_MEMORY };
 
 #define MPC_EXPORT __attribute__((visibility("default")))
@@ -39,6 +39,14 @@ enum { MPC_DONE, MPC_NO_MEMORY };
 #define MPC_TARGET_AVX512IFMA                                                                                          \
     MPC_WIDE __attribute__((                                                                                           \
         target("avx2,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi,avx512vnni")))
+
+/* Tile registers: compilers since GCC 11 and Clang 12 know them, and Linux hands them out. */
+#if defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12)
+#define MPC_HAS_AMX 1
+#define MPC_TARGET_AMX                                                                                                 \
+    MPC_WIDE __attribute__((target(                                                                                    \
+        "avx2,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi,avx512vnni,amx-tile,amx-int8")))
+#endif
 
 /* MPC_CLONES(f, (int64_t n, ...), (n, ...)): the MPC_INLINE function f_body, compiled (and vectorised) for each level.
  * MPC_PICK(f, level) is the clone for a level. */

@@ -1,6 +1,24 @@
 /* Which instructions this processor and its system have. */
 
+#define _GNU_SOURCE /* syscall */
 #include "kernels.h"
+
+#if MPC_X86 && MPC_HAS_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Linux lets a process use tile registers once it has asked, since signal handlers need stacks that hold them. */
+static int has_amx(void)
+{
+    enum { ASK = 0x1023, TILE_DATA = 18, TILES = 1 << 24, BYTES = 1 << 25 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & TILES) && (d & BYTES) &&
+           syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
+}
+#else
+static int has_amx(void) { return 0; }
+#endif
 
 MPC_EXPORT int mpc_abi(void) { return MPC_ABI; }
 
@@ -16,7 +34,7 @@ MPC_EXPORT int mpc_level(void)
     if (!__builtin_cpu_supports("avx512ifma") || !__builtin_cpu_supports("avx512vbmi") ||
         !__builtin_cpu_supports("avx512vnni"))
         return MPC_AVX512;
-    return MPC_AVX512IFMA;
+    return has_amx() ? MPC_AMX : MPC_AVX512IFMA;
 #else
     return MPC_PORTABLE;
 #endif

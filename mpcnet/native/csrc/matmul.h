@@ -41,4 +41,67 @@ void mpc_matmul_pack(int level, const struct mpc_tiles *tiles, const struct mpc_
 int mpc_matmul_pack512(int level, const struct mpc_tiles *tiles, const struct mpc_block *block, int64_t width,
                        void *panel);
 
+enum { MPC_MOST_BATCH = 4, MPC_MOST_TERMS = 2 };
+
+/* Columns of a strip: whole tiles of every kind. */
+enum { MPC_STRIP = 48 };
+
+/* A batch of matrices; strides are in bytes, those of the batch zero where it is broadcast. A matrix in strips has its
+ * first MPC_STRIP columns first, row by row and nothing between the words, then the next ones; the last may be fewer. */
+struct mpc_operand {
+    const char *data, *end; /* nothing at or behind `end` may be read */
+    int64_t batch[MPC_MOST_BATCH];
+    int64_t row, column;
+    int64_t bytes; /* of a stored word */
+    int64_t strips; /* 1: in strips, whatever `row` says */
+};
+
+struct mpc_term {
+    struct mpc_operand a, b;
+    int64_t depth, negative;
+};
+
+/* What Python passes: an array of 64-bit integers reads as this. `c` (or NULL) and `out` are contiguous:
+ * [batch..., rows, columns] words. */
+struct mpc_product {
+    const char *c;
+    char *out;
+    int64_t batch[MPC_MOST_BATCH];
+    int64_t rows, columns, bits, terms;
+    struct mpc_term term[MPC_MOST_TERMS];
+};
+
+/* One matrix of the batch, or a share of its columns, with the operands of its terms. */
+struct mpc_part {
+    const struct mpc_product *product;
+    const char *a[MPC_MOST_TERMS], *b[MPC_MOST_TERMS], *c;
+    char *out;
+    int64_t first, last; /* columns */
+};
+
+/* Bytes of a word of such a ring. */
+MPC_INLINE int mpc_word(int64_t bits) { return bits > 32 ? 8 : bits > 16 ? 4 : 2; }
+
+/* Rows k.. and columns j.. of the right operand of a term, which must not reach into another strip. */
+MPC_INLINE struct mpc_block mpc_block_of(const struct mpc_part *part, int64_t term, int64_t k, int64_t depth, int64_t j,
+                                         int64_t columns)
+{
+    const struct mpc_operand *b = &part->product->term[term].b;
+    struct mpc_block block = {NULL, b->end, b->row, b->column, (int)b->bytes, depth, columns};
+    if (b->strips) {
+        int64_t first = j / MPC_STRIP * MPC_STRIP, whole = part->product->term[term].depth;
+        block.row = mpc_min(MPC_STRIP, part->product->columns - first) * b->bytes;
+        block.data = part->b[term] + first * whole * b->bytes + k * block.row + (j - first) * b->bytes;
+    } else
+        block.data = part->b[term] + k * b->row + j * b->column;
+    return block;
+}
+
+/* Each computes a part; MPC_NO_MEMORY without room for buffers. */
+int mpc_matmul_vectors(int level, const struct mpc_part *part);
+int mpc_matmul_amx(const struct mpc_part *part);
+
+/* Whether the second is the faster one for this product, at the level of AMX. */
+int mpc_matmul_amx_fits(const struct mpc_product *product);
+
 #endif
