@@ -13,7 +13,7 @@ import typer
 from torch import Tensor
 
 from launch import kernel_bench, predict, report, scaling
-from launch.options import Batch, Model, SoftmaxName, SuiteName, console
+from launch.options import Batch, Device, Model, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
 from models.metrics import spearman
@@ -110,11 +110,12 @@ def suites_command(
     runs: Annotated[int, typer.Option(min=1, help="Requests of each deployment, after one that warms up.")] = 3,
     net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
     streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
+    device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder for suites.jsonl, and a plot of all that it holds.")] = None,
 ) -> None:
     """What one sentence costs by suite, softmax, model and length: rounds, bytes, seconds, CPU against plaintext."""
     chosen = _among("suites", suites, SUITES), _among("softmaxes", softmaxes, get_args(Softmax))
-    grid = scaling.Grid(tuple(models.split(",")), _whole(lengths), *chosen, runs, net, streams)
+    grid = scaling.Grid(tuple(models.split(",")), _whole(lengths), *chosen, runs, net, streams, device)
     rows = scaling.run(grid, out, console)
     for table in scaling.tables(rows):
         console.print(table)

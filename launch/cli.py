@@ -23,6 +23,7 @@ from launch.options import (
     Audit,
     Calibration,
     Config,
+    Device,
     Json,
     Model,
     SoftmaxName,
@@ -80,6 +81,7 @@ def simulate_command(
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
     answer: AnswerName = "logits",
     audit: Audit = False,
+    device: Device = "cpu",
     json_file: Json = "",
 ) -> None:
     """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
@@ -91,7 +93,7 @@ def simulate_command(
     texts = texts or list(DEFAULT_TEXTS if task is None else REVIEWS)
     chosen = Options(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
-        answer, audit,
+        answer, audit, device,
     )  # fmt: skip
     outcome = simulate(texts, chosen, console)
     emit(outcome.document, json_file)

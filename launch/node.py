@@ -24,6 +24,7 @@ from launch.refusals import Refusals
 from launch.settings import Settings
 from models import program
 from models.bert import Config
+from mpcnet import accelerator
 from mpcnet.channel import Channel
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
 from mpcnet.identity import read_certificate
@@ -103,9 +104,11 @@ class Node:
 def open_node(settings: Settings) -> Node:
     """Read the program and the keys.
 
-    :raises LocalConfigError: a file is missing or malformed.
+    :raises LocalConfigError: a file is missing or malformed, or the device is not there.
     """
     torch.set_num_threads(settings.threads or torch.get_num_threads())
+    if settings.role in (*SERVERS, "dealer"):
+        accelerator.use(settings.device)
     folder = settings.folder
     config = program.read(settings.program_path)
     identity = Identity.in_folder(folder)

@@ -39,6 +39,7 @@ Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read
 Audit = Annotated[
     bool, typer.Option("--audit", help="Also learn if a value left its calibrated range; the servers do not.")
 ]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N: where servers and dealer compute products by weights.")]
 Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from launch import jsonlines
 from launch.simulate import Options, simulate
-from models.shape import BertShape
+from models.shape import BertShape, Softmax
 
 FILE = "suites.jsonl"
 POINT = ("model", "suite", "softmax", "net", "length")  # what names a point
@@ -36,11 +36,15 @@ class Grid:
     runs: int
     net: str = "none"
     streams: int = 1
+    device: str = "cpu"
 
     def points(self) -> Iterator[Options]:
         """One deployment each."""
         for model, length, suite, softmax in product(self.models, self.lengths, self.suites, self.softmaxes):
-            yield Options(model, suite, softmax, net=self.net, batch=1, length=length, streams=self.streams)  # type: ignore[arg-type]
+            yield Options(
+                model, suite, cast(Softmax, softmax), net=self.net, batch=1, length=length, streams=self.streams,
+                device=self.device,
+            )  # fmt: skip
 
 
 def measure(options: Options, runs: int, console: Console) -> dict[str, Any]:
@@ -69,7 +73,7 @@ def measure(options: Options, runs: int, console: Console) -> dict[str, Any]:
         "cpu_ratio": statistics.median(cpu) / plain_s,
         "peaks": outcome.document["peaks"],
         "least_cosine": outcome.document["min_cosine"],
-        **{key: outcome.document[key] for key in ("commit", "machine", "threads", "kernels")},
+        **{key: outcome.document[key] for key in ("commit", "machine", "threads", "kernels", "device")},
     }
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
 
@@ -108,7 +112,7 @@ def plain_cpu_s(shape: BertShape, length: int) -> float:
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> tuple[Table, Table]:
     """The rows for people: what is exchanged, and what it takes."""
-    facts = "{machine}, commit {commit}, kernels {kernels}, n = {n}".format(**rows[0])
+    facts = "{machine}, commit {commit}, kernels {kernels}, device {device}, n = {n}".format(**rows[0])
     cost = Table(title="one sentence: rounds and MB, each way and to each server", title_justify="left")
     time_ = Table(title=f"seconds (least, most) and memory; {facts}", title_justify="left")
     for column in ("model", "tokens", "suite", "rounds", "a layer", "online", "dealt"):

@@ -6,6 +6,7 @@
     program = "program.json"        # beside this file; the same at every party
     timeout_s = 60.0                # how long to wait for a frame of a peer that should come now
     threads = 0                     # of the local kernels; 0: all cores
+    device = "cpu"                  # servers, dealer: or "cuda", "cuda:1", a GPU for products by weights
     listen = ""                     # HOST:PORT to listen at, where that is not our own address below (NAT, a container)
     log = "text"                    # or "json"
     log_file = ""                   # "": standard error
@@ -59,6 +60,7 @@ class Settings:
     program: str = "program.json"
     timeout_s: float = 60.0
     threads: int = 0
+    device: str = "cpu"
     listen: str = ""
     log: str = "text"
     log_file: str = ""
@@ -85,6 +87,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "program": (str,),
     "timeout_s": (int, float),
     "threads": (int,),
+    "device": (str,),
     "listen": (str,),
     "log": (str,),
     "log_file": (str,),

@@ -26,6 +26,7 @@ from models.prepare import Prepared, prepare, random_tokens
 from models.program import Plans, Size, wanted_answer
 from models.shape import Softmax
 from models.text import Text, Tokens, encode
+from mpcnet import accelerator
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.latency import parse_link
 from mpcnet.ledger import overlapped
@@ -68,6 +69,7 @@ class Options:
     keep: Path | None = None
     answer: AnswerKind = "logits"
     audit: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -85,10 +87,12 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
     """Run the whole thing, on `network` if one is given: `options.net` then only names the link.
 
     :raises LocalInputError: a text is empty or too long, or the model has no such answer.
+    :raises LocalConfigError: the device is not there.
     :raises PartyFailed: a process ended early.
     :raises PlanMissed: the measured rounds or bytes differ from the plan.
     """
     parse_link(options.net)
+    accelerator.describe(options.device)  # it is there
     with console.status("preparing the model") as status:
         prepared = prepare(
             options.model, options.suite, options.softmax, options.length or 1, options.calibration,
@@ -114,7 +118,13 @@ def run(
     """
     network = network or Loopback(options.net)
     with deployment(
-        prepared.config, network, options.threads, options.timeout_s, options.keep, streams=options.streams
+        prepared.config,
+        network,
+        options.threads,
+        options.timeout_s,
+        options.keep,
+        streams=options.streams,
+        device=options.device,
     ) as made:
         start = time.perf_counter()
         answers = _run(made, prepared, batches, options, console)
@@ -279,6 +289,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "machine": report.machine(),
         "kernels": library.level(),
         "threads": options.threads,
+        "device": accelerator.describe(options.device),
         "streams": options.streams,
         "cores": os.cpu_count(),
     }

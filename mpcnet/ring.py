@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mpcnet import accelerator
 from mpcnet.native import matmul as products
 from mpcnet.native import packing
 from mpcnet.native.library import usable
@@ -116,7 +117,13 @@ def matmul(a: Tensor, b: Tensor | Packed, bits: int) -> Tensor:
 
 
 def combine(terms: Sequence[tuple[int, Tensor, Tensor | Packed]], c: Tensor | None, bits: int) -> Tensor:
-    """c + the sum of sign a b mod 2^k, for one or two terms (sign, a, b); in one pass where there are kernels."""
+    """c + the sum of sign a b mod 2^k, for one or two terms (sign, a, b); in one pass where there are kernels.
+
+    Where the process has an accelerator (:mod:`mpcnet.accelerator`), products by weights run there.
+    """
+    gpu = accelerator.chosen()
+    if gpu is not None and gpu.takes(terms, bits):
+        return gpu.combine(terms, c, bits)
     fitted = [(sign, fit(a, bits), b if isinstance(b, Packed) else fit(b, bits)) for sign, a, b in terms]
     if _multiplies(bits, fitted):
         return products.combine(fitted, None if c is None else fit(c, bits), bits)

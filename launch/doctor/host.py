@@ -1,4 +1,4 @@
-"""The doctor's look at the program and at this machine: calibration, names, memory, disk."""
+"""The doctor's look at the program and at this machine: calibration, device, names, memory, disk."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mpcnet
-from launch.doctor.findings import Finding, error, ok, warning
+from launch.doctor.findings import Finding, attempt, error, ok, warning
 from launch.settings import Settings
 from models import program
 from models.bert import Config
 from models.program import Plans, Size
+from mpcnet import accelerator
 from mpcnet.memory import Memory
 from mpcnet.tls import parse_address
 
@@ -57,6 +58,14 @@ def _unsound(config: Config) -> Iterator[str]:
             numbers.softmax_rows(layer, LENGTH)
     except KeyError as missing:
         yield f"{missing.args[0]}: want a range, got none"
+
+
+def check_device(settings: Settings) -> list[Finding]:
+    """Whether the device is there, for those who compute on one."""
+    found: list[Finding] = []
+    name = settings.device
+    what = attempt("device", "correct device in party.toml", lambda: accelerator.describe(name), found)
+    return found if what is None else [ok("device", name if what == name else f"{name}: {what}")]
 
 
 async def check_names(addresses: dict[str, str]) -> tuple[list[Finding], set[str]]:

@@ -46,6 +46,7 @@ FULL = {
     "program": "tiny.json",
     "timeout_s": 2.5,
     "threads": 3,
+    "device": "cuda:1",
     "listen": "0.0.0.0:4100",
     "log": "json",
     "log_file": "server0.log",

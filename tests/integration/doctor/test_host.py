@@ -11,7 +11,7 @@ from integration.parties import tiny
 
 from launch import settings
 from launch.doctor import host as doctor_host
-from launch.doctor.host import check_disk, check_memory, check_program, memory_bytes
+from launch.doctor.host import check_device, check_disk, check_memory, check_program, memory_bytes
 from models.program import Plans, Size
 from mpcnet.memory import Memory
 
@@ -46,6 +46,13 @@ def test_calibration_of_other_numbers() -> None:
     ):
         found = by_check(check_program(replace(config, numbers=replace(config.numbers, **changes))))
         assert words in found["calibration"].found
+
+
+def test_device(tmp_path: Path) -> None:
+    own = settings.Settings(tmp_path, "server0", {})
+    assert levels(by_check(check_device(own))) == {}
+    found = by_check(check_device(replace(own, device="cuda:99")))["device"]
+    assert (found.level, "want cuda:99, got" in found.found) == ("error", True)
 
 
 def test_memory(tmp_path: Path) -> None:
