@@ -54,9 +54,9 @@ def words(shape: Sequence[int], bits: int) -> Tensor:
 
 def cases() -> Iterator[Case]:
     """Everything that is measured, one after the other, since some of it is large."""
-    yield _linear("query, key, value", 48, HIDDEN, 3 * HIDDEN + 1)
+    yield _linear("query, key, value", 48, HIDDEN, 3 * HIDDEN)
     yield _linear("attention output", 40, HIDDEN, HIDDEN)
-    yield _linear("up", 48, HIDDEN, FFN + 1)
+    yield _linear("up", 40, HIDDEN, FFN)
     yield _linear("down", 40, FFN, HIDDEN)
     yield _linear("embedding", 16, VOCAB, HIDDEN)
     yield _linear("embedding, wide", 24, VOCAB, HIDDEN)

@@ -162,13 +162,13 @@ async def encoder_layer(p: Party, model: Model, layer: str, normal: Shared, keep
     """One layer, from bare normalised values to bare normalised values: [B, n, d] -> [B, n, d]."""
     opened = await p.at("qkv").open_one(normal)
     projected = _linear(p.at("qkv"), model, f"{layer}.qkv", opened)
-    residual = _residual(p.at("qkv"), model, f"{layer}.out.gamma", opened, projected)
+    residual = _residual(p.at("qkv"), model, f"{layer}.out", opened)
     context = await attention(p, model, layer, projected, keep)
     change = _linear(p.at("out"), model, f"{layer}.out", await p.at("out").open_one(context))
     x = p.rescale(change + residual, N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
     opened = await p.at("up").open_one(await _norm(p.at("out"), model, f"{layer}.out", x))
-    projected = _linear(p.at("up"), model, f"{layer}.up", opened)
-    residual = _residual(p.at("up"), model, f"{layer}.down.gamma", opened, projected)
+    projected = _linear(p.at("up"), model, f"{layer}.up", opened.reduce(N.UP_PRODUCT_BITS))
+    residual = _residual(p.at("up"), model, f"{layer}.down", opened)
     activated = await feed_forward(p, model, projected)
     change = _linear(p.at("down"), model, f"{layer}.down", await p.at("down").open_one(activated))
     x = p.rescale(change + p.rescale(residual, change.frac), N.CENTRED_FRAC)
@@ -182,20 +182,20 @@ def _linear(p: Party, model: Model, name: str, x: Masked) -> Shared:
     return result + p.rescale(bias, result.frac)
 
 
-def _residual(p: Party, model: Model, gamma: str, normal: Masked, projected: Shared) -> Shared:
-    """gamma N minus its mean over d; the mean is the last column of the projection that N feeds."""
-    scaled = product(p, own_ring(normal), own_ring(model.opened[gamma]))
-    mean = projected.take(np.s_[..., -1:]).halve(N.MEAN_SHIFT)
+def _residual(p: Party, model: Model, name: str, normal: Masked) -> Shared:
+    """gamma N minus its mean over d, which is a product of its own: a sum of so many words would leave the ring."""
+    scaled = product(p, own_ring(normal), own_ring(model.opened[f"{name}.gamma"]))
+    mean = linear(p, normal, model.weights[f"{name}.mean.weight"]).halve(N.MEAN_SHIFT)
     return scaled + -p.rescale(mean, scaled.frac)
 
 
 async def attention(p: Party, model: Model, layer: str, projected: Shared, keep: Tensor) -> Shared:
-    """softmax(q k' + bias) v for every head, the bias MPNet's: [B, n, 3 d + 1] -> [B, n, d]."""
+    """softmax(q k' + bias) v for every head, the bias MPNet's: [B, n, 3 d] -> [B, n, d]."""
     shape, numbers, p = model.config.shape, model.config.numbers, p.at("attention")
     batch, n = projected.shape[:2]
     d, heads, width = shape.hidden, shape.heads, shape.head_dim
     # [B, n, 3 d] -> 3 x [B, h, n, k]
-    split = projected.map(lambda v: v[..., : 3 * d].reshape(batch, n, 3, heads, width).permute(2, 0, 3, 1, 4))
+    split = projected.map(lambda v: v.reshape(batch, n, 3, heads, width).permute(2, 0, 3, 1, 4))
     query, key, value = (split.take(i) for i in range(3))
     query, key = (p.rescale(x, N.QUERY_FRAC).reduce(N.QUERY_BITS) for x in (query, key))
     value = p.rescale(value, numbers.value_frac(n)).reduce(N.VALUE_BITS)
@@ -224,9 +224,9 @@ async def _numerators(p: Party, numbers: Numbers, scores: Shared, keep: Tensor, 
 
 
 async def feed_forward(p: Party, model: Model, projected: Shared) -> Shared:
-    """GeLU or Quad of the first ffn columns: [B, n, ffn + 1] -> [B, n, ffn]."""
+    """GeLU or Quad: [B, n, ffn] -> [B, n, ffn]."""
     suite, p = model.config.suite, p.at("activation")
-    up = p.rescale(projected.take(np.s_[..., :-1]), N.UP_FRAC).reduce(N.UP_BITS)
+    up = p.rescale(projected, N.UP_FRAC).reduce(N.UP_BITS)
     if model.config.shape.activation == "quad":
         return await quad(p, up, N.GELU_BITS)
     activated = await suite.gelu(p, up, suite.gelu_ring)

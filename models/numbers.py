@@ -47,6 +47,7 @@ QUERY_FRAC, QUERY_BITS = 11, 32  # queries and keys: their product keeps 8 integ
 SCORE_FRAC, SCORE_BITS = 12, 22
 VALUE_BITS = 24  # ring values are opened in to grow them
 UP_FRAC, UP_BITS = 12, 24  # the activation's input: |U| < 2^10
+UP_PRODUCT_BITS = 40  # ring of the product that gives it: it loses WEIGHT_FRAC bits on the way
 GELU_FRAC, GELU_BITS = 12, 40  # the activation's result, and the ring of the product that follows
 CONTEXT_FRAC, CONTEXT_BITS = 12, 40
 CONTEXT_OPENED = 24  # ring the divided context is opened in to grow it: |context| < 2^10

@@ -15,6 +15,8 @@ from models.text import Tokens
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
 
+MEAN = ".mean.weight"  # of a residual: the column that multiplies N to the mean of gamma N over d
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -36,6 +38,10 @@ def parameters(config: Config) -> list[Parameter]:
         yield Parameter(f"{name}.weight", (rows, columns), bits, frac)
         yield Parameter(f"{name}.bias", (columns,), bits, frac)
 
+    def residual(name: str) -> Iterator[Parameter]:
+        yield Parameter(f"{name}.gamma", (d,), wide, N.WEIGHT_FRAC)
+        yield Parameter(f"{name}{MEAN}", (d, 1), wide, N.WEIGHT_FRAC)
+
     found = []
     if config.embedding == "private":
         found.append(Parameter("embedding.table", (shape.vocab + shape.types, d), *table))
@@ -43,11 +49,11 @@ def parameters(config: Config) -> list[Parameter]:
     if shape.relative_buckets:  # added to the scores before they are rescaled
         found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), N.QUERY_BITS, 2 * N.QUERY_FRAC))
     for layer in (f"layer{i}" for i in range(shape.layers)):
-        found += linear(f"{layer}.qkv", d, 3 * d + 1, wide, N.QKV_FRAC)
-        found.append(Parameter(f"{layer}.out.gamma", (d,), wide, N.WEIGHT_FRAC))
+        found += linear(f"{layer}.qkv", d, 3 * d, wide, N.QKV_FRAC)
+        found += residual(f"{layer}.out")
         found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS)
-        found += linear(f"{layer}.up", d, shape.ffn + 1, wide)
-        found.append(Parameter(f"{layer}.down.gamma", (d,), wide, N.WEIGHT_FRAC))
+        found += linear(f"{layer}.up", d, shape.ffn, N.UP_PRODUCT_BITS)
+        found += residual(f"{layer}.down")
         found += linear(f"{layer}.down", shape.ffn, d, N.GELU_BITS)
     if shape.head == "classification":
         found += linear("pooler", d, d, wide)
@@ -73,16 +79,13 @@ def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] |
 
 
 def encode(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Folded float weights as ring words, with the extra column that gives the residual's mean."""
+    """Folded float weights as ring words, with the columns that give the residuals' means."""
     words = {}
     for parameter in parameters(config):
-        value = folded[parameter.name]
-        layer, _, rest = parameter.name.partition(".")
-        if rest in ("qkv.weight", "up.weight"):
-            gamma = folded[f"{layer}.{'out' if rest == 'qkv.weight' else 'down'}.gamma"]
-            mean = gamma * 2.0**N.MEAN_SHIFT / config.shape.hidden
-            value = torch.cat([value, mean.to(value.dtype).unsqueeze(1)], 1)
-        elif rest in ("qkv.bias", "up.bias"):
-            value = torch.cat([value, value.new_zeros(1)])
+        if parameter.name.endswith(MEAN):
+            gamma = folded[parameter.name.removesuffix(MEAN) + ".gamma"]
+            value = gamma.unsqueeze(1) * 2.0**N.MEAN_SHIFT / config.shape.hidden
+        else:
+            value = folded[parameter.name]
         words[parameter.name] = ring.encode(value, parameter.frac, parameter.bits)
     return words
