@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from launch import answers, bench, dealer, distill, owner, party, report, settings
 from launch.deploy import write_deployment
@@ -33,6 +32,7 @@ from launch.options import (
     console,
     emit,
     read_text,
+    screen,
     warn,
 )
 from launch.renew import renew_command
@@ -103,7 +103,7 @@ def simulate_command(
 
 def _show(outcome: Outcome, texts: list[str]) -> None:
     """Embeddings beside the plaintext model's, the cost by operation, and the totals."""
-    out, document = Console(highlight=False), outcome.document
+    out, document = screen(), outcome.document
     if outcome.prepared.random:
         out.print("[yellow]random weights: the cost and the time are real, the answer means nothing[/yellow]")
     names = ["random tokens"] if outcome.prepared.random else texts
@@ -160,7 +160,7 @@ def plan_command(
     if as_json:
         print(json.dumps(document))
         return
-    out = Console(highlight=False)
+    out = screen()
     title = f"planned cost: {model}, {batch} x {length} tokens, {suite} suite, {softmax} softmax"
     out.print(report.table(document["operations"], title))
     report.show(out, "totals", {
@@ -208,7 +208,7 @@ def init_command(
         "client": f'mpcnet infer --config {folder}/client/party.toml --model {model} "A text."',
     }
     title = f"{folder}: copy each folder to its own host, keep authority/ offline, then start"
-    report.show(Console(highlight=False), title, hosts)
+    report.show(screen(), title, hosts)
 
 
 @app.command("party")

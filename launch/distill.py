@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from launch.options import Json, check_folder, console, read_text, write_text
+from launch.options import Json, check_folder, console, read_text, screen, write_text
 from launch.training_run import RESULTS, Options, train
 from models.prepare import tokenizer_source
 from models.tasks import HUB, TASKS
@@ -184,7 +183,7 @@ def _show(folders: Sequence[Path], documents: Sequence[dict[str, Any]]) -> None:
             folder.name, options["task"], options["softmax"], options["activation"], stages or "none",
             str(document["examples"]["train"]), _held_out(document, metric), dev, f"{document['seconds'] / 60:.1f}",
         )  # fmt: skip
-    Console(highlight=False).print(table)
+    screen().print(table)
 
 
 def _held_out(document: dict[str, Any], metric: str) -> str:

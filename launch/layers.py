@@ -8,11 +8,21 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from launch import report
-from launch.options import Json, Model, SoftmaxName, SuiteName, check_folder, console, read_text, warn, write_text
+from launch.options import (
+    Json,
+    Model,
+    SoftmaxName,
+    SuiteName,
+    check_folder,
+    console,
+    read_text,
+    screen,
+    warn,
+    write_text,
+)
 from launch.simulate import DEFAULT_TEXTS
 from models.layer_errors import EMBEDDING, LAYER, Report, measure
 from models.openings import load_plain
@@ -61,7 +71,7 @@ def _tokens(prepared: Prepared, texts: list[str]) -> Tokens:
 
 
 def _show(found: Report, what: str) -> None:
-    out = Console(highlight=False)
+    out = screen()
     table = Table(title=f"errors of the normalised results of {what}, in units of 1e-4", title_justify="left")
     for column in ("layer", "largest", "of a", "mean", "from", *LAYER):
         table.add_column(column, justify="left" if column in ("layer", "from") else "right")

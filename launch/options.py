@@ -16,7 +16,16 @@ from models.shape import PRESETS, Softmax
 from mpcnet.errors import LocalConfigError
 from protocols.suites import SUITES
 
-console = Console(stderr=True, highlight=False)  # progress; results go to standard output
+WIDE = 160  # columns of a table that goes into a file or a pipe: none of its words is cut
+
+
+def screen(*, stderr: bool = False) -> Console:
+    """Where tables are printed: as wide as the terminal, if it is one."""
+    out = Console(stderr=stderr, highlight=False)
+    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=WIDE)
+
+
+console = screen(stderr=True)  # progress; results go to standard output
 Where = Annotated[Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client.")]
 Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
 Model = Annotated[

@@ -19,7 +19,6 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from rich.console import Console
 from rich.markup import escape
 
 from launch.certs import (
@@ -38,6 +37,7 @@ from launch.certs import (
     roster_file,
     write_new,
 )
+from launch.options import screen
 from mpcnet.errors import LocalConfigError
 from mpcnet.identity import Identity, Roster, fingerprints, read_certificate
 
@@ -236,7 +236,7 @@ def renew_command(
     if end and (new_key or role):
         raise LocalConfigError("renew: want --finish alone, got it with --new-key or --role")
     renewal = finish(folder) if end else renew(folder, role or (), days, new_key=new_key)
-    out = Console(highlight=False)
+    out = screen()
     for line in steps(folder, renewal):
         out.print(escape(line), soft_wrap=True)
 

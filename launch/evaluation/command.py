@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from launch import report as facts
 from launch.evaluation.examples import SPLIT, Choice, Given, choose, drawn
@@ -23,6 +22,7 @@ from launch.options import (
     console,
     emit,
     read_text,
+    screen,
 )
 from launch.simulate import Options
 from models.tasks import TASKS
@@ -72,7 +72,7 @@ def evaluate_command(
         results.append(out, found)
         console.print(f"report: {report.write(out)}", soft_wrap=True)
     if json_file != "-":
-        facts.show(Console(highlight=False), found.name, report.facts(found))
+        facts.show(screen(), found.name, report.facts(found))
     emit(asdict(found), json_file)
 
 
@@ -102,7 +102,7 @@ def ranges_command(
         ranges.append(out, found)
         console.print(f"report: {ranges_report.write(out)}", soft_wrap=True)
     if json_file != "-":
-        shown = Console(highlight=False)
+        shown = screen()
         shown.print(ranges_report.shown(found))
         shown.print(ranges_report.verdict(found).replace("**", ""))
     emit(asdict(found), json_file)
