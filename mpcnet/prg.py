@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.errors import LocalStateError
+from mpcnet.native import keystream
 
 SEED_BYTES = 32
 _ZEROS = memoryview(bytes(1 << 20))  # encrypted to give the keystream; 1 MiB stays in the cache
@@ -55,25 +56,38 @@ class Guard:
         self._claimed.add(mark)
 
 
-class Keystream:
-    """The words of one domain, in order. Drawing is the only operation: there is no way back."""
+class LibraryCounter:
+    """The keystream of a key by the cryptography package, where the kernel has not the instructions it needs."""
 
     __slots__ = ("_encryptor",)
 
-    def __init__(self, seed: bytes, domain: Domain, guard: Guard) -> None:
-        if len(seed) != SEED_BYTES:
-            raise ValueError(f"a seed has {SEED_BYTES} bytes, got {len(seed)}")
-        key = hashlib.blake2b(domain.encode(), digest_size=16, key=seed, person=b"mpcnet prg 1").digest()
-        guard.claim(key, domain)
+    def __init__(self, key: bytes) -> None:
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
-    def raw(self, count: int) -> ring.Bytes:
+    def draw(self, count: int) -> ring.Bytes:
         """The next `count` bytes."""
         out = np.empty(count, np.uint8)
         for start in range(0, count, _ZEROS.nbytes):
             stop = min(start + _ZEROS.nbytes, count)
             self._encryptor.update_into(_ZEROS[: stop - start], out[start:stop].data)
         return out
+
+
+class Keystream:
+    """The words of one domain, in order. Drawing is the only operation: there is no way back."""
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, seed: bytes, domain: Domain, guard: Guard) -> None:
+        if len(seed) != SEED_BYTES:
+            raise ValueError(f"a seed has {SEED_BYTES} bytes, got {len(seed)}")
+        key = hashlib.blake2b(domain.encode(), digest_size=16, key=seed, person=b"mpcnet prg 1").digest()
+        guard.claim(key, domain)
+        self._cipher = keystream.Counter(key) if keystream.usable() else LibraryCounter(key)
+
+    def raw(self, count: int) -> ring.Bytes:
+        """The next `count` bytes."""
+        return self._cipher.draw(count)
 
     def words(self, shape: Sequence[int], bits: int) -> Tensor:
         """The next uniform words of a k-bit ring, drawn at storage width (the bits above k are arbitrary)."""

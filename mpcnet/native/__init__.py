@@ -9,6 +9,7 @@ One C file and one module here for each idea:
 | :mod:`mpcnet.native.exponential` | e^x of opened values |
 | :mod:`mpcnet.native.fss` | keys of point functions, and what a server reads by one |
 | :mod:`mpcnet.native.histogram` | counts of buckets from rotated one-hot rows |
+| :mod:`mpcnet.native.keystream` | AES-128 in counter mode |
 | :mod:`mpcnet.native.lifted` | growth of opened values, and their products |
 | :mod:`mpcnet.native.matmul` | matrix products |
 | :mod:`mpcnet.native.onehot` | tables of digits: made, and read at public digits |

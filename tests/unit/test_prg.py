@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mpcnet import ring
 from mpcnet.errors import LocalStateError
+from mpcnet.native import keystream as native_keystream
 from mpcnet.prg import Domain, Guard, Keystream
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "prg.json").read_text())
@@ -23,7 +24,10 @@ def stream(purpose: str = "mask", number: int = 0, seed: bytes = SEED) -> Keystr
     return Keystream(seed, Domain(b"session", number, purpose), Guard())
 
 
-def test_vectors() -> None:
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "library"])
+def test_vectors(kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not kernel:
+        monkeypatch.setattr(native_keystream, "usable", lambda: False)
     for row in VECTORS["positive"]:
         domain = Domain(bytes.fromhex(row["domain"]["session"]), row["domain"]["stream"], row["domain"]["purpose"])
         assert domain.encode().hex() == row["encoded"]

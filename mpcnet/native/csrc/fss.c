@@ -7,24 +7,21 @@
  * and 2 i + 1, which is the order of children, and that of a payload's four words.
  */
 
-#include "kernels.h"
+#include "aes.h"
 
 #if MPC_X86
 
-#define AES_TARGET __attribute__((target("avx2,aes")))
-
 enum { NEAR_BITS = 3, RATIO_BITS = 2, PAYLOAD = 4, TASK_ROWS = 32 };
 enum { NEAR = 1 << NEAR_BITS, RATIO = 1 << RATIO_BITS, NODES = NEAR * RATIO, CELLS = NODES - NEAR };
-enum { ROUNDS = 10 };
 static const uint64_t SEED = ~(uint64_t)3; /* of a block's first word: what is no place of control bits */
 
 struct schedule {
-    __m128i key[4][ROUNDS + 1];
+    __m128i key[4][MPC_AES_ROUNDS + 1];
 };
 
 /* out = AES_a(in) ^ in and AES_b(in) ^ in, interleaved, for `count` blocks, a multiple of 4; a is key `first`, b the
  * next. Eight independent blocks keep the AES unit busy. */
-AES_TARGET static void hash(const struct schedule *s, int first, const uint64_t *in, int count, uint64_t *out)
+MPC_TARGET_AES static void hash(const struct schedule *s, int first, const uint64_t *in, int count, uint64_t *out)
 {
     const __m128i *a = s->key[first], *b = s->key[first + 1];
     for (int i = 0; i < count; i += 4) {
@@ -34,36 +31,23 @@ AES_TARGET static void hash(const struct schedule *s, int first, const uint64_t 
             left[k] = _mm_xor_si128(source[k], a[0]);
             right[k] = _mm_xor_si128(source[k], b[0]);
         }
-        for (int r = 1; r < ROUNDS; r++)
+        for (int r = 1; r < MPC_AES_ROUNDS; r++)
             for (int k = 0; k < 4; k++) {
                 left[k] = _mm_aesenc_si128(left[k], a[r]);
                 right[k] = _mm_aesenc_si128(right[k], b[r]);
             }
         for (int k = 0; k < 4; k++) {
             __m128i *to = (__m128i *)out + 2 * (i + k);
-            _mm_storeu_si128(to, _mm_xor_si128(_mm_aesenclast_si128(left[k], a[ROUNDS]), source[k]));
-            _mm_storeu_si128(to + 1, _mm_xor_si128(_mm_aesenclast_si128(right[k], b[ROUNDS]), source[k]));
+            _mm_storeu_si128(to, _mm_xor_si128(_mm_aesenclast_si128(left[k], a[MPC_AES_ROUNDS]), source[k]));
+            _mm_storeu_si128(to + 1, _mm_xor_si128(_mm_aesenclast_si128(right[k], b[MPC_AES_ROUNDS]), source[k]));
         }
     }
 }
 
-AES_TARGET MPC_INLINE __m128i next_key(__m128i key, __m128i assist)
+MPC_TARGET_AES static void expand_keys(const uint8_t *keys, struct schedule *s)
 {
-    key = _mm_xor_si128(key, _mm_slli_si128(key, 4));
-    key = _mm_xor_si128(key, _mm_slli_si128(key, 8));
-    return _mm_xor_si128(key, _mm_shuffle_epi32(assist, 0xff));
-}
-
-AES_TARGET static void expand_keys(const uint8_t *keys, struct schedule *s)
-{
-    for (int k = 0; k < 4; k++) {
-        __m128i *to = s->key[k];
-        to[0] = _mm_loadu_si128((const __m128i *)keys + k);
-#define NEXT(round, constant) to[round] = next_key(to[round - 1], _mm_aeskeygenassist_si128(to[round - 1], constant));
-        NEXT(1, 0x01) NEXT(2, 0x02) NEXT(3, 0x04) NEXT(4, 0x08) NEXT(5, 0x10)
-        NEXT(6, 0x20) NEXT(7, 0x40) NEXT(8, 0x80) NEXT(9, 0x1b) NEXT(10, 0x36)
-#undef NEXT
-    }
+    for (int k = 0; k < 4; k++)
+        mpc_aes_expand(keys + 16 * k, s->key[k]);
 }
 
 /* Children of `nodes` nodes from their raw hashes: seeds, and control bits, 0 or 1. */
@@ -89,7 +73,7 @@ struct generate_job {
     uint64_t *out;
 };
 
-AES_TARGET static void generate_row(const struct generate_job *j, int64_t row)
+MPC_TARGET_AES static void generate_row(const struct generate_job *j, int64_t row)
 {
     int depth = NEAR_BITS + RATIO_BITS * j->count, level = 0;
     uint64_t *blocks = j->out + row * (2 * depth + PAYLOAD * j->count), *leaves = blocks + 2 * depth;
@@ -183,7 +167,7 @@ MPC_INLINE uint64_t weighted(const int64_t *table, int skip, int cells, int64_t 
     return total;
 }
 
-AES_TARGET static void sum_row(const struct sum_job *j, int64_t row)
+MPC_TARGET_AES static void sum_row(const struct sum_job *j, int64_t row)
 {
     int depth = NEAR_BITS + RATIO_BITS * j->count, nodes = 1;
     const uint64_t *block = j->corrections + row * (2 * depth + PAYLOAD * j->count), *leaf = block + 2 * depth;

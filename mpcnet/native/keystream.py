@@ -1,0 +1,41 @@
+"""AES-128 in counter mode (csrc/keystream.c): the keystream of :mod:`mpcnet.prg`, from any byte on."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpcnet.native import library
+from mpcnet.native.library import POINTER, SIZE, Kernel
+
+KEY_BYTES = 16
+
+_keystream = Kernel("mpc_keystream", POINTER, SIZE, SIZE, POINTER)
+
+
+@cache
+def usable() -> bool:
+    """Whether the kernel was built, and the processor has the instructions that it is made of."""
+    loaded = library.load()
+    return loaded is not None and bool(loaded.mpc_keystream_usable())
+
+
+class Counter:
+    """The keystream of a key of 16 bytes. It remembers how far it was drawn, and only goes on."""
+
+    __slots__ = ("_drawn", "_key")
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"keystream: want a key of {KEY_BYTES} bytes, got {len(key)}")
+        self._key = np.frombuffer(key, np.uint8)
+        self._drawn = 0
+
+    def draw(self, count: int) -> NDArray[np.uint8]:
+        """The next `count` bytes."""
+        out = np.empty(count, np.uint8)
+        _keystream(None, self._key.ctypes.data, self._drawn, count, out.ctypes.data)
+        self._drawn += count
+        return out
