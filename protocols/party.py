@@ -127,7 +127,8 @@ class Party:
         if isinstance(self.source, PlainSource):
             value = ring.shift_right(value + half, x.bits, count)  # one share: round to nearest
         else:
-            value = ring.shift_right(value, x.bits, count) + (1 if x.party == 0 else 0)
+            value = ring.shift_right(value, x.bits, count)
+            value = value + 1 if x.party == 0 else value
         return Shared(value, x.bits - count, frac, x.party)
 
     def zero(self, shape: Sequence[int], bits: int, frac: int) -> Shared:
