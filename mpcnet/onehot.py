@@ -7,6 +7,7 @@ entry d is 1. The tables of all digits of a word lie side by side, so a row has 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -30,19 +31,27 @@ def tables(words: Tensor, sizes: Sequence[int], drop: int = 0) -> Tensor:
     return ring.pack_bits(torch.cat(hot, -1))
 
 
-def read(
-    rows: Tensor, public: Tensor, sizes: Sequence[int], drop: int = 0, subtract: int = 0
-) -> list[tuple[Tensor, Tensor]]:
-    """For each digit of (public - subtract) >> drop, shares of two bits, packed.
+@dataclass(frozen=True, slots=True, repr=False)
+class Read:
+    """What a server reads at a public word: packed bits, one for each element."""
 
-    They are [public digit < secret digit] and [public digit = secret digit].
-    """
+    digits: list[tuple[Tensor, Tensor]]  # shares of [public digit < secret digit], [public digit = secret digit]
+    above: Tensor  # the public bit above the digits
+
+
+def read(rows: Tensor, public: Tensor, sizes: Sequence[int], drop: int = 0, subtract: int = 0) -> Read:
+    """Read the tables at the digits of (public - subtract) >> drop."""
     if isinstance(rows, ShapeOnly):
-        return [(ring.zeros(public.shape, 1, "meta"), ring.zeros(public.shape, 1, "meta")) for _ in sizes]
+        nothing = ring.zeros(public.shape, 1, "meta")
+        return Read([(nothing, nothing) for _ in sizes], nothing)
     words = public.to(torch.int64)
     if native.fits(sizes, rows, words):
-        return [(less, equal) for less, equal in native.read(rows, words, subtract, sizes, drop)]
-    return [_look_up(table, digit) for table, digit in _tables(rows, words - subtract, sizes, drop)]
+        *digits, above = native.read(rows, words, subtract, sizes, drop)
+        return Read(list(zip(digits[::2], digits[1::2], strict=True)), above)
+    words = words - subtract
+    digits = [_look_up(table, digit) for table, digit in _tables(rows, words, sizes, drop)]
+    place = drop + sum(sizes)
+    return Read(digits, ring.pack_bits(words >> place & 1 if place < ring.MAX_BITS else torch.zeros_like(words)))
 
 
 def _look_up(table: Tensor, digit: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,8 +87,9 @@ def lift_bit(p: Party, b: MaskedBits, bits: int = WIDE) -> Lifted:
     Offline  ceil(bits / 8) bytes an element
     """
     rho = p.deal(lambda r: ring.unpack_bits(r, b.shape), (b.mask,), b.shape, bits)
-    public = ring.fit(ring.unpack_bits(b.opened, b.shape), bits)
-    return Lifted(public, (Term(1 - 2 * public, rho),), bits, 0, b.party)
+    public = ring.unpack_bits(b.opened, b.shape)
+    sign = 1 - 2 * public.to(torch.int16)  # narrow: it is only read
+    return Lifted(ring.fit(public, bits), (Term(sign, rho),), bits, 0, b.party)
 
 
 def product(p: Party, x: Lifted, y: Lifted) -> Shared:

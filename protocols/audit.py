@@ -99,8 +99,8 @@ def _window(p: Party, x: Masked, word: Tensor, start: int, size: int, most: int)
     """
     entries = 1 << size
     table = p.deal(lambda r: onehot.tables(r, (size,), start), (x.mask,), (*x.shape, entries), 1)
-    [(above_low, _)] = onehot.read(table.share, word, (size,), start, most << start)
-    [(above_high, _)] = onehot.read(table.share, word, (size,), start, (1 - most) << start)
+    [(above_low, _)] = onehot.read(table.share, word, (size,), start, most << start).digits
+    [(above_high, _)] = onehot.read(table.share, word, (size,), start, (1 - most) << start).digits
     low = ((word >> start) - most) & (entries - 1)
     wrapped = low > entries - 2 * most  # low + 2 most - 1 is beyond the table
     return Bits(above_low ^ above_high, x.shape, x.party).flip(ring.pack_bits(wrapped)).flip()
@@ -178,7 +178,7 @@ class Audit:
         zeros = []
         for digit in opened:
             table = p.deal(_tables, (digit.mask,), (batch, 1 << DIGIT_BITS), 1)
-            [(_, equal)] = onehot.read(table.share, digit.opened, (DIGIT_BITS,))
+            [(_, equal)] = onehot.read(table.share, digit.opened, (DIGIT_BITS,)).digits
             zeros.append(Bits(equal, (batch,), digit.party))
         nothing = xor_of_products(p, await p.open_bits(*zeros), [tuple(range(DIGITS))])
         return nothing.flip() ^ p.zero_bits((batch,))

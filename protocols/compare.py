@@ -54,7 +54,7 @@ def tables(p: Party, x: Masked, drop: int = 0, block: int = BLOCK) -> Tables:
     bits = x.bits - drop
     sizes = blocks(bits - 1, block)
     rows = p.deal(lambda r: onehot.tables(r, sizes, drop), (x.mask,), (*x.shape, onehot.entries(sizes)), 1)
-    top = p.deal(lambda r: _bit(r, x.bits - 1), (x.mask,), x.shape, 1)
+    top = p.deal(lambda r: ring.pack_bits(r.to(torch.int64) >> (x.bits - 1) & 1), (x.mask,), x.shape, 1)
     return Tables(rows.share, Bits(top.share, x.shape, x.party), sizes, drop, bits)
 
 
@@ -73,17 +73,11 @@ async def at_least(p: Party, x: Masked, thresholds: Sequence[float], drop: int =
     levels = [round(theta * 2**x.frac) for theta in thresholds]
     word = x.opened.to(torch.int64)
     reads = [onehot.read(known.rows, word, known.sizes, drop, level) for level in levels]
-    less, equal = (
-        [[Bits(pair[side], x.shape, x.party) for pair in digit] for digit in zip(*reads, strict=True)]
-        for side in (0, 1)
-    )
+    digits = list(zip(*(read.digits for read in reads), strict=True))
+    less, equal = ([[Bits(pair[side], x.shape, x.party) for pair in digit] for digit in digits] for side in (0, 1))
     borrows = await _join(p, less, equal)
     signs = [borrow ^ known.top for borrow in borrows]
-    return [sign.flip(_bit(word - level, x.bits - 1)).flip() for sign, level in zip(signs, levels, strict=True)]
-
-
-def _bit(words: Tensor, place: int) -> Tensor:
-    return ring.pack_bits((words.to(torch.int64) >> place) & 1)
+    return [sign.flip(read.above).flip() for sign, read in zip(signs, reads, strict=True)]
 
 
 async def _join(p: Party, less: list[list[Bits]], equal: list[list[Bits]]) -> list[Bits]:

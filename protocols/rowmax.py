@@ -92,7 +92,7 @@ async def _is_zero(p: Party, x: Masked) -> Bits:
     """
     sizes = (x.bits,) if x.bits <= TABLE_BITS else blocks(x.bits)
     rows = p.deal(lambda r: onehot.tables(r, sizes), (x.mask,), (*x.shape, onehot.entries(sizes)), 1).share
-    equal = [Bits(bits, x.shape, x.party) for _, bits in onehot.read(rows, x.opened, sizes)]
+    equal = [Bits(bits, x.shape, x.party) for _, bits in onehot.read(rows, x.opened, sizes).digits]
     if len(equal) == 1:
         return equal[0]
     return xor_of_products(p, await p.open_bits(*equal), [tuple(range(len(equal)))])

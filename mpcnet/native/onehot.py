@@ -36,16 +36,16 @@ def tables(words: Tensor, sizes: Sequence[int], drop: int, level: str | None = N
 def read(
     rows: Tensor, words: Tensor, subtract: int, sizes: Sequence[int], drop: int, level: str | None = None
 ) -> Tensor:
-    """For (words - subtract) >> drop, planes of packed bits [digit, less or equal, byte].
+    """For (words - subtract) >> drop, packed bits: less and equal of each digit, then the bit above the digits.
 
-    "Less" is [public digit < secret digit], "equal" [public digit = secret digit].
+    "Less" is [public digit < secret digit], "equal" [public digit = secret digit]; [2 digits + 1, bytes].
 
     :raises ValueError: as in :func:`tables`, or `rows` are not what that makes of so many words.
     """
     words = check("words", words, torch.int64, words.shape)
     digits = _digits(sizes, drop)
     rows = check("rows", rows, torch.uint8, (words.numel() * _row_bytes(sizes),))
-    planes = torch.empty(len(sizes), 2, (words.numel() + 7) // 8, dtype=torch.uint8)
+    planes = torch.empty(2 * len(sizes) + 1, (words.numel() + 7) // 8, dtype=torch.uint8)
     _read(
         level, rows.data_ptr(), words.data_ptr(), words.numel(), subtract, digits.data_ptr(), len(sizes), drop,
         planes.data_ptr(),

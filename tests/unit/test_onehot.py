@@ -1,6 +1,6 @@
 """One-hot tables of digits, and what is read from xor shares of them, against Python's integers."""
 
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_what_both_shares_say_of_a_public_digit(
         list(zip(digits(p, sizes, drop), digits(s, sizes, drop), strict=True))
         for p, s in zip(public, secret, strict=True)
     ]
-    first, second = (onehot.read(share, torch.tensor(public), sizes, drop) for share in rows)
+    first, second = (onehot.read(share, torch.tensor(public), sizes, drop).digits for share in rows)
     assert len(first) == len(second) == len(sizes)
     for side, relation in enumerate((int.__lt__, int.__eq__)):
         for index in range(len(sizes)):
@@ -66,7 +66,7 @@ def test_every_pair_of_digits() -> None:
     secret = torch.arange(8, dtype=torch.int16).unsqueeze(1).expand(8, 8)
     public = torch.arange(8, dtype=torch.int16).unsqueeze(0).expand(8, 8)
     rows = onehot.tables(secret, (3,))
-    ((less, equal),) = onehot.read(rows, public, (3,))
+    ((less, equal),) = onehot.read(rows, public, (3,)).digits
     assert torch.equal(ring.unpack_bits(equal, (8, 8)), (public == secret).to(torch.uint8))
     assert torch.equal(ring.unpack_bits(less, (8, 8)), (public < secret).to(torch.uint8))
 
@@ -76,7 +76,21 @@ def test_the_public_word_may_be_moved(sizes: tuple[int, ...]) -> None:
     secret, public = torch.arange(32).flip(0), torch.arange(32)
     rows = onehot.tables(secret, sizes, 1)
     moved, same = onehot.read(rows, public, sizes, 1, 3), onehot.read(rows, public - 3, sizes, 1)
-    assert all(torch.equal(a, b) for x, y in zip(moved, same, strict=True) for a, b in zip(x, y, strict=True))
+    pairs = zip(moved.digits, same.digits, strict=True)
+    assert all(torch.equal(a, b) for x, y in pairs for a, b in zip(x, y, strict=True))
+    assert torch.equal(moved.above, same.above)
+
+
+@pytest.mark.parametrize(("sizes", "drop"), [((3,), 0), ((2, 3), 1), ((3, 4), 56), ((8,) * 8, 0)])
+def test_the_public_bit_above_the_digits(sizes: tuple[int, ...], drop: int) -> None:
+    public = torch.tensor([0, -1, 7, 8, 1 << 62, -(1 << 63), 5, 63, 64, 65])
+    above = onehot.read(onehot.tables(public, sizes, drop), public, sizes, drop, 1).above
+    want = [(word - 1) % 2**64 >> (drop + sum(sizes)) & 1 for word in public.tolist()]
+    assert ring.unpack_bits(above, (10,)).tolist() == want
+
+
+def arrays(read: onehot.Read) -> list[Tensor]:
+    return [*chain.from_iterable(read.digits), read.above]
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 5)])
@@ -85,7 +99,7 @@ def test_shapes_without_data(shape: tuple[int, ...]) -> None:
     public = torch.zeros(shape, dtype=torch.int64)
     real = onehot.read(onehot.tables(public, sizes), public, sizes)
     only = onehot.read(ring.zeros((*shape, onehot.entries(sizes)), 1, "meta"), ring.zeros(shape, 64, "meta"), sizes)
-    assert [(x.shape, x.dtype) for pair in only for x in pair] == [(x.shape, x.dtype) for pair in real for x in pair]
+    assert [(x.shape, x.dtype) for x in arrays(only)] == [(x.shape, x.dtype) for x in arrays(real)]
 
 
 @pytest.mark.parametrize("sizes", [(3,), (2,)])

@@ -142,12 +142,16 @@ MPC_INLINE void read_body(const void *job, int64_t first, int64_t n)
             memcpy(plane, &bits[side], (size_t)((n + 7) / 8));
         tables += (int64_t)1 << (size - 3);
     }
+    uint64_t above = 0;
+    for (int64_t i = 0; i < n; i++)
+        above |= (rest[i] & 1) << i;
+    memcpy(plane, &above, (size_t)((n + 7) / 8));
 }
 
 MPC_LOOP(read)
 
 /* Bits for (public - subtract) >> drop, packed: planes[2 d] gets [public digit d < secret digit], planes[2 d + 1] gets
- * [public digit d = secret digit]. */
+ * [public digit d = secret digit], and the plane behind all those the public bit above the digits. */
 MPC_EXPORT int mpc_onehot_read(int level, int threads, const uint8_t *rows, const int64_t *words, int64_t count,
                                int64_t subtract, const int64_t *sizes, int digits, int drop, uint8_t *planes)
 {
