@@ -63,7 +63,7 @@ class Model:
 
     config: Config
     weights: Mapping[str, Weight]
-    opened: Mapping[str, Masked]  # what multiplies and is no weight of a linear map: gammas, and the embedding table
+    opened: Mapping[str, Masked]  # what multiplies elementwise: gammas
     shared: Mapping[str, Shared]
 
 
@@ -85,7 +85,7 @@ async def load(p: Party, config: Config, shares: Iterable[tuple[str, Shared]]) -
         values = [mine.pop(name) for name in multiplying]
         masked = await p.at("load").at(group).open(*values) if values else []
         for name, value in zip(multiplying, masked, strict=True):
-            if name.endswith(".weight"):
+            if name.endswith((".weight", ".table")):
                 weights[name] = Weight.of(value)
             else:
                 opened[name] = _standing(value)
@@ -145,7 +145,7 @@ async def embed(p: Party, model: Model, tokens: Shared) -> Shared:
     """
     batch, n, rows = tokens.shape
     opened = await p.open_one(tokens.reshape(batch * n, rows))
-    words = matmul(p, opened, model.opened["embedding.table"]).reshape(batch, n, -1)
+    words = linear(p, opened, model.weights["embedding.table"]).reshape(batch, n, -1)
     position = model.shared["embedding.position"].take(slice(n))
     return words + position
 

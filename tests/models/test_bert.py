@@ -32,7 +32,7 @@ def test_tiny_embedding(suite: str, softmax: str) -> None:
 def test_client_side_embedding() -> None:
     model, tokens = tiny_model("fast", "exact", embedding="client")
     private, _, floats = model.run(tokens)
-    assert "embedding.table" not in model.loaded.results[0].opened
+    assert "embedding.table" not in model.loaded.results[0].weights
     assert (private - floats).abs().max() < 0.02
 
 

@@ -17,19 +17,21 @@ enum {
 };
 
 /* How 16 words of so many bytes, which lie side by side, become two vectors of their lower and of their upper four bytes.
- * In each quarter of those stand first bytes of four words, then their second bytes, and so on. */
+ * In each quarter of those stand first bytes of four words, then their second bytes, and so on. Words of up to four bytes
+ * are one vector, and have no upper bytes; others are two, of eight words each. */
 struct spread {
-    __m512i low, high;                                  /* where each byte comes from, in the vector of its eight words */
-    __mmask64 low_first, low_last, high_first, high_last; /* which bytes come from the first eight words, and the last */
-    int bytes;
+    __m512i low, high;                                    /* where each byte comes from, in the vector of its word */
+    __mmask64 low_first, low_last, high_first, high_last; /* which bytes come from the first vector, and the last */
+    int bytes, words;                                     /* of a word; to a vector */
 };
 
 MPC_TARGET_AMX static void spread_of(int bytes, struct spread *spread)
 {
+    int words = bytes > 4 ? 8 : 16;
     uint8_t low[64] = {0}, high[64] = {0};
     __mmask64 low_here = 0, high_here = 0;
     for (int i = 0; i < 64; i++) {
-        int word = i / 16 % 2 * 4 + i % 4, byte = i / 4 % 4;
+        int word = (i / 16 * 4 + i % 4) % words, byte = i / 4 % 4;
         if (byte < bytes) {
             low[i] = (uint8_t)(word * bytes + byte);
             low_here |= (__mmask64)1 << i;
@@ -39,34 +41,35 @@ MPC_TARGET_AMX static void spread_of(int bytes, struct spread *spread)
             high_here |= (__mmask64)1 << i;
         }
     }
-    const __mmask64 first = ((__mmask64)1 << 32) - 1;
+    const __mmask64 first = words == 8 ? ((__mmask64)1 << 32) - 1 : ~(__mmask64)0;
     *spread = (struct spread){
         _mm512_loadu_si512(low), _mm512_loadu_si512(high), low_here & first, low_here & ~first, high_here & first,
-        high_here & ~first, bytes,
+        high_here & ~first, bytes, words,
     };
 }
 
-/* Which bytes of the two vectors are there, if `count` words are. */
+/* Which bytes of the vectors are there, if `count` words are. */
 struct here {
     __mmask64 first, last;
 };
 
 MPC_INLINE __mmask64 first_bits(int64_t count) { return count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
 
-MPC_INLINE struct here here_of(int64_t count, int bytes)
+MPC_INLINE struct here here_of(const struct spread *s, int64_t count)
 {
-    int64_t first = count > 8 ? 8 : count > 0 ? count : 0, last = count > 16 ? 8 : count > 8 ? count - 8 : 0;
-    return (struct here){first_bits(first * bytes), first_bits(last * bytes)};
+    int64_t first = mpc_min(count > 0 ? count : 0, s->words), last = mpc_min(count, 16) - first;
+    return (struct here){first_bits(first * s->bytes), first_bits((last > 0 ? last : 0) * s->bytes)};
 }
 
+/* `wide`: the words have more than four bytes. */
 MPC_INLINE MPC_TARGET_AMX void take(const struct spread *s, const char *from, struct here here, int wide, __m512i *low,
                                     __m512i *high)
 {
     __m512i first = _mm512_maskz_loadu_epi8(here.first, from);
-    __m512i last = _mm512_maskz_loadu_epi8(here.last, from + 8 * s->bytes);
     *low = _mm512_maskz_permutexvar_epi8(s->low_first, s->low, first);
-    *low = _mm512_mask_permutexvar_epi8(*low, s->low_last, s->low, last);
     if (wide) {
+        __m512i last = _mm512_maskz_loadu_epi8(here.last, from + 8 * s->bytes);
+        *low = _mm512_mask_permutexvar_epi8(*low, s->low_last, s->low, last);
         *high = _mm512_maskz_permutexvar_epi8(s->high_first, s->high, first);
         *high = _mm512_mask_permutexvar_epi8(*high, s->high_last, s->high, last);
     }
@@ -114,7 +117,7 @@ MPC_INLINE MPC_TARGET_AMX void left_body(const struct spread *spread, const char
                 __m512i low[4], high[4];
 #pragma GCC unroll 4
                 for (int z = 0; z < 4; z++)
-                    take(spread, row + z * SIDE * spread->bytes, here_of(count - z * SIDE, spread->bytes), wide, &low[z],
+                    take(spread, row + z * SIDE * spread->bytes, here_of(spread, count - z * SIDE), wide, &low[z],
                          &high[z]);
                 split_left(low);
                 store_planes(low, 0, limbs, to + r * STEP);
@@ -129,7 +132,7 @@ MPC_INLINE MPC_TARGET_AMX void left_body(const struct spread *spread, const char
 MPC_INLINE MPC_TARGET_AMX void right_tile(const struct spread *spread, const char *from, int64_t stride, int64_t rows,
                                           int64_t columns, int limbs, uint8_t *to, int wide)
 {
-    const struct here all = here_of(columns, spread->bytes), none = {0, 0};
+    const struct here all = here_of(spread, columns), none = {0, 0};
     for (int g = 0; g < SIDE; g++, to += STEP) {
         int k = g % 4 * SIDE + g / 4 * 4;
         __m512i low[4], high[4];
