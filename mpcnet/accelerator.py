@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from mpcnet.errors import LocalConfigError
+from mpcnet.errors import LocalBusyError, LocalConfigError
 from mpcnet.native.matmul import Packed, Right
 from mpcnet.words import dtype
 
@@ -88,7 +88,19 @@ class Accelerator:
         )
 
     def combine(self, terms: Sequence[tuple[int, Tensor, Packed]], c: Tensor | None, bits: int) -> Tensor:
-        """c + sum of sign a b mod 2^bits, as :func:`mpcnet.native.matmul.combine` has it, of terms that it takes."""
+        """c + sum of sign a b mod 2^bits, as :func:`mpcnet.native.matmul.combine` has it, of terms that it takes.
+
+        :raises LocalBusyError: the device has no room for them.
+        """
+        try:
+            return self._combine(terms, c, bits)
+        except torch.OutOfMemoryError as error:  # its text tells sizes only, but is a page long
+            raise LocalBusyError(
+                f"device {self.device}: no room for the planes of the weights beside a request; "
+                'want a GPU with more memory, smaller batches, or device = "cpu"'
+            ) from error
+
+    def _combine(self, terms: Sequence[tuple[int, Tensor, Packed]], c: Tensor | None, bits: int) -> Tensor:
         shape = (*terms[0][1].shape[:-1], terms[0][2].shape[1])
         rows, columns, limbs = terms[0][1].numel() // terms[0][2].shape[0], shape[-1], (bits + 7) // 8
         total = torch.zeros(rows, columns, dtype=torch.int64, device=self.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mpcnet import accelerator, ring
 from mpcnet.accelerator import Accelerator
-from mpcnet.errors import LocalConfigError
+from mpcnet.errors import LocalBusyError, LocalConfigError
 from mpcnet.native.matmul import Packed
 
 BITS = (9, 16, 24, 32, 33, 40, 48, 52, 64)
@@ -81,6 +81,15 @@ def test_planes_are_made_once_and_go_with_their_weight(gpu: Accelerator) -> None
     del weight, made
     gc.collect()
     assert not len(gpu._planes)
+
+
+def test_a_device_without_room(monkeypatch: pytest.MonkeyPatch, gpu: Accelerator) -> None:
+    def full(a: Tensor, b: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(accelerator, "_multiply", full)
+    with pytest.raises(LocalBusyError, match=f'device {gpu.device}: no room .* or device = "cpu"'):
+        gpu.combine(((1, words((20, 72), 48, 1), ring.narrow(words((72, 50), 48, 2), 48)),), None, 48)
 
 
 def test_the_ring_uses_it(monkeypatch: pytest.MonkeyPatch, gpu: Accelerator) -> None:

@@ -1,4 +1,5 @@
-/* Tiles of the matrix product: what a level multiplies with, and how many sums its registers hold.
+/* Tiles of the matrix product: what a level multiplies with, and how many sums its registers hold. The level above these
+ * multiplies with the tile registers of AMX (matmul_amx.c), and a few rows as avx512ifma does.
  *
  *   bits        avx512ifma     avx512         avx2                       portable
  *   33 .. 52    vpmadd52luq    vpmullq        vpmuludq and vpmulld       one word at a time
