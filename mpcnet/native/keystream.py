@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 
 import numpy as np
@@ -23,19 +24,22 @@ def usable() -> bool:
 
 
 class Counter:
-    """The keystream of a key of 16 bytes. It remembers how far it was drawn, and only goes on."""
+    """The keystream of a key of 16 bytes. It remembers how far it was drawn, and only goes on: threads that draw at once
+    get different bytes, and a draw that fails leaves a gap."""
 
-    __slots__ = ("_drawn", "_key")
+    __slots__ = ("_drawn", "_key", "_lock")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"keystream: want a key of {KEY_BYTES} bytes, got {len(key)}")
         self._key = np.frombuffer(key, np.uint8)
         self._drawn = 0
+        self._lock = threading.Lock()
 
     def draw(self, count: int) -> NDArray[np.uint8]:
         """The next `count` bytes."""
         out = np.empty(count, np.uint8)
-        _keystream(None, self._key.ctypes.data, self._drawn, count, out.ctypes.data)
-        self._drawn += count
+        with self._lock:
+            first, self._drawn = self._drawn, self._drawn + count
+        _keystream(None, self._key.ctypes.data, first, count, out.ctypes.data)
         return out

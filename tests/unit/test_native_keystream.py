@@ -1,5 +1,7 @@
 """The keystream's kernel against the cryptography package: any draws, far from the start, any threads."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -40,6 +42,26 @@ def test_blocks_beyond_32_bits_of_their_number() -> None:
     ours._drawn = 16 * first + 5
     cipher = Cipher(algorithms.AES(KEY), modes.CTR(first.to_bytes(16, "big"))).encryptor()
     assert ours.draw(2000).tobytes() == cipher.update(bytes(2005))[5:]
+
+
+def test_threads_that_draw_at_once_get_different_bytes() -> None:
+    ours, size = Counter(KEY), 40_000
+    with ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(lambda _: ours.draw(size).tobytes(), range(200)))
+    whole = LibraryCounter(KEY).draw(200 * size).tobytes()
+    assert sorted(drawn) == sorted(whole[at : at + size] for at in range(0, len(whole), size))
+
+
+def test_a_draw_that_fails_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: object) -> None:
+        raise MemoryError
+
+    ours, whole = Counter(KEY), LibraryCounter(KEY).draw(64).tobytes()
+    with monkeypatch.context() as context:
+        context.setattr(keystream, "_keystream", failing)
+        with pytest.raises(MemoryError):
+            ours.draw(16)
+    assert ours.draw(48).tobytes() == whole[16:]
 
 
 def test_a_key_of_another_size_is_refused() -> None:

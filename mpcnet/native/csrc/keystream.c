@@ -5,6 +5,8 @@
 
 #if MPC_X86
 
+#include <cpuid.h>
+
 #define TARGET MPC_WIDE __attribute__((target("avx2,aes,avx512f,avx512bw,avx512dq,avx512vl,vaes")))
 
 enum {
@@ -82,9 +84,11 @@ MPC_EXPORT MPC_TARGET_AES int mpc_keystream(int level, int threads, const uint8_
 MPC_EXPORT int mpc_keystream_usable(void)
 {
 #if MPC_X86
+    enum { VAES = 1 << 9 }; /* compilers before GCC 11 have no name for it */
+    unsigned a, b, c, d;
     __builtin_cpu_init();
     return __builtin_cpu_supports("aes") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("vaes");
+           __builtin_cpu_supports("avx512vl") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & VAES);
 #else
     return 0;
 #endif
