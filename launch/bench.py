@@ -18,6 +18,7 @@ from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
 from models.metrics import spearman
 from models.shape import Softmax
+from mpcnet import accelerator
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
 from protocols.suites import SUITES
@@ -145,10 +146,12 @@ def kernels_command(
     runs: Annotated[int, typer.Option(min=1, help="Runs of each kernel, after one that warms up.")] = 30,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a kernel.")] = 1,
     only: Annotated[str, typer.Option(help="Kernels whose name has this in it.")] = "",
+    device: Device = "cpu",
 ) -> None:
     """Each kernel at BERT-base's sizes: seconds, torch's seconds for the same, and the bound."""
     torch.set_num_threads(threads)
-    kernel_bench.bench(runs, only, console)
+    accelerator.use(device)
+    kernel_bench.bench(runs, only, accelerator.describe(device), console)
 
 
 @app.command("soak")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from launch import report
 from launch.heap import keep_freed
-from mpcnet import ring
+from mpcnet import accelerator, ring
 from mpcnet.native import bound, library
 from mpcnet.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part
@@ -80,7 +80,7 @@ def _linear(name: str, bits: int, depth: int, columns: int) -> Case:
         name, f"2 x {TOKENS} x {depth} x {columns}", bits,
         lambda: ring.combine(terms, cross, bits),
         lambda: share @ weight - opened @ mask + cross,
-        lambda: 2 * TOKENS * depth * columns / _rate(bits),
+        None if accelerator.chosen() else lambda: 2 * TOKENS * depth * columns / _rate(bits),
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def _product(name: str, bits: int, a: Tensor, b: Tensor) -> Case:
 
 
 def _rate(bits: int) -> float:
-    """Multiply-adds a second; infinite where the level has no instructions of its own."""
+    """Multiply-adds a second of the processor; infinite where the level has no instructions of its own."""
     done = 0
 
     def run() -> None:
@@ -179,12 +179,12 @@ def _seconds(run: Run) -> float:
     return clock() - start
 
 
-def bench(runs: int, only: str, console: Console) -> None:
+def bench(runs: int, only: str, device: str, console: Console) -> None:
     """JSON lines on standard output, a table on the console. Freed memory stays, as with a party."""
     keep_freed()
     facts = {
         "kernels": library.level(), "threads": torch.get_num_threads(), "machine": report.machine(),
-        "commit": report.commit(),
+        "commit": report.commit(), "device": device,
     }  # fmt: skip
     rows = []
     for case in cases():
@@ -192,7 +192,8 @@ def bench(runs: int, only: str, console: Console) -> None:
             with console.status(case.name):
                 rows.append(measure(case, runs))
             print(json.dumps({**rows[-1], **facts}), flush=True)
-    console.print(table(rows, f"{facts['kernels']}, {facts['threads']} threads; {facts['machine']}; {facts['commit']}"))
+    title = "{kernels}, {threads} threads, device {device}; {machine}; {commit}".format(**facts)
+    console.print(table(rows, title))
 
 
 def table(rows: Sequence[dict[str, Any]], title: str) -> Table:

@@ -16,7 +16,7 @@ from models.shape import PRESETS, Softmax
 from mpcnet.errors import LocalConfigError
 from protocols.suites import SUITES
 
-WIDE = 160  # columns of a table that goes into a file or a pipe: none of its words is cut
+WIDE = 4000  # columns of what goes into a file or a pipe: no line is broken, no word of a table cut
 
 
 def screen(*, stderr: bool = False) -> Console:

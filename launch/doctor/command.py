@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from launch.doctor.host import check_device, check_disk, check_memory, check_nam
 from launch.doctor.keys import COPY, check_keys, utc_now
 from launch.doctor.peers import visit_all
 from launch.doctor.running import check_monitor, check_port
+from launch.options import console, screen
 from launch.settings import Settings
 from models import program
 from models.bert import Config
@@ -33,7 +33,6 @@ from mpcnet.lobby import SERVERS, dials
 from mpcnet.memory import Memory
 
 COLOURS: dict[Level, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
-WIDE = 4000  # columns of a table that goes into a file: a line is not to be broken
 
 Say = Callable[[str], None]
 
@@ -102,7 +101,7 @@ def doctor_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check a party's settings, keys, machine and peers, and say what to do. Exit code 1 if anything is an error."""
-    with Console(stderr=True, highlight=False).status("starting") as status:
+    with console.status("starting") as status:
         found = asyncio.run(examine(config, timeout, status.update))
     failed = any(finding.level == "error" for finding in found)
     if as_json:
@@ -114,9 +113,7 @@ def doctor_command(
 
 def _show(found: list[Finding]) -> None:
     """One line for each finding; a peer's words are no markup."""
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out = Console(highlight=False, width=WIDE)
+    out = screen()
     table = Table.grid(padding=(0, 2))
     for finding in found:
         level = f"[{COLOURS[finding.level]}]{finding.level}[/]"

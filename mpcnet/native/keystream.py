@@ -24,8 +24,10 @@ def usable() -> bool:
 
 
 class Counter:
-    """The keystream of a key of 16 bytes. It remembers how far it was drawn, and only goes on: threads that draw at once
-    get different bytes, and a draw that fails leaves a gap."""
+    """The keystream of a key of 16 bytes. It remembers how far it was drawn, and only goes on.
+
+    Threads that draw at once get different bytes, and a draw that fails leaves a gap.
+    """
 
     __slots__ = ("_drawn", "_key", "_lock")
 

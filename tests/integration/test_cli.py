@@ -1,6 +1,7 @@
 """What a user can get wrong at the command line: one line on standard error, no traceback, a non-zero exit code."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -142,6 +143,17 @@ def test_port_in_use(mpcnet: Cli, made: Deployment) -> None:
         taken.bind(parse_address(address))
         result = mpcnet("dealer", "--config", made.config("dealer"))
     one_line(result, 75, "dealer  failed", f"cannot listen on {address}: the port is in use")
+
+
+def test_a_device_that_is_not_there(mpcnet: Cli, made: Deployment, tmp_path: Path) -> None:
+    """The dealer says so before it listens; a client computes nothing on it."""
+    for role in ("dealer", "client"):
+        folder = shutil.copytree(made.config(role).parent, tmp_path / role)
+        config = folder / "party.toml"
+        config.write_text(config.read_text().replace('device = "cpu"', 'device = "cuda:99"'))
+    result = mpcnet("dealer", "--config", tmp_path / "dealer" / "party.toml")
+    one_line(result, 78, "device: want cuda:99, got", 'or set device = "cpu"')
+    assert node.open_node(read(tmp_path / "client" / "party.toml")).settings.device == "cuda:99"
 
 
 async def raise_it(error: Exception) -> int:
