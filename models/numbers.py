@@ -23,7 +23,6 @@ from protocols.division import (
     RECIPROCAL_LIMIT,
     RSQRT_LEAST,
     RSQRT_LIMIT,
-    Z_FRAC,
     RowRange,
 )
 from protocols.exponential import RANGE
@@ -50,8 +49,7 @@ UP_FRAC, UP_BITS = 12, 24  # the activation's input: |U| < 2^10
 UP_PRODUCT_BITS = -(-(UP_BITS + NORMAL_FRAC + WEIGHT_FRAC - UP_FRAC) // 8) * 8  # before its rescale, in whole bytes
 GELU_FRAC, GELU_BITS = 12, 40  # the activation's result, and the ring of the product that follows
 CONTEXT_FRAC, CONTEXT_BITS = 12, 40
-CONTEXT_OPENED = 24  # ring the divided context is opened in to grow it: |context| < 2^10
-CONTEXT_ERROR = 2.0**-10  # what rounding before the division may do to a context
+CONTEXT_ERROR = 2.0**-9  # what each factor's rounding before the division may do to a context, at a range's end
 MEAN_SHIFT = 6  # the mean of a residual is computed from weights of a d-th: 6 more fraction bits keep it exact enough
 POOLER_BITS = 48
 LOGIT_FRAC = 16
@@ -84,10 +82,10 @@ class Numbers:
     def weigh_bits(self, layer: str, keys: int) -> WeighBits:
         """Widths of the product with V for rows of `keys` keys."""
         rows = self.softmax_rows(layer, keys)
-        wanted = max(2, CONTEXT_FRAC + 2 - ring.floor_log2(rows.low))
-        room = 64 - CONTEXT_OPENED + CONTEXT_FRAC - Z_FRAC - ring.ceil_log2(rows.high)  # the division takes the others
         width = 40 if self.softmax == "exact" else 48
-        return WeighBits(width, min(wanted, room, 22), CONTEXT_OPENED, CONTEXT_BITS, CONTEXT_FRAC)
+        both = 64 - CONTEXT_BITS + CONTEXT_FRAC  # fraction bits of the factors, so that the quotient keeps its ring
+        even = (both - ring.floor_log2(rows.low * rows.high)) // 2  # rounding them costs as much at the range's ends
+        return WeighBits(width, min(max(2, even), 22), CONTEXT_BITS, CONTEXT_FRAC)
 
     def value_frac(self, keys: int) -> int:
         """Fraction bits of V: what |sum_j e_j v_j| <= keys * max |v| leaves of the ring of 40 bits."""
@@ -206,7 +204,6 @@ def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
         yield fits(f"{layer}.qkv", QUERY_FRAC, QUERY_BITS)
         yield fits(f"{layer}.value", VALUE_FRAC, VALUE_BITS)
         yield from _softmax_limits(layer, numbers)
-        yield fits(f"{layer}.context", CONTEXT_FRAC, CONTEXT_OPENED)
         yield fits(f"{layer}.out.centred", CENTRED_FRAC, CENTRED_BITS)
         if shape.activation == "quad":  # it opens x + 1, and its result leaves its range by the square of what x does
             yield fits(f"{layer}.up", UP_FRAC, UP_BITS, extra=1.0)
@@ -245,5 +242,6 @@ def _needs(shape: BertShape, calibration: Calibration, numbers: Numbers) -> Iter
         if root:
             yield Need(f"{site} (1 / sigma)", LARGEST_ROOT, math.sqrt(shape.hidden / low))
         else:
-            frac = numbers.weigh_bits(site.partition(".")[0], numbers.longest).context_frac
-            yield Need(f"{site} (rounding of the context)", CONTEXT_ERROR, 2.0**-frac / low)
+            bits = numbers.weigh_bits(site.partition(".")[0], numbers.longest)
+            yield Need(f"{site} (rounding of the context)", CONTEXT_ERROR, 2.0**-bits.context_frac / low)
+            yield Need(f"{site} (rounding of the reciprocal)", CONTEXT_ERROR, 2.0 ** -bits.inverse_frac() * high)

@@ -216,13 +216,3 @@ async def pi_matmul(p: Party, x: Shared, y: Shared) -> Shared:
     """
     a, b = await p.open(x, y)
     return matmul(p, a, b)
-
-
-async def relift(p: Party, x: Shared, bits: int, opened_bits: int) -> Shared:
-    """Grow a share to a wider ring. Needs |x| < 2^(opened_bits - 2) as an integer.
-
-    Rounds   1
-    Sends    ceil(opened_bits / 8) bytes an element each way
-    Offline  2 ceil((bits - opened_bits) / 8) bytes an element
-    """
-    return lift(p, await p.open_one(x.reduce(opened_bits)), bits).shared()

@@ -7,7 +7,7 @@ Where it looks. An answer is right if three kinds of facts hold:
 
 * A value that grows into a wider ring lies in [-2^(k-2), 2^(k-2)) of the k-bit ring it was opened in, or within a
   tighter limit (V's, so that the sum over the keys fits). Whatever grows is checked by protocols.arith.lift: inputs of
-  LayerNorm and GeLU, V, weighted sums, contexts, 2Quad's scores, and every value between.
+  LayerNorm and GeLU, V, weighted sums, 2Quad's scores, and every value between. Contexts are means of V's rows.
 * 1/sqrt and 1/x are right: T r^2 = d and x z = 1 to a sixteenth, whatever the range and the method (`Audit.inverse`).
   That covers the square sums of LayerNorms and the row sums of softmax, above their range and below it.
 * Scores of exact softmax have a bucket of the coarse maximum, and lie less than 120 below it.

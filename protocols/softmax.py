@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from mpcnet.rounds import parallel
-from protocols.arith import lift, lift_bit, matmul, product, relift, square
+from protocols.arith import WIDE, lift, lift_bit, matmul, product, square
 from protocols.compare import at_least
 from protocols.division import RowRange, reciprocal
 from protocols.exponential import PERIOD_BITS, RANGE, exponential
@@ -33,9 +33,12 @@ class WeighBits:
 
     product: int  # ring of numerators, V and their product
     context_frac: int  # fraction bits of the unnormalised product when it is opened
-    opened: int  # ring the normalised context is opened in, to grow it
     result: int  # ring of the result
     frac: int  # fraction bits of the result
+
+    def inverse_frac(self) -> int:
+        """Fraction bits of 1 / row sum: what the quotient's rescale leaves to it of the wide ring."""
+        return WIDE - self.result + self.frac - self.context_frac
 
 
 async def squares(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int) -> Shared:
@@ -92,19 +95,22 @@ async def weigh(
 ) -> Shared:
     """sum_j a_j v_j / (sum_j a_j + eps): [..., query, key] and [..., key, dim] -> [..., query, dim].
 
-    The reciprocal stays deflated, multiplies the raw product, and the quotient is rescaled once.
+    The reciprocal stays deflated, multiplies the raw product, and the quotient is rescaled once. Both factors have few
+    enough fraction bits that this leaves it in the ring of the result: it need not be opened again to grow. Nor need it
+    be looked at: it is a mean of V's rows.
 
-    Rounds   2 + those of `inverse`, t iterations or 1 by point functions: its first round opens the factors too; then
-             the quotient, and its growth
-    Error    that of the reciprocal relative to each result, and rounding: 2^-frac, and 2^-context_frac / row sum
+    Rounds   1 + those of `inverse`, t iterations or 1 by point functions: its first round opens the factors too; then
+             the quotient's
+    Error    that of the reciprocal relative to each result, and rounding: 2^-frac, 2^-context_frac / row sum, and
+             2^-inverse_frac * row sum relative to each result
     Source   SecFormer, Pi_Softmax; deviation: division after V
     """
     factors = p.open(numerators.reduce(bits.product), value.reduce(bits.product))
     row_sum = numerators.sum(-1, keepdim=True) + eps
     (a, v), (z, e) = await parallel(factors, inverse(p.at("reciprocal"), row_sum, rows))
     raw = p.rescale(matmul(p, a, v), bits.context_frac)
+    z = p.rescale(z, min(z.frac, bits.inverse_frac() - e))
     wide_raw, wide_z = (lift(p, x) for x in await p.open(raw, z))
     if p.audit is not None:
         p.audit.inverse(p, row_sum, wide_z.shared(), rows, 2**e)
-    context = p.rescale(product(p, wide_raw, wide_z).halve(e), bits.frac)
-    return await relift(p, context, bits.result, bits.opened)
+    return p.rescale(product(p, wide_raw, wide_z).halve(e), bits.frac).reduce(bits.result)

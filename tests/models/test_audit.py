@@ -136,7 +136,7 @@ def test_no_text_moves_the_demo_model_beyond_what_an_audit_sees() -> None:
     """Bounds from weights alone, of all texts: the norm of LayerNorm's result is sqrt(d), and GeLU shrinks.
 
     What grows stays in what is surely found, three quarters of a ring (V: all of 24 bits but its limit). An audited
-    request has values below V's limit, and so contexts.
+    request has values below V's limit, and so contexts, which are means of them.
     """
     folded = fold(demo_checkpoint())
     config = prepare("demo", "fast", "exact").config

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lockstep import Session
 
 from mpcnet.rounds import parallel
-from protocols.arith import lift, lift_bit, matmul, own_ring, pi_matmul, pi_mul, pi_square, product, relift, square
+from protocols.arith import lift, lift_bit, matmul, own_ring, pi_matmul, pi_mul, pi_square, product, square
 from protocols.party import Party
 from protocols.share import Bits, Shared
 
@@ -137,7 +137,7 @@ def test_what_is_dealt_may_count_modulo_two(spare: int) -> None:
         return product(p, lift(p, a, 24 + spare), lift(p, b, 24 + spare))
 
     async def regrown(p: Party, x: Shared) -> Shared:
-        return await relift(p, x, 24 + spare, 24)
+        return lift(p, await p.open_one(x), 24 + spare).shared()
 
     words = [-(2**10), -7, 0, 5, 2**10 - 1, 1, 2, 3, 4]
     x, y = given_words(words, 12, 0), given_words(words[::-1], 12, 0)
@@ -145,7 +145,7 @@ def test_what_is_dealt_may_count_modulo_two(spare: int) -> None:
     assert torch.equal(done.value, x.x * y.x) and torch.equal(done.oracle, done.value)
     lifts, crosses = 2 * 2 * 2, 4 + 2 + 2 + 1  # shifts 0, 12, 12, 24
     check_cost(done, rounds=1, sent=4 * len(words), dealt=(lifts + crosses) * len(words))
-    grown = outcome(regrown, given_words(words, 40, 0))
+    grown = outcome(regrown, given_words(words, 24, 0))
     assert torch.equal(grown.value, x.x) and torch.equal(grown.oracle, x.x)
     check_cost(grown, rounds=1, sent=3 * len(words), dealt=2 * len(words))
 
@@ -171,31 +171,31 @@ def test_empty_matmul() -> None:
 
 @few
 @given(st.lists(st.integers(-(2**22), 2**22 - 1), min_size=1, max_size=20), SEEDS)
-def test_relift(words: list[int], seed: int) -> None:
+def test_growth(words: list[int], seed: int) -> None:
     async def build(p: Party, x: Shared) -> Shared:
-        return await relift(p, x, 64, 24)
+        return lift(p, await p.open_one(x), 64).shared()
 
-    x = given_words(words, 40, 12)
+    x = given_words(words, 24, 12)
     done = outcome(build, x, seed=seed)
     assert torch.equal(done.value, x.x)
     assert torch.equal(done.oracle, x.x)
     check_cost(done, rounds=1, sent=3 * len(words), dealt=2 * 5 * len(words))
 
 
-def test_relift_to_the_same_ring_and_not_to_a_narrower_one() -> None:
+def test_growth_to_the_same_ring_and_not_to_a_narrower_one() -> None:
     async def same(p: Party, x: Shared) -> Shared:
-        return await relift(p, x, 24, 24)
+        return lift(p, await p.open_one(x), 24).shared()
 
     async def narrower(p: Party, x: Shared) -> Shared:
-        return await relift(p, x, 20, 24)
+        return lift(p, await p.open_one(x), 20).shared()
 
-    x = uniform((5,), -3, 3, 40, 12)
+    x = uniform((5,), -3, 3, 24, 12)
     done = outcome(same, x)
     assert torch.equal(done.value, x.x)
     check_cost(done, rounds=1, sent=15, dealt=0)
     session = Session()
     with pytest.raises(ValueError, match="cannot lift 24 bits to 20"):
-        session.run(narrower, session.share(x.x, 40, 12))
+        session.run(narrower, session.share(x.x, 24, 12))
 
 
 def lowest(x: Shared) -> Bits:
