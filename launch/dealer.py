@@ -21,12 +21,12 @@ from models.program import Plans, Size, parameter_shapes, token_shape
 from models.respond import respond
 from mpcnet.channel import Channel
 from mpcnet.dealer import Corrections, DealerSource, deal
+from mpcnet.dealing import run_dealer
 from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.lobby import SERVERS, join
 from mpcnet.mesh import Peer, Seed, agree_seed
 from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.rounds import Program
-from mpcnet.session import run_dealer
 from mpcnet.stream import Stream
 from mpcnet.tasks import race, together
 from mpcnet.wire import Header, Scalar

@@ -1,4 +1,4 @@
-"""Run programs over channels: both servers' side of several streams at once, and the dealer's side.
+"""Run programs over channels: a server's side of several streams at once. The dealer's is in `mpcnet.dealing`.
 
 The dealer deals for streams in turn (`mpcnet.stream.turns`). The servers let each go on at its own pace: while one
 computes, another waits for its frame, which may be in flight for longer than many small steps take.
@@ -9,16 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
 from mpcnet import ring
-from mpcnet.channel import CONTROL
-from mpcnet.dealer import Corrections
 from mpcnet.errors import ChannelError, RemoteProtocolError
 from mpcnet.ledger import Ledger
 from mpcnet.mesh import Peer
@@ -26,49 +23,13 @@ from mpcnet.meter import Segment
 from mpcnet.randomness import ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Program, advance
 from mpcnet.stock import Stock
-from mpcnet.stream import DEAL, DEALT, HEAVY_BYTES, ROUND, Awaited, Stream, nbytes, turns
+from mpcnet.stream import HEAVY_BYTES, ROUND, Awaited, Stream, nbytes
+from mpcnet.tasks import group
 from mpcnet.threads import in_thread
-from mpcnet.wire import Header, Scalar
+from mpcnet.wire import Header
 
 T = TypeVar("T")
 Clock = Callable[[], float]
-
-
-@asynccontextmanager
-async def _tasks() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group that raises the first failure itself, not a group of failures."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            yield tasks
-    except BaseExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise first from first.__cause__
-
-
-class _Lane:
-    """Our frames to one peer, in order: one may be on its way while the next is made."""
-
-    def __init__(self, peer: Peer, tasks: asyncio.TaskGroup) -> None:
-        self.peer, self._tasks = peer, tasks
-        self._sending: asyncio.Task[None] | None = None
-
-    async def send(self, stream: Stream, header: Header, payload: Sequence[ring.Bytes]) -> None:
-        """Returns when the frame before this one has left; a small frame is sent at once, without a task."""
-        await self.sent()
-        if header.payload_bytes > HEAVY_BYTES:
-            self._sending = self._tasks.create_task(self._send(stream, header, payload))
-        else:
-            await self._send(stream, header, payload)
-
-    async def sent(self) -> None:
-        """Every frame has left."""
-        if self._sending is not None:
-            await self._sending
-            self._sending = None
-
-    async def _send(self, stream: Stream, header: Header, payload: Sequence[ring.Bytes]) -> None:
-        with stream.at(header.sequence):
-            await self.peer.channel.send(header, *(raw.data for raw in payload))
 
 
 @dataclass(slots=True, repr=False, eq=False)
@@ -229,7 +190,7 @@ async def run_streams(
     runs = [_Run(*row) for row in zip(programs, sources, streams, strict=True)]
     heavy = asyncio.Lock()
     try:
-        async with _tasks() as tasks:
+        async with group() as tasks:
             servers = _Servers(runs, peer, tasks)
             drives = [_drive(run, index, servers, stock, clock, heavy) for index, run in enumerate(runs)]
             for drive in drives[1:]:
@@ -266,57 +227,3 @@ async def _drive(run: _Run[T], index: int, servers: _Servers, stock: Stock, cloc
             start = clock()
             await servers.exchange(run, sequence, packed)
             cost.wait_s += clock() - start
-
-
-async def run_dealer(
-    dealings: Sequence[Generator[Corrections, None, T]],
-    streams: Sequence[Stream],
-    peers: Sequence[Peer],
-    facts: Callable[[], Mapping[str, Scalar]],
-) -> list[T]:
-    """Send the corrections of every segment to both servers, as fast as they take them; returns the programs' results.
-
-    One segment is computed while that before it is sent. `facts` are public, and sent behind the last segment.
-
-    :raises MpcError: a server is gone.
-    """
-    try:
-        async with _tasks() as tasks:
-            lanes = [_Lane(peer, tasks) for peer in peers]
-            for index, sequence in turns(streams):
-                await _deal(streams[index], sequence, await in_thread(_compute, dealings[index]), lanes)
-            for lane in lanes:
-                await lane.sent()
-            fields = dict(facts())
-            for lane in lanes:
-                await lane.peer.channel.send(Header(CONTROL, lane.peer.session, label=DEALT, fields=fields))
-        return [_result(dealing) for dealing in dealings]
-    finally:
-        for dealing in dealings:
-            dealing.close()
-
-
-def _compute(dealing: Generator[Corrections, None, Any]) -> Corrections:
-    """The next segment's. StopIteration cannot leave a thread."""
-    corrections = next(dealing, None)
-    if corrections is None:
-        raise AssertionError("the dealer's program ends before its plan")
-    return corrections
-
-
-async def _deal(stream: Stream, sequence: int, corrections: Corrections, lanes: Sequence[_Lane]) -> None:
-    for lane, sent, parts in zip(lanes, corrections, stream.plan.segments[sequence].dealt, strict=True):
-        if [correction.part for correction in sent] != list(parts):
-            raise AssertionError(f"segment {sequence} deals otherwise than planned")
-        if parts:
-            header = stream.header(DEAL, lane.peer.session, sequence, parts)
-            await lane.send(stream, header, [correction.payload for correction in sent])
-
-
-def _result(dealing: Generator[Corrections, None, T]) -> T:
-    try:
-        next(dealing)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    raise AssertionError("the dealer's program goes on after its plan has ended")

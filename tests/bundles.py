@@ -14,13 +14,14 @@ from torch import Tensor
 from mpcnet import ring
 from mpcnet.channel import Channel, memory_pair
 from mpcnet.dealer import Corrections, DealerSource, deal
+from mpcnet.dealing import run_dealer
 from mpcnet.ledger import Cost, Ledger
 from mpcnet.mesh import Peer
 from mpcnet.meter import MeterSource, measure
 from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.randomness import ServerSource, Source
 from mpcnet.rounds import Exchange, Part, Program
-from mpcnet.session import run_dealer, run_streams
+from mpcnet.session import run_streams
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import Stream
 from mpcnet.wire import Header

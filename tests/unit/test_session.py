@@ -28,11 +28,12 @@ from checks import few
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcnet.dealing import run_dealer
 from mpcnet.errors import ChannelClosed, RemoteAbort, RemoteProtocolError
 from mpcnet.mesh import Peer
 from mpcnet.randomness import Tape
 from mpcnet.rounds import Part
-from mpcnet.session import run_dealer, run_streams
+from mpcnet.session import run_streams
 from mpcnet.stream import DEAL, DEALT, ROUND
 from mpcnet.wire import Header
 

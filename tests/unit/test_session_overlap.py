@@ -10,8 +10,8 @@ from bundles import GUARD_S, HEAVY, Bundle, InventedTime, Shape, Trio, in_invent
 from torch import Tensor
 
 from mpcnet.dealer import Corrections
+from mpcnet.dealing import run_dealer
 from mpcnet.latency import Link, ShapedChannel
-from mpcnet.session import run_dealer
 
 
 def timed(streams: int, rounds: int, delay_s: float, step_s: float = 0.0) -> tuple[float, float, float]:

@@ -1,0 +1,157 @@
+"""The dealer's side of a run: one thread makes the corrections, and the event loop sends them.
+
+The thread does not wait for the loop between segments, which may be busy with a frame for longer than a segment takes
+to make; only for room, when too much has been made that has not left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from mpcnet import ring
+from mpcnet.channel import CONTROL
+from mpcnet.dealer import Corrections
+from mpcnet.mesh import Peer
+from mpcnet.stream import DEAL, DEALT, Stream, nbytes, turns
+from mpcnet.tasks import group
+from mpcnet.threads import in_thread
+from mpcnet.wire import Header, Scalar
+
+T = TypeVar("T")
+AHEAD_BYTES = 64 << 20  # of corrections that have not left: a few of the largest segments of a BERT-base
+
+
+async def run_dealer(
+    dealings: Sequence[Generator[Corrections, None, T]],
+    streams: Sequence[Stream],
+    peers: Sequence[Peer],
+    facts: Callable[[], Mapping[str, Scalar]],
+) -> list[T]:
+    """Send the corrections of every segment to both servers, as fast as they take them; returns the programs' results.
+
+    Segments are made while those before them are sent. `facts` are public, and sent behind the last segment.
+
+    :raises MpcError: a server is gone.
+    """
+    room = _Room(AHEAD_BYTES)
+    try:
+        async with group() as tasks:
+            lanes = [_Lane(peer, room) for peer in peers]
+            sending = [tasks.create_task(lane.send_all()) for lane in lanes]
+            making = tasks.create_task(in_thread(_make, dealings, streams, lanes, asyncio.get_running_loop(), room))
+            try:
+                await asyncio.wait([making])  # `await making`, cancelled, would wait for the thread before `close`
+                making.result()
+                for lane in lanes:
+                    lane.end()
+                await asyncio.wait(sending)
+            finally:
+                room.close()  # or the thread might wait for ever
+        fields = dict(facts())
+        for peer in peers:
+            await peer.channel.send(Header(CONTROL, peer.session, label=DEALT, fields=fields))
+        return [_result(dealing) for dealing in dealings]
+    finally:
+        for dealing in dealings:
+            dealing.close()
+
+
+class _Room:
+    """For bytes that were made and have not left. Used by the thread that makes them, and by the loop."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._nbytes = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def take(self, nbytes: int) -> bool:
+        """Wait until there is room, or nothing is there; False if nobody wants more."""
+
+        def fits() -> bool:
+            return self._closed or not self._nbytes or self._nbytes + nbytes <= self._limit_bytes
+
+        with self._changed:
+            self._changed.wait_for(fits)
+            self._nbytes += nbytes
+            return not self._closed
+
+    def give(self, nbytes: int) -> None:
+        """So many have left."""
+        with self._changed:
+            self._nbytes -= nbytes
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Nobody wants more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+
+class _Lane:
+    """Our frames to one peer, in order. Used in the loop only."""
+
+    def __init__(self, peer: Peer, room: _Room) -> None:
+        self.peer, self._room = peer, room
+        self._frames: deque[tuple[Stream, Header, Sequence[ring.Bytes]] | None] = deque()  # None is the end
+        self._changed = asyncio.Event()
+
+    def put(self, stream: Stream, header: Header, payload: Sequence[ring.Bytes]) -> None:
+        """A frame that will be sent when those before it have left."""
+        self._frames.append((stream, header, payload))
+        self._changed.set()
+
+    def end(self) -> None:
+        """No more will come."""
+        self._frames.append(None)
+        self._changed.set()
+
+    async def send_all(self) -> None:
+        """Until the end."""
+        while (frame := await self._next()) is not None:
+            stream, header, payload = frame
+            with stream.at(header.sequence):
+                await self.peer.channel.send(header, *(raw.data for raw in payload))
+            self._room.give(header.payload_bytes)
+
+    async def _next(self) -> tuple[Stream, Header, Sequence[ring.Bytes]] | None:
+        while not self._frames:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._frames.popleft()
+
+
+def _make(
+    dealings: Sequence[Generator[Corrections, None, Any]],
+    streams: Sequence[Stream],
+    lanes: Sequence[_Lane],
+    loop: asyncio.AbstractEventLoop,
+    room: _Room,
+) -> None:
+    """All segments, in a thread, as long as anybody wants them."""
+    for index, sequence in turns(streams):
+        stream, corrections = streams[index], next(dealings[index], None)
+        if corrections is None:
+            raise AssertionError("the dealer's program ends before its plan")
+        for lane, made, parts in zip(lanes, corrections, stream.plan.segments[sequence].dealt, strict=True):
+            if [correction.part for correction in made] != list(parts):
+                raise AssertionError(f"segment {sequence} deals otherwise than planned")
+            if parts:
+                if not room.take(nbytes(parts)):
+                    return
+                header = stream.header(DEAL, lane.peer.session, sequence, parts)
+                loop.call_soon_threadsafe(lane.put, stream, header, [correction.payload for correction in made])
+
+
+def _result(dealing: Generator[Corrections, None, T]) -> T:
+    try:
+        next(dealing)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise AssertionError("the dealer's program goes on after its plan has ended")
