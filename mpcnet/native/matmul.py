@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from mpcnet.native.library import POINTER, Kernel
+from mpcnet.native import library
+from mpcnet.native.library import POINTER, SIZE, Kernel
 from mpcnet.shapes import broadcast
 from mpcnet.words import dtype
 
 LEAST_BITS = 9  # of a ring: products of bytes are left to torch
 MOST_BATCH = 4  # dimensions of a batch
 STRIP = 48  # columns of a strip: MPC_STRIP of csrc/matmul.h
+STEP = 64  # rows of the tiles of planes
+ROWS, STRIPS, PLANES = range(3)  # enum mpc_layout
 
 _matmul = Kernel("mpc_matmul", POINTER)
+_planes = Kernel("mpc_matmul_planes", POINTER, POINTER, SIZE, SIZE, SIZE)
+
+
+def _in_planes(level: str | None = None) -> bool:
+    """Whether this level (or the best) multiplies planes of bytes."""
+    return (level or library.level()) == "amx"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -27,23 +36,32 @@ class Packed:
     `raw` is uint8 [..., rows, columns, bytes of a word], but only its size is to be read from that: each matrix holds
     its first 48 columns, row by row, then the next 48, and so on. So a product reads memory from start to end, where
     rows of thousands of columns would make it visit a page of memory for each of them, again and again.
+
+    With `planes`, whole strips are split into tiles of planes of bytes as far as these are full, which AMX multiplies:
+    once, and not for each product (csrc/matmul_amx_planes.h). So it is by default where there is AMX.
     """
 
     raw: Tensor
+    planes: bool = field(default_factory=_in_planes)
 
     @staticmethod
-    def of(words: Tensor) -> Packed:
-        """From uint8 [..., rows, columns, bytes of a word]."""
-        raw = torch.empty(words.shape, dtype=torch.uint8)
-        for strip, columns in _strips(raw):
-            strip.copy_(words[..., columns, :])
-        return Packed(raw)
+    def of(words: Tensor, level: str | None = None) -> Packed:
+        """From uint8 [..., rows, columns, bytes of a word], for kernels of this level or the best."""
+        raw, planes = torch.empty(words.shape, dtype=torch.uint8), _in_planes(level)
+        if planes and raw.numel():
+            size = raw.shape[-3:]
+            for one, split in zip(words.contiguous().view(-1, *size), raw.view(-1, *size), strict=True):
+                _planes(level, one.data_ptr(), split.data_ptr(), *size)
+        else:
+            for strip, columns in _strips(raw):
+                strip.copy_(words[..., columns, :])
+        return Packed(raw, planes)
 
     def words(self) -> Tensor:
         """The inverse of :meth:`of`."""
         words = torch.empty_like(self.raw)
         for strip, columns in _strips(self.raw):
-            words[..., columns, :] = strip
+            words[..., columns, :] = _joined(strip) if self.planes else strip
         return words
 
     @property
@@ -62,6 +80,20 @@ def _strips(raw: Tensor) -> Iterator[tuple[Tensor, slice]]:
         here = min(STRIP, columns - first)
         strip = flat[..., rows * first * width : rows * (first + here) * width]
         yield strip.view(*batch, rows, here, width), slice(first, first + here)
+
+
+def _joined(strip: Tensor) -> Tensor:
+    """The words of a strip whose full tiles are split into planes; those of a narrow strip are not."""
+    *batch, rows, columns, width = strip.shape
+    steps = rows // STEP if columns == STRIP else 0
+    if not steps:
+        return strip
+    tiles, rest = strip.flatten(-3).tensor_split([steps * STEP * columns * width], -1)
+    # Row 16 z + 4 l + c of a tile, and a column of it: at l, z, column, c.
+    planes = tiles.reshape(*batch, STRIP // 16, steps, width, 4, 4, 16, 4)
+    words = planes.movedim((-6, -3, -4, -1, -7, -2, -5), (-7, -6, -5, -4, -3, -2, -1))
+    parts = (x.reshape(*batch, -1, columns, width) for x in (words, rest))
+    return torch.cat(tuple(parts), -3)
 
 
 def product(a: Tensor, b: Right, bits: int, level: str | None = None) -> Tensor:
@@ -107,7 +139,7 @@ def combine(
     for sign, a, b in terms:
         left = _left(a, kind, rows if one_matrix else None)
         kept.append(left)
-        plan += [*_operand(left), *_right(b, bits, kind), a.shape[-1], sign < 0]
+        plan += [*_operand(left), *_right(b, bits, kind, level), a.shape[-1], sign < 0]
     words = (ctypes.c_int64 * len(plan))(*plan)  # a struct product of csrc/matmul.c
     _matmul(level, ctypes.addressof(words))
     return out
@@ -136,14 +168,16 @@ def _left(a: Tensor, kind: torch.dtype, rows: int | None) -> Tensor:
     return a if a.stride(-1) == 1 or a.shape[-1] <= 1 else a.contiguous()
 
 
-def _right(b: Right, bits: int, kind: torch.dtype) -> list[int]:
+def _right(b: Right, bits: int, kind: torch.dtype, level: str | None) -> list[int]:
     if not isinstance(b, Packed):
         return _operand(_plain(b, kind))
     raw, width = _plain(b.raw, torch.uint8), (bits + 7) // 8
     if raw.ndim < 3 or raw.shape[-1] != width or not raw.is_contiguous():
         raise ValueError(f"matrix product: want packed words of {width} bytes side by side, got {list(raw.shape)}")
+    if b.planes and not _in_planes(level):
+        raise ValueError(f"matrix product: want words in strips at level {level}, got planes")
     start, _, *strides, _, _ = _operand(raw[..., 0])
-    return [start, start + raw.numel(), *strides, width, 1]
+    return [start, start + raw.numel(), *strides, width, PLANES if b.planes else STRIPS]
 
 
 def _operand(x: Tensor) -> list[int]:
@@ -152,4 +186,4 @@ def _operand(x: Tensor) -> list[int]:
     last = sum((count - 1) * stride for count, stride in zip(sizes, strides, strict=True))
     batch = [0 if count == 1 else size * stride for count, stride in zip(sizes[:-2], strides[:-2], strict=True)]
     batch = [0] * (MOST_BATCH - len(batch)) + batch
-    return [start, start + (last + 1) * size, *batch, size * strides[-2], size * strides[-1], size, 0]
+    return [start, start + (last + 1) * size, *batch, size * strides[-2], size * strides[-1], size, ROWS]

@@ -33,9 +33,9 @@ def same(got: Tensor, want: Tensor, bits: int) -> bool:
     return got.dtype == ring.dtype(bits) and torch.equal(ring.reduce(got, bits), ring.reduce(want, bits))
 
 
-def packed(b: Tensor, bits: int) -> Packed:
+def packed(b: Tensor, bits: int, level: str | None = None) -> Packed:
     raw = torch.from_numpy(ring.pack(b, bits))
-    return Packed.of(raw.reshape(*b.shape, -1))
+    return Packed.of(raw.reshape(*b.shape, -1), level)
 
 
 @at_every_level
@@ -71,7 +71,7 @@ def test_layouts_of_the_right_operand(bits: int, level: str) -> None:
     for k, n in ((1, 1), (7, 9), (64, 128), (129, 33), (200, 77)):
         a, b = words((10, k), bits, 3), words((k, n), bits, 4)
         want = exact(a, b, bits)
-        layouts = (b.t().contiguous().t(), torch.stack((b, b), -1).reshape(k, 2 * n)[:, ::2], packed(b, bits))
+        layouts = (b.t().contiguous().t(), torch.stack((b, b), -1).reshape(k, 2 * n)[:, ::2], packed(b, bits, level))
         assert all(same(matmul.product(a, layout, bits, level), want, bits) for layout in layouts), (k, n)
         row = b[:1].expand(k, n)
         assert same(matmul.product(a, row, bits, level), exact(a, row, bits), bits)
@@ -119,7 +119,7 @@ def test_terms_are_combined_in_one_pass(bits: int, level: str) -> None:
         )
         e = words((m, n), bits, 5)
         want = e.to(torch.int64) + exact(a, b, bits) - exact(c, d, bits)
-        got = matmul.combine(((1, a, b), (-1, c, packed(d, bits))), e, bits, level)
+        got = matmul.combine(((1, a, b), (-1, c, packed(d, bits, level))), e, bits, level)
         assert same(got, want, bits)
     batch = e.expand(3, m, n)
     got = matmul.combine(((-1, a.expand(3, m, 50), b),), batch, bits, level)
@@ -129,12 +129,36 @@ def test_terms_are_combined_in_one_pass(bits: int, level: str) -> None:
 @pytest.mark.parametrize("columns", [1, 47, 48, 49, 100])
 def test_strips_hold_every_word(columns: int) -> None:
     words = torch.arange(2 * 5 * columns * 6).to(torch.uint8).reshape(2, 5, columns, 6)
-    strips = Packed.of(words)
+    strips = Packed.of(words, "portable")
     assert strips.shape == (2, 5, columns) and torch.equal(strips.words(), words)
     whole = columns // matmul.STRIP * matmul.STRIP
     assert whole == 0 or torch.equal(strips.raw[0].view(-1)[: 5 * 48 * 6], words[0, :, :48].reshape(-1))
     rest = words[0, :, whole:].reshape(-1)
     assert torch.equal(strips.raw[0].view(-1)[5 * whole * 6 :], rest)
+
+
+@pytest.mark.skipif("amx" not in library.levels(), reason="this processor has no AMX")
+@pytest.mark.parametrize("bits", [16, 24, 32, 40, 48, 64])
+@pytest.mark.parametrize(("depth", "columns"), [(63, 48), (64, 47), (64, 48), (65, 49), (128, 96), (1000, 100)])
+def test_planes_hold_every_word(bits: int, depth: int, columns: int) -> None:
+    """And give the same products: one row, more than a block of them, and with words that are not split beside."""
+    both = words((2, depth, columns), bits, 1)
+    raw = torch.from_numpy(ring.pack(both, bits)).reshape(2, depth, columns, -1)
+    planes = Packed.of(raw)
+    assert planes.planes and planes.shape == (2, depth, columns) and torch.equal(planes.words(), raw)
+    a = words((2, 131, depth), bits, 2)
+    assert same(matmul.product(a, planes, bits), exact(a, both, bits), bits)
+    one, b = Packed.of(raw[1]), both[1]
+    assert same(matmul.product(a[0, :1], one, bits), exact(a[0, :1], b, bits), bits)
+    got = matmul.combine(((1, a[0], one), (-1, a[1], both[0])), None, bits)
+    assert same(got, exact(a[0], b, bits) - exact(a[1], both[0], bits), bits)
+
+
+@pytest.mark.skipif("amx" not in library.levels(), reason="this processor has no AMX")
+def test_planes_are_for_amx() -> None:
+    planes = packed(words((64, 48), 48), 48)
+    with pytest.raises(ValueError, match="want words in strips at level avx2, got planes"):
+        matmul.product(words((9, 64), 48), planes, 48, "avx2")
 
 
 @at_every_level

@@ -46,14 +46,18 @@ enum { MPC_MOST_BATCH = 4, MPC_MOST_TERMS = 2 };
 /* Columns of a strip: whole tiles of every kind. */
 enum { MPC_STRIP = 48 };
 
-/* A batch of matrices; strides are in bytes, those of the batch zero where it is broadcast. A matrix in strips has its
- * first MPC_STRIP columns first, row by row and nothing between the words, then the next ones; the last may be fewer. */
+/* How words lie. In rows: wherever the strides say. In strips: the first MPC_STRIP columns first, row by row and nothing
+ * between the words, then the next ones; the last may be fewer. In planes: likewise, but what fills whole tiles of a whole
+ * strip is split into planes of bytes already (matmul_amx.c), in as many bytes; rows that are left follow it as words. */
+enum mpc_layout { MPC_ROWS, MPC_STRIPS, MPC_PLANES };
+
+/* A batch of matrices; strides are in bytes, those of the batch zero where it is broadcast. */
 struct mpc_operand {
     const char *data, *end; /* nothing at or behind `end` may be read */
     int64_t batch[MPC_MOST_BATCH];
     int64_t row, column;
     int64_t bytes; /* of a stored word */
-    int64_t strips; /* 1: in strips, whatever `row` says */
+    int64_t layout; /* other than in rows: whatever `row` and `column` say */
 };
 
 struct mpc_term {
@@ -82,13 +86,13 @@ struct mpc_part {
 /* Bytes of a word of such a ring. */
 MPC_INLINE int mpc_word(int64_t bits) { return bits > 32 ? 8 : bits > 16 ? 4 : 2; }
 
-/* Rows k.. and columns j.. of the right operand of a term, which must not reach into another strip. */
+/* Rows k.. and columns j.. of the right operand of a term, which must not reach into another strip, nor into planes. */
 MPC_INLINE struct mpc_block mpc_block_of(const struct mpc_part *part, int64_t term, int64_t k, int64_t depth, int64_t j,
                                          int64_t columns)
 {
     const struct mpc_operand *b = &part->product->term[term].b;
     struct mpc_block block = {NULL, b->end, b->row, b->column, (int)b->bytes, depth, columns};
-    if (b->strips) {
+    if (b->layout != MPC_ROWS) {
         int64_t first = j / MPC_STRIP * MPC_STRIP, whole = part->product->term[term].depth;
         block.row = mpc_min(MPC_STRIP, part->product->columns - first) * b->bytes;
         block.data = part->b[term] + first * whole * b->bytes + k * block.row + (j - first) * b->bytes;
@@ -101,7 +105,7 @@ MPC_INLINE struct mpc_block mpc_block_of(const struct mpc_part *part, int64_t te
 int mpc_matmul_vectors(int level, const struct mpc_part *part);
 int mpc_matmul_amx(const struct mpc_part *part);
 
-/* Whether the second is the faster one for this product, at the level of AMX. */
+/* Whether the second is the faster one for this product, at the level of AMX, or the only one. */
 int mpc_matmul_amx_fits(const struct mpc_product *product);
 
 #endif

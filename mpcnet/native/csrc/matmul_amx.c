@@ -5,7 +5,8 @@
  * its own; what of them stands above the ring is dropped. That is 21 products for 48 bits, and still takes half of the
  * cycles of vpmadd52luq.
  *
- * Both operands are split into planes, one for each byte of a word (matmul_amx_planes.h).
+ * Both operands are split into planes, one for each byte of a word (matmul_amx_planes.h): A for each product, and B too,
+ * unless that has been done for good (MPC_PLANES).
  */
 
 #include "amx.h"
@@ -111,10 +112,29 @@ MPC_TARGET_AMX static void right(const struct mpc_block *block, int word, int li
     }
 }
 
-/* What will be split next: while tiles are multiplied, it comes to the second-level cache, a line with each product. */
+/* What will be read next: while tiles are multiplied, it comes to the second-level cache, a line with each product. */
 struct ahead {
     const char *line, *end;
 };
+
+/* Bytes of a strip in planes that stand for so many rows. */
+static int64_t strip_bytes(int64_t rows, int limbs) { return rows * MPC_STRIP * limbs; }
+
+/* How many rows of columns j.. of a term are in planes. */
+static int64_t split_rows(const struct mpc_product *product, int64_t t, int64_t j)
+{
+    int planes = product->term[t].b.layout == MPC_PLANES && product->columns - j >= MPC_STRIP;
+    return planes ? product->term[t].depth / STEP * STEP : 0;
+}
+
+/* Where tiles of rows k.. of 16 columns begin, if they are in planes. */
+static const uint8_t *tiles_of(const struct mpc_part *part, const struct split *split, int64_t t, int64_t k, int64_t j)
+{
+    int64_t first = j / MPC_STRIP * MPC_STRIP, rows = split_rows(part->product, t, first);
+    int64_t before = strip_bytes(part->product->term[t].depth, split->limbs) * (first / MPC_STRIP);
+    return (const uint8_t *)part->b[t] + before + strip_bytes(rows, split->limbs) / MPC_STRIP * (j - first) +
+           k / STEP * split->limbs * TILE;
+}
 
 /* The strip behind that of columns j.. of term t: of the next term, or the next columns. */
 static struct ahead ahead_of(const struct mpc_part *part, const struct split *split, int64_t t, int64_t k, int64_t j)
@@ -122,8 +142,12 @@ static struct ahead ahead_of(const struct mpc_part *part, const struct split *sp
     const struct mpc_product *product = part->product;
     int64_t next = t + 1 < product->terms ? t + 1 : 0, at = next ? j : j + MPC_STRIP;
     int64_t depth = mpc_min(split->depth, product->term[next].depth - k);
-    if (at >= part->last || depth <= 0 || !product->term[next].b.strips)
+    if (at >= part->last || depth <= 0 || product->term[next].b.layout == MPC_ROWS)
         return (struct ahead){NULL, NULL};
+    if (split_rows(product, next, at)) {
+        const char *tiles = (const char *)tiles_of(part, split, next, k, at);
+        return (struct ahead){tiles, tiles + depth * SIDE * split->limbs};
+    }
     const struct mpc_block block = mpc_block_of(part, next, k, depth, at, MPC_STRIP);
     return (struct ahead){block.data, block.data + depth * block.row};
 }
@@ -192,27 +216,60 @@ MPC_INLINE MPC_TARGET_AMX void add_row(const uint32_t (*sums)[SIDE][SIDE], int r
     }
 }
 
-/* The planes of a strip of B are multiplied by those of A, and added to rows i.. and columns j.. of C. */
-MPC_TARGET_AMX static void strip(const struct mpc_part *part, const struct split *split, struct room *room, int64_t index,
-                                 int64_t k, int64_t i, int64_t j, struct ahead ahead)
+/* Tiles of both operands: of 16 rows or columns, so many for each of `steps` of the depth, and then of the next 16. */
+struct tiles {
+    const uint8_t *a, *b;
+    int64_t next_a, next_b; /* bytes from one 16 to the next */
+    int64_t steps;
+    int near; /* those of B have just been written */
+};
+
+/* They are multiplied, and added to rows i.. and columns j.. of C; from `first` on nothing has been added yet. */
+MPC_TARGET_AMX static void strip(const struct mpc_part *part, const struct split *split, const struct tiles *tiles,
+                                 int64_t index, int first, int64_t i, int64_t j, struct ahead ahead,
+                                 uint32_t (*sums)[SIDE][SIDE])
 {
     const struct mpc_product *product = part->product;
-    const struct mpc_term *term = &product->term[index];
-    int word = split->word, limbs = split->limbs;
+    int word = split->word, limbs = split->limbs, negative = (int)product->term[index].negative;
     int64_t rows = mpc_min(BLOCK, product->rows - i), columns = mpc_min(MPC_STRIP, part->last - j);
-    int64_t steps = (mpc_min(split->depth, term->depth - k) + STEP - 1) / STEP, tile = steps * limbs * TILE;
-    for (int64_t side = 0; side < columns; side += SIDE)
+    for (int64_t side = 0; side < columns; side += SIDE) {
+        const uint8_t *b = tiles->b + side / SIDE * tiles->next_b, *next = b + tiles->next_b;
+        struct ahead beside = {(const char *)next, (const char *)next + tiles->steps * limbs * TILE};
+        struct ahead *wanted = tiles->near || side + SIDE >= columns ? &ahead : &beside;
         for (int64_t r = 0; r < rows; r += SIDE) {
             for (int p = 0; p < split->passes; p++)
-                multiply(&split->pass[p], room->a[index] + r / SIDE * tile, room->b + side / SIDE * tile, steps, limbs,
-                         room->sums, &ahead);
+                multiply(&split->pass[p], tiles->a + r / SIDE * tiles->next_a, b, tiles->steps, limbs, sums, wanted);
             __mmask16 here = (__mmask16)((1 << mpc_min(SIDE, columns - side)) - 1);
             for (int64_t q = 0; q < mpc_min(SIDE, rows - r); q++) {
                 int64_t at = ((i + r + q) * product->columns + j + side) * word;
-                const char *from = index || k ? part->out + at : part->c ? part->c + at : NULL;
-                add_row((const void *)room->sums, (int)q, limbs, word, here, (int)term->negative, from, part->out + at);
+                const char *from = !first ? part->out + at : part->c ? part->c + at : NULL;
+                add_row((const void *)sums, (int)q, limbs, word, here, negative, from, part->out + at);
             }
         }
+    }
+}
+
+/* Rows i.. and columns j.. of the part, for one term and a stretch of its depth: what is in planes, and what is in words. */
+MPC_TARGET_AMX static void term(const struct mpc_part *part, const struct split *split, struct room *room, int64_t t,
+                                int64_t i, int64_t k, int64_t j)
+{
+    const struct mpc_product *product = part->product;
+    int64_t depth = mpc_min(split->depth, product->term[t].depth - k), steps = (depth + STEP - 1) / STEP;
+    int64_t rows = split_rows(product, t, j), ready = rows > k ? mpc_min(depth, rows - k) : 0;
+    int64_t tile = split->limbs * TILE;
+    struct ahead ahead = ahead_of(part, split, t, k, j);
+    if (ready) {
+        const struct tiles tiles = {room->a[t], tiles_of(part, split, t, k, j), steps * tile, rows / STEP * tile, ready / STEP, 0};
+        strip(part, split, &tiles, t, !t && !k, i, j, ahead, room->sums);
+    }
+    if (ready < depth) {
+        const struct mpc_block block =
+            mpc_block_of(part, t, k + ready, depth - ready, j, mpc_min(MPC_STRIP, part->last - j));
+        const struct tiles tiles = {room->a[t] + ready / STEP * tile, room->b, steps * tile, (steps - ready / STEP) * tile,
+                                    steps - ready / STEP, 1};
+        right(&block, split->word, split->limbs, room->panel, room->b);
+        strip(part, split, &tiles, t, !t && !k && !ready, i, j, ahead, room->sums);
+    }
 }
 
 /* Rows i.. of the part, for a stretch of the depth. */
@@ -226,22 +283,21 @@ MPC_TARGET_AMX static void stretch(const struct mpc_part *part, const struct spl
             left(part->a[t] + i * product->term[t].a.row + k * split->word, product->term[t].a.row, rows,
                  mpc_min(split->depth, product->term[t].depth - k), split->word, split->limbs, room->a[t]);
     for (int64_t j = part->first; j < part->last; j += MPC_STRIP)
-        for (int64_t t = 0; t < product->terms; t++) {
-            int64_t depth = mpc_min(split->depth, product->term[t].depth - k);
-            if (depth <= 0)
-                continue;
-            const struct mpc_block block = mpc_block_of(part, t, k, depth, j, mpc_min(MPC_STRIP, part->last - j));
-            right(&block, split->word, split->limbs, room->panel, room->b);
-            strip(part, split, room, t, k, i, j, ahead_of(part, split, t, k, j));
-        }
+        for (int64_t t = 0; t < product->terms; t++)
+            if (k < product->term[t].depth)
+                term(part, split, room, t, i, k, j);
 }
 
 int mpc_matmul_amx_fits(const struct mpc_product *product)
 {
-    for (int64_t t = 0; t < product->terms; t++) /* mpc_matmul_pack lays out words of 2 bytes in pairs, if they are transposed */
+    int fits = product->rows >= LEAST_ROWS;
+    for (int64_t t = 0; t < product->terms; t++) {
+        if (product->term[t].b.layout == MPC_PLANES)
+            return 1;
         if (mpc_word(product->bits) == 2 && product->term[t].b.column != 2)
-            return 0;
-    return product->rows >= LEAST_ROWS;
+            fits = 0; /* mpc_matmul_pack lays out words of 2 bytes in pairs, if they are transposed */
+    }
+    return fits;
 }
 
 MPC_TARGET_AMX int mpc_matmul_amx(const struct mpc_part *part)
@@ -264,7 +320,54 @@ MPC_TARGET_AMX int mpc_matmul_amx(const struct mpc_part *part)
     return MPC_DONE;
 }
 
+/* A matrix in rows, with nothing between the words, and one in planes, which is made of it. */
+struct splitting {
+    const char *from;
+    uint8_t *to;
+    int64_t rows, columns;
+    int limbs;
+};
+
+/* One strip. */
+MPC_TARGET_AMX static void split_strip(void *context, int64_t index)
+{
+    const struct splitting *s = context;
+    int64_t columns = mpc_min(MPC_STRIP, s->columns - index * MPC_STRIP), row = s->columns * s->limbs;
+    int64_t steps = columns < MPC_STRIP ? 0 : s->rows / STEP;
+    const char *from = s->from + index * MPC_STRIP * s->limbs;
+    uint8_t *to = s->to + strip_bytes(s->rows, s->limbs) * index;
+    struct spread spread;
+    spread_of(s->limbs, &spread);
+    for (int64_t side = 0; side < MPC_STRIP; side += SIDE)
+        for (int64_t k = 0; k < steps; k++, to += s->limbs * TILE) {
+            const char *at = from + k * STEP * row + side * s->limbs;
+            if (s->limbs > 4)
+                right_tile(&spread, at, row, STEP, SIDE, s->limbs, to, 1);
+            else
+                right_tile(&spread, at, row, STEP, SIDE, s->limbs, to, 0);
+        }
+    for (int64_t k = steps * STEP; k < s->rows; k++, to += columns * s->limbs)
+        memcpy(to, from + k * row, (size_t)(columns * s->limbs));
+}
+
+MPC_EXPORT int mpc_matmul_planes(int level, int threads, const char *from, uint8_t *to, int64_t rows, int64_t columns,
+                                 int64_t bytes)
+{
+    struct splitting splitting = {from, to, rows, columns, (int)bytes};
+    if (level < MPC_AMX)
+        return MPC_NO_MEMORY;
+    mpc_parallel(threads, (columns + MPC_STRIP - 1) / MPC_STRIP, split_strip, &splitting);
+    return MPC_DONE;
+}
+
 #else
+
+MPC_EXPORT int mpc_matmul_planes(int level, int threads, const char *from, uint8_t *to, int64_t rows, int64_t columns,
+                                 int64_t bytes)
+{
+    (void)level, (void)threads, (void)from, (void)to, (void)rows, (void)columns, (void)bytes;
+    return MPC_NO_MEMORY;
+}
 
 int mpc_matmul_amx_fits(const struct mpc_product *product)
 {

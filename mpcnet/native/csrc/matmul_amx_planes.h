@@ -102,7 +102,7 @@ MPC_INLINE MPC_TARGET_AMX void store_planes(const __m512i *x, int from, int limb
 #pragma GCC unroll 4
     for (int p = 0; p < 4; p++)
         if (from + p < limbs)
-            _mm512_store_si512(to + (from + p) * TILE, x[p]);
+            _mm512_storeu_si512(to + (from + p) * TILE, x[p]);
 }
 
 /* Rows of A, `stride` bytes apart, of `depth` words. */
