@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeGuard
 
 import torch
@@ -131,7 +132,7 @@ class Accelerator:
     def _new_right(self, b: Packed, limbs: int) -> Tensor:
         depth, columns = b.shape
         wide = torch.zeros(depth, columns, 8, dtype=torch.uint8, device=self.device)
-        wide[..., :limbs] = b.words().to(self.device)
+        wide[..., :limbs] = replace(b, raw=b.raw.to(self.device)).words()
         digits = _digits(wide.view(torch.int64).squeeze(-1), limbs)
         planes = torch.zeros(-(-columns // MULTIPLE) * MULTIPLE, limbs, depth, dtype=torch.int8, device=self.device)
         planes[:columns] = digits.flip(-1).permute(1, 2, 0)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from mpcnet import ring
 from mpcnet.channel import CONTROL
@@ -22,6 +21,7 @@ from mpcnet.threads import in_thread
 from mpcnet.wire import Header, Scalar
 
 T = TypeVar("T")
+Frame: TypeAlias = tuple[Stream, Header, Sequence[ring.Bytes]]
 AHEAD_BYTES = 64 << 20  # of corrections that have not left: a few of the largest segments of a BERT-base
 
 
@@ -47,7 +47,7 @@ async def run_dealer(
                 await asyncio.wait([making])  # `await making`, cancelled, would wait for the thread before `close`
                 making.result()
                 for lane in lanes:
-                    lane.end()
+                    lane.end()  # behind its last frame: the thread put that into the loop's queue before it ended
                 await asyncio.wait(sending)
             finally:
                 room.close()  # or the thread might wait for ever
@@ -98,32 +98,29 @@ class _Lane:
 
     def __init__(self, peer: Peer, room: _Room) -> None:
         self.peer, self._room = peer, room
-        self._frames: deque[tuple[Stream, Header, Sequence[ring.Bytes]] | None] = deque()  # None is the end
-        self._changed = asyncio.Event()
+        self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()  # None is the end
 
-    def put(self, stream: Stream, header: Header, payload: Sequence[ring.Bytes]) -> None:
-        """A frame that will be sent when those before it have left."""
-        self._frames.append((stream, header, payload))
-        self._changed.set()
+    def put(self, frame: Frame) -> None:
+        """It will be sent when those before it have left."""
+        self._frames.put_nowait(frame)
 
     def end(self) -> None:
         """No more will come."""
-        self._frames.append(None)
-        self._changed.set()
+        self._frames.put_nowait(None)
 
     async def send_all(self) -> None:
         """Until the end."""
-        while (frame := await self._next()) is not None:
-            stream, header, payload = frame
-            with stream.at(header.sequence):
-                await self.peer.channel.send(header, *(raw.data for raw in payload))
-            self._room.give(header.payload_bytes)
+        while await self._send_next():
+            pass
 
-    async def _next(self) -> tuple[Stream, Header, Sequence[ring.Bytes]] | None:
-        while not self._frames:
-            self._changed.clear()
-            await self._changed.wait()
-        return self._frames.popleft()
+    async def _send_next(self) -> bool:
+        if (frame := await self._frames.get()) is None:
+            return False
+        stream, header, payload = frame
+        with stream.at(header.sequence):
+            await self.peer.channel.send(header, *(raw.data for raw in payload))
+        self._room.give(header.payload_bytes)
+        return True
 
 
 def _make(
@@ -145,7 +142,7 @@ def _make(
                 if not room.take(nbytes(parts)):
                     return
                 header = stream.header(DEAL, lane.peer.session, sequence, parts)
-                loop.call_soon_threadsafe(lane.put, stream, header, [correction.payload for correction in made])
+                loop.call_soon_threadsafe(lane.put, (stream, header, [correction.payload for correction in made]))
 
 
 def _result(dealing: Generator[Corrections, None, T]) -> T:
