@@ -1,7 +1,7 @@
 """The dealer's side of a run: one thread makes the corrections, and the event loop sends them.
 
 The thread does not wait for the loop between segments, which may be busy with a frame for longer than a segment takes
-to make; only for room, when too much has been made that has not left.
+to make; only for room, when too much has been made for a server that has not left.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mpcnet.wire import Header, Scalar
 
 T = TypeVar("T")
 Frame: TypeAlias = tuple[Stream, Header, Sequence[ring.Bytes]]
-AHEAD_BYTES = 64 << 20  # of corrections that have not left: a few of the largest segments of a BERT-base
+AHEAD_BYTES = 64 << 20  # of corrections to one server that have not left: a few large segments of a BERT-base
 
 
 async def run_dealer(
@@ -37,12 +37,11 @@ async def run_dealer(
 
     :raises MpcError: a server is gone.
     """
-    room = _Room(AHEAD_BYTES)
+    lanes = [_Lane(peer) for peer in peers]
     try:
         async with group() as tasks:
-            lanes = [_Lane(peer, room) for peer in peers]
             sending = [tasks.create_task(lane.send_all()) for lane in lanes]
-            making = tasks.create_task(in_thread(_make, dealings, streams, lanes, asyncio.get_running_loop(), room))
+            making = tasks.create_task(in_thread(_make, dealings, streams, lanes, asyncio.get_running_loop()))
             try:
                 await asyncio.wait([making])  # `await making`, cancelled, would wait for the thread before `close`
                 making.result()
@@ -50,7 +49,8 @@ async def run_dealer(
                     lane.end()  # behind its last frame: the thread put that into the loop's queue before it ended
                 await asyncio.wait(sending)
             finally:
-                room.close()  # or the thread might wait for ever
+                for lane in lanes:
+                    lane.room.close()  # or the thread might wait for ever
         fields = dict(facts())
         for peer in peers:
             await peer.channel.send(Header(CONTROL, peer.session, label=DEALT, fields=fields))
@@ -61,7 +61,7 @@ async def run_dealer(
 
 
 class _Room:
-    """For bytes that were made and have not left. Used by the thread that makes them, and by the loop."""
+    """For bytes that were made and have not left. The thread that makes them takes it, the loop gives it back."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -94,10 +94,14 @@ class _Room:
 
 
 class _Lane:
-    """Our frames to one peer, in order. Used in the loop only."""
+    """Our frames to one peer, in order. Used in the loop only, but for its room.
 
-    def __init__(self, peer: Peer, room: _Room) -> None:
-        self.peer, self._room = peer, room
+    Each has a room of its own. A server that holds all it may reads no more until it needs to, and both begin when both
+    are full or have everything: what waits for the one must not take the room of what the other still lacks.
+    """
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer, self.room = peer, _Room(AHEAD_BYTES)
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()  # None is the end
 
     def put(self, frame: Frame) -> None:
@@ -119,7 +123,7 @@ class _Lane:
         stream, header, payload = frame
         with stream.at(header.sequence):
             await self.peer.channel.send(header, *(raw.data for raw in payload))
-        self._room.give(header.payload_bytes)
+        self.room.give(header.payload_bytes)
         return True
 
 
@@ -128,7 +132,6 @@ def _make(
     streams: Sequence[Stream],
     lanes: Sequence[_Lane],
     loop: asyncio.AbstractEventLoop,
-    room: _Room,
 ) -> None:
     """All segments, in a thread, as long as anybody wants them."""
     for index, sequence in turns(streams):
@@ -139,7 +142,7 @@ def _make(
             if [correction.part for correction in made] != list(parts):
                 raise AssertionError(f"segment {sequence} deals otherwise than planned")
             if parts:
-                if not room.take(nbytes(parts)):
+                if not lane.room.take(nbytes(parts)):
                     return
                 header = stream.header(DEAL, lane.peer.session, sequence, parts)
                 loop.call_soon_threadsafe(lane.put, (stream, header, [correction.payload for correction in made]))

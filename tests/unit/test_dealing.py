@@ -10,12 +10,13 @@ from torch import Tensor
 from mpcnet import dealing
 from mpcnet.dealer import Corrections
 from mpcnet.dealing import _Room, run_dealer
+from mpcnet.tasks import end_tasks
 from mpcnet.threads import in_thread
 
 
 @pytest.mark.parametrize("frames", [0, 1, 3])
 async def test_segments_are_made_as_long_as_there_is_room(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody reads, so nothing leaves: frames that fit, one at least, and one that waits for room; then an end."""
+    """Nobody reads, so nothing leaves: each server's frames that fit, one at least, and one that waits; then an end."""
     monkeypatch.setattr(dealing, "AHEAD_BYTES", frames * 8 * HEAVY)
     trio, bundle, made = Trio(), Bundle(Shape(20, HEAVY)), []
 
@@ -26,11 +27,25 @@ async def test_segments_are_made_as_long_as_there_is_room(frames: int, monkeypat
 
     running = asyncio.ensure_future(run_dealer([counted()], bundle.streams, trio.dealer, dict))
     async with asyncio.timeout(GUARD_S):
-        while len(made) < max(frames, 1) + 1:  # noqa: ASYNC110
+        while len(made) < 2 * max(frames, 1) + 1:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         running.cancel()
         await asyncio.wait([running])
-    assert len(made) == max(frames, 1) + 1
+    assert len(made) == 2 * max(frames, 1) + 1
+
+
+async def test_a_server_that_reads_nothing_does_not_keep_the_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Server 1 may be full, and begin only when server 0 has as much as it may hold."""
+    monkeypatch.setattr(dealing, "AHEAD_BYTES", 0)
+    trio, bundle = Trio(), Bundle(Shape(3, HEAVY))
+    assert [[len(parts) for parts in s.dealt] for s in bundle.streams[0].plan.segments[:2]] == [[0, 1], [1, 0]]
+    running = asyncio.ensure_future(run_dealer(bundle.dealings(), bundle.streams, trio.dealer, dict))
+    stock = trio.intakes[0].expect(bundle.streams)
+    receiving = asyncio.ensure_future(trio.intakes[0].run())
+    async with asyncio.timeout(GUARD_S):
+        assert not (await stock.next(0)).parts
+        assert (await stock.next(0)).parts
+    await end_tasks(running, receiving)
 
 
 async def test_what_has_left_makes_room() -> None:
