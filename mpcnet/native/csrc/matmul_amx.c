@@ -127,13 +127,11 @@ static int64_t split_rows(const struct mpc_product *product, int64_t t, int64_t 
     return planes ? product->term[t].depth / STEP * STEP : 0;
 }
 
-/* Where tiles of rows k.. of 16 columns begin, if they are in planes. */
+/* Where tiles of rows k.. of the strip at column j begin, if they are in planes: those of its first 16 columns. */
 static const uint8_t *tiles_of(const struct mpc_part *part, const struct split *split, int64_t t, int64_t k, int64_t j)
 {
-    int64_t first = j / MPC_STRIP * MPC_STRIP, rows = split_rows(part->product, t, first);
-    int64_t before = strip_bytes(part->product->term[t].depth, split->limbs) * (first / MPC_STRIP);
-    return (const uint8_t *)part->b[t] + before + strip_bytes(rows, split->limbs) / MPC_STRIP * (j - first) +
-           k / STEP * split->limbs * TILE;
+    int64_t before = strip_bytes(part->product->term[t].depth, split->limbs) * (j / MPC_STRIP);
+    return (const uint8_t *)part->b[t] + before + k / STEP * split->limbs * TILE;
 }
 
 /* The strip behind that of columns j.. of term t: of the next term, or the next columns. */
@@ -259,14 +257,16 @@ MPC_TARGET_AMX static void term(const struct mpc_part *part, const struct split 
     int64_t tile = split->limbs * TILE;
     struct ahead ahead = ahead_of(part, split, t, k, j);
     if (ready) {
-        const struct tiles tiles = {room->a[t], tiles_of(part, split, t, k, j), steps * tile, rows / STEP * tile, ready / STEP, 0};
+        const uint8_t *b = tiles_of(part, split, t, k, j);
+        const struct tiles tiles = {room->a[t], b, steps * tile, rows / STEP * tile, ready / STEP, 0};
         strip(part, split, &tiles, t, !t && !k, i, j, ahead, room->sums);
     }
     if (ready < depth) {
         const struct mpc_block block =
             mpc_block_of(part, t, k + ready, depth - ready, j, mpc_min(MPC_STRIP, part->last - j));
-        const struct tiles tiles = {room->a[t] + ready / STEP * tile, room->b, steps * tile, (steps - ready / STEP) * tile,
-                                    steps - ready / STEP, 1};
+        int64_t left_steps = steps - ready / STEP;
+        const uint8_t *a = room->a[t] + ready / STEP * tile;
+        const struct tiles tiles = {a, room->b, steps * tile, left_steps * tile, left_steps, 1};
         right(&block, split->word, split->limbs, room->panel, room->b);
         strip(part, split, &tiles, t, !t && !k && !ready, i, j, ahead, room->sums);
     }
