@@ -30,7 +30,7 @@ LEVELS = [level for level in library.levels() if level != "amx"]  # it differs i
     ids=lambda param: f"{param[0]}-{param[1]}",
 )
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each level that this processor has and these kernels know, with one thread and with two. Where no kernels were built there is none."""
+    """Each such level that this processor has, with one thread and with two. Where no kernels were built there is none."""
     level, threads = request.param
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

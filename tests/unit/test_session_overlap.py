@@ -2,15 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Generator
 from dataclasses import replace
 
 import pytest
-from bundles import GUARD_S, HEAVY, Bundle, InventedTime, Shape, Trio, in_invented_time, peers, replaced, serve
-from torch import Tensor
+from bundles import GUARD_S, HEAVY, Bundle, InventedTime, Shape, in_invented_time, peers, replaced, serve
 
-from mpcnet.dealer import Corrections
-from mpcnet.dealing import run_dealer
 from mpcnet.latency import Link, ShapedChannel
 
 
@@ -87,19 +83,3 @@ async def test_a_stream_computes_while_a_large_frame_of_another_is_sent() -> Non
         await begun.wait()  # nobody reads
         assert not running.done()
         await asyncio.gather(running, serve(Bundle(*shapes), 1, ends[1]))
-
-
-async def test_the_dealer_computes_while_a_large_frame_is_sent() -> None:
-    trio, bundle, made = Trio(), Bundle(Shape(3, HEAVY)), []
-
-    def counted() -> Generator[Corrections, None, Tensor]:
-        for corrections in bundle.dealings()[0]:
-            made.append(corrections)
-            yield corrections
-
-    running = asyncio.ensure_future(run_dealer([counted()], bundle.streams, trio.dealer, dict))
-    async with asyncio.timeout(GUARD_S):
-        while len(made) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-    running.cancel()
-    await asyncio.wait([running])
