@@ -65,6 +65,17 @@ def test_all_words_extreme(bits: int, level: str) -> None:
 
 
 @at_every_level
+@pytest.mark.parametrize("bits", [33, 48])
+def test_all_digits_extreme(bits: int, level: str) -> None:
+    """Words whose lowest 16 bits are farthest from a multiple of 16, or largest: the bound of csrc/matmul_digits.h."""
+    extreme = (0x8000, 0x8007, 0x8008, 0x7FFF, 0x7FF8, 0x7FF7, 0x18008_8008)
+    for one in extreme:
+        for other in extreme:
+            a, b = torch.full((3, 400), one), torch.full((400, 9), other)
+            assert same(matmul.product(a, b, bits, level), torch.full((3, 9), 400 * one * other % 2**bits), bits)
+
+
+@at_every_level
 @pytest.mark.parametrize("bits", BITS)
 def test_layouts_of_the_right_operand(bits: int, level: str) -> None:
     """Transposed, every second column, a broadcast row, and packed at wire width up to the end of its memory."""

@@ -2,7 +2,7 @@
  * with, on registers. For benchmarks. */
 
 #include "amx.h"
-#include "kernels.h"
+#include "matmul_digits.h"
 
 #if MPC_X86
 
@@ -57,7 +57,7 @@ MPC_TARGET_AMX static void tiles(int64_t count)
 
 struct bound {
     void (*loop)(int64_t count);
-    int products; /* of words, in one step */
+    int products, steps; /* how many products of words take how many steps */
 };
 
 static struct bound find(int level, int bits)
@@ -65,16 +65,20 @@ static struct bound find(int level, int bits)
 #if MPC_HAS_AMX
     int limbs = (bits + 7) / 8;
     if (level >= MPC_AMX)
-        return (struct bound){tiles, 16 * 16 * 64 / (limbs * (limbs + 1) / 2)};
+        return (struct bound){tiles, 16 * 16 * 64, limbs * (limbs + 1) / 2};
 #endif
     if (level >= MPC_AVX512) {
         if (bits > 32)
-            return (struct bound){level >= MPC_AVX512IFMA && bits <= 52 ? ifma : mullq, 8};
+            return (struct bound){level >= MPC_AVX512IFMA && bits <= 52 ? ifma : mullq, 8, 1};
         if (bits > 16)
-            return (struct bound){mulld, 16};
-        return (struct bound){level >= MPC_AVX512IFMA ? pairs : maddwd, 32};
+            return (struct bound){mulld, 16, 1};
+        return (struct bound){level >= MPC_AVX512IFMA ? pairs : maddwd, 32, 1};
     }
-    return bits > 32 ? (struct bound){halves, 4} : bits > 16 ? (struct bound){mulld256, 8} : (struct bound){maddwd256, 16};
+    if (bits > MPC_DIGITS_BITS)
+        return (struct bound){halves, 4, 1};
+    if (bits > 32)
+        return (struct bound){maddwd256, 16, 7};
+    return bits > 16 ? (struct bound){mulld256, 8, 1} : (struct bound){maddwd256, 16, 1};
 }
 
 #endif
@@ -87,9 +91,9 @@ MPC_EXPORT int mpc_bound(int level, int threads, int bits, int64_t count, int64_
 #if MPC_X86
     if (level >= MPC_AVX2) {
         struct bound bound = find(level, bits);
-        int64_t rounds = count / (12 * bound.products) + 1;
+        int64_t rounds = count * bound.steps / (12 * bound.products) + 1;
         bound.loop(rounds);
-        *done = rounds * 12 * bound.products;
+        *done = rounds * 12 * bound.products / bound.steps;
     }
 #else
     (void)level, (void)bits, (void)count;

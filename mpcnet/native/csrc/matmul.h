@@ -18,8 +18,9 @@ enum { MOST_VECTORS = 3, MOST_ROWS = 8, MOST_LANES = 16 };
 struct mpc_tiles {
     mpc_tile tile[MOST_VECTORS];
     int vectors, rows, lanes;
-    int word;  /* bytes of a word */
-    int pairs; /* the panel holds two rows, word by word; depth counts pairs */
+    int word;   /* bytes of a word */
+    int pairs;  /* the panel holds two rows, word by word; depth counts pairs */
+    int digits; /* A and the panel hold the digits of such pairs (matmul_digits.h) */
 };
 
 const struct mpc_tiles *mpc_matmul_tiles(int level, int bits);
@@ -33,12 +34,26 @@ struct mpc_block {
     int64_t depth, columns;
 };
 
+/* A little-endian word of `bytes` bytes. Eight bytes are read at once where `end` allows. */
+MPC_INLINE uint64_t mpc_any_word(const char *from, const char *end, int bytes)
+{
+    uint64_t word = 0;
+    if (end - from >= 8) {
+        memcpy(&word, from, 8);
+        return word & mpc_mask(8 * bytes);
+    }
+    memcpy(&word, from, (size_t)bytes);
+    return word;
+}
+
 /* Lay a block out as tiles read it: rows of `width` words, zero behind the last column; in pairs if `tiles` wants that. */
 void mpc_matmul_pack(int level, const struct mpc_tiles *tiles, const struct mpc_block *block, int64_t width,
                      void *panel);
 
-/* The same with AVX-512; nonzero if it did nothing, because the level or the layout is another. */
+/* The same with AVX-512, or AVX2; nonzero if it did nothing, because the level or the layout is another. */
 int mpc_matmul_pack512(int level, const struct mpc_tiles *tiles, const struct mpc_block *block, int64_t width,
+                       void *panel);
+int mpc_matmul_pack256(int level, const struct mpc_tiles *tiles, const struct mpc_block *block, int64_t width,
                        void *panel);
 
 enum { MPC_MOST_BATCH = 4, MPC_MOST_TERMS = 2 };

@@ -6,18 +6,6 @@ typedef uint64_t __attribute__((may_alias, aligned(1))) word64;
 typedef uint32_t __attribute__((may_alias, aligned(1))) word32;
 typedef uint16_t __attribute__((may_alias, aligned(1))) word16;
 
-/* A little-endian word of `bytes` bytes. Eight bytes are read at once where `end` allows. */
-MPC_INLINE uint64_t any_word(const char *from, const char *end, int bytes)
-{
-    uint64_t word = 0;
-    if (end - from >= 8) {
-        memcpy(&word, from, 8);
-        return word & mpc_mask(8 * bytes);
-    }
-    memcpy(&word, from, (size_t)bytes);
-    return word;
-}
-
 /* One row of the panel from words that lie side by side. */
 #define ROW(type)                                                                                                      \
     do {                                                                                                               \
@@ -71,7 +59,7 @@ MPC_CLONES(pairs, (const struct mpc_block *block, int64_t width, void *panel), (
     do {                                                                                                               \
         type *y = (type *)to;                                                                                          \
         for (int64_t j = 0; j < block->columns; j++)                                                                   \
-            y[j] = (type)any_word(from + j * block->bytes, block->end, block->bytes);                                  \
+            y[j] = (type)mpc_any_word(from + j * block->bytes, block->end, block->bytes);                                  \
         for (int64_t j = block->columns; j < width; j++)                                                               \
             y[j] = 0;                                                                                                  \
     } while (0)
@@ -105,7 +93,8 @@ void mpc_matmul_pack(int level, const struct mpc_tiles *tiles, const struct mpc_
                      void *panel)
 {
     int beside = block->column == block->bytes;
-    if (!mpc_matmul_pack512(level, tiles, block, width, panel))
+    if (!mpc_matmul_pack512(level, tiles, block, width, panel) ||
+        !mpc_matmul_pack256(level, tiles, block, width, panel))
         return;
     if (!beside)
         scatter(block, tiles, width, panel);

@@ -1,7 +1,7 @@
 /* The inner loop of the matrix product, once for each kind of vector: matmul_tiles.c defines what it is made of.
  *
  * TILE       name of the functions           TARGET     the level they need
- * WORD       type of a word of A and C       STEP_WORD  type of what is broadcast: a word, or a pair of them
+ * WORD       type of a word of A and C       STEP_WORD  type of what is broadcast: a word, or a pair of them, or its digits
  * VEC, ACC   types of a vector, of a sum     LANES, ROWS, VECTORS   size of the tile
  * ZERO()     an empty sum                    LOAD(p), SPREAD(p)     a vector of B; a word of A in all lanes
  * STEP(s, a, b)  s += a b                    ADD(from, to, s, negative)  to[0..LANES) = from +- s
@@ -36,7 +36,7 @@ MPC_INLINE TARGET void JOIN(TILE, any)(int vectors, int64_t depth, const void *a
         ahead += ahead_stride;
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
-            VEC spread = SPREAD(row[r] + k);
+            __auto_type spread = SPREAD(row[r] + k);
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; v++)
                 sum[r][v] = STEP(sum[r][v], spread, beside[v]);
@@ -78,7 +78,7 @@ static const struct mpc_tiles TILE = {
         JOIN(TILE, 3),
 #endif
     },
-    VECTORS, ROWS, LANES, sizeof(WORD), sizeof(STEP_WORD) > sizeof(WORD),
+    VECTORS, ROWS, LANES, sizeof(WORD), sizeof(STEP_WORD) > sizeof(WORD), sizeof(STEP_WORD) > 8,
 };
 
 #undef JOIN_

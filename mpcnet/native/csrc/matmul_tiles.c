@@ -2,7 +2,8 @@
  * multiplies with the tile registers of AMX (matmul_amx.c), and a few rows as avx512ifma does.
  *
  *   bits        avx512ifma     avx512         avx2                       portable
- *   33 .. 52    vpmadd52luq    vpmullq        vpmuludq and vpmulld       one word at a time
+ *   33 .. 48    vpmadd52luq    vpmullq        vpmaddwd of digits         one word at a time
+ *   49 .. 52    vpmadd52luq    vpmullq        vpmuludq and vpmulld       one word at a time
  *   53 .. 64    vpmullq        vpmullq        vpmuludq and vpmulld       one word at a time
  *   17 .. 32    vpmulld        vpmulld        vpmulld                    vectors of 16 bytes
  *    9 .. 16    vpdpwssd       vpmaddwd       vpmaddwd                   vectors of 16 bytes
@@ -11,7 +12,7 @@
  * The low 16 bits of a sum of signed products of 16-bit words are right mod 2^16.
  */
 
-#include "matmul.h"
+#include "matmul_digits.h"
 
 typedef uint64_t __attribute__((may_alias, aligned(1))) word64;
 typedef uint32_t __attribute__((may_alias, aligned(1))) word32;
@@ -123,6 +124,81 @@ MPC_INLINE MPC_TARGET_AVX2 __m256i halves_total(struct halves s)
 #define SPREAD(p) _mm256_set1_epi64x((int64_t)*(p))
 #define STEP(s, a, b) halves_step(s, a, b)
 #define ADD(from, to, s, negative) ADD256(epi64, from, to, halves_total(s), negative)
+#include "matmul_tile.h"
+
+/* Digits (matmul_digits.h) of eight columns, in pairs of rows. */
+struct panel_digits {
+    __m256i digit[4];
+};
+
+/* Sums of products that weigh 1, 2^16 and 2^32: right mod 2^32, mod 2^32 and mod 2^16; and of those of x'. */
+struct digit_sums {
+    __m256i low, middle, top, near;
+};
+
+MPC_INLINE MPC_TARGET_AVX2 struct panel_digits digits_load(const struct mpc_digits *panel)
+{
+    const __m256i *digit = (const __m256i *)panel;
+    return (struct panel_digits){{digit[0], digit[1], digit[2], digit[3]}};
+}
+
+/* As assembly, as for AVX-512 below: GCC 12 would compute all products before it adds the first. */
+MPC_INLINE MPC_TARGET_AVX2 __m256i step_pairs256(__m256i s, __m256i a, __m256i b)
+{
+    __m256i product;
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(s), "=&x"(product) : "x"(a), "x"(b));
+    return s;
+}
+
+MPC_INLINE MPC_TARGET_AVX2 struct digit_sums digits_step(struct digit_sums s, const struct mpc_digits *x,
+                                                         struct panel_digits y)
+{
+    __m256i a = _mm256_set1_epi32((int32_t)x->digit[0]);
+    s.low = step_pairs256(s.low, a, y.digit[0]);
+    s.middle = step_pairs256(s.middle, a, y.digit[1]);
+    s.top = step_pairs256(s.top, a, y.digit[2]);
+    a = _mm256_set1_epi32((int32_t)x->digit[1]);
+    s.middle = step_pairs256(s.middle, a, y.digit[0]);
+    s.top = step_pairs256(s.top, a, y.digit[1]);
+    s.top = step_pairs256(s.top, _mm256_set1_epi32((int32_t)x->digit[2]), y.digit[0]);
+    s.near = step_pairs256(s.near, _mm256_set1_epi32((int32_t)x->digit[3]), y.digit[3]);
+    return s;
+}
+
+/* Words of four columns: those of the halves `near`, `beyond` (what is missing to 256 near) and `above` (2^16 times that). */
+MPC_INLINE MPC_TARGET_AVX2 __m256i digits_total(__m128i near, __m128i beyond, __m128i above)
+{
+    __m256i low = _mm256_add_epi64(_mm256_slli_epi64(_mm256_cvtepi32_epi64(near), 8), _mm256_cvtepi32_epi64(beyond));
+    return _mm256_add_epi64(low, _mm256_slli_epi64(_mm256_cvtepi32_epi64(above), 16));
+}
+
+#define ADD_DIGITS(from, to, s, negative)                                                                              \
+    do {                                                                                                               \
+        __m256i beyond = _mm256_sub_epi32((s).low, _mm256_slli_epi32((s).near, 8));                                     \
+        __m256i above = _mm256_add_epi32((s).middle, _mm256_slli_epi32((s).top, 16));                                   \
+        __m256i first = digits_total(_mm256_castsi256_si128((s).near), _mm256_castsi256_si128(beyond),                   \
+                                     _mm256_castsi256_si128(above));                                                   \
+        __m256i second = digits_total(_mm256_extracti128_si256((s).near, 1), _mm256_extracti128_si256(beyond, 1),        \
+                                      _mm256_extracti128_si256(above, 1));                                             \
+        ADD256(epi64, from, to, first, negative);                                                                      \
+        ADD256(epi64, (from) ? (from) + 4 : NULL, (to) + 4, second, negative);                                           \
+    } while (0)
+
+#define TILE avx2_48
+#define TARGET MPC_TARGET_AVX2
+#define WORD word64
+#define STEP_WORD struct mpc_digits
+#define VEC struct panel_digits
+#define ACC struct digit_sums
+#define LANES MPC_DIGITS_LANES
+#define ROWS 2
+#define VECTORS 1
+#define ZERO()                                                                                                         \
+    (struct digit_sums){_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()}
+#define LOAD(p) digits_load(p)
+#define SPREAD(p) (p)
+#define STEP(s, a, b) digits_step(s, a, b)
+#define ADD(from, to, s, negative) ADD_DIGITS(from, to, s, negative)
 #include "matmul_tile.h"
 
 #define TILE avx2_32
@@ -299,7 +375,7 @@ const struct mpc_tiles *mpc_matmul_tiles(int level, int bits)
                          : &avx512_16;
     }
     if (level == MPC_AVX2)
-        return bits > 32 ? &avx2_64 : bits > 16 ? &avx2_32 : &avx2_16;
+        return bits > MPC_DIGITS_BITS ? &avx2_64 : bits > 32 ? &avx2_48 : bits > 16 ? &avx2_32 : &avx2_16;
 #endif
     (void)level;
     return bits > 32 ? &portable64 : bits > 16 ? &portable32 : &portable16;

@@ -4,7 +4,7 @@
  * block of A stays in the second-level cache, a panel of B in the first, and the sums of a tile in registers.
  */
 
-#include "matmul.h"
+#include "matmul_digits.h"
 
 #include <stdlib.h>
 
@@ -16,6 +16,8 @@ enum {
     KEPT = 384 << 10,     /* bytes of C that stay in the second-level cache while all of the depth is added to them */
     LINES = 4,            /* of a cache, at most, that a row of a panel touches */
 };
+
+_Static_assert((int)DEPTH <= (int)MPC_DIGITS_DEPTH, "sums of digits fit 32 bits");
 
 /* Buffers of one thread. */
 struct room {
@@ -100,7 +102,10 @@ static void stretch(const struct work *work, int64_t i, int64_t rows, int64_t fi
     const char *a = part->a[index] + i * term->a.row + k * word;
     int64_t a_stride = term->a.row / word;
     if (tiles->pairs || last - first >= WIDE) {
-        copy_block(a, term->a.row, rows, depth, (int)word, work->room->block);
+        if (tiles->digits)
+            mpc_matmul_digit_rows(a, term->a.row, rows, depth, STRIDE, work->room->block);
+        else
+            copy_block(a, term->a.row, rows, depth, (int)word, work->room->block);
         a = work->room->block;
         a_stride = STRIDE;
     }

@@ -1,0 +1,125 @@
+/* Panels of B and blocks of A with AVX2: from packed words, and as digits. */
+
+#include "matmul_digits.h"
+
+#if MPC_X86
+
+/* The permutation that makes packed words of `bytes` bytes words of `word` bytes, as many as fill 16 bytes. */
+MPC_INLINE MPC_TARGET_AVX2 __m128i places(int word, int64_t bytes)
+{
+    int8_t from[16];
+    for (int i = 0; i < 16; i++)
+        from[i] = (int8_t)(i % word < bytes ? i / word * bytes + i % word : -1);
+    return _mm_loadu_si128((const __m128i *)from);
+}
+
+MPC_TARGET_AVX2 static void widen(const struct mpc_block *block, int word, int64_t width, char *panel)
+{
+    int64_t lanes = 16 / word, bytes = block->bytes;
+    __m128i spread = places(word, bytes);
+    for (int64_t k = 0; k < block->depth; k++) {
+        const char *from = block->data + k * block->row;
+        for (int64_t j = 0; j < width; j += lanes, from += lanes * bytes, panel += 16) {
+            int64_t left = mpc_min(lanes, block->columns - j) * bytes;
+            __m128i packed = _mm_setzero_si128();
+            if (left == lanes * bytes && block->end - from >= 16)
+                packed = _mm_loadu_si128((const __m128i *)from);
+            else if (left > 0)
+                memcpy(&packed, from, (size_t)left);
+            _mm_store_si128((__m128i *)panel, _mm_shuffle_epi8(packed, spread));
+        }
+    }
+}
+
+/* Of four words: x0, x1, x2 and x' of each. */
+MPC_INLINE MPC_TARGET_AVX2 __m256i digits_of(__m256i words)
+{
+    const __m256i half = _mm256_set1_epi64x(0x80008000);
+    __m256i digits = _mm256_xor_si256(_mm256_add_epi64(words, half), half);
+    __m256i near = _mm256_mulhrs_epi16(digits, _mm256_set1_epi16(1 << 11));
+    return _mm256_blend_epi16(digits, _mm256_slli_epi64(near, 48), 0x88);
+}
+
+MPC_TARGET_AVX2 void mpc_matmul_digit_rows(const char *from, int64_t stride, int64_t rows, int64_t depth,
+                                           int64_t to_stride, void *to)
+{
+    const __m256i pairs = _mm256_set_epi8(15, 14, 7, 6, 13, 12, 5, 4, 11, 10, 3, 2, 9, 8, 1, 0, 15, 14, 7, 6, 13, 12, 5, 4,
+                                          11, 10, 3, 2, 9, 8, 1, 0);
+    for (int64_t i = 0; i < rows; i++, from += stride) {
+        __m256i *row = (__m256i *)((uint64_t *)to + i * to_stride);
+        for (int64_t k = 0; k < depth; k += 4) {
+            __m256i words = _mm256_setzero_si256();
+            if (k + 4 <= depth)
+                words = _mm256_loadu_si256((const __m256i *)(from + 8 * k));
+            else
+                memcpy(&words, from + 8 * k, (size_t)(8 * (depth - k)));
+            _mm256_storeu_si256(row++, _mm256_shuffle_epi8(digits_of(words), pairs));
+        }
+    }
+}
+
+/* Two words at `from`, and two behind the next two: words of eight bytes, or of others that `spread` makes them of. */
+MPC_INLINE MPC_TARGET_AVX2 __m256i four_words(const char *from, int64_t bytes, __m256i spread)
+{
+    __m128i low = _mm_loadu_si128((const __m128i *)from), high = _mm_loadu_si128((const __m128i *)(from + 4 * bytes));
+    return _mm256_shuffle_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1), spread);
+}
+
+/* Eight columns of two rows. */
+MPC_INLINE MPC_TARGET_AVX2 void digits_of_rows(const char *first, const char *second, int64_t bytes, __m256i spread,
+                                               __m256i *to)
+{
+    __m256i a = digits_of(four_words(first, bytes, spread)), b = digits_of(four_words(first + 2 * bytes, bytes, spread));
+    __m256i c = digits_of(four_words(second, bytes, spread)), d = digits_of(four_words(second + 2 * bytes, bytes, spread));
+    __m256i even = _mm256_unpacklo_epi16(a, c), odd = _mm256_unpackhi_epi16(a, c); /* columns 0 and 4, columns 1 and 5 */
+    __m256i low = _mm256_unpacklo_epi32(even, odd), high = _mm256_unpackhi_epi32(even, odd);
+    even = _mm256_unpacklo_epi16(b, d), odd = _mm256_unpackhi_epi16(b, d); /* columns 2 and 6, columns 3 and 7 */
+    __m256i low2 = _mm256_unpacklo_epi32(even, odd), high2 = _mm256_unpackhi_epi32(even, odd);
+    _mm256_store_si256(to, _mm256_unpacklo_epi64(low, low2));
+    _mm256_store_si256(to + 1, _mm256_unpackhi_epi64(low, low2));
+    _mm256_store_si256(to + 2, _mm256_unpacklo_epi64(high, high2));
+    _mm256_store_si256(to + 3, _mm256_unpackhi_epi64(high, high2));
+}
+
+MPC_TARGET_AVX2 static void digits(const struct mpc_block *block, int64_t width, __m256i *panel)
+{
+    int64_t bytes = block->bytes, reach = 6 * bytes + 16;
+    int beside = block->column == bytes;
+    __m256i spread = _mm256_broadcastsi128_si256(places(8, bytes)), plain = _mm256_broadcastsi128_si256(places(8, 8));
+    for (int64_t k = 0; k < block->depth; k += 2)
+        for (int64_t j = 0; j < width; j += MPC_DIGITS_LANES, panel += 4) {
+            const char *first = block->data + k * block->row + j * block->column, *second = first + block->row;
+            if (beside && k + 2 <= block->depth && j + MPC_DIGITS_LANES <= block->columns && block->end - second >= reach) {
+                digits_of_rows(first, second, bytes, spread, panel);
+                continue;
+            }
+            uint64_t words[2][MPC_DIGITS_LANES] = {{0}};
+            for (int64_t r = 0; r < mpc_min(2, block->depth - k); r++)
+                for (int64_t i = 0; i < mpc_min(MPC_DIGITS_LANES, block->columns - j); i++)
+                    words[r][i] = mpc_any_word(first + r * block->row + i * block->column, block->end, block->bytes);
+            digits_of_rows((const char *)words[0], (const char *)words[1], 8, plain, panel);
+        }
+}
+
+int mpc_matmul_pack256(int level, const struct mpc_tiles *tiles, const struct mpc_block *block, int64_t width,
+                       void *panel)
+{
+    if (tiles->digits)
+        digits(block, width, panel);
+    else if (level >= MPC_AVX2 && block->column == block->bytes && block->bytes < tiles->word)
+        widen(block, tiles->word, width, panel);
+    else
+        return 1;
+    return 0;
+}
+
+#else
+
+int mpc_matmul_pack256(int level, const struct mpc_tiles *tiles, const struct mpc_block *block, int64_t width,
+                       void *panel)
+{
+    (void)level, (void)tiles, (void)block, (void)width, (void)panel;
+    return 1;
+}
+
+#endif
