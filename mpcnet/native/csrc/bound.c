@@ -2,7 +2,7 @@
  * with, on registers. For benchmarks. */
 
 #include "amx.h"
-#include "matmul_digits.h"
+#include "kernels.h"
 
 #if MPC_X86
 
@@ -74,10 +74,10 @@ static struct bound find(int level, int bits)
             return (struct bound){mulld, 16, 1};
         return (struct bound){level >= MPC_AVX512IFMA ? pairs : maddwd, 32, 1};
     }
-    if (bits > MPC_DIGITS_BITS)
+    if (bits > 48)
         return (struct bound){halves, 4, 1};
     if (bits > 32)
-        return (struct bound){maddwd256, 16, 7};
+        return (struct bound){maddwd256, 16, bits > 40 ? 7 : 5};
     return bits > 16 ? (struct bound){mulld256, 8, 1} : (struct bound){maddwd256, 16, 1};
 }
 

@@ -5,8 +5,12 @@
  * VEC, ACC   types of a vector, of a sum     LANES, ROWS, VECTORS   size of the tile
  * ZERO()     an empty sum                    LOAD(p), SPREAD(p)     a vector of B; a word of A in all lanes
  * STEP(s, a, b)  s += a b                    ADD(from, to, s, negative)  to[0..LANES) = from +- s
+ * DIGITS     of rings of up to so many bits, if not of words (mpc_tiles.digits)
  */
 
+#ifndef DIGITS
+#define DIGITS 0
+#endif
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 
@@ -78,7 +82,7 @@ static const struct mpc_tiles TILE = {
         JOIN(TILE, 3),
 #endif
     },
-    VECTORS, ROWS, LANES, sizeof(WORD), sizeof(STEP_WORD) > sizeof(WORD), sizeof(STEP_WORD) > 8,
+    VECTORS, ROWS, LANES, sizeof(WORD), sizeof(STEP_WORD) > sizeof(WORD), DIGITS,
 };
 
 #undef JOIN_
@@ -98,3 +102,4 @@ static const struct mpc_tiles TILE = {
 #undef SPREAD
 #undef STEP
 #undef ADD
+#undef DIGITS

@@ -17,8 +17,6 @@ enum {
     LINES = 4,            /* of a cache, at most, that a row of a panel touches */
 };
 
-_Static_assert((int)DEPTH <= (int)MPC_DIGITS_DEPTH, "sums of digits fit 32 bits");
-
 /* Buffers of one thread. */
 struct room {
     char block[BLOCK * STRIDE * 8];
@@ -32,6 +30,9 @@ struct work {
     int level;
     struct room *room;
 };
+
+/* Rows of a panel. */
+static int64_t depth_of(const struct mpc_tiles *tiles) { return tiles->digits ? MPC_DIGITS_DEPTH : DEPTH; }
 
 static void copy_block(const char *from, int64_t stride, int64_t rows, int64_t depth, int word, char *to)
 {
@@ -98,12 +99,12 @@ static void stretch(const struct work *work, int64_t i, int64_t rows, int64_t fi
     const struct mpc_product *product = part->product;
     const struct mpc_term *term = &product->term[index];
     const struct mpc_tiles *tiles = work->tiles;
-    int64_t depth = mpc_min(DEPTH, term->depth - k), word = tiles->word;
+    int64_t depth = mpc_min(depth_of(tiles), term->depth - k), word = tiles->word;
     const char *a = part->a[index] + i * term->a.row + k * word;
     int64_t a_stride = term->a.row / word;
     if (tiles->pairs || last - first >= WIDE) {
         if (tiles->digits)
-            mpc_matmul_digit_rows(a, term->a.row, rows, depth, STRIDE, work->room->block);
+            mpc_matmul_digit_rows(tiles->digits, a, term->a.row, rows, depth, STRIDE, work->room->block);
         else
             copy_block(a, term->a.row, rows, depth, (int)word, work->room->block);
         a = work->room->block;
@@ -132,7 +133,7 @@ static void strip(const struct work *work, int64_t i, int64_t rows)
     int64_t panels = KEPT / (rows * panel * work->tiles->word), wide = (panels > 4 ? panels : 4) * panel;
     for (int64_t j = part->first; j < part->last; j += wide)
         for (int64_t t = 0; t < product->terms; t++)
-            for (int64_t k = 0; k < product->term[t].depth; k += DEPTH)
+            for (int64_t k = 0; k < product->term[t].depth; k += depth_of(work->tiles))
                 stretch(work, i, rows, j, mpc_min(j + wide, part->last), t, k);
 }
 
