@@ -67,7 +67,7 @@ def test_all_words_extreme(bits: int, level: str) -> None:
 @at_every_level
 @pytest.mark.parametrize("bits", [40, 48])
 def test_all_digits_extreme(bits: int, level: str) -> None:
-    """Words whose lowest 13 or 16 bits are largest, or farthest from a multiple of 16: the bounds of csrc/matmul_digits.h."""
+    """Words whose lowest 13 or 16 bits are largest, or farthest from a multiple of 16: the bounds of csrc/matmul_digits.c."""
     extreme = (0x1000, 0x0FFF, 0x3FF_F000, 0x400_1000, 0x8000, 0x8007, 0x8008, 0x7FFF, 0x7FF8, 0x7FF7, 0x18008_8008)
     for one in extreme:
         for other in extreme:

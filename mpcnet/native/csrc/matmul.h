@@ -20,7 +20,7 @@ struct mpc_tiles {
     int vectors, rows, lanes;
     int word;   /* bytes of a word */
     int pairs;  /* the panel holds two rows, word by word; depth counts pairs */
-    int digits; /* A and the panel hold digits of such pairs, for rings of up to so many bits (matmul_digits.h) */
+    int digits; /* A and the panel hold digits of such pairs, for rings of up to so many bits (matmul_digits.c) */
 };
 
 const struct mpc_tiles *mpc_matmul_tiles(int level, int bits);

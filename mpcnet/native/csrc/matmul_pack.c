@@ -1,6 +1,6 @@
 /* Laying out panels of B for the tiles. A word of B is packed once for up to 256 rows of A. */
 
-#include "matmul.h"
+#include "matmul_digits.h"
 
 typedef uint64_t __attribute__((may_alias, aligned(1))) word64;
 typedef uint32_t __attribute__((may_alias, aligned(1))) word32;
@@ -93,6 +93,10 @@ void mpc_matmul_pack(int level, const struct mpc_tiles *tiles, const struct mpc_
                      void *panel)
 {
     int beside = block->column == block->bytes;
+    if (tiles->digits) {
+        mpc_matmul_digit_panel(tiles->digits, block, width, panel);
+        return;
+    }
     if (!mpc_matmul_pack512(level, tiles, block, width, panel) ||
         !mpc_matmul_pack256(level, tiles, block, width, panel))
         return;

@@ -126,136 +126,6 @@ MPC_INLINE MPC_TARGET_AVX2 __m256i halves_total(struct halves s)
 #define ADD(from, to, s, negative) ADD256(epi64, from, to, halves_total(s), negative)
 #include "matmul_tile.h"
 
-/* Digits (matmul_digits.h) of eight columns, in pairs of rows. */
-struct panel_digits {
-    __m256i digit[4];
-};
-
-/* Sums of products. Up to 40 bits: of x0 y0, (x0 + x1) (y0 + y1), x1 y1, and x0 y2 with x2 y0. Up to 48 bits: of what
- * weighs 1, 2^16 and 2^32, and of x' y'. */
-struct digit_sums40 {
-    __m256i low, cross, middle, top;
-};
-
-struct digit_sums48 {
-    __m256i low, middle, top, near;
-};
-
-MPC_INLINE MPC_TARGET_AVX2 struct panel_digits digits_load(const struct mpc_digits *panel)
-{
-    const __m256i *digit = (const __m256i *)panel;
-    return (struct panel_digits){{digit[0], digit[1], digit[2], digit[3]}};
-}
-
-/* As assembly, as for AVX-512 below: GCC 12 would compute all products before it adds the first. */
-MPC_INLINE MPC_TARGET_AVX2 __m256i step_pairs256(__m256i s, __m256i a, __m256i b)
-{
-    __m256i product;
-    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(s), "=&x"(product) : "x"(a), "x"(b));
-    return s;
-}
-
-MPC_INLINE MPC_TARGET_AVX2 struct digit_sums40 digits_step40(struct digit_sums40 s, const struct mpc_digits *x,
-                                                             struct panel_digits y)
-{
-    __m256i a = _mm256_set1_epi32((int32_t)x->digit[0]);
-    s.low = step_pairs256(s.low, a, y.digit[0]);
-    s.top = step_pairs256(s.top, a, y.digit[2]);
-    s.middle = step_pairs256(s.middle, _mm256_set1_epi32((int32_t)x->digit[1]), y.digit[1]);
-    s.top = step_pairs256(s.top, _mm256_set1_epi32((int32_t)x->digit[2]), y.digit[0]);
-    s.cross = step_pairs256(s.cross, _mm256_set1_epi32((int32_t)x->digit[3]), y.digit[3]);
-    return s;
-}
-
-MPC_INLINE MPC_TARGET_AVX2 struct digit_sums48 digits_step48(struct digit_sums48 s, const struct mpc_digits *x,
-                                                             struct panel_digits y)
-{
-    __m256i a = _mm256_set1_epi32((int32_t)x->digit[0]);
-    s.low = step_pairs256(s.low, a, y.digit[0]);
-    s.middle = step_pairs256(s.middle, a, y.digit[1]);
-    s.top = step_pairs256(s.top, a, y.digit[2]);
-    a = _mm256_set1_epi32((int32_t)x->digit[1]);
-    s.middle = step_pairs256(s.middle, a, y.digit[0]);
-    s.top = step_pairs256(s.top, a, y.digit[1]);
-    s.top = step_pairs256(s.top, _mm256_set1_epi32((int32_t)x->digit[2]), y.digit[0]);
-    s.near = step_pairs256(s.near, _mm256_set1_epi32((int32_t)x->digit[3]), y.digit[3]);
-    return s;
-}
-
-/* Four columns: x + 2^shift y of signed halves. */
-MPC_INLINE MPC_TARGET_AVX2 __m256i at_weight(__m128i x, __m128i y, int shift)
-{
-    return _mm256_add_epi64(_mm256_cvtepi32_epi64(x), _mm256_slli_epi64(_mm256_cvtepi32_epi64(y), shift));
-}
-
-#define LOW128(x) _mm256_castsi256_si128(x)
-#define HIGH128(x) _mm256_extracti128_si256(x, 1)
-#define ADD_TWICE(from, to, first, second, negative)                                                                   \
-    do {                                                                                                               \
-        ADD256(epi64, from, to, first, negative);                                                                      \
-        ADD256(epi64, (from) ? (from) + 4 : NULL, (to) + 4, second, negative);                                           \
-    } while (0)
-
-/* The sum of the x0 y0 is in (-2^31, 2^31]: one less fits. */
-#define ADD_DIGITS40(from, to, s, negative)                                                                            \
-    do {                                                                                                               \
-        __m256i less = _mm256_add_epi32((s).low, _mm256_set1_epi32(-1)), one = _mm256_set1_epi64x(1);                    \
-        __m256i cross = _mm256_sub_epi32(_mm256_sub_epi32((s).cross, (s).low), (s).middle);                             \
-        __m256i high = _mm256_add_epi32(_mm256_slli_epi32((s).middle, 13), _mm256_slli_epi32((s).top, 14));             \
-        high = _mm256_add_epi32(high, cross);                                                                          \
-        __m256i first = _mm256_add_epi64(at_weight(LOW128(less), LOW128(high), 13), one);                               \
-        __m256i second = _mm256_add_epi64(at_weight(HIGH128(less), HIGH128(high), 13), one);                            \
-        ADD_TWICE(from, to, first, second, negative);                                                                  \
-    } while (0)
-
-/* The sum of the x0 y0 is 256 near, and `beyond` that. */
-#define ADD_DIGITS48(from, to, s, negative)                                                                            \
-    do {                                                                                                               \
-        __m256i beyond = _mm256_sub_epi32((s).low, _mm256_slli_epi32((s).near, 8));                                     \
-        __m256i high = _mm256_add_epi32((s).middle, _mm256_slli_epi32((s).top, 16));                                    \
-        __m256i first = at_weight(LOW128(beyond), LOW128((s).near), 8);                                                 \
-        __m256i second = at_weight(HIGH128(beyond), HIGH128((s).near), 8);                                              \
-        first = _mm256_add_epi64(first, _mm256_slli_epi64(_mm256_cvtepi32_epi64(LOW128(high)), 16));                     \
-        second = _mm256_add_epi64(second, _mm256_slli_epi64(_mm256_cvtepi32_epi64(HIGH128(high)), 16));                  \
-        ADD_TWICE(from, to, first, second, negative);                                                                  \
-    } while (0)
-
-#define TILE avx2_40
-#define DIGITS 40
-#define TARGET MPC_TARGET_AVX2
-#define WORD word64
-#define STEP_WORD struct mpc_digits
-#define VEC struct panel_digits
-#define ACC struct digit_sums40
-#define LANES MPC_DIGITS_LANES
-#define ROWS 2
-#define VECTORS 1
-#define ZERO()                                                                                                         \
-    (struct digit_sums40) {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()}
-#define LOAD(p) digits_load(p)
-#define SPREAD(p) (p)
-#define STEP(s, a, b) digits_step40(s, a, b)
-#define ADD(from, to, s, negative) ADD_DIGITS40(from, to, s, negative)
-#include "matmul_tile.h"
-
-#define TILE avx2_48
-#define DIGITS 48
-#define TARGET MPC_TARGET_AVX2
-#define WORD word64
-#define STEP_WORD struct mpc_digits
-#define VEC struct panel_digits
-#define ACC struct digit_sums48
-#define LANES MPC_DIGITS_LANES
-#define ROWS 2
-#define VECTORS 1
-#define ZERO()                                                                                                         \
-    (struct digit_sums48) {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()}
-#define LOAD(p) digits_load(p)
-#define SPREAD(p) (p)
-#define STEP(s, a, b) digits_step48(s, a, b)
-#define ADD(from, to, s, negative) ADD_DIGITS48(from, to, s, negative)
-#include "matmul_tile.h"
-
 #define TILE avx2_32
 #define TARGET MPC_TARGET_AVX2
 #define WORD word32
@@ -430,7 +300,7 @@ const struct mpc_tiles *mpc_matmul_tiles(int level, int bits)
                          : &avx512_16;
     }
     if (level == MPC_AVX2)
-        return bits > 48 ? &avx2_64 : bits > 40 ? &avx2_48 : bits > 32 ? &avx2_40 : bits > 16 ? &avx2_32 : &avx2_16;
+        return bits > MPC_DIGITS_BITS ? &avx2_64 : bits > 32 ? mpc_matmul_digit_tiles(bits) : bits > 16 ? &avx2_32 : &avx2_16;
 #endif
     (void)level;
     return bits > 32 ? &portable64 : bits > 16 ? &portable32 : &portable16;
