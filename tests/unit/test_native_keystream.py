@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from mpcnet.native import keystream
+from mpcnet.native import keystream, library
 from mpcnet.native.keystream import Counter
 from mpcnet.prg import LibraryCounter
 
@@ -15,9 +15,11 @@ KEY = bytes(range(16))
 SIZES = (0, 1, 15, 16, 17, 511, 512, 513, 0, 65_519, 65_536, 65_537, 7, 1_000_003)
 
 
+@pytest.mark.parametrize("level", [level for level in library.levels() if level != "portable"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_same_bytes_as_the_library(threads: int) -> None:
-    before = torch.get_num_threads()
+def test_the_same_bytes_as_the_library(threads: int, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, kernel = torch.get_num_threads(), keystream._keystream
+    monkeypatch.setattr(keystream, "_keystream", lambda _, *arguments: kernel(level, *arguments))
     try:
         torch.set_num_threads(threads)
         ours, theirs = Counter(KEY), LibraryCounter(KEY)

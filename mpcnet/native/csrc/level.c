@@ -16,7 +16,7 @@ static int has_amx(void)
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & TILES) && (d & BYTES) &&
            syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
 }
-#else
+#elif MPC_X86
 static int has_amx(void) { return 0; }
 #endif
 
