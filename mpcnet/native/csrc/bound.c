@@ -76,7 +76,7 @@ static struct bound find(int level, int bits)
     }
     if (bits > 48)
         return (struct bound){halves, 4, 1};
-    if (bits > 32)
+    if (bits > 32) /* products of digits: matmul_digits.c */
         return (struct bound){maddwd256, 16, bits > 40 ? 7 : 5};
     return bits > 16 ? (struct bound){mulld256, 8, 1} : (struct bound){maddwd256, 16, 1};
 }

@@ -59,7 +59,7 @@ MPC_CLONES(pairs, (const struct mpc_block *block, int64_t width, void *panel), (
     do {                                                                                                               \
         type *y = (type *)to;                                                                                          \
         for (int64_t j = 0; j < block->columns; j++)                                                                   \
-            y[j] = (type)mpc_any_word(from + j * block->bytes, block->end, block->bytes);                                  \
+            y[j] = (type)mpc_any_word(from + j * block->bytes, block->end, block->bytes);                              \
         for (int64_t j = block->columns; j < width; j++)                                                               \
             y[j] = 0;                                                                                                  \
     } while (0)

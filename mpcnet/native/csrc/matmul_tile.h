@@ -1,7 +1,7 @@
-/* The inner loop of the matrix product, once for each kind of vector: matmul_tiles.c defines what it is made of.
+/* The inner loop of the matrix product, once for each kind of vector. Who includes this defines what it is made of.
  *
  * TILE       name of the functions           TARGET     the level they need
- * WORD       type of a word of A and C       STEP_WORD  type of what is broadcast: a word, or a pair of them, or its digits
+ * WORD       type of a word of A and C       STEP_WORD  type of what is broadcast: a word, a pair, or a pair's digits
  * VEC, ACC   types of a vector, of a sum     LANES, ROWS, VECTORS   size of the tile
  * ZERO()     an empty sum                    LOAD(p), SPREAD(p)     a vector of B; a word of A in all lanes
  * STEP(s, a, b)  s += a b                    ADD(from, to, s, negative)  to[0..LANES) = from +- s

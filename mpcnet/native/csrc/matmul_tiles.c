@@ -300,7 +300,10 @@ const struct mpc_tiles *mpc_matmul_tiles(int level, int bits)
                          : &avx512_16;
     }
     if (level == MPC_AVX2)
-        return bits > MPC_DIGITS_BITS ? &avx2_64 : bits > 32 ? mpc_matmul_digit_tiles(bits) : bits > 16 ? &avx2_32 : &avx2_16;
+        return bits > MPC_DIGITS_BITS ? &avx2_64
+             : bits > 32              ? mpc_matmul_digit_tiles(bits)
+             : bits > 16              ? &avx2_32
+                                      : &avx2_16;
 #endif
     (void)level;
     return bits > 32 ? &portable64 : bits > 16 ? &portable32 : &portable16;
