@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 LISTENERS = ("server0", "server1", "dealer")
+# What starts a module of ours as a process: the installed one, which has its kernels, and not one of the folder that we
+# are in, which may be a clone without them.
+PYTHON = (sys.executable, "-P", "-m")
 
 
 class Network(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 from launch import settings as settings_file
 from launch.certs import role_folder
 from launch.deploy import write_deployment
-from launch.network import Network
+from launch.network import PYTHON, Network
 from models.bert import Config
 from mpcnet.errors import MpcError
 
@@ -43,7 +42,7 @@ class Deployment:
 
     def start(self, role: str, command: str, *arguments: str) -> None:
         """Start `mpcnet COMMAND --config ...` as a process of its own; it talks to its log."""
-        line = [sys.executable, "-m", "launch.cli", command, "--config", str(self.config(role)), *arguments]
+        line = [*PYTHON, "launch.cli", command, "--config", str(self.config(role)), *arguments]
         with self.log(role).open("wb") as log:
             line = self.network.command(role, line)
             self.running[role] = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603

@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
@@ -28,7 +27,7 @@ from typing import Any
 from launch.netem.keeper import ADDRESSES
 from launch.netem.namespaces import NetworkFailed
 from launch.netem.tun import DEVICE, Use
-from launch.network import LISTENERS, Loopback, Network
+from launch.network import LISTENERS, PYTHON, Loopback, Network
 from mpcnet.errors import LocalConfigError, describe
 from mpcnet.latency import Link
 
@@ -42,7 +41,7 @@ class Keeper:
     """The process that holds a network; see `launch.netem.keeper`."""
 
     def __init__(self, kind: str, link: Link) -> None:
-        line = [sys.executable, "-m", "launch.netem.keeper", kind, json.dumps(asdict(link))]
+        line = [*PYTHON, "launch.netem.keeper", kind, json.dumps(asdict(link))]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(line, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603
 

@@ -10,17 +10,15 @@ import contextlib
 import json
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from launch.network import Loopback, Network
+from launch.network import PYTHON, Loopback, Network
 from mpcnet.errors import MpcError
 from mpcnet.latency import Link
 from mpcnet.tls import parse_address
 
-PYTHON = [sys.executable, "-m"]
 TCP = "launch.netem.tcp_probe"
 LIMIT_S = 60.0  # beyond what the probes wait for on purpose
 

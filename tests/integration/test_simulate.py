@@ -97,10 +97,16 @@ def test_an_audit_warns(tmp_path: Path) -> None:
 
 
 def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
-    """`mpcnet simulate --json FILE` as a process, one request of two sentences; `mpcnet plan` says the same."""
+    """`mpcnet simulate --json FILE` as a process, one request of two sentences; `mpcnet plan` says the same.
+
+    It starts others, which must not run what the folder that we are in has under their names: a clone has no kernels.
+    """
+    for package in ("launch", "models", "mpcnet", "protocols"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise SystemExit('not the installed package')")
     file = tmp_path / "simulate.json"
-    line = [sys.executable, "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH), "--json", str(file)]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    line = [sys.executable, "-P", "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH), "--json", str(file)]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr and "cosine" in ended.stdout
     document = json.loads(file.read_text())
