@@ -17,8 +17,8 @@ enum {
     SHARE = 1 << 16,               /* bytes that a thread takes: a whole number of stretches */
 };
 
-/* out[0 .. count): stretches of the keystream from a block on, the cipher of the blocks' numbers, as 16 bytes with the
- * highest first. */
+/* `count` stretches of the keystream from a block on: the cipher of the blocks' numbers, as 16 bytes with the highest
+ * first. */
 typedef void (*cipher)(const __m128i keys[MPC_AES_ROUNDS + 1], uint64_t block, int64_t count, uint8_t *out);
 
 /* Zeros and the numbers of a register's first block, of the next, and so on; and what swaps the bytes of each. */
@@ -28,7 +28,7 @@ typedef void (*cipher)(const __m128i keys[MPC_AES_ROUNDS + 1], uint64_t block, i
 #define LOW512(x) _mm512_maskz_set1_epi64(0x55, (int64_t)(x))
 #define SWAP _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 
-#define CIPHER(size, broadcast, xor, store)                                                                       \
+#define CIPHER(size, broadcast, xor, store)                                                                            \
     TARGET##size static void cipher##size(const __m128i keys[MPC_AES_ROUNDS + 1], uint64_t block, int64_t count,       \
                                           uint8_t *out)                                                                \
     {                                                                                                                  \

@@ -1,5 +1,5 @@
 /* Matrix products of digits of up to 16 bits, by vpmaddwd: it multiplies signed words of 16 bits and adds neighbouring
- * products, mod 2^32. AVX2 has no product of 64-bit words; to make it of products of 32 bits takes twice as long.
+ * products, mod 2^32. AVX2 has no product of 64-bit words; to make it of products of 32 bits takes half as long again.
  *
  * Up to 40 bits: x = x0 + 2^13 x1 + 2^27 x2 mod 2^40 with x0 in [-2^12, 2^12), x1 in [-2^13, 2^13), and y likewise, so
  *
