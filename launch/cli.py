@@ -126,7 +126,7 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
             else f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}"
         ),
         **({"audit": f"{sum(document['outside'])} sentence(s) with a value out of range"} if document["audit"] else {}),
-        "machine": f"{document['machine']}, commit {document['commit']}",
+        "machine": "{machine}, kernels {kernels}, commit {commit}".format(**document),
     })  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from mpcnet.identity import read_certificate
 from mpcnet.latency import shaped
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer, handshake
+from mpcnet.native import library
 from mpcnet.tls import Identity, Roster, dial
 
 console = Console(stderr=True, highlight=False)
@@ -114,6 +115,8 @@ def open_node(settings: Settings) -> Node:
     identity = Identity.in_folder(folder)
     log_file = folder / settings.log_file if settings.log_file else None
     log = Log(settings.role, as_json=settings.log == "json", file=log_file)
+    if settings.role in (*SERVERS, "dealer") and library.best() < 0:
+        log.say(library.MISSING, level="warning")
     metrics = Metrics(settings.role)
     metrics.certificate_expires(read_certificate(identity.certificate).not_valid_after_utc)
     return Node(settings, config, identity, Roster.load(folder / "roster.json"), log, metrics)

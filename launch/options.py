@@ -55,7 +55,12 @@ Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request
 def warn(prepared: Prepared, to: Console = console) -> None:
     """Say what is odd about how a model is to be run, in one line."""
     if text := other_softmax(prepared.checkpoint, prepared.config):
-        to.print(f"[yellow]warning: {text}[/yellow]", soft_wrap=True)
+        warn_of(text, to)
+
+
+def warn_of(text: str, to: Console = console) -> None:
+    """A warning, in one line."""
+    to.print(f"[yellow]warning: {text}[/yellow]", soft_wrap=True)
 
 
 def read_text(path: Path) -> str:

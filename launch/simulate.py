@@ -18,7 +18,7 @@ from launch import report
 from launch.answers import by_label
 from launch.infer import ANSWERED
 from launch.network import Loopback, Network
-from launch.options import warn
+from launch.options import warn, warn_of
 from launch.processes import Deployment, deployment
 from models import reference
 from models.bert import AnswerKind, Embedding
@@ -101,6 +101,8 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
         wanted_answer(prepared.config, options.answer)
         batches = _batches(prepared, texts, options)
     warn(prepared, console)
+    if library.best() < 0:
+        warn_of(library.MISSING, console)
     return run(prepared, batches, options, console, network)
 
 

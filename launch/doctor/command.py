@@ -18,7 +18,15 @@ from rich.table import Table
 
 from launch import settings as settings_file
 from launch.doctor.findings import Finding, Level, attempt, ok
-from launch.doctor.host import check_device, check_disk, check_memory, check_names, check_program, memory_bytes
+from launch.doctor.host import (
+    check_device,
+    check_disk,
+    check_kernels,
+    check_memory,
+    check_names,
+    check_program,
+    memory_bytes,
+)
 from launch.doctor.keys import COPY, check_keys, utc_now
 from launch.doctor.peers import visit_all
 from launch.doctor.running import check_monitor, check_port
@@ -52,7 +60,7 @@ async def examine(path: Path, timeout_s: float, say: Say = lambda text: None) ->
     if config is not None:
         found += check_program(config)
     if settings.role in (*SERVERS, "dealer"):
-        found += check_device(settings)
+        found += [check_kernels(), *check_device(settings)]
     found += await _network(settings, config, timeout_s, say)
     if config is not None and settings.role in SERVERS and not _broken(found, "calibration"):
         say("planning a request's memory")

@@ -1,4 +1,4 @@
-"""The doctor's look at the program and at this machine: calibration, device, names, memory, disk."""
+"""The doctor's look at the program and at this machine: calibration, kernels, device, names, memory, disk."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from models.bert import Config
 from models.program import Plans, Size
 from mpcnet import accelerator
 from mpcnet.memory import Memory
+from mpcnet.native import library
 from mpcnet.tls import parse_address
 
 LENGTH = 128  # tokens of the request whose memory is planned
@@ -58,6 +59,13 @@ def _unsound(config: Config) -> Iterator[str]:
             numbers.softmax_rows(layer, LENGTH)
     except KeyError as missing:
         yield f"{missing.args[0]}: want a range, got none"
+
+
+def check_kernels() -> Finding:
+    """Whether the native kernels are there, and what they may use of this processor."""
+    if library.best() < 0:
+        return warning("kernels", *library.MISSING.split("; "))
+    return ok("kernels", library.level())
 
 
 def check_device(settings: Settings) -> list[Finding]:

@@ -20,6 +20,7 @@ from mpcnet.errors import LocalStateError
 ABI = 7  # MPC_ABI of csrc/kernels.h
 LEVELS = ("portable", "avx2", "avx512", "avx512ifma", "amx")  # by their number in csrc/kernels.h
 FALLBACK = "torch"
+MISSING = "native kernels: not built, torch does their work, slower; install a C compiler, then mpcnet again"
 
 POINTER, SIZE, INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
@@ -70,7 +71,7 @@ def usable(*tensors: Tensor) -> bool:
 def _function(name: str, arguments: tuple[type, ...]) -> Callable[..., int]:
     library = load()
     if library is None:
-        raise LocalStateError("native kernels: not built; install a C compiler, then mpcnet again")
+        raise LocalStateError(MISSING)
     function = getattr(library, name, None)
     if function is None:
         raise _outdated(f"no function {name}")

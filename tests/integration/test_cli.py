@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from integration.parties import deployed, tiny
+from kernels import without_kernels
 from safetensors.torch import save_file
 
 from launch import cli, node, simulate
@@ -154,6 +155,13 @@ def test_a_device_that_is_not_there(mpcnet: Cli, made: Deployment, tmp_path: Pat
     result = mpcnet("dealer", "--config", tmp_path / "dealer" / "party.toml")
     one_line(result, 78, "device: want cuda:99, got", 'or set device = "cpu"')
     assert node.open_node(read(tmp_path / "client" / "party.toml")).settings.device == "cuda:99"
+
+
+def test_who_computes_without_kernels_says_so(made: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    with without_kernels():
+        for role in ("server1", "dealer", "client"):
+            node.open_node(read(made.config(role)))
+    assert capsys.readouterr().err.count("native kernels: not built") == 2
 
 
 async def raise_it(error: Exception) -> int:

@@ -1,5 +1,6 @@
 """The demo model in five processes over TLS, beside the float model and the plan."""
 
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from kernels import without_kernels
+from rich.console import Console
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from launch import cli
@@ -57,6 +60,14 @@ def test_simulate(outcome: Outcome) -> None:
     check(outcome.document)
     assert outcome.private.shape == outcome.plain.shape == (2, 384)
     assert len(outcome.document["requests"]) == 2
+
+
+def test_a_simulation_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launch.simulate.run", lambda *arguments: None)  # what it would cost is another test's
+    said = Console(file=io.StringIO())
+    with without_kernels():
+        simulate(TEXTS, Options(length=LENGTH), said)
+    assert "warning: native kernels: not built" in said.file.getvalue()
 
 
 def test_two_requests_cost_twice_the_plan(outcome: Outcome, monkeypatch, capsys) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from integration.doctor.visits import by_check, config_of, doctor, levels, listening
 from integration.parties import tiny
+from kernels import without_kernels
 
 from launch import settings
 from launch.doctor import host as doctor_host
-from launch.doctor.host import check_device, check_disk, check_memory, check_program, memory_bytes
+from launch.doctor.host import check_device, check_disk, check_kernels, check_memory, check_program, memory_bytes
 from models.program import Plans, Size
 from mpcnet.memory import Memory
+from mpcnet.native import library
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,14 @@ def test_device(tmp_path: Path) -> None:
     assert levels(by_check(check_device(own))) == {}
     found = by_check(check_device(replace(own, device="cuda:99")))["device"]
     assert (found.level, "want cuda:99, got" in found.found) == ("error", True)
+
+
+def test_kernels() -> None:
+    assert (found := check_kernels()).found == library.level()
+    with without_kernels():
+        missing = check_kernels()
+    assert (missing.level, missing.advice) == ("warning", "install a C compiler, then mpcnet again")
+    assert found.level == ("ok" if library.load() else "warning")
 
 
 def test_memory(tmp_path: Path) -> None:
