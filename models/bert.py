@@ -208,16 +208,18 @@ async def attention(p: Party, model: Model, layer: str, projected: Shared, keep:
     scores = p.rescale(scores, N.SCORE_FRAC).reduce(N.SCORE_BITS)
     bits, rows = numbers.weigh_bits(layer, n), numbers.softmax_rows(layer, n)
     grown = lift(p, v, bits.product, numbers.value_limit(layer, n)).shared()
-    weights, eps = await _numerators(p, numbers, scores, keep[:, None, None, :], bits.product)
+    weights, eps = await _numerators(p, numbers, layer, scores, keep[:, None, None, :], bits.product)
     context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
 
 
-async def _numerators(p: Party, numbers: Numbers, scores: Shared, keep: Tensor, bits: int) -> tuple[Shared, float]:
+async def _numerators(
+    p: Party, numbers: Numbers, layer: str, scores: Shared, keep: Tensor, bits: int
+) -> tuple[Shared, float]:
     """What softmax weighs the values by, and what it adds to their sum: [B, h, n, n] -> [B, h, n, n]."""
     frac = numbers.numerator_frac()
     if numbers.softmax == "exact":
-        return await exponentials(p.at("exp"), scores, keep, frac), 0.0
+        return await exponentials(p.at("exp"), scores, keep, frac, numbers.window(layer)), 0.0
     if numbers.softmax == "2quad":
         return await squares(p.at("2quad"), scores, keep, bits, frac), 0.0
     return await relus(p.at("2relu"), scores, keep, bits), RELU_EPS

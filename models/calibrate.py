@@ -37,7 +37,11 @@ class Range:
     @property
     def absmax(self) -> float:
         """Largest magnitude."""
-        return max(abs(self.min), abs(self.max))
+        return self.from_centre(0.0)
+
+    def from_centre(self, centre: float) -> float:
+        """Largest distance from there."""
+        return max(abs(self.min - centre), abs(self.max - centre))
 
     def join(self, other: Range) -> Range:
         """The range of both samples together."""

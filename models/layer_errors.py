@@ -208,9 +208,8 @@ def _own_errors(model: Model, folded: Folded, tokens: Tokens, floats: _Floats) -
             return word
         site, columns = place.site, place.columns
         value, exact = place.read(word, mask), want[site][..., columns]
-        missing = place.missing(value, exact)
-        own[site][..., columns] = value + missing - exact
-        return place.write(word, mask, given[site][..., columns] - missing)
+        own[site][..., columns] = value + place.less - exact
+        return place.write(word, mask, given[site][..., columns] - place.less)
 
     last = f"{layers[-1]}.normal"
     own[last] = normal_values(model, folded, tokens, look)[mask] - want[last]

@@ -25,12 +25,12 @@ from protocols.division import (
     RSQRT_LIMIT,
     RowRange,
 )
-from protocols.exponential import RANGE
-from protocols.rowmax import LIMIT, SLACK
+from protocols.exponential import reach
+from protocols.rowmax import SLACK, Window
 from protocols.softmax import RELU_EPS, SHIFT, WeighBits
 
 MARGIN = 1.5  # texts the demo model was not calibrated on reach 1.21 of its ranges on SST-2, 1.39 on STS-B
-SCORE_MARGIN = 1.25  # of scores under exact softmax, whose maximum is found in 64 buckets only
+SCORE_MARGIN = 1.25  # of scores in exact softmax's widest window, and of a row's span, which all rows' bounds
 
 LEAST_ROW_SUM = 0.0174  # of exact softmax: e^-SLACK = 0.0183 less 5% for rounding; a literal, the same on every host
 VALUE_FRAC, LEAST_VALUE_FRAC = 12, 6  # of V; long rows take bits from it, down to the least
@@ -44,6 +44,7 @@ NORMAL_BITS = 64 - (CENTRED_FRAC + RSQRT_FRAC - NORMAL_FRAC)  # what is left of 
 CENTRED_BITS = 28  # ring LayerNorm's input is opened in: |C| < 2^12
 QUERY_FRAC, QUERY_BITS = 11, 32  # queries and keys: their product keeps 8 integer bits at 22 fraction bits
 SCORE_FRAC, SCORE_BITS = 12, 22
+WINDOW_BITS = (6, 7)  # windows of exact softmax: the material of a score costs twice as much with each bit
 VALUE_BITS = 24  # ring values are opened in to grow them
 UP_FRAC, UP_BITS = 12, 24  # the activation's input: |U| < 2^10
 UP_PRODUCT_BITS = -(-(UP_BITS + NORMAL_FRAC + WEIGHT_FRAC - UP_FRAC) // 8) * 8  # before its rescale, in whole bytes
@@ -65,6 +66,7 @@ class Numbers:
     table_frac: int
     value_max: float
     rows: Mapping[str, tuple[float, float]]
+    windows: tuple[Window, ...]  # of exact softmax, one a layer
 
     def norm_rows(self, site: str) -> RowRange:
         """The calibrated range of a LayerNorm's sum of squares."""
@@ -75,6 +77,10 @@ class Numbers:
         if self.softmax == "exact":
             return RowRange(LEAST_ROW_SUM, float(max(keys, 2)))
         return RowRange(*self.rows[f"{layer}.row_sum"])
+
+    def window(self, layer: str) -> Window:
+        """Where the scores of a layer lie under exact softmax."""
+        return self.windows[int(layer.removeprefix("layer"))]
 
     def numerator_frac(self) -> int:
         return 16 if self.softmax == "exact" else 12
@@ -111,14 +117,16 @@ class Numbers:
     def from_dict(values: Mapping[str, Any]) -> Numbers:
         rows = {site: (float(low), float(high)) for site, (low, high) in values["rows"].items()}
         longest, bits, frac = (int(values[name]) for name in ("longest", "table_bits", "table_frac"))
-        return Numbers(values["softmax"], longest, bits, frac, float(values["value_max"]), rows)
+        windows = tuple(Window(int(window["bits"]), float(window["centre"])) for window in values["windows"])
+        return Numbers(values["softmax"], longest, bits, frac, float(values["value_max"]), rows, windows)
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
     """What the values of a site may reach: where a ring or a domain ends, behind which answers may be wrong.
 
-    Of a `span`, the largest less the smallest value is meant. Calibrated values must fit `margin` times, and `extra`.
+    Distances from `centre` are meant, or of a `span` the largest less the smallest value. Calibrated values must fit
+    `margin` times, and `extra`.
     """
 
     site: str
@@ -126,6 +134,7 @@ class Limit:
     margin: float = MARGIN
     extra: float = 0.0
     span: bool = False
+    centre: float = 0.0
 
     @property
     def name(self) -> str:
@@ -133,7 +142,7 @@ class Limit:
 
     def size(self, seen: Range) -> float:
         """What is limited of a range."""
-        return seen.max - seen.min if self.span else seen.absmax
+        return seen.max - seen.min if self.span else seen.from_centre(self.centre)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +157,12 @@ class Need:
         return f"{self.site}: want < {self.limit:g}, got {self.got:.4g} with its margin"
 
 
-def plan(shape: BertShape, calibration: Calibration, softmax: Softmax, calibrated_length: int = 0) -> Numbers:
+def plan(
+    shape: BertShape, calibration: Calibration, softmax: Softmax, calibrated_length: int = 0, widest: bool = False
+) -> Numbers:
     """Choose the formats of a model and prove them on its calibrated ranges, of texts of up to `calibrated_length`.
 
-    0 stands for all positions.
+    0 stands for all positions. `widest` takes the widest windows of exact softmax, whatever was calibrated.
 
     :raises LocalConfigError: a value could overflow its ring; every such site is named.
     """
@@ -160,11 +171,28 @@ def plan(shape: BertShape, calibration: Calibration, softmax: Softmax, calibrate
     table_bits, table_frac = _table_format(table)
     values = [calibration.at(softmax, f"layer{i}.value").absmax for i in range(shape.layers)]
     longest = min(calibrated_length or shape.positions, shape.positions) if softmax != "exact" else shape.positions
-    numbers = Numbers(softmax, longest, table_bits, table_frac, MARGIN * max(values), rows)
+    windows = tuple(_windows(shape, calibration, widest)) if softmax == "exact" else ()
+    numbers = Numbers(softmax, longest, table_bits, table_frac, MARGIN * max(values), rows, windows)
     broken = [need for need in _needs(shape, calibration, numbers) if need.got >= need.limit]
     if broken:
         raise LocalConfigError("planner: values could overflow: " + "; ".join(map(str, broken)))
     return numbers
+
+
+def _windows(shape: BertShape, calibration: Calibration, widest: bool) -> Iterator[Window]:
+    """Each layer's: the narrowest that its scores fit, the widest if they fit none."""
+    for i in range(shape.layers):
+        seen = calibration.at("exact", f"layer{i}.scores")
+        windows = [Window(bits, float(round((seen.min + seen.max) / 2))) for bits in WINDOW_BITS]
+        fitting = (w for w in windows if all(x.margin * x.size(seen) < x.limit for x in _window_limits(i, w)))
+        yield windows[-1] if widest else next(fitting, windows[-1])
+
+
+def _window_limits(i: int, window: Window) -> Iterator[Limit]:
+    """What the scores of a layer may reach under exact softmax."""
+    margin = SCORE_MARGIN if window.bits == WINDOW_BITS[-1] else MARGIN
+    yield Limit(f"layer{i}.scores", window.limit, margin, centre=window.centre)
+    yield Limit(f"layer{i}.scores", reach(window.bits) - SLACK, SCORE_MARGIN, span=True)
 
 
 def _row_sites(shape: BertShape, softmax: Softmax) -> Iterator[str]:
@@ -203,7 +231,7 @@ def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
         layer = f"layer{i}"
         yield fits(f"{layer}.qkv", QUERY_FRAC, QUERY_BITS)
         yield fits(f"{layer}.value", VALUE_FRAC, VALUE_BITS)
-        yield from _softmax_limits(layer, numbers)
+        yield from _softmax_limits(i, numbers)
         yield fits(f"{layer}.out.centred", CENTRED_FRAC, CENTRED_BITS)
         if shape.activation == "quad":  # it opens x + 1, and its result leaves its range by the square of what x does
             yield fits(f"{layer}.up", UP_FRAC, UP_BITS, extra=1.0)
@@ -217,10 +245,10 @@ def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
         yield Limit("logits", 2.0 ** (DIFFERENCE_BITS - 1 - LOGIT_FRAC), span=True)
 
 
-def _softmax_limits(layer: str, numbers: Numbers) -> Iterator[Limit]:
+def _softmax_limits(i: int, numbers: Numbers) -> Iterator[Limit]:
+    layer = f"layer{i}"
     if numbers.softmax == "exact":
-        yield Limit(f"{layer}.scores", LIMIT, SCORE_MARGIN)
-        yield Limit(f"{layer}.scores", RANGE - SLACK, SCORE_MARGIN, span=True)
+        yield from _window_limits(i, numbers.windows[i])
         return
     shift = SHIFT if numbers.softmax == "2quad" else 0.0
     yield Limit(f"{layer}.scores", 2.0 ** (SCORE_BITS - 2 - SCORE_FRAC), extra=shift)

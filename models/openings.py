@@ -7,26 +7,23 @@ every operation, and may open another value in its place; the program is the ser
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 from models import numbers as N
 from models.bert import Config, Model, encode, infer, load
+from models.numbers import Numbers
 from models.parameters import encode as encode_weights
 from models.parameters import encode_tokens, parameters
 from models.reference import Folded, valid_pairs
-from models.shape import Softmax
 from models.text import Tokens
 from mpcnet import ring
 from mpcnet.randomness import PlainSource
 from mpcnet.rounds import Done, Part, Program, T, advance
-from protocols.exponential import PERIOD_BITS
 from protocols.party import Party
-from protocols.rowmax import WIDTH_BITS
 from protocols.share import Shared
 from protocols.softmax import SHIFT
 
@@ -84,8 +81,7 @@ def _as_it_is(part: Part, count: int, word: Tensor) -> Tensor:
 class Place:
     """Where a value of the float model is opened, as words of `bits` bits of which `frac` are fraction bits.
 
-    It is opened as the site's value (its `columns` only) less a constant `less`, or less a row's even number that only
-    the program knows, if `less` is "even".
+    It is opened as the site's value (its `columns` only) less a constant `less`.
     """
 
     label: str
@@ -95,7 +91,7 @@ class Place:
     frac: int
     view: View = "rows"
     columns: slice = field(default_factory=lambda: slice(None))
-    less: float | Literal["even"] = 0.0
+    less: float = 0.0
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -107,13 +103,6 @@ class Place:
         if self.view == "heads":  # [batch, head, seq, head_dim] -> [batch, seq, hidden]
             value = value.transpose(1, 2).flatten(2)
         return value[self._valid(value, mask)]
-
-    def missing(self, value: Tensor, exact: Tensor) -> Tensor | float:
-        """What was left out of an opened value that should be near `exact`."""
-        if self.less == "even":
-            step = 2.0**WIDTH_BITS
-            return step * torch.round((exact - value) / step)
-        return self.less
 
     def write(self, word: Tensor, mask: Tensor, values: Tensor) -> Tensor:
         """The word with other valid values."""
@@ -134,11 +123,6 @@ def places(config: Config, length: int) -> Iterator[Place]:
     d, entry = shape.hidden, "embedding.normal"
     query, key = ((N.QUERY_BITS, N.QUERY_FRAC, count) for count in (0, 1))
     value = (N.VALUE_BITS, numbers.value_frac(length), 0)
-    scores: Mapping[Softmax, tuple[str, int, float | Literal["even"]]] = {
-        "exact": ("exp", PERIOD_BITS + N.SCORE_FRAC, "even"),
-        "2quad": ("2quad", N.SCORE_BITS, -SHIFT),
-        "2relu": ("2relu", N.SCORE_BITS, 0.0),
-    }
     before = -1.0 if shape.activation == "quad" else 0.0  # Quad completes the square before it opens
     down_bits = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
     yield Place("embedding/norm", numbers.table_bits, 0, "embedding.centred", numbers.table_frac)
@@ -147,7 +131,7 @@ def places(config: Config, length: int) -> Iterator[Place]:
         yield Place(f"{layer}/qkv", N.NORMAL_BITS, 0, entry, N.NORMAL_FRAC)
         for j, (bits, frac, count) in enumerate((query, key, value)):
             yield Place(f"{layer}/attention", bits, count, f"{layer}.qkv", frac, "heads", slice(j * d, (j + 1) * d))
-        label, bits, less = scores[numbers.softmax]
+        label, bits, less = _scores(numbers, layer)
         yield Place(f"{layer}/attention/{label}", bits, 0, f"{layer}.scores", N.SCORE_FRAC, "pairs", less=less)
         yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
         yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
@@ -156,6 +140,14 @@ def places(config: Config, length: int) -> Iterator[Place]:
         yield Place(f"{layer}/down", N.GELU_BITS, 0, f"{layer}.activation", N.GELU_FRAC)
         yield Place(f"{layer}/down/norm", down_bits, 0, f"{layer}.down.centred", N.CENTRED_FRAC)
         entry = f"{layer}.normal"
+
+
+def _scores(numbers: Numbers, layer: str) -> tuple[str, int, float]:
+    """How scores are opened: the place's name, bits, and what they are opened less of."""
+    if numbers.softmax == "exact":
+        window = numbers.window(layer)
+        return "exp", window.bits + N.SCORE_FRAC, window.centre
+    return numbers.softmax, N.SCORE_BITS, -SHIFT if numbers.softmax == "2quad" else 0.0
 
 
 def numerators(config: Config, layer: str, length: int) -> Place:

@@ -97,7 +97,8 @@ def prepare(
     folded = fold(found)
     calibrated, chosen = max(length, CALIBRATED_LENGTH), softmax or found.softmax or "exact"
     calibration = _calibration(found, folded, calibrated, chosen, calibration_file, say)
-    formats = numbers.plan(found.shape, calibration, chosen, calibrated)
+    # Random weights have narrow scores, which cost less than a trained model's: what is told of them must not.
+    formats = numbers.plan(found.shape, calibration, chosen, calibrated, widest=not found.source)
     return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
 
 

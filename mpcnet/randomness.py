@@ -52,6 +52,17 @@ class Secret:
         first = None if self.first is None else function(self.first)
         return Secret(self.bits, function(self.share), plain, first)
 
+    def less(self, other: Secret, shift: int) -> Secret:
+        """This secret less 2^shift times another one, in this one's ring."""
+
+        def difference(a: Tensor, b: Tensor) -> Tensor:
+            return a - (ring.fit(b, self.bits) << shift)
+
+        plain = None
+        if self.plain is not None and other.plain is not None:
+            plain = ring.reduce(difference(self.plain, other.plain), self.bits)
+        return Secret(self.bits, difference(self.share, other.share), plain)
+
 
 class Source(Protocol):
     """Where a party's masks and correlations come from."""

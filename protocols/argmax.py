@@ -33,8 +33,8 @@ async def one_hot_argmax(p: Party, x: Shared) -> Bits:
     count = x.shape[-1]
     first, second = (torch.tensor(places) for places in zip(*_pairs(count), strict=True))
     difference = x.map(lambda value: value.index_select(-1, first) - value.index_select(-1, second))
-    shown = await p.open_reduced(difference, DIFFERENCE_BITS, 1 << (DIFFERENCE_BITS - 1))
-    (not_below,) = await at_least(p, shown, [0.0])
+    shown = await p.open_watched(difference, DIFFERENCE_BITS, 1 << (DIFFERENCE_BITS - 1))
+    (not_below,) = await at_least(p, shown.reduce(DIFFERENCE_BITS), [0.0])
     factors = [_beats(not_below, k, count) for k in range(count - 1)]
     while len(factors) > 1:
         opened = await p.open_bits(*factors)

@@ -1,11 +1,12 @@
-"""e^d for d <= 0 in one opening, over a range of 120, without a comparison.
+"""e^d for d <= 0 in one opening, over a wide range, without a comparison.
 
-With d = x^ - r in a ring of period 128, r = 8 r_hi + r_lo and x^ = 8 x_hi + x_lo,
+With d = x^ - r in a ring of period 2^k, r = 8 r_hi + r_lo and x^ = 8 x_hi + x_lo,
 
     e^d = e^(8 j + x_lo) e^(-r_lo),   j = x_hi - r_hi
 
-The dealer shares onehot(r_hi)[v] e^(-r_lo) for its 16 values v; the servers know x_hi, so the entry that belongs to j
-is at v = x_hi - j. Only j = 0, -1, -2 matter: below -16 the result is under 2^-23 and counts as 0.
+The dealer shares onehot(r_hi)[v] e^(-r_lo) for its 2^(k-3) values v; the servers know x_hi, so the entry that belongs
+to j is at v = x_hi - j. Only j = 0, -1, -2 matter: below -16 the result is under 2^-23 and counts as 0. What a wider
+range costs is entries: 16 for a range of 120, 8 for one of 56.
 
 The public factor is computed in integers, so that two hosts never differ in it (see protocols.series).
 """
@@ -23,37 +24,42 @@ from mpcnet.native.library import usable
 from protocols.party import Party
 from protocols.share import Masked, Shared
 
-PERIOD_BITS = 7  # the argument is read mod 128: it must lie in (-120, 0]
 BUCKET_BITS = 3  # e^8: the public factor stays below 2^12
-BUCKETS = 1 << (PERIOD_BITS - BUCKET_BITS)
-RANGE = 120  # the widest argument
+LEAST_PERIOD_BITS = 5  # of fewer buckets than 4, those of j = 0, -1, -2 would not be three
 DEALT_FRAC = 26  # of e^(-r_lo): times e^8 its rounding is still below 2^-15
 PUBLIC_FRAC = 14
 LAST = -2  # the last bucket that can hold more than 2^-23
 EXACT_FRAC = 25  # of the two table digits; e^8 in 37 bits times the other in 26 fits an int64
 
 
+def reach(period_bits: int) -> int:
+    """How far below 0 an argument may lie that is opened mod 2^period_bits."""
+    return (1 << period_bits) - (1 << BUCKET_BITS)
+
+
 def exponential(p: Party, x: Masked, frac: int) -> Shared:
-    """e^x for an opened x in (-120, 0], opened mod 128; `frac` fraction bits in a ring of 24 + frac bits.
+    """e^x for an opened x in (-(2^k - 8), 0], opened mod 2^k; `frac` fraction bits in a ring of 24 + frac bits.
 
     Rounds   0
-    Offline  128 bytes an element
+    Offline  2^k bytes an element: 128 for k = 7, 64 for k = 6
     Error    <= 5e-5 absolute
     Source   protocol.md section 7, "one-opening exponential"
     """
-    if x.bits != PERIOD_BITS + x.frac:
-        raise ValueError(f"{p.label}: want an argument of {PERIOD_BITS + x.frac} bits, got {x.bits}")
-    dealt = p.deal(lambda r: _rows(ring.unsigned(r, x.bits), x.frac), (x.mask,), (*x.shape, BUCKETS), 64).share
+    period_bits = x.bits - x.frac
+    if period_bits < LEAST_PERIOD_BITS:
+        raise ValueError(f"{p.label}: want an argument of at least {LEAST_PERIOD_BITS + x.frac} bits, got {x.bits}")
+    buckets = 1 << (period_bits - BUCKET_BITS)
+    dealt = p.deal(lambda r: _rows(ring.unsigned(r, x.bits), x.frac, buckets), (x.mask,), (*x.shape, buckets), 64).share
     total = _weighted_sum(ring.unsigned(x.opened, x.bits), dealt, x.frac)
     return p.rescale(Shared(total, 64, DEALT_FRAC + PUBLIC_FRAC, x.party), frac)
 
 
-def _rows(word: Tensor, frac: int) -> Tensor:
+def _rows(word: Tensor, frac: int, buckets: int) -> Tensor:
     """The dealer's: e^(-r_lo) at the entry of r_hi."""
     values = _values(frac)
     if usable(word):
-        return native.rows(word, values)
-    hot = (word >> (BUCKET_BITS + frac)).unsqueeze(-1) == torch.arange(BUCKETS)
+        return native.rows(word, values, buckets)
+    hot = (word >> (BUCKET_BITS + frac)).unsqueeze(-1) == torch.arange(buckets)
     return hot * ring.lookup(values, word & (len(values) - 1)).unsqueeze(-1)
 
 
@@ -75,7 +81,7 @@ def _weighted_sum(word: Tensor, dealt: Tensor, frac: int) -> Tensor:
     times = ring.lookup(fine, word & (len(fine) - 1))
     total = torch.zeros_like(word)
     for k, table in enumerate(coarse):  # j = -k
-        entry = torch.take_along_dim(dealt, ((high + k) & (BUCKETS - 1)).unsqueeze(-1), -1).squeeze(-1)
+        entry = torch.take_along_dim(dealt, ((high + k) & (dealt.shape[-1] - 1)).unsqueeze(-1), -1).squeeze(-1)
         total = total + ((ring.lookup(table, first) * times + (1 << (shift - 1))) >> shift) * entry
     return total
 

@@ -1,11 +1,15 @@
-"""A coarse row maximum in three rounds, whatever the length of the row.
+"""A coarse row maximum in two rounds after the opening of the scores, whatever the length of the row.
 
-Softmax needs the maximum only to keep e^(s - m) in range. Scores are counted into 64 buckets of width 2 by rotating
-dealt one-hot vectors, and the highest bucket that is not empty gives m with max < m <= max + 4.
+Softmax needs the maximum only to keep e^(s - m) in range. Scores are counted into buckets of width 2 by rotating dealt
+one-hot vectors, and the highest bucket that is not empty gives m with max < m <= max + 4.
+
+The scores of a row lie in a window of 2^bits less 2, which is known beforehand: so they are opened modulo 2^bits, and
+the exponential reads the same opening (:mod:`protocols.softmax`). Half the window is half the buckets.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -19,52 +23,68 @@ from protocols.compare import blocks
 from protocols.party import Party
 from protocols.share import Bits, Masked, Shared
 
-BUCKET_BITS = 6
-BUCKETS = 1 << BUCKET_BITS
-WIDTH_BITS = 1  # a bucket is 2 wide, so scores in [-62, 62) have one
-LIMIT = (BUCKETS // 2 - 1) << WIDTH_BITS
+WIDTH_BITS = 1  # a bucket is 2 wide
 SLACK = 4.0  # m - max is at most this
 TABLE_BITS = 8  # a count of up to 8 bits is tested for zero by one table
 
 
-async def coarse_max(p: Party, scores: Shared, keep: Tensor) -> Shared:
-    """m with max < m <= max + 4 along the last axis, for scores in [-62, 62), over the keys where `keep` is 1.
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where scores lie: in [centre - limit, centre + limit), which is 2^bits wide but for one bucket."""
 
-    [..., query, key] -> [..., query, 1] at the scores' scale, in their ring.
+    bits: int
+    centre: float = 0.0
 
-    Rounds   3 (coarse scores, counts, bits) for up to 255 keys, 4 beyond
-    Sends    1 byte a score, 63 bytes and 63 bits a row each way (126 and 189 for 256 to 1023 keys)
-    Offline  64 bytes a score (128 from 256 keys on), 2205 bytes a row (575 for 256 to 511 keys, 701 to 1023)
+    @property
+    def limit(self) -> int:
+        """A mask may move a score to the bucket above its own, so there is one above the highest."""
+        return (1 << (self.bits - 1)) - (1 << (WIDTH_BITS - 1))
+
+
+async def coarse_max(p: Party, x: Masked, bits: int, keep: Tensor) -> Masked:
+    """T with max < 2 T + 2 <= max + 4 along the last axis, for opened x in [0, 2^bits - 2), over the keys of `keep`.
+
+    [..., query, key] -> [..., query, 1], without fraction bits, opened modulo half of what x is: mod 2^(bits - 1) if
+    x was opened mod 2^bits.
+
+    Rounds   3 (counts, bits, maxima) for up to 255 keys, 4 beyond
+    Sends    64 bytes and 63 bits a row each way for 64 buckets (127 and 189 for 256 to 1023 keys), half for 32
+    Offline  a byte a score and bucket (2 from 256 keys on), 2079 bytes a row for 64 buckets, 1023 for 32
     Source   protocol.md section 7, "coarse row maximum", with buckets of 2 instead of 4
     """
-    count_bits = max(8, scores.shape[-1].bit_length())
-    coarse = p.rescale(scores.halve(WIDTH_BITS), 0) + float(BUCKETS // 2)
-    opened = await p.open_reduced(coarse, BUCKET_BITS, BUCKETS // 2, BUCKETS // 2, keep)
-    counts = _counts(p, opened, keep, count_bits)
+    low = x.frac + WIDTH_BITS
+    count_bits = max(8, x.shape[-1].bit_length())
+    counts = _counts(p, x, 1 << (bits - WIDTH_BITS), keep, count_bits)
     at_or_above = counts.map(lambda value: value.flip(-1).cumsum(-1, dtype=value.dtype).flip(-1)[..., 1:])
     empty = await _is_zero(p, await p.open_one(at_or_above))
     (opened_bits,) = await p.open_bits(empty)
-    empties = lift_bit(p, opened_bits, scores.bits).shared().sum(-1, keepdim=True)
-    top = -empties + float(BUCKETS - 1)  # the highest bucket in use
-    m = top + (1.0 - BUCKETS // 2)  # rounding may have lowered a score by less than one bucket
-    return m.map(lambda value: value << (scores.frac + WIDTH_BITS)).halve(scores.frac)
+    empties = lift_bit(p, opened_bits, x.bits - low).shared().sum(-1, keepdim=True)
+    return await p.open_one(-empties + float(counts.shape[-1] - 1))  # the highest bucket in use
 
 
-def _counts(p: Party, x: Masked, keep: Tensor, bits: int) -> Shared:
-    """How many kept scores of a row fall into each bucket: [..., query, key] -> [..., query, bucket]."""
+def _counts(p: Party, x: Masked, buckets: int, keep: Tensor, bits: int) -> Shared:
+    """How many kept scores of a row fall into each bucket: [..., query, key] -> [..., query, bucket].
 
-    table = p.deal(lambda r: _hot(r, bits), (x.mask,), (*x.shape, BUCKETS), bits).share
+    The highest bits of the opened word less those of its mask are the bucket, or one more.
+    """
+    low = x.frac + WIDTH_BITS
+    table = p.deal(lambda r: _hot(_digit(r, low), buckets, bits), (x.mask,), (*x.shape, buckets), bits).share
     rows, keys = prod(x.shape[:-1]), x.shape[-1]
-    opened, kept = x.opened.reshape(rows, keys), keep.expand(x.shape).reshape(rows, keys)
-    counts = _histogram(opened, kept, table.reshape(rows, keys, BUCKETS))
-    return Shared(counts.reshape(*x.shape[:-1], BUCKETS), bits, 0, x.party)
+    opened, kept = _digit(x.opened, low).reshape(rows, keys), keep.expand(x.shape).reshape(rows, keys)
+    counts = _histogram(opened, kept, table.reshape(rows, keys, buckets))
+    return Shared(counts.reshape(*x.shape[:-1], buckets), bits, 0, x.party)
 
 
-def _hot(r: Tensor, bits: int) -> Tensor:
-    """The dealer's: 1 at the bucket that r names, mod 2^bits."""
-    if native.fits(ring.dtype(bits), r):
-        return native.rows(r, ring.dtype(bits))
-    return ring.fit(ring.unsigned(r, BUCKET_BITS).unsqueeze(-1) == torch.arange(BUCKETS), bits)
+def _digit(words: Tensor, low: int) -> Tensor:
+    """The bits from `low` on, as many as a byte holds."""
+    return ring.fit(words >> low, 8)
+
+
+def _hot(digit: Tensor, buckets: int, bits: int) -> Tensor:
+    """The dealer's: 1 at the bucket that the digit names, mod 2^bits."""
+    if native.fits(ring.dtype(bits), buckets, digit):
+        return native.rows(digit, buckets, ring.dtype(bits))
+    return ring.fit((digit & (buckets - 1)).unsqueeze(-1) == torch.arange(buckets), bits)
 
 
 def _histogram(opened: Tensor, keep: Tensor, table: Tensor) -> Tensor:
@@ -72,16 +92,17 @@ def _histogram(opened: Tensor, keep: Tensor, table: Tensor) -> Tensor:
 
     Bucket b of a score opened as u is entry u - b of its table. Sum the tables of equal u first, then turn.
     """
-    if native.fits(table.dtype, table, opened):
+    buckets = table.shape[-1]
+    if native.fits(table.dtype, buckets, table, opened):
         return native.counts(opened, keep.to(torch.uint8), table)
     rows = len(opened)
     table = table * keep.to(table.dtype).unsqueeze(-1)
-    place = ring.unsigned(opened, BUCKET_BITS) + BUCKETS * torch.arange(rows).unsqueeze(-1)
-    grouped = table.new_zeros(rows * BUCKETS, BUCKETS)
-    grouped = grouped.index_add(0, place.reshape(-1), table.reshape(-1, BUCKETS))
-    u, b = torch.arange(BUCKETS).unsqueeze(0), torch.arange(BUCKETS).unsqueeze(1)
-    turned = u * BUCKETS + ((u - b) & (BUCKETS - 1))
-    return grouped.reshape(rows, BUCKETS * BUCKETS)[:, turned].sum(-1, dtype=table.dtype)
+    place = (opened.to(torch.int64) & (buckets - 1)) + buckets * torch.arange(rows).unsqueeze(-1)
+    grouped = table.new_zeros(rows * buckets, buckets)
+    grouped = grouped.index_add(0, place.reshape(-1), table.reshape(-1, buckets))
+    u, b = torch.arange(buckets).unsqueeze(0), torch.arange(buckets).unsqueeze(1)
+    turned = u * buckets + ((u - b) & (buckets - 1))
+    return grouped.reshape(rows, buckets * buckets)[:, turned].sum(-1, dtype=table.dtype)
 
 
 async def _is_zero(p: Party, x: Masked) -> Bits:

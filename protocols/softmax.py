@@ -7,19 +7,20 @@ sums are sums of their shares and cost nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from mpcnet import ring
 from mpcnet.rounds import parallel
 from protocols.arith import WIDE, lift, lift_bit, matmul, product, square
 from protocols.compare import at_least
 from protocols.division import RowRange, reciprocal
-from protocols.exponential import PERIOD_BITS, RANGE, exponential
+from protocols.exponential import exponential, reach
 from protocols.party import Party
-from protocols.rowmax import coarse_max
-from protocols.share import Shared
+from protocols.rowmax import Window, coarse_max
+from protocols.share import Masked, Shared
 
 Inverse: TypeAlias = Callable[[Party, Shared, RowRange], Coroutine[Any, Any, tuple[Shared, int]]]
 SHIFT = 5.0  # c of 2Quad: (x + c)^2; SecFormer and MPCFormer
@@ -69,19 +70,33 @@ async def relus(p: Party, scores: Shared, keep: Tensor, bits: int) -> Shared:
     return product(p, lift_bit(p, bit, bits), lift(p, opened, bits))
 
 
-async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int) -> Shared:
+async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window: Window) -> Shared:
     """The numerators of softmax, e^(s - m) with max < m <= max + 4, zero where `keep` is 0.
 
-    For scores in [-62, 62) whose row spans less than 116. Result in a ring of 24 + frac bits.
+    For scores in the window, in rows that span less than reach(window.bits) - 4. Result in a ring of 24 + frac bits.
+    The argument s - m needs no opening: s and m are opened, so it is, under the difference of their masks.
 
     Rounds   4, 5 from 256 keys on
-    Source   exact softmax, protocol.md section 6
+    Sends    3 bytes a score for 12 fraction bits, and what the maximum takes, each way
+    Offline  192 bytes a score in a window of 7 bits, 96 in one of 6, and what a row's maximum takes
+    Hiding   scores and maxima are opened under fresh masks each; what follows from these words tells no more than they
+    Source   exact softmax, protocol.md section 6; deviation: there a rounded score and s - m are opened
     """
-    m = await coarse_max(p, scores, keep)
-    bits, half = PERIOD_BITS + scores.frac, 1 << (PERIOD_BITS - 1)
-    # Below 8 it is below 0, since all scores have buckets.
-    opened = await p.open_reduced(scores + -m, bits, half << scores.frac, (half - RANGE) << scores.frac, keep)
-    return exponential(p, opened, frac).scale(keep)
+    unit, bits = 1 << scores.frac, window.bits + scores.frac
+    opened = await p.open_watched(scores - window.centre, bits, window.limit * unit, 0, keep)
+    opened = replace(opened, opened=ring.reduce(opened.opened + window.limit * unit, opened.bits))  # 0 is the least
+    below = _below(opened, await coarse_max(p, opened, window.bits, keep))
+    if p.audit is not None:  # below 8 it is below 0, since all scores have buckets
+        half = 1 << (window.bits - 1)
+        p.audit.within(p, below, half * unit, (half - reach(window.bits)) * unit, keep)
+    return exponential(p, below.reduce(bits), frac).scale(keep)
+
+
+def _below(x: Masked, top: Masked) -> Masked:
+    """x - (2 T + 2), as coarse_max opens T: a 1 of it is a bucket of x."""
+    bucket = x.bits - top.bits  # as a power of 2
+    opened = x.opened - (ring.fit(top.opened + 1, x.bits) << bucket)
+    return replace(x, opened=ring.reduce(opened, x.bits), mask=x.mask.less(top.mask, bucket))
 
 
 async def weigh(

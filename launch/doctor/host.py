@@ -15,6 +15,7 @@ from launch.doctor.findings import Finding, attempt, error, ok, warning
 from launch.settings import Settings
 from models import program
 from models.bert import Config
+from models.numbers import WINDOW_BITS
 from models.program import Plans, Size
 from mpcnet import accelerator
 from mpcnet.memory import Memory
@@ -48,6 +49,9 @@ def _unsound(config: Config) -> Iterator[str]:
         yield f"value_max: want a number > 0, got {numbers.value_max:g}"
     if not 0 < numbers.longest <= config.shape.positions:
         yield f"longest: want 1 to {config.shape.positions} tokens, got {numbers.longest}"
+    bits = [window.bits for window in numbers.windows]
+    if numbers.softmax == "exact" and (len(bits) != config.shape.layers or not set(bits) <= set(WINDOW_BITS)):
+        yield f"windows: want one of {' or '.join(map(str, WINDOW_BITS))} bits a layer, got {bits}"
     if not 0 <= numbers.table_frac <= numbers.table_bits - 2 <= 62:
         yield f"table: want fraction bits in a ring, got {numbers.table_frac} in {numbers.table_bits} bits"
     layers = [f"layer{i}" for i in range(config.shape.layers)]

@@ -7,19 +7,20 @@ from torch import Tensor
 
 from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, digit
 
-_sum = Kernel("mpc_exponential_sum", POINTER, SIZE, INT, INT, POINTER, POINTER, INT, POINTER, POINTER)
-_rows = Kernel("mpc_exponential_rows", POINTER, SIZE, INT, POINTER, POINTER)
+_sum = Kernel("mpc_exponential_sum", POINTER, SIZE, SIZE, INT, INT, POINTER, POINTER, INT, POINTER, POINTER)
+_rows = Kernel("mpc_exponential_rows", POINTER, SIZE, SIZE, INT, POINTER, POINTER)
 
-ENTRIES, TERMS = 16, 3  # of csrc/exponential.c
+TERMS = 3  # of csrc/exponential.c
 
 
 def weighted_sum(
     words: Tensor, coarse: Tensor, fine: Tensor, shift: int, shares: Tensor, level: str | None = None
 ) -> Tensor:
-    """Sum over k < 3 of [coarse_k fine 2^-shift] times the share at entry (high digit + k) mod 16 of the word's row.
+    """Sum over k < 3 of [coarse_k fine 2^-shift] times the share at entry (high digit + k) mod E of the word's row.
 
-    A word consists of the digits high (4 bits), coarse, fine; what stands above counts for nothing. `words` are int64,
-    `coarse` [3, values of the digit], `fine` [values of the digit], `shares` [..., 16]; brackets are rounded.
+    A word consists of the digits high, coarse, fine; what stands above counts for nothing. `words` are int64,
+    `coarse` [3, values of the digit], `fine` [values of the digit], `shares` [..., E], E a power of two; brackets are
+    rounded.
 
     :raises ValueError: types or sizes are others.
     """
@@ -27,25 +28,26 @@ def weighted_sum(
     coarse_bits, fine_bits = digit("coarse", coarse.numel() // TERMS), digit("fine", fine.numel())
     coarse = check("coarse", coarse, torch.int64, (TERMS, 1 << coarse_bits))
     fine = check("fine", fine, torch.int64, (1 << fine_bits,))
-    shares = check("shares", shares, torch.int64, (*words.shape, ENTRIES))
+    entries = 1 << digit("shares", shares.shape[-1])
+    shares = check("shares", shares, torch.int64, (*words.shape, entries))
     if not 1 <= shift < 64:
         raise ValueError(f"want a shift of 1 to 63 bits, got {shift}")
     out = torch.empty_like(words)
     _sum(
-        level, words.data_ptr(), words.numel(), coarse_bits + fine_bits, fine_bits, coarse.data_ptr(),
+        level, words.data_ptr(), words.numel(), entries, coarse_bits + fine_bits, fine_bits, coarse.data_ptr(),
         fine.data_ptr(), shift, shares.data_ptr(), out.data_ptr(),
     )  # fmt: skip
     return out
 
 
-def rows(words: Tensor, values: Tensor, level: str | None = None) -> Tensor:
-    """[..., 16]: the value of each word's low digit at the entry of its high digit, and 0 elsewhere.
+def rows(words: Tensor, values: Tensor, entries: int, level: str | None = None) -> Tensor:
+    """[..., entries]: the value of each word's low digit at the entry of its high digit, and 0 elsewhere.
 
     :raises ValueError: types or sizes are others than in :func:`weighted_sum`.
     """
     words = check("words", words, torch.int64, words.shape)
-    low_bits = digit("values", values.numel())
+    low_bits, entries = digit("values", values.numel()), 1 << digit("rows", entries)
     values = check("values", values, torch.int64, (1 << low_bits,))
-    out = torch.empty(*words.shape, ENTRIES, dtype=torch.int64)
-    _rows(level, words.data_ptr(), words.numel(), low_bits, values.data_ptr(), out.data_ptr())
+    out = torch.empty(*words.shape, entries, dtype=torch.int64)
+    _rows(level, words.data_ptr(), words.numel(), entries, low_bits, values.data_ptr(), out.data_ptr())
     return out

@@ -1,4 +1,4 @@
-"""Counts of 64 buckets from rotated one-hot rows (csrc/histogram.c); what they mean stands in protocols.rowmax."""
+"""Counts of 32 or 64 buckets from rotated one-hot rows (csrc/histogram.c); protocols.rowmax says what they mean."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from torch import Tensor
 
 from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, usable
 
-_counts = Kernel("mpc_histogram", POINTER, POINTER, POINTER, SIZE, SIZE, POINTER, INT)
-_rows = Kernel("mpc_histogram_rows", POINTER, SIZE, POINTER, INT)
+_counts = Kernel("mpc_histogram", POINTER, POINTER, POINTER, SIZE, SIZE, INT, POINTER, INT)
+_rows = Kernel("mpc_histogram_rows", POINTER, SIZE, INT, POINTER, INT)
 
-BUCKETS = 64
+BUCKETS = (32, 64)
 COUNTS = (torch.uint8, torch.int16)  # sums are mod 2^8 or 2^16
 
 
-def fits(kind: torch.dtype, *tensors: Tensor) -> bool:
-    """Whether these kernels can work on the tensors, with tables and counts of that type."""
-    return kind in COUNTS and usable(*tensors)
+def fits(kind: torch.dtype, buckets: int, *tensors: Tensor) -> bool:
+    """Whether these kernels can work on the tensors, with so many buckets, and tables and counts of that type."""
+    return kind in COUNTS and buckets in BUCKETS and usable(*tensors)
 
 
 def counts(opened: Tensor, keep: Tensor, tables: Tensor, level: str | None = None) -> Tensor:
-    """[row, key], [row, key], [row, key, 64] -> [row, 64]: bucket b gets entry (opened - b) of each kept key's table.
+    """[row, key], [row, key], [row, key, B] -> [row, B]: bucket b gets entry (opened - b) of each kept key's table.
 
-    `opened` and `keep` are uint8, `tables` of one of `COUNTS`. Of `opened` the lowest 6 bits count; a key is kept
-    where `keep` is not 0.
+    `opened` and `keep` are uint8, `tables` of one of `COUNTS`, B one of `BUCKETS`. Of `opened` the bits below B count;
+    a key is kept where `keep` is not 0.
 
     :raises ValueError: types or sizes are others.
     """
@@ -31,27 +31,29 @@ def counts(opened: Tensor, keep: Tensor, tables: Tensor, level: str | None = Non
         raise ValueError(f"opened: want [row, key], got {list(opened.shape)}")
     opened = check("opened", opened, torch.uint8, opened.shape)
     keep = check("keep", keep, torch.uint8, opened.shape)
-    tables = check("tables", tables, _counted(tables.dtype), (*opened.shape, BUCKETS))
-    out = torch.empty(len(opened), BUCKETS, dtype=tables.dtype)
+    buckets = _counted(tables.dtype, tables.shape[-1])
+    tables = check("tables", tables, tables.dtype, (*opened.shape, buckets))
+    out = torch.empty(len(opened), buckets, dtype=tables.dtype)
     _counts(
-        level, opened.data_ptr(), keep.data_ptr(), tables.data_ptr(), *opened.shape, out.data_ptr(),
+        level, opened.data_ptr(), keep.data_ptr(), tables.data_ptr(), *opened.shape, buckets, out.data_ptr(),
         tables.dtype.itemsize,
     )  # fmt: skip
     return out
 
 
-def rows(words: Tensor, kind: torch.dtype, level: str | None = None) -> Tensor:
-    """[..., 64] of one of `COUNTS`: 1 at the bucket that the lowest 6 bits of each word (uint8) name, 0 elsewhere.
+def rows(words: Tensor, buckets: int, kind: torch.dtype, level: str | None = None) -> Tensor:
+    """[..., buckets] of one of `COUNTS`: 1 at the bucket that the lowest bits of each word (uint8) name, 0 elsewhere.
 
     :raises ValueError: types are others.
     """
     words = check("words", words, torch.uint8, words.shape)
-    out = torch.empty(*words.shape, BUCKETS, dtype=_counted(kind))
-    _rows(level, words.data_ptr(), words.numel(), out.data_ptr(), kind.itemsize)
+    out = torch.empty(*words.shape, _counted(kind, buckets), dtype=kind)
+    _rows(level, words.data_ptr(), words.numel(), buckets, out.data_ptr(), kind.itemsize)
     return out
 
 
-def _counted(kind: torch.dtype) -> torch.dtype:
-    if kind not in COUNTS:
-        raise ValueError(f"tables: want uint8 or int16, got {kind}")
-    return kind
+def _counted(kind: torch.dtype, buckets: int) -> int:
+    """The number of buckets, checked."""
+    if kind not in COUNTS or buckets not in BUCKETS:
+        raise ValueError(f"tables: want {BUCKETS} entries of uint8 or int16, got {buckets} of {kind}")
+    return buckets

@@ -1,18 +1,20 @@
 """Material dealt ahead of any request, on sealed tapes: used once, gone with its session, and never needed."""
 
+import asyncio
 import errno
 import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Semaphore
 
 import pytest
 from integration import rogue
-from integration.parties import SERVERS, Parties, some_tokens
+from integration.parties import LIMIT_S, SERVERS, Parties, some_tokens
 from integration.rogue import RogueNode
 
-from mpcnet.drawer import TapeReader, TapeWriter
+from mpcnet.drawer import SealedTape, TapeReader, TapeWriter
 from mpcnet.folder import SUFFIX
 
 TOKENS = some_tokens([5])
@@ -207,7 +209,17 @@ async def test_a_tape_that_fails_in_use(
     parties: Parties, damage: Damage, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs the session and who asked: all say why, and the parties live on with another tape."""
+    finish, finished = TapeWriter.finish, Semaphore(0)
+
+    def told(writer: TapeWriter) -> SealedTape:
+        tape = finish(writer)
+        finished.release()
+        return tape
+
+    monkeypatch.setattr(TapeWriter, "finish", told)
     parties.serve()
+    for _ in SERVERS:  # server0 says when its own tape is whole, and the other may not be
+        assert await asyncio.to_thread(finished.acquire, timeout=LIMIT_S)
     await parties.said("server0", "in stock: 1")
     [tape] = tapes(parties, role)
     damage(tape, monkeypatch)

@@ -51,7 +51,7 @@ async def test_stock_smaller_than_an_inference(parties: Parties, stock_mib: int)
     """The dealer streams; the answer and its cost are the same."""
     for role in SERVERS:
         change(parties.made, role, stock_mib=stock_mib)
-    tokens = some_tokens([SHAPE.positions] * 24)
+    tokens = some_tokens([SHAPE.positions] * 32)
     dealt = Plans(parties.node("client").config).infer(Size(*tokens.ids.shape)).ledger.total().dealt_bytes
     assert min(dealt) > 4 << 20
     parties.serve()

@@ -139,6 +139,6 @@ def test_a_wrong_projection_is_found() -> None:
 def test_a_program_that_opens_something_else_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokens = small("exact")
     plain = load_plain(model.config, model.folded)
-    monkeypatch.setattr("models.openings.PERIOD_BITS", 8)
+    monkeypatch.setattr("models.openings._scores", lambda numbers, layer: ("exp", 20, 0.0))
     with pytest.raises(ValueError, match=r"did not open layer0\.scores, layer1\.scores"):
         measure(plain, model.folded, tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 
@@ -21,6 +22,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.ring import ceil_log2
 from protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, RowRange, reciprocal, rsqrt
 from protocols.party import Party
+from protocols.rowmax import Window
 from protocols.share import Shared
 from protocols.softmax import RELU_EPS
 
@@ -97,6 +99,38 @@ def test_two_logits_too_far_apart_to_be_compared_are_refused() -> None:
     ranges["exact"]["logits"] = Range(-171.0, 171.0, 4)
     with pytest.raises(LocalConfigError, match=r"overflow: logits \(span\): want < 512, got 513"):
         numbers.plan(shape, replace(calibration, ranges=ranges), "exact")
+
+
+def test_windows_of_the_demo_model() -> None:
+    """Its first layer's scores go beyond 45 on both sides; the others' lie within 20 of some centre."""
+    assert [window.bits for window in demo_numbers("exact").windows] == [7, 6, 6, 6, 6, 6]
+    assert demo_numbers("2quad").windows == ()
+    shape, calibration = demo_calibration()
+    widest = numbers.plan(shape, calibration, "exact", widest=True)
+    assert [window.bits for window in widest.windows] == [7] * 6
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "window"),
+    [
+        (-20.6, 20.6, Window(6, 0.0)),
+        (-20.7, 20.6, Window(7, 0.0)),
+        (-38.0, 2.0, Window(6, -18.0)),
+        (-2.0, 38.4, Window(6, 18.0)),
+        (-38.0, 5.0, Window(7, -16.0)),
+        (-50.3, 42.4, Window(7, -4.0)),
+    ],
+)
+def test_scores_get_the_narrowest_window_that_they_fit(low: float, high: float, window: Window) -> None:
+    planned = with_range("exact", "layer3.scores", Range(low, high, 1))
+    assert planned.window("layer3") == window
+    assert planned == Numbers.from_dict(json.loads(json.dumps(planned.to_dict())))
+
+
+@pytest.mark.parametrize(("low", "high", "words"), [(-50.5, 50.5, r"layer3\.scores: want < 63"), (-49.0, 44.0, "span")])
+def test_scores_that_fit_no_window_are_refused(low: float, high: float, words: str) -> None:
+    with pytest.raises(LocalConfigError, match=words):
+        with_range("exact", "layer3.scores", Range(low, high, 1))
 
 
 def test_the_planner_names_every_site_that_could_overflow() -> None:

@@ -8,14 +8,14 @@ import torch
 from models import numbers, openings
 from models.bert import Config
 from models.calibrate import Calibration, Range, calibrate
-from models.numbers import MARGIN, SCORE_MARGIN
+from models.numbers import MARGIN
 from models.prepare import random_tokens
 from models.ranges import Site, by_kind, measure, share, sites, stretches, use
 from models.reference import classify
 from models.shape import BertShape
 from models.text import Tokens
 from models.weights import Checkpoint, fold, random_checkpoint
-from protocols.rowmax import LIMIT
+from protocols.rowmax import Window
 from protocols.suites import SUITES
 
 SHAPE = BertShape(
@@ -83,7 +83,7 @@ def test_the_calibrating_texts_just_fit(softmax: str) -> None:
         assert len(each.stretches) == 6 and not any(each.passed)
     kinds = by_kind(uses)
     assert len(kinds["scores"]) == len(kinds["up"]) == 2 and len(kinds["pooler.input"]) == 1
-    assert {each.site.margin for each in kinds["scores"]} == {SCORE_MARGIN if softmax == "exact" else MARGIN}
+    assert {each.site.margin for each in kinds["scores"]} == {MARGIN}
     assert ("row_sum" in kinds) == (softmax == "2quad")
     assert ("scores (span)" in kinds) == (softmax == "exact")
 
@@ -133,7 +133,7 @@ def test_what_is_said_of_a_text_becomes_of_its_answer(factor: float) -> None:
 def test_limits_are_the_planners() -> None:
     found = calibration()
     known = {site.name: site for site in sites(program(found), found)}
-    assert known["layer0.scores"].most == LIMIT
+    assert known["layer0.scores"].most == Window(6).limit
     assert known["layer0.scores (span)"].size(Range(-3.0, 5.0, 2)) == 8.0
     assert known["layer0.up"].most == 2.0**10
     assert known["layer0.context_raw"].most == 2.0**10

@@ -20,9 +20,11 @@ from protocols.audit import Audit, outside
 from protocols.division import RowRange
 from protocols.layernorm import layer_norm
 from protocols.party import Party
+from protocols.rowmax import Window
 from protocols.share import Bits, Shared
 from protocols.softmax import exponentials, squares
 
+WINDOW = Window(7)
 Looked = Callable[..., Any]
 
 
@@ -199,26 +201,31 @@ def scores(value: float, key: int = 4) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("value", "left"),
-    [(45.0, 0), (-50.0, 0), (66.0, 1), (-66.0, 1), (130.0, 1), (-130.0, 1), (200.0, 1), (-300.0, 1), (440.0, 1)],
-)
-def test_scores_of_exact_softmax(value: float, left: int) -> None:
+    ("bits", "centre", "value", "left"),
+    [
+        (7, 0, 45.0, 0), (7, 0, -50.0, 0), (7, 0, 63.0, 1), (7, 0, -63.1, 1), (7, 0, 130.0, 1), (7, 0, -130.0, 1),
+        (7, 0, 200.0, 1), (7, 0, -300.0, 1), (7, 0, 448.0, 1), (7, 0, -448.0, 1), (7, 9, 64.0, 0), (7, 9, -47.0, 0),
+        (7, 9, 72.0, 1), (6, -6, 21.0, 0), (6, -6, -34.0, 0), (6, -6, 25.0, 1), (6, -6, -37.1, 1), (6, -6, 448.0, 1),
+    ],
+)  # fmt: skip
+def test_scores_of_exact_softmax(bits: int, centre: float, value: float, left: int) -> None:
     async def exact(p: Party, x: Shared) -> None:
-        await exponentials(p, x, torch.ones(TOKENS, dtype=torch.int64), 16)
+        await exponentials(p, x, torch.ones(TOKENS, dtype=torch.int64), 16, Window(bits, centre))
 
     assert verdict(exact, torch.ones(SENTENCES, TOKENS), (scores(value), 22, 12))[0] == [0, left, 0]
 
 
 def test_a_row_of_exact_softmax_may_not_span_more_than_its_exponential() -> None:
-    """Both ends have buckets; only their distance is too large."""
+    """Both ends have buckets, and are not flagged themselves; only their distance is too large."""
 
     async def exact(p: Party, x: Shared) -> None:
-        await exponentials(p, x, torch.ones(TOKENS, dtype=torch.int64), 16)
+        await exponentials(p, x, torch.ones(TOKENS, dtype=torch.int64), 16, Window(6))
 
-    for low, left in ((-45.0, 0), (-63.5, 1)):
-        x = scores(60.0)
+    for low, left in ((-15.0, 0), (-27.9, 1)):
+        x = scores(27.9)
         x[1, 1, 0, 0] = low
-        assert verdict(exact, torch.ones(SENTENCES, TOKENS), (x, 22, 12))[0][1] == left
+        for seed in range(4):
+            assert verdict(exact, torch.ones(SENTENCES, TOKENS), (x, 22, 12), seed=seed)[0][1] == left
 
 
 @pytest.mark.parametrize("softmax", ["exact", "2quad"])
@@ -230,7 +237,7 @@ def test_scores_of_padding_do_not_count(softmax: str) -> None:
 
     async def build(p: Party, x: Shared) -> None:
         if softmax == "exact":
-            await exponentials(p, x, kept, 16)
+            await exponentials(p, x, kept, 16, WINDOW)
         else:
             await squares(p, x, kept, 48, 12)
 

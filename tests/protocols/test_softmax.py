@@ -12,20 +12,23 @@ from torch import Tensor
 
 from protocols import cells
 from protocols.division import RECIPROCAL_LIMIT, RowRange, reciprocal
+from protocols.exponential import reach
 from protocols.party import Party
+from protocols.rowmax import SLACK, Window
 from protocols.share import Shared
 from protocols.softmax import RELU_EPS, Inverse, WeighBits, exponentials, relus, squares, weigh
 
 EXACT_ROWS, QUAD_ROWS = RowRange(0.95 * math.exp(-4), 128.0), RowRange(10.0, 65_000.0)
 EXACT_BITS = WeighBits(product=40, context_frac=17, result=40, frac=12)
 QUAD_BITS = WeighBits(product=48, context_frac=8, result=40, frac=12)
+WINDOW = Window(7)
 RELU_ROWS = RowRange(RELU_EPS, 2000.0)
 RELU_BITS = WeighBits(product=48, context_frac=13, result=40, frac=12)
 
 
-def exact_numerators(keep: Tensor) -> Build:
+def exact_numerators(keep: Tensor, window: Window = WINDOW) -> Build:
     async def build(p: Party, scores: Shared) -> Shared:
-        return await exponentials(p, scores, keep, 16)
+        return await exponentials(p, scores, keep, 16, window)
 
     return build
 
@@ -39,7 +42,8 @@ def quad_numerators(keep: Tensor) -> Build:
 
 def exact(keep: Tensor, inverse: Inverse = reciprocal) -> Build:
     async def build(p: Party, scores: Shared, value: Shared) -> Shared:
-        return await weigh(p, await exponentials(p.at("exp"), scores, keep, 16), value, EXACT_ROWS, EXACT_BITS, inverse)
+        weights = await exponentials(p.at("exp"), scores, keep, 16, WINDOW)
+        return await weigh(p, weights, value, EXACT_ROWS, EXACT_BITS, inverse)
 
     return build
 
@@ -132,10 +136,12 @@ def test_two_relu(rows: int, spread: float, seed: int) -> None:
 
 
 @few
-@given(st.integers(1, 5), st.floats(1, 55), SEEDS)
-def test_exponentials(rows: int, spread: float, seed: int) -> None:
-    x = uniform((rows, 8), -spread, spread, 22, 12, seed)
-    done = outcome(exact_numerators(KEEP), x, seed=seed)
+@given(st.integers(1, 5), st.floats(0.01, 1), st.sampled_from([Window(7), Window(7, 9.0), Window(6, -6.0)]), SEEDS)
+def test_exponentials(rows: int, spread: float, window: Window, seed: int) -> None:
+    """Of rows that span as much as the exponential reaches, less what m may be above the maximum."""
+    half = spread * (reach(window.bits) - SLACK) / 2
+    x = uniform((rows, 8), window.centre - half, window.centre + half - 2.0**-12, 22, 12, seed)
+    done = outcome(exact_numerators(KEEP, window), x, seed=seed)
     for value in (done.value, done.oracle):
         # e^(s - m) with max < m <= max + 4: the factor e^(max - m) is one number a row, read off the largest score.
         kept = x.x.masked_fill(KEEP == 0, -torch.inf)
@@ -193,7 +199,7 @@ def test_weigh_cost() -> None:
     factors = 5 * (2 * 8 * 8 + 2 * 8 * 5)
     raw = 40 - (16 + 12 - 17)  # bits of the rescaled product with V
     quotient = results * ((raw + 7) // 8) + rows * 4  # of 36 bits of the reciprocal, 27 are left
-    numerators = 2 * 8 * 8 * (1 + 3) + rows * 63 + rows * 63 // 8
+    numerators = 2 * 8 * 8 * 3 + rows * 63 + rows * 63 // 8 + rows
     check_cost(done, rounds=4 + 1 + t, sent=numerators + factors + reciprocal + quotient)
     quad_value = Input(value.x, 48, 12)
     t = QUAD_ROWS.reciprocal_steps(QUAD_ROWS.deflation(RECIPROCAL_LIMIT))
@@ -215,7 +221,7 @@ def test_weigh_in_two_rounds_with_point_functions() -> None:
     done = outcome(exact(KEEP, cells.reciprocal), scores, value)
     assert distance(done.value, softmax(scores.x, KEEP) @ value.x) <= 6e-3
     rows, results = 16, 2 * 8 * 5
-    numerators = 2 * 8 * 8 * (1 + 3) + rows * 63 + rows * 63 // 8
+    numerators = 2 * 8 * 8 * 3 + rows * 63 + rows * 63 // 8 + rows
     factors, quotient = 5 * (2 * 8 * 8 + results), results * 4 + rows * 5
     check_cost(done, rounds=4 + 2, sent=numerators + factors + rows * 4 + quotient)
 

@@ -15,12 +15,13 @@ from protocols.arith import lift, pi_mul, product, square
 from protocols.exponential import exponential
 from protocols.gelu import gelu, pi_gelu, tanh
 from protocols.party import Party
-from protocols.rowmax import coarse_max
+from protocols.rowmax import Window, coarse_max
 from protocols.share import Shared
 from protocols.softmax import exponentials
 
 X, Y = uniform((40, 9), -5, 5, 24, 12), uniform((40, 1), -5, 5, 24, 12, 1)
 SCORES = uniform((3, 24), -20, 20, 22, 12)
+WINDOW = Window(7)
 KEEP = (torch.arange(24) % 5 != 0).to(torch.int64)
 
 
@@ -41,11 +42,11 @@ async def power(p: Party, x: Shared) -> Shared:
 
 
 async def top(p: Party, x: Shared) -> Shared:
-    return await coarse_max(p, x, KEEP)
+    return (await coarse_max(p, await p.open_one((x + 20.0).reduce(19)), 7, KEEP)).shared()
 
 
 async def numerators(p: Party, x: Shared) -> Shared:
-    return await exponentials(p, x, KEEP, 16)
+    return await exponentials(p, x, KEEP, 16, WINDOW)
 
 
 async def lifted_product(p: Party, x: Shared, y: Shared) -> Shared:

@@ -11,10 +11,11 @@ from protocols import exponential as E
 SHIFT = 2 * E.EXACT_FRAC - E.PUBLIC_FRAC
 
 
+@pytest.mark.parametrize("entries", [4, 8, 16])
 @pytest.mark.parametrize("frac", [3, 4, 9, 12])
-def test_weighted_sum(level: str, frac: int) -> None:
+def test_weighted_sum(level: str, frac: int, entries: int) -> None:
     for count in SIZES:
-        x, shares = words((count,), seed=count), words((count, E.BUCKETS), seed=count + 1)
+        x, shares = words((count,), seed=count), words((count, entries), seed=count + 1)
         want = in_torch(E._weighted_sum, x, shares, frac)
         assert torch.equal(native.weighted_sum(x, *E._factors(frac), SHIFT, shares, level), want)
 
@@ -38,13 +39,15 @@ def test_any_tables(level: str, coarse_bits: int, fine_bits: int, shift: int) ->
     assert native.weighted_sum(x, coarse, fine, shift, shares, level).tolist() == want
 
 
+@pytest.mark.parametrize("entries", [4, 8, 16])
 @pytest.mark.parametrize("frac", [0, 3, 12])
-def test_rows(level: str, frac: int) -> None:
+def test_rows(level: str, frac: int, entries: int) -> None:
     """Bits above the argument's ring count for nothing."""
     for count in SIZES:
         x = words((count,), seed=count)
-        want = in_torch(E._rows, ring.unsigned(x, E.PERIOD_BITS + frac), frac)
-        assert torch.equal(native.rows(x, E._values(frac), level), want)
+        bits = ring.ceil_log2(entries) + E.BUCKET_BITS + frac
+        want = in_torch(E._rows, ring.unsigned(x, bits), frac, entries)
+        assert torch.equal(native.rows(x, E._values(frac), entries, level), want)
 
 
 def test_operands_of_any_layout(level: str) -> None:
@@ -53,8 +56,8 @@ def test_operands_of_any_layout(level: str) -> None:
     want = native.weighted_sum(x.t().contiguous(), *tables, SHIFT, moved.contiguous(), level)
     assert torch.equal(native.weighted_sum(x.t(), *tables, SHIFT, moved, level), want)
     values = words((8,))
-    want = native.rows(x.t().contiguous(), values[::2].contiguous(), level)
-    assert torch.equal(native.rows(x.t(), values[::2], level), want)
+    want = native.rows(x.t().contiguous(), values[::2].contiguous(), 16, level)
+    assert torch.equal(native.rows(x.t(), values[::2], 16, level), want)
 
 
 def test_what_is_refused(level: str) -> None:
@@ -75,6 +78,8 @@ def test_what_is_refused(level: str) -> None:
     for shift in (0, 64):
         refuse(total, shift=shift)
     for y in (x.to(torch.int32), x.to("meta")):
-        refuse(native.rows, y, values, level)
+        refuse(native.rows, y, values, 16, level)
     for y in (*strangers(values), values[:0], values.unsqueeze(0)):
-        refuse(native.rows, x, y, level)
+        refuse(native.rows, x, y, 16, level)
+    for entries in (0, 12):
+        refuse(native.rows, x, values, entries, level)

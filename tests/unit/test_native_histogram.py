@@ -9,13 +9,15 @@ from protocols import rowmax as R
 
 BITS = {torch.uint8: 8, torch.int16: 16}
 EACH = pytest.mark.parametrize("kind", native.COUNTS, ids=str)
+BUCKETS = pytest.mark.parametrize("buckets", native.BUCKETS)
 
 
 @EACH
+@BUCKETS
 @pytest.mark.parametrize(("rows", "keys"), [(1, 1025), (1025, 1), (0, 5), (5, 0), (7, 8), (65, 9), (129, 7), (63, 64)])
-def test_counts(level: str, rows: int, keys: int, kind: torch.dtype) -> None:
-    """`opened` has bits above its ring of 6."""
-    opened, tables = words((rows, keys), torch.uint8, 1), words((rows, keys, 64), kind, 2)
+def test_counts(level: str, rows: int, keys: int, buckets: int, kind: torch.dtype) -> None:
+    """`opened` has bits above those that number buckets."""
+    opened, tables = words((rows, keys), torch.uint8, 1), words((rows, keys, buckets), kind, 2)
     for keep in (words((rows, keys), torch.uint8, 3) & 1, torch.ones_like(opened), torch.zeros_like(opened)):
         want = in_torch(R._histogram, opened, keep, tables)
         got = native.counts(opened, keep, tables, level)
@@ -24,10 +26,11 @@ def test_counts(level: str, rows: int, keys: int, kind: torch.dtype) -> None:
 
 
 @EACH
-def test_rows(level: str, kind: torch.dtype) -> None:
+@BUCKETS
+def test_rows(level: str, buckets: int, kind: torch.dtype) -> None:
     for count in SIZES:
         x = words((count,), torch.uint8, count)
-        assert torch.equal(native.rows(x, kind, level), in_torch(R._hot, x, BITS[kind]))
+        assert torch.equal(native.rows(x, buckets, kind, level), in_torch(R._hot, x, buckets, BITS[kind]))
 
 
 def test_operands_of_any_layout(level: str) -> None:
@@ -35,7 +38,8 @@ def test_operands_of_any_layout(level: str) -> None:
     spread, moved = keep.unsqueeze(1).expand(5, 7), tables.permute(1, 2, 0)
     want = native.counts(opened.t().contiguous(), spread.contiguous(), moved.contiguous(), level)
     assert torch.equal(native.counts(opened.t(), spread, moved, level), want)
-    assert torch.equal(native.rows(opened.t(), torch.uint8, level)[2, 3], native.rows(opened[3, 2], torch.uint8, level))
+    turned, one = (native.rows(x, 64, torch.uint8, level) for x in (opened.t(), opened[3, 2]))
+    assert torch.equal(turned[2, 3], one)
 
 
 def test_what_is_refused(level: str) -> None:
@@ -47,13 +51,15 @@ def test_what_is_refused(level: str) -> None:
     for y in (*strangers(tables), tables.to(torch.int32), tables[:, :6]):
         refuse(native.counts, opened, keep, y, level)
     for y in (opened.to(torch.int16), opened.to("meta")):
-        refuse(native.rows, y, torch.uint8, level)
-    refuse(native.rows, opened, torch.int32, level)
+        refuse(native.rows, y, 64, torch.uint8, level)
+    refuse(native.rows, opened, 64, torch.int32, level)
+    refuse(native.rows, opened, 16, torch.uint8, level)
 
 
 def test_wide_counts_without_kernels() -> None:
-    """Rows of 2^16 keys and more are torch's."""
-    assert not native.fits(torch.int32)
+    """Rows of 2^16 keys and more are torch's, and so are other numbers of buckets."""
+    assert not native.fits(torch.int32, 64)
+    assert not native.fits(torch.uint8, 16)
     opened, tables = words((2, 3), torch.uint8), words((2, 3, 64), torch.int32)
     counts = R._histogram(opened, torch.ones_like(opened), tables)
     want = sum(tables[1, key, (int(opened[1, key]) - 5) % 64] for key in range(3))

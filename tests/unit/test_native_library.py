@@ -46,7 +46,7 @@ def nothing_built(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nothing_built")
 def test_nothing_built() -> None:
     assert (library.level(), library.levels(), library.usable(torch.zeros(1))) == ("torch", (), False)
-    with pytest.raises(LocalStateError, match="not built.*; install a C compiler"):
+    with pytest.raises(LocalStateError, match=r"not built.*; install a C compiler"):
         library._function("mpc_pack", ())
 
 

@@ -1,13 +1,15 @@
-/* e^x for opened x (protocols/exponential.py): three entries of a dealt row of 16, times public factors.
+/* e^x for opened x (protocols/exponential.py): three entries of a dealt row, times public factors.
  *
- * A word has low_bits + 4 bits, and whatever above; its 4 highest bits number an entry of a row.
+ * A row has a power of two of entries. The bits of a word from low_bits on number one of them; what stands above counts
+ * for nothing.
  */
 
 #include "kernels.h"
 
-enum { ENTRIES = 16, TERMS = 3, BLOCK = 512 };
+enum { TERMS = 3, BLOCK = 512 };
 
 struct sum {
+    int64_t entries;
     int low_bits, fine_bits, shift;
     const int64_t *words, *coarse, *fine, *shares;
     int64_t *out;
@@ -16,8 +18,8 @@ struct sum {
 static void sum_block(const void *job, int64_t first, int64_t n)
 {
     const struct sum *j = job;
-    const int64_t *words = j->words + first, *shares = j->shares + ENTRIES * first, *fine = j->fine;
-    int64_t *out = j->out + first;
+    int64_t entries = j->entries, *out = j->out + first;
+    const int64_t *words = j->words + first, *shares = j->shares + entries * first, *fine = j->fine;
     int low_bits = j->low_bits, fine_bits = j->fine_bits, shift = j->shift;
     int64_t low_mask = (int64_t)mpc_mask(low_bits), fine_mask = (int64_t)mpc_mask(fine_bits);
     int64_t half = (int64_t)1 << (shift - 1);
@@ -27,25 +29,26 @@ static void sum_block(const void *job, int64_t first, int64_t n)
         for (int k = 0; k < TERMS; k++) {
             const int64_t *coarse = j->coarse + ((int64_t)k << (low_bits - fine_bits));
             uint64_t factor = (uint64_t)((coarse[low >> fine_bits] * times + half) >> shift);
-            total += factor * (uint64_t)shares[ENTRIES * i + ((high + k) & (ENTRIES - 1))];
+            total += factor * (uint64_t)shares[entries * i + ((high + k) & (entries - 1))];
         }
         out[i] = (int64_t)total;
     }
 }
 
-/* out = sum over k < 3 of factor_k(low) shares[(high + k) mod 16]; coarse holds the tables of the three k. Time goes into
- * reading entries here and there, which no level does faster. */
-MPC_EXPORT int mpc_exponential_sum(int level, int threads, const int64_t *words, int64_t count, int low_bits,
-                                   int fine_bits, const int64_t *coarse, const int64_t *fine, int shift,
+/* out = sum over k < 3 of factor_k(low) shares[(high + k) mod entries]; coarse holds the tables of the three k. Time goes
+ * into reading entries here and there, which no level does faster. */
+MPC_EXPORT int mpc_exponential_sum(int level, int threads, const int64_t *words, int64_t count, int64_t entries,
+                                   int low_bits, int fine_bits, const int64_t *coarse, const int64_t *fine, int shift,
                                    const int64_t *shares, int64_t *out)
 {
     (void)level;
-    struct sum job = {low_bits, fine_bits, shift, words, coarse, fine, shares, out};
+    struct sum job = {entries, low_bits, fine_bits, shift, words, coarse, fine, shares, out};
     mpc_blocks(threads, count, BLOCK, sum_block, &job);
     return MPC_DONE;
 }
 
 struct rows {
+    int64_t entries;
     int low_bits;
     const int64_t *words, *values;
     int64_t *rows;
@@ -55,18 +58,18 @@ static void rows_block(const void *job, int64_t first, int64_t n)
 {
     const struct rows *j = job;
     const int64_t *words = j->words + first;
-    int64_t *rows = j->rows + ENTRIES * first, mask = (int64_t)mpc_mask(j->low_bits);
-    memset(rows, 0, (size_t)(n * ENTRIES) * sizeof *rows);
+    int64_t entries = j->entries, *rows = j->rows + entries * first, mask = (int64_t)mpc_mask(j->low_bits);
+    memset(rows, 0, (size_t)(n * entries) * sizeof *rows);
     for (int64_t i = 0; i < n; i++)
-        rows[ENTRIES * i + ((words[i] >> j->low_bits) & (ENTRIES - 1))] = j->values[words[i] & mask];
+        rows[entries * i + ((words[i] >> j->low_bits) & (entries - 1))] = j->values[words[i] & mask];
 }
 
 /* The dealer's rows: values[low] at entry `high`, 0 elsewhere. Scattered writes are the same at every level. */
-MPC_EXPORT int mpc_exponential_rows(int level, int threads, const int64_t *words, int64_t count, int low_bits,
-                                    const int64_t *values, int64_t *rows)
+MPC_EXPORT int mpc_exponential_rows(int level, int threads, const int64_t *words, int64_t count, int64_t entries,
+                                    int low_bits, const int64_t *values, int64_t *rows)
 {
     (void)level;
-    struct rows job = {low_bits, words, values, rows};
+    struct rows job = {entries, low_bits, words, values, rows};
     mpc_blocks(threads, count, BLOCK, rows_block, &job);
     return MPC_DONE;
 }

@@ -1,21 +1,21 @@
-/* Counts of 64 buckets from rotated one-hot rows (protocols/rowmax.py).
+/* Counts of 32 or 64 buckets from rotated one-hot rows (protocols/rowmax.py).
  *
- * counts[row][b] = sum over the kept keys of row of table[key][(opened - b) mod 64], mod 2^8 or 2^16.
+ * counts[row][b] = sum over the kept keys of row of table[key][(opened - b) mod buckets], mod 2^8 or 2^16.
  */
 
 #include "kernels.h"
 
-enum { BUCKETS = 64, ROWS = 8, BLOCK = 512 }; /* rows of keys, and words, that a thread takes at a time */
+enum { ROWS = 8, BLOCK = 512 }; /* rows of keys, and words, that a thread takes at a time */
 
 struct count {
     int64_t keys;
-    int stored;
+    int buckets, stored;
     const uint8_t *opened, *keep;
     const void *tables;
     void *counts;
 };
 
-#define COUNT(type)                                                                                                    \
+#define COUNT(type, BUCKETS)                                                                                           \
     do {                                                                                                               \
         type sums[BUCKETS] = {0}, twice[2 * BUCKETS];                                                                  \
         for (int64_t key = row * keys; key < (row + 1) * keys; key++) {                                                \
@@ -24,7 +24,7 @@ struct count {
             const type *table = (const type *)j->tables + key * BUCKETS;                                               \
             memcpy(twice, table, sizeof sums);                                                                         \
             memcpy(twice + BUCKETS, table, sizeof sums);                                                               \
-            const type *turned = twice + (opened[key] & (BUCKETS - 1)) + 1; /* entry i belongs to bucket 63 - i */     \
+            const type *turned = twice + (opened[key] & (BUCKETS - 1)) + 1; /* entry i: the i-th bucket from above */  \
             for (int i = 0; i < BUCKETS; i++)                                                                          \
                 sums[i] = (type)(sums[i] + turned[i]);                                                                 \
         }                                                                                                              \
@@ -38,25 +38,29 @@ MPC_INLINE void count_body(const void *job, int64_t first, int64_t n)
     const uint8_t *opened = j->opened, *keep = j->keep;
     int64_t keys = j->keys;
     for (int64_t row = first; row < first + n; row++) {
-        if (j->stored == 1)
-            COUNT(uint8_t);
+        if (j->stored == 1 && j->buckets == 64)
+            COUNT(uint8_t, 64);
+        else if (j->stored == 1)
+            COUNT(uint8_t, 32);
+        else if (j->buckets == 64)
+            COUNT(uint16_t, 64);
         else
-            COUNT(uint16_t);
+            COUNT(uint16_t, 32);
     }
 }
 
 MPC_LOOP(count)
 
 MPC_EXPORT int mpc_histogram(int level, int threads, const uint8_t *opened, const uint8_t *keep, const void *tables,
-                             int64_t rows, int64_t keys, void *counts, int stored)
+                             int64_t rows, int64_t keys, int buckets, void *counts, int stored)
 {
-    struct count job = {keys, stored, opened, keep, tables, counts};
+    struct count job = {keys, buckets, stored, opened, keep, tables, counts};
     mpc_blocks(threads, rows, ROWS, MPC_PICK(count, level), &job);
     return MPC_DONE;
 }
 
 struct rows {
-    int stored;
+    int buckets, stored;
     const uint8_t *words;
     char *rows;
 };
@@ -64,17 +68,19 @@ struct rows {
 static void rows_block(const void *job, int64_t first, int64_t n)
 {
     const struct rows *j = job;
-    char *rows = j->rows + first * BUCKETS * j->stored;
-    memset(rows, 0, (size_t)(n * BUCKETS * j->stored));
+    int64_t buckets = j->buckets;
+    char *rows = j->rows + first * buckets * j->stored;
+    memset(rows, 0, (size_t)(n * buckets * j->stored));
     for (int64_t i = 0; i < n; i++)
-        rows[(i * BUCKETS + (j->words[first + i] & (BUCKETS - 1))) * j->stored] = 1; /* the lowest byte of a word */
+        rows[(i * buckets + (j->words[first + i] & (buckets - 1))) * j->stored] = 1; /* the lowest byte of a word */
 }
 
 /* The dealer's rows: 1 at each word's own bucket. Scattered writes are the same at every level. */
-MPC_EXPORT int mpc_histogram_rows(int level, int threads, const uint8_t *words, int64_t count, void *rows, int stored)
+MPC_EXPORT int mpc_histogram_rows(int level, int threads, const uint8_t *words, int64_t count, int buckets, void *rows,
+                                  int stored)
 {
     (void)level;
-    struct rows job = {stored, words, rows};
+    struct rows job = {buckets, stored, words, rows};
     mpc_blocks(threads, count, BLOCK, rows_block, &job);
     return MPC_DONE;
 }

@@ -16,6 +16,7 @@ from launch.doctor.host import check_device, check_disk, check_kernels, check_me
 from models.program import Plans, Size
 from mpcnet.memory import Memory
 from mpcnet.native import library
+from protocols.rowmax import Window
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,13 @@ def test_calibration(pair: tuple[float, float] | None, words: str) -> None:
     rows |= {"embedding.square_sum": pair} if pair else {}
     found = by_check(check_program(replace(config, numbers=replace(config.numbers, rows=rows))))
     assert found["calibration"].level == "error" and words in found["calibration"].found
+
+
+def test_calibration_of_windows() -> None:
+    config = tiny().config()
+    for windows in ((), (*config.numbers.windows[1:], Window(8))):
+        found = by_check(check_program(replace(config, numbers=replace(config.numbers, windows=windows))))
+        assert "windows: want one of 6 or 7 bits a layer, got [" in found["calibration"].found
 
 
 def test_calibration_of_other_numbers() -> None:
