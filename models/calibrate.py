@@ -22,7 +22,7 @@ from models.text import Text, Tokens, by_length, encode, encode_full
 from mpcnet.errors import LocalConfigError
 
 FORMAT = "mpcnet calibration"
-VERSION = 1
+VERSION = 2
 TEXTS = Path(__file__).with_name("calibration_texts.txt")
 
 
@@ -60,13 +60,8 @@ class Calibration:
     def at(self, softmax: Softmax, site: str) -> Range:
         """The range at one site.
 
-        :raises LocalConfigError: the softmax or the site was not measured.
+        :raises LocalConfigError: the site was not measured.
         """
-        if softmax not in self.ranges:
-            raise LocalConfigError(
-                f"calibration: want ranges of {softmax} softmax, got those of {', '.join(self.ranges) or 'none'} only; "
-                "calibrate this model again"
-            )
         if site not in self.ranges[softmax]:
             raise LocalConfigError(f"calibration, {softmax} softmax: want site {site}, got none")
         return self.ranges[softmax][site]
@@ -147,9 +142,14 @@ def save(calibration: Calibration, path: Path) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
-def load(path: Path, weights_sha256: str) -> Calibration:
-    """Read a calibration of these weights. A file may lack some softmax variants, as those of older versions do.
+class Outdated(LocalConfigError):
+    """A calibration file of an older version, which may lack what is asked of it now."""
 
+
+def load(path: Path, weights_sha256: str) -> Calibration:
+    """Read a calibration of these weights.
+
+    :raises Outdated: the file is of an older version.
     :raises LocalConfigError: the file is missing, malformed, of another version, or belongs to other weights.
     """
     try:
@@ -158,7 +158,9 @@ def load(path: Path, weights_sha256: str) -> Calibration:
         raise LocalConfigError(f"calibration {path}: want a JSON file, got {type(error).__name__}") from error
     kind = (document.get("format"), document.get("version")) if isinstance(document, dict) else type(document).__name__
     if kind != (FORMAT, VERSION):
-        raise LocalConfigError(f"calibration {path}: want {(FORMAT, VERSION)}, got {kind}")
+        older = kind in [(FORMAT, version) for version in range(1, VERSION)]
+        text = f"calibration {path}: want {(FORMAT, VERSION)}, got {kind}; calibrate this model again"
+        raise (Outdated if older else LocalConfigError)(text)
     if document.get("weights_sha256") != weights_sha256:
         raise LocalConfigError(
             f"calibration {path}: belongs to other weights: want sha256 {weights_sha256}, "
@@ -168,7 +170,6 @@ def load(path: Path, weights_sha256: str) -> Calibration:
         ranges = {
             softmax: {site: _range(site, *values) for site, values in document["ranges"][softmax].items()}
             for softmax in get_args(Softmax)
-            if softmax in document["ranges"]
         }
         return Calibration(weights_sha256, int(document["sentences"]), int(document["tokens"]), ranges)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -30,7 +30,7 @@ from protocols.rowmax import SLACK, Window
 from protocols.softmax import RELU_EPS, SHIFT, WeighBits
 
 MARGIN = 1.5  # texts the demo model was not calibrated on reach 1.21 of its ranges on SST-2, 1.39 on STS-B
-SCORE_MARGIN = 1.25  # of scores in exact softmax's widest window, and of a row's span, which all rows' bounds
+SCORE_MARGIN = 1.25  # of scores in exact softmax's widest window, and of what a row of them spans
 
 LEAST_ROW_SUM = 0.0174  # of exact softmax: e^-SLACK = 0.0183 less 5% for rounding; a literal, the same on every host
 VALUE_FRAC, LEAST_VALUE_FRAC = 12, 6  # of V; long rows take bits from it, down to the least
@@ -181,10 +181,14 @@ def plan(
 
 def _windows(shape: BertShape, calibration: Calibration, widest: bool) -> Iterator[Window]:
     """Each layer's: the narrowest that its scores fit, the widest if they fit none."""
+
+    def fits(limit: Limit) -> bool:
+        return limit.margin * limit.size(calibration.at("exact", limit.site)) < limit.limit
+
     for i in range(shape.layers):
         seen = calibration.at("exact", f"layer{i}.scores")
         windows = [Window(bits, float(round((seen.min + seen.max) / 2))) for bits in WINDOW_BITS]
-        fitting = (w for w in windows if all(x.margin * x.size(seen) < x.limit for x in _window_limits(i, w)))
+        fitting = (window for window in windows if all(map(fits, _window_limits(i, window))))
         yield windows[-1] if widest else next(fitting, windows[-1])
 
 
@@ -192,7 +196,7 @@ def _window_limits(i: int, window: Window) -> Iterator[Limit]:
     """What the scores of a layer may reach under exact softmax."""
     margin = SCORE_MARGIN if window.bits == WINDOW_BITS[-1] else MARGIN
     yield Limit(f"layer{i}.scores", window.limit, margin, centre=window.centre)
-    yield Limit(f"layer{i}.scores", reach(window.bits) - SLACK, SCORE_MARGIN, span=True)
+    yield Limit(f"layer{i}.row_span", reach(window.bits) - SLACK, SCORE_MARGIN)
 
 
 def _row_sites(shape: BertShape, softmax: Softmax) -> Iterator[str]:

@@ -30,6 +30,7 @@ PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = { 
 }
 RANDOM_SEED = 0
 CALIBRATED_LENGTH = 128  # tokens; longer requests are calibrated at their own length
+SHORTER = (32, 8)  # tokens of further random sentences: the row sums of 2Quad grow with the length
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -96,7 +97,7 @@ def prepare(
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     folded = fold(found)
     calibrated, chosen = max(length, CALIBRATED_LENGTH), softmax or found.softmax or "exact"
-    calibration = _calibration(found, folded, calibrated, chosen, calibration_file, say)
+    calibration = _calibration(found, folded, calibrated, calibration_file, say)
     # Random weights have narrow scores, which cost less than a trained model's: what is told of them must not.
     formats = numbers.plan(found.shape, calibration, chosen, calibrated, widest=not found.source)
     return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
@@ -106,25 +107,26 @@ def _calibration(
     found: Checkpoint,
     folded: dict[str, Tensor],
     length: int,
-    softmax: Softmax,
     file: Path | None,
     say: Callable[[str], None],
 ) -> Calibration:
-    """Read the stored calibration of these weights, or make and store it; it has every softmax variant.
+    """Read the stored calibration of these weights, or make and store it.
 
-    One that an older version stored may lack the asked variant: it is made again, but not a file that the user named.
+    One that an older version stored is made again, but not a file that the user named.
     """
     path = file or _default_path(found, length)
     if path.exists():
-        known = calibrate.load(path, found.sha256)
-        if file or softmax in known.ranges:
-            return known
+        try:
+            return calibrate.load(path, found.sha256)
+        except calibrate.Outdated:
+            if file:
+                raise
     say(f"calibrating ranges on {'random tokens' if not found.source else 'sample texts'} (once for these weights)")
     length = min(length, found.shape.positions)
     if found.source:
         batches = calibrate.text_batches(found.source, calibrate.default_texts(), length)
     else:
-        batches = [random_tokens(found, 2, length)]
+        batches = [random_tokens(found, 2, tokens) for tokens in (length, *SHORTER) if tokens <= length]
         folded = {name: value.float() for name, value in folded.items()}
     result = calibrate.calibrate(found.shape, folded, batches, found.sha256)
     path.parent.mkdir(parents=True, exist_ok=True)

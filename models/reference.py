@@ -186,6 +186,7 @@ def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, sof
     scores = watch.pairs(f"{layer}.scores", scores)
     valid = watch.mask[:, None, None, :]
     row_max = watch.heads(f"{layer}.row_max", scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True))
+    watch.heads(f"{layer}.row_span", row_max - scores.masked_fill(~valid, torch.inf).amin(-1, keepdim=True))
     weights, eps = _numerators(scores, row_max, softmax)
     weights = watch.pairs(f"{layer}.weights", weights.masked_fill(~valid, 0))
     row_sum = watch.heads(f"{layer}.row_sum", weights.sum(-1, keepdim=True) + eps)

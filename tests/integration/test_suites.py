@@ -1,39 +1,43 @@
 """`mpcnet bench suites`: one small point through real processes, and what it refuses."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from launch import scaling
 from launch.bench import app
+from launch.scaling import RIGHT
 from models.prepare import prepare
 from models.program import Plans, Size
 from mpcnet.errors import LocalInputError
 
 
 def test_a_row_is_what_the_plan_says(tmp_path: Path) -> None:
-    line = [
-        "suites",
-        "--models",
-        "bert-tiny",
-        "--lengths",
-        "8",
-        "--suites",
-        "fast",
-        "--softmaxes",
-        "exact",
-        "--runs",
-        "1",
-    ]
-    done = CliRunner().invoke(app, [*line, "--out", str(tmp_path)], catch_exceptions=False)
+    """And the answer is right, of a sentence that is shorter than those calibrated on."""
+    point = ["--models", "bert-tiny", "--lengths", "8", "--suites", "fast", "--softmaxes", "exact,2quad", "--runs", "1"]
+    done = CliRunner().invoke(app, ["suites", *point, "--out", str(tmp_path)], catch_exceptions=False)
     assert done.exit_code == 0
-    (row,) = [json.loads(text) for text in (tmp_path / "suites.jsonl").read_text().splitlines()]
-    plan = Plans(prepare("bert-tiny", "fast", "exact", 8).config).infer(Size(1, 8)).ledger.total()
-    assert (row["rounds"], row["sent_bytes"], row["dealt_bytes"]) == (plan.rounds, plan.sent_bytes, plan.dealt_bytes)
-    assert row["n"] == 1 and row["least_cosine"] > 0.999
-    assert row["cpu_ratio"] == pytest.approx(row["server_cpu_s"] / row["plain_cpu_s"], rel=1e-2)
+    rows = [json.loads(text) for text in (tmp_path / "suites.jsonl").read_text().splitlines()]
+    for row, softmax in zip(rows, ("exact", "2quad"), strict=True):
+        plan = Plans(prepare("bert-tiny", "fast", softmax, 8).config).infer(Size(1, 8)).ledger.total()
+        found = (row["rounds"], row["sent_bytes"], row["dealt_bytes"])
+        assert found == (plan.rounds, plan.sent_bytes, plan.dealt_bytes)
+        assert row["n"] == 1 and row["least_cosine"] > RIGHT
+        assert row["cpu_ratio"] == pytest.approx(row["server_cpu_s"] / row["plain_cpu_s"], rel=1e-2)
     assert (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+def test_a_wrong_answer_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"model": "m", "suite": "fast", "softmax": "exact", "length": 8, "least_cosine": 0.65}
+    monkeypatch.setattr(scaling, "measure", lambda *arguments: row)
+    said = Console(file=io.StringIO(), width=200)
+    scaling.run(scaling.Grid(("m",), (8,), ("fast",), ("exact",), 1), None, said)
+    assert "warning: m, fast, exact, 8 tokens: least cosine 0.65: the answer is wrong" in said.file.getvalue()
+    assert json.loads(capsys.readouterr().out) == row
 
 
 @pytest.mark.parametrize(

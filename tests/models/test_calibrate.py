@@ -1,12 +1,11 @@
 """Calibration: ranges are those of the values, the file round-trips, and other weights' files are refused."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 
-from models.calibrate import Calibration, Range, calibrate, default_texts, load, save, text_batches
+from models.calibrate import Calibration, Outdated, Range, calibrate, default_texts, load, save, text_batches
 from models.demo import demo_checkpoint
 from models.reference import forward
 from models.shape import BertShape
@@ -62,16 +61,6 @@ def test_round_trip(calibration, tmp_path):
     assert load(path, calibration.weights_sha256) == calibration
 
 
-def test_a_file_without_one_softmax_is_read_and_refused_for_that_softmax_only(calibration, tmp_path):
-    path = tmp_path / "calibration.json"
-    older = {softmax: sites for softmax, sites in calibration.ranges.items() if softmax != "2relu"}
-    save(replace(calibration, ranges=older), path)
-    found = load(path, calibration.weights_sha256)
-    assert found.at("2quad", "layer0.up") == calibration.at("2quad", "layer0.up")
-    with pytest.raises(LocalConfigError, match="want ranges of 2relu softmax, got those of exact, 2quad only; calibr"):
-        found.at("2relu", "layer0.up")
-
-
 def test_refused_for_other_weights(calibration, tmp_path):
     path = tmp_path / "calibration.json"
     save(calibration, path)
@@ -83,7 +72,8 @@ def test_refused_for_other_weights(calibration, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, r"want \('mpcnet calibration', 1\), got \('mpcnet calibration', 2\)"),
+        ({"version": 3}, r"want \('mpcnet calibration', 2\), got \('mpcnet calibration', 3\)"),
+        ({"ranges": {"exact": {}, "2quad": {}}}, "ranges by softmax variant, got KeyError.'2relu'"),
         ({"format": "x"}, "got .'x'"),
         ({"ranges": {"exact": []}}, "ranges"),
         ({"ranges": {"exact": {"a": [2, 1, 3]}, "2quad": {}}}, "a: "),
@@ -97,6 +87,14 @@ def test_refused_when_malformed(calibration, tmp_path, change, message):
     save(calibration, path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(LocalConfigError, match=message):
+        load(path, calibration.weights_sha256)
+
+
+def test_a_file_of_an_older_version_is_told_apart(calibration, tmp_path):
+    path = tmp_path / "calibration.json"
+    save(calibration, path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
+    with pytest.raises(Outdated, match="calibrate this model again"):
         load(path, calibration.weights_sha256)
 
 

@@ -127,10 +127,13 @@ def test_scores_get_the_narrowest_window_that_they_fit(low: float, high: float, 
     assert planned == Numbers.from_dict(json.loads(json.dumps(planned.to_dict())))
 
 
-@pytest.mark.parametrize(("low", "high", "words"), [(-50.5, 50.5, r"layer3\.scores: want < 63"), (-49.0, 44.0, "span")])
-def test_scores_that_fit_no_window_are_refused(low: float, high: float, words: str) -> None:
-    with pytest.raises(LocalConfigError, match=words):
-        with_range("exact", "layer3.scores", Range(low, high, 1))
+@pytest.mark.parametrize(
+    ("site", "seen", "words"),
+    [("scores", Range(-50.5, 50.5, 1), "scores: want < 63"), ("row_span", Range(1.0, 92.9, 1), "row_span: want < 116")],
+)
+def test_scores_that_fit_no_window_are_refused(site: str, seen: Range, words: str) -> None:
+    with pytest.raises(LocalConfigError, match=rf"overflow: layer3\.{words}"):
+        with_range("exact", f"layer3.{site}", seen)
 
 
 def test_the_planner_names_every_site_that_could_overflow() -> None:

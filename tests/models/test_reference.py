@@ -130,6 +130,7 @@ def test_sites_show_valid_tokens_only(softmax):
         "layer0.value": (rows, 2, 4),
         "layer0.scores": (2 * pairs,),
         "layer0.row_max": (rows, 2, 1),
+        "layer0.row_span": (rows, 2, 1),
         "layer0.weights": (2 * pairs,),
         "layer0.row_sum": (rows, 2, 1),
         "layer0.context_raw": (rows, 2, 4),

@@ -85,7 +85,7 @@ def test_the_calibrating_texts_just_fit(softmax: str) -> None:
     assert len(kinds["scores"]) == len(kinds["up"]) == 2 and len(kinds["pooler.input"]) == 1
     assert {each.site.margin for each in kinds["scores"]} == {MARGIN}
     assert ("row_sum" in kinds) == (softmax == "2quad")
-    assert ("scores (span)" in kinds) == (softmax == "exact")
+    assert ("row_span" in kinds) == (softmax == "exact")
 
 
 def test_a_range_that_was_calibrated_too_narrowly_is_told() -> None:
@@ -134,7 +134,7 @@ def test_limits_are_the_planners() -> None:
     found = calibration()
     known = {site.name: site for site in sites(program(found), found)}
     assert known["layer0.scores"].most == Window(6).limit
-    assert known["layer0.scores (span)"].size(Range(-3.0, 5.0, 2)) == 8.0
+    assert known["layer0.row_span"].most == 52.0
     assert known["layer0.up"].most == 2.0**10
     assert known["layer0.context_raw"].most == 2.0**10
 
