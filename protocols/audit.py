@@ -26,7 +26,7 @@ is a share of the hash, so nothing is sent; it is 0 if every bit is, and only fo
 end one test for zero takes two rounds, and its shares are refreshed: the bit is all that the client learns.
 
 What is found. Every value whose residue in the opened ring is outside its limit: from the limit to three times it (V:
-500 times for 128 keys; scores: 448, and by the norms whatever queries and keys hold). Beyond that, a value whose
+500 times for 128 keys; scores: 900, and by the norms whatever queries and keys hold). Beyond that, a value whose
 residue comes out inside again is missed: half of them (V, scores: one of 8 or less), each by itself, and one that is
 found is enough. That no text can reach so far is a property of the weights: results of LayerNorm have the norm sqrt(d),
 so a product with a column w is below |w| sqrt(d) (tests/models/test_audit.py shows it of real weights).
@@ -60,7 +60,7 @@ STEP = 4  # bits from one table to the next: 3 units of it and more are surely o
 LIMIT_BITS = 4  # a limit is 8 to 16 units of the first table
 
 NORM = 384.0  # bound of the squared norms of a head's queries and keys: their products stay below it
-BIAS = 64.0  # what a relative position bias may add to a score: 448 is less than 512 by a bucket range
+BIAS = 64.0  # what a relative position bias may add to a score: 448 is within the scores' ring, which ends at 512
 OPERAND_BITS = 28  # queries and keys of less than 2^28 in their ring: sums of 128 squares then fit the wide ring
 
 RELATIVE = 12  # fraction bits of a ratio that should be 1

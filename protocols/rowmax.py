@@ -1,4 +1,4 @@
-"""A coarse row maximum in two rounds after the opening of the scores, whatever the length of the row.
+"""A coarse row maximum in three rounds after the opening of the scores, whatever the length of the row.
 
 Softmax needs the maximum only to keep e^(s - m) in range. Scores are counted into buckets of width 2 by rotating dealt
 one-hot vectors, and the highest bucket that is not empty gives m with max < m <= max + 4.
