@@ -38,12 +38,22 @@ MPC_INLINE void cos_sin(const struct angles *t, int64_t harmonic, const int64_t 
         }
         return;
     }
+    /* Table reads go one by one: in loops of their own they do not keep what is before and behind them from vectors. */
+    int32_t high[BLOCK], rest[BLOCK], c[BLOCK], s[BLOCK], d[BLOCK], e[BLOCK];
     for (int64_t i = 0; i < n; i++) {
         int64_t a = (harmonic * angle[i]) & mask;
-        int64_t c = coarse_cos[a >> fine_bits], s = coarse_sin[a >> fine_bits];
-        int64_t d = fine_cos[a & low], e = fine_sin[a & low];
-        cosine[i] = scaled(c * d - s * e);
-        sine[i] = scaled(s * d + c * e);
+        high[i] = (int32_t)(a >> fine_bits);
+        rest[i] = (int32_t)(a & low);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        c[i] = coarse_cos[high[i]];
+        s[i] = coarse_sin[high[i]];
+        d[i] = fine_cos[rest[i]];
+        e[i] = fine_sin[rest[i]];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        cosine[i] = scaled((int64_t)c[i] * d[i] - (int64_t)s[i] * e[i]);
+        sine[i] = scaled((int64_t)s[i] * d[i] + (int64_t)c[i] * e[i]);
     }
 }
 
