@@ -49,7 +49,8 @@ async def coarse_max(p: Party, x: Masked, bits: int, keep: Tensor) -> Masked:
 
     Rounds   3 (counts, bits, maxima) for up to 255 keys, 4 beyond
     Sends    64 bytes and 63 bits a row each way for 64 buckets (127 and 189 for 256 to 1023 keys), half for 32
-    Offline  a byte a score and bucket (2 from 256 keys on), 2079 bytes a row for 64 buckets, 1023 for 32
+    Offline  a byte a score and bucket (2 from 256 keys on), 2079 bytes a row for 64 buckets, 1023 for 32 (449 and 221
+             for 256 to 511 keys, 575 and 283 to 1023)
     Source   protocol.md section 7, "coarse row maximum", with buckets of 2 instead of 4
     """
     low = x.frac + WIDTH_BITS

@@ -7,6 +7,7 @@ import torch
 
 from models.calibrate import Calibration, Outdated, Range, calibrate, default_texts, load, save, text_batches
 from models.demo import demo_checkpoint
+from models.prepare import prepare
 from models.reference import forward
 from models.shape import BertShape
 from models.text import Tokens, encode
@@ -96,6 +97,19 @@ def test_a_file_of_an_older_version_is_told_apart(calibration, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
     with pytest.raises(Outdated, match="calibrate this model again"):
         load(path, calibration.weights_sha256)
+
+
+def test_a_stored_calibration_of_an_older_version_is_made_again(monkeypatch, tmp_path):
+    """But not a file that the user named."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = prepare("bert-tiny", "fast").calibration
+    (stored,) = tmp_path.rglob("mpcnet-calibration-*.json")
+    older = json.loads(stored.read_text()) | {"version": 1}
+    stored.write_text(json.dumps(older))
+    with pytest.raises(Outdated, match="calibrate this model again"):
+        prepare("bert-tiny", "fast", calibration_file=stored)
+    assert json.loads(stored.read_text()) == older
+    assert prepare("bert-tiny", "fast").calibration == made == load(stored, made.weights_sha256)
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "\xff"])

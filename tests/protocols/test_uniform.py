@@ -32,7 +32,6 @@ from protocols.rowmax import Window
 from protocols.share import Shared
 from protocols.softmax import RELU_EPS, WeighBits, exponentials, relus, squares, weigh
 
-WINDOW = Window(7)
 COUNT = 2400  # elements of the elementwise functions
 LEAST = 2000  # samples a statistic of 64 categories needs
 KEYS = torch.ones(12, dtype=torch.int64)
@@ -42,7 +41,8 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
     """Every protocol of a layer, and those of both suites."""
 
     async def exact() -> Shared:
-        weights = await exponentials(p, scores, KEYS, 16, WINDOW)
+        await exponentials(p, scores, KEYS, 16, Window(6, -3.0))
+        weights = await exponentials(p, scores, KEYS, 16, Window(7))
         return await weigh(p, weights, value.reduce(40), RowRange(0.0174, 128.0), WeighBits(40, 17, 40, 12))
 
     async def two_quad() -> Shared:
