@@ -30,6 +30,7 @@ from mpcnet.mesh import Peer
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.wire import Header
+from protocols.audit import HASH_BITS
 from protocols.share import Shared
 
 Table: TypeAlias = Mapping[str, Tensor] | None
@@ -113,7 +114,8 @@ async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, size: Siz
             raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
     outside = None
     if one.outside is not None and two.outside is not None:
-        outside = ring.unpack_bits(one.outside ^ two.outside, (size.batch,)).bool().tolist()
+        found = ring.unpack_bits(one.outside ^ two.outside, (size.batch, HASH_BITS))
+        outside = found.bool().any(1).tolist()
     reports = one.report, two.report
     waited_s = min(_seconds(one.report, "seconds_queued"), ready - queued)
     return Answer(values, outside, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
@@ -149,7 +151,7 @@ async def _result(peer: Peer, node: Node, size: Size) -> _Result:
     shape = node.config.shape
     columns = shape.labels if shape.head == "classification" else shape.hidden
 
-    audited = [Part(1, (size.batch,))] if size.audit else []
+    audited = [Part(1, (size.batch, HASH_BITS))] if size.audit else []
 
     def check(header: Header) -> None:
         sizes, wanted = [part.shape for part in header.parts], [(size.batch, columns), *(x.shape for x in audited)]

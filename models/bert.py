@@ -105,16 +105,18 @@ async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor, answer: An
     [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
     """
     normal = await encode(p, model, tokens, keep)
+    if p.audit is not None:
+        p.audit.tell(p)
     if model.config.shape.head == "classification":
         result = await classify(p, model, normal)
     else:
         result = await pool(p.at("pool"), model, normal, keep)
     if answer == "label":
-        return await label(p, result)
+        return await label(p, result, sure=model.config.numbers.sure("logits"))
     return result + p.at("result").zero(result.shape, result.bits, result.frac)
 
 
-async def label(p: Party, logits: Shared) -> Shared:
+async def label(p: Party, logits: Shared, *, sure: bool = False) -> Shared:
     """The one-hot bits of the largest logit, the first of equal ones: [B, labels] in the ring of 1 bit, unpacked.
 
     Fresh shares of them are uniform but for their sum, so whoever sees both learns the label and nothing else: no
@@ -123,7 +125,7 @@ async def label(p: Party, logits: Shared) -> Shared:
     Rounds   2 for two labels, 3 up to five
     Sends    4 bytes and 8 bits a sentence with two labels each way; each of the 8 in whole bytes for all sentences
     """
-    hot = await one_hot_argmax(p.at("argmax"), logits)
+    hot = await one_hot_argmax(p.at("argmax"), logits, sure=sure)
     hot = hot ^ p.at("result").zero_bits(hot.shape)
     return Shared(ring.unpack_bits(hot.packed, hot.shape), 1, 0, hot.party)
 
@@ -133,7 +135,7 @@ async def encode(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared
     x = tokens if model.config.embedding == "client" else await embed(p.at("embedding"), model, tokens)
     normal = await _norm(p.at("embedding"), model, "embedding", x)
     for i in range(model.config.shape.layers):
-        normal = await encoder_layer(p.at(f"layer{i}"), model, f"layer{i}", normal, keep)
+        normal = await encoder_layer(p.at(f"layer{i}"), model, i, normal, keep)
     return normal
 
 
@@ -155,21 +157,23 @@ async def _norm(p: Party, model: Model, site: str, x: Shared) -> Shared:
     numbers, shape = model.config.numbers, model.config.shape
     rows, eps = numbers.norm_rows(site), shape.eps
     rsqrt_frac = 64 - N.NORMAL_BITS + N.NORMAL_FRAC - x.frac
-    return await layer_norm(p.at("norm"), x, eps, rows, rsqrt_frac, N.NORMAL_FRAC, model.config.suite.rsqrt)
+    sure, root = numbers.sure(f"{site}.centred"), model.config.suite.rsqrt
+    return await layer_norm(p.at("norm"), x, eps, rows, rsqrt_frac, N.NORMAL_FRAC, root, sure=sure)
 
 
-async def encoder_layer(p: Party, model: Model, layer: str, normal: Shared, keep: Tensor) -> Shared:
+async def encoder_layer(p: Party, model: Model, number: int, normal: Shared, keep: Tensor) -> Shared:
     """One layer, from bare normalised values to bare normalised values: [B, n, d] -> [B, n, d]."""
+    layer = f"layer{number}"
     opened = await p.at("qkv").open_one(normal)
     projected = _linear(p.at("qkv"), model, f"{layer}.qkv", opened)
     residual = _residual(p.at("qkv"), model, f"{layer}.out", opened)
-    context = await attention(p, model, layer, projected, keep)
+    context = await attention(p, model, number, projected, keep)
     change = _linear(p.at("out"), model, f"{layer}.out", await p.at("out").open_one(context))
     x = p.rescale(change + residual, N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
     opened = await p.at("up").open_one(await _norm(p.at("out"), model, f"{layer}.out", x))
     projected = _linear(p.at("up"), model, f"{layer}.up", opened.reduce(N.UP_PRODUCT_BITS))
     residual = _residual(p.at("up"), model, f"{layer}.down", opened)
-    activated = await feed_forward(p, model, projected)
+    activated = await feed_forward(p, model, projected, sure=model.config.numbers.sure(f"{layer}.up"))
     change = _linear(p.at("down"), model, f"{layer}.down", await p.at("down").open_one(activated))
     x = p.rescale(change + p.rescale(residual, change.frac), N.CENTRED_FRAC)
     return await _norm(p.at("down"), model, f"{layer}.down", x)
@@ -189,49 +193,54 @@ def _residual(p: Party, model: Model, name: str, normal: Masked) -> Shared:
     return scaled + -p.rescale(mean, scaled.frac)
 
 
-async def attention(p: Party, model: Model, layer: str, projected: Shared, keep: Tensor) -> Shared:
+async def attention(p: Party, model: Model, layer: int, projected: Shared, keep: Tensor) -> Shared:
     """softmax(q k' + bias) v for every head, the bias MPNet's: [B, n, 3 d] -> [B, n, d]."""
     shape, numbers, p = model.config.shape, model.config.numbers, p.at("attention")
+    frac = numbers.query_fracs[layer]
     batch, n = projected.shape[:2]
     d, heads, width = shape.hidden, shape.heads, shape.head_dim
     # [B, n, 3 d] -> 3 x [B, h, n, k]
     split = projected.map(lambda v: v.reshape(batch, n, 3, heads, width).permute(2, 0, 3, 1, 4))
     query, key, value = (split.take(i) for i in range(3))
-    query, key = (p.rescale(x, N.QUERY_FRAC).reduce(N.QUERY_BITS) for x in (query, key))
-    value = p.rescale(value, numbers.value_frac(n)).reduce(N.VALUE_BITS)
+    query, key = (p.rescale(x, frac).reduce(N.QUERY_BITS + frac) for x in (query, key))
+    value = p.rescale(value, numbers.value_frac(layer, n)).reduce(N.VALUE_BITS)
     q, k, v = await p.open(query, key, value)
-    if p.audit is not None:
-        p.audit.norms(p, q, k)
+    if p.audit is not None and not numbers.sure(f"layer{layer}.norms"):
+        p.audit.norms(p, numbers.norm_limits[layer], q, k)
+    if p.audit is not None and not numbers.sure(f"layer{layer}.value"):
+        p.audit.within(p, v, numbers.value_limit(layer, n))
     scores = matmul(p, q, k.map(lambda x: x.transpose(2, 3)))
     if shape.relative_buckets:
-        scores = scores + model.shared["relative.bias"].map(lambda table: bias(table, n))
-    scores = p.rescale(scores, N.SCORE_FRAC).reduce(N.SCORE_BITS)
+        biases = model.shared["relative.bias"].map(lambda table: bias(table, n))
+        scores = scores + p.rescale(biases, scores.frac).reduce(scores.bits)
+    scores = p.rescale(scores, N.SCORE_FRAC)
     bits, rows = numbers.weigh_bits(layer, n), numbers.softmax_rows(layer, n)
-    grown = lift(p, v, bits.product, numbers.value_limit(layer, n)).shared()
+    grown = lift(p, v, bits.product, sure=True).shared()
     weights, eps = await _numerators(p, numbers, layer, scores, keep[:, None, None, :], bits.product)
     context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
 
 
 async def _numerators(
-    p: Party, numbers: Numbers, layer: str, scores: Shared, keep: Tensor, bits: int
+    p: Party, numbers: Numbers, layer: int, scores: Shared, keep: Tensor, bits: int
 ) -> tuple[Shared, float]:
     """What softmax weighs the values by, and what it adds to their sum: [B, h, n, n] -> [B, h, n, n]."""
     frac = numbers.numerator_frac()
     if numbers.softmax == "exact":
-        return await exponentials(p.at("exp"), scores, keep, frac, numbers.window(layer)), 0.0
+        return await exponentials(p.at("exp"), scores, keep, frac, numbers.windows[layer]), 0.0
+    sure = numbers.sure(f"layer{layer}.scores")
     if numbers.softmax == "2quad":
-        return await squares(p.at("2quad"), scores, keep, bits, frac), 0.0
-    return await relus(p.at("2relu"), scores, keep, bits), RELU_EPS
+        return await squares(p.at("2quad"), scores, keep, bits, frac, sure=sure), 0.0
+    return await relus(p.at("2relu"), scores, keep, bits, sure=sure), RELU_EPS
 
 
-async def feed_forward(p: Party, model: Model, projected: Shared) -> Shared:
+async def feed_forward(p: Party, model: Model, projected: Shared, *, sure: bool) -> Shared:
     """GeLU or Quad: [B, n, ffn] -> [B, n, ffn]."""
     suite, p = model.config.suite, p.at("activation")
     up = p.rescale(projected, N.UP_FRAC).reduce(N.UP_BITS)
     if model.config.shape.activation == "quad":
-        return await quad(p, up, N.GELU_BITS)
-    activated = await suite.gelu(p, up, suite.gelu_ring)
+        return await quad(p, up, N.GELU_BITS, sure=sure)
+    activated = await suite.gelu(p, up, suite.gelu_ring, sure)
     return p.rescale(activated, N.GELU_FRAC).reduce(N.GELU_BITS)
 
 

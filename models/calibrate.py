@@ -22,7 +22,7 @@ from models.text import Text, Tokens, by_length, encode, encode_full
 from mpcnet.errors import LocalConfigError
 
 FORMAT = "mpcnet calibration"
-VERSION = 2
+VERSION = 3
 TEXTS = Path(__file__).with_name("calibration_texts.txt")
 
 

@@ -197,7 +197,7 @@ def _own_errors(model: Model, folded: Folded, tokens: Tokens, floats: _Floats) -
     find = {place.key: place for place in places(config, length)}
     want, given = _on_grids(floats, list(find.values()))
     layers = [f"layer{i}" for i in range(config.shape.layers)]
-    weights = {place.key: place for place in (numerators(config, layer, length) for layer in layers)}
+    weights = {place.key: place for place in (numerators(config, i, length) for i in range(config.shape.layers))}
     own: Values = {site: torch.zeros_like(value) for site, value in given.items()}
 
     def look(part: Part, count: int, word: Tensor) -> Tensor:
@@ -208,8 +208,8 @@ def _own_errors(model: Model, folded: Folded, tokens: Tokens, floats: _Floats) -
             return word
         site, columns = place.site, place.columns
         value, exact = place.read(word, mask), want[site][..., columns]
-        own[site][..., columns] = value + place.less - exact
-        return place.write(word, mask, given[site][..., columns] - place.less)
+        own[site][..., columns] = value - exact
+        return place.write(word, mask, given[site][..., columns])
 
     last = f"{layers[-1]}.normal"
     own[last] = normal_values(model, folded, tokens, look)[mask] - want[last]

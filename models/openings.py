@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 from models import numbers as N
-from models.bert import Config, Model, encode, infer, load
+from models.bert import Config, Model, encode, load
 from models.numbers import Numbers
 from models.parameters import encode as encode_weights
 from models.parameters import encode_tokens, parameters
 from models.reference import Folded, valid_pairs
+from models.respond import respond
 from models.text import Tokens
 from mpcnet import ring
 from mpcnet.randomness import PlainSource
@@ -62,9 +64,17 @@ def normal_values(model: Model, folded: Folded, tokens: Tokens, look: Look) -> T
 
 def answer(model: Model, folded: Folded, tokens: Tokens) -> Tensor:
     """What a client would get, [batch, columns], as the oracle computes it: the private answer but for roundings."""
+    return audited_answer(model, folded, tokens)[0]
+
+
+def audited_answer(model: Model, folded: Folded, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """:func:`answer`, and where a value left its range, bool [batch]."""
     rows = _rows(model.config, folded, tokens)
-    result = drive(infer(Party(PlainSource()), model, rows, tokens.mask), _as_it_is)
-    return ring.decode(result.value, result.frac, result.bits)
+    response = drive(respond(Party(PlainSource()), model, rows, tokens.mask, audit=True), _as_it_is)
+    values, bits = response.values, response.outside
+    assert bits is not None
+    outside = ring.unpack_bits(bits.packed, bits.shape).bool().any(1)
+    return ring.decode(values.value, values.frac, values.bits), outside
 
 
 def _rows(config: Config, folded: Folded, tokens: Tokens) -> Shared:
@@ -91,15 +101,15 @@ class Place:
     frac: int
     view: View = "rows"
     columns: slice = field(default_factory=lambda: slice(None))
-    less: float = 0.0
+    less: float | Tensor = 0.0
 
     @property
     def key(self) -> tuple[str, int, int]:
         return self.label, self.bits, self.count
 
     def read(self, word: Tensor, mask: Tensor) -> Tensor:
-        """The valid values of an opened word, laid out like the float model's site; `mask` is bool [batch, seq]."""
-        value = ring.decode(word, self.frac, self.bits)
+        """The valid values at an opened word, laid out like the float model's site; `mask` is bool [batch, seq]."""
+        value = ring.decode(word, self.frac, self.bits) + self.less
         if self.view == "heads":  # [batch, head, seq, head_dim] -> [batch, seq, hidden]
             value = value.transpose(1, 2).flatten(2)
         return value[self._valid(value, mask)]
@@ -107,8 +117,10 @@ class Place:
     def write(self, word: Tensor, mask: Tensor, values: Tensor) -> Tensor:
         """The word with other valid values."""
         shown = word.transpose(1, 2).flatten(2) if self.view == "heads" else word
+        valid = self._valid(shown, mask)
+        less = torch.as_tensor(self.less, dtype=values.dtype).expand_as(shown)[valid]
         shown = shown.clone()
-        shown[self._valid(shown, mask)] = ring.reduce(ring.encode(values, self.frac, self.bits), self.bits)
+        shown[valid] = ring.reduce(ring.encode(values - less, self.frac, self.bits), self.bits)
         if self.view == "heads":
             return shown.reshape(*shown.shape[:2], *word.shape[1::2]).transpose(1, 2)
         return shown
@@ -121,17 +133,17 @@ def places(config: Config, length: int) -> Iterator[Place]:
     """Every opening of a value that the float model has too, but for softmax's numerators (:func:`numerators`)."""
     shape, numbers = config.shape, config.numbers
     d, entry = shape.hidden, "embedding.normal"
-    query, key = ((N.QUERY_BITS, N.QUERY_FRAC, count) for count in (0, 1))
-    value = (N.VALUE_BITS, numbers.value_frac(length), 0)
     before = -1.0 if shape.activation == "quad" else 0.0  # Quad completes the square before it opens
     down_bits = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
     yield Place("embedding/norm", numbers.table_bits, 0, "embedding.centred", numbers.table_frac)
     for i in range(shape.layers):
         layer = f"layer{i}"
         yield Place(f"{layer}/qkv", N.NORMAL_BITS, 0, entry, N.NORMAL_FRAC)
-        for j, (bits, frac, count) in enumerate((query, key, value)):
+        query_frac, value_frac = numbers.query_fracs[i], numbers.value_frac(i, length)
+        query, key = ((N.QUERY_BITS + query_frac, query_frac, count) for count in (0, 1))
+        for j, (bits, frac, count) in enumerate((query, key, (N.VALUE_BITS, value_frac, 0))):
             yield Place(f"{layer}/attention", bits, count, f"{layer}.qkv", frac, "heads", slice(j * d, (j + 1) * d))
-        label, bits, less = _scores(numbers, layer)
+        label, bits, less = _scores(numbers, i)
         yield Place(f"{layer}/attention/{label}", bits, 0, f"{layer}.scores", N.SCORE_FRAC, "pairs", less=less)
         yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
         yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
@@ -142,15 +154,15 @@ def places(config: Config, length: int) -> Iterator[Place]:
         entry = f"{layer}.normal"
 
 
-def _scores(numbers: Numbers, layer: str) -> tuple[str, int, float]:
+def _scores(numbers: Numbers, layer: int) -> tuple[str, int, float | Tensor]:
     """How scores are opened: the place's name, bits, and what they are opened less of."""
     if numbers.softmax == "exact":
-        window = numbers.window(layer)
-        return "exp", window.bits + N.SCORE_FRAC, window.centre
-    return numbers.softmax, N.SCORE_BITS, -SHIFT if numbers.softmax == "2quad" else 0.0
+        window = numbers.windows[layer]
+        return "exp", window.period_bits + N.SCORE_FRAC, window.lowest()
+    return numbers.softmax, numbers.score_bits(layer), -SHIFT if numbers.softmax == "2quad" else 0.0
 
 
-def numerators(config: Config, layer: str, length: int) -> Place:
+def numerators(config: Config, layer: int, length: int) -> Place:
     """Where softmax's numerators are opened: the float model's weights, under exact softmax up to a factor a row."""
     bits, frac = config.numbers.weigh_bits(layer, length).product, config.numbers.numerator_frac()
-    return Place(f"{layer}/attention", bits, 0, f"{layer}.weights", frac, "pairs")
+    return Place(f"layer{layer}/attention", bits, 0, f"layer{layer}.weights", frac, "pairs")

@@ -15,6 +15,7 @@ from models.text import Tokens
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
 
+RELATIVE_BITS = N.QUERY_BITS + 2 * N.QUERY_FRAC  # a layer may take bits from its fraction, and then from its ring
 MEAN = ".mean.weight"  # of a residual: the column that multiplies N to the mean of gamma N over d
 
 
@@ -47,7 +48,7 @@ def parameters(config: Config) -> list[Parameter]:
         found.append(Parameter("embedding.table", (shape.vocab + shape.types, d), *table))
         found.append(Parameter("embedding.position", (shape.positions, d), *table))
     if shape.relative_buckets:  # added to the scores before they are rescaled
-        found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), N.QUERY_BITS, 2 * N.QUERY_FRAC))
+        found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), RELATIVE_BITS, 2 * N.QUERY_FRAC))
     for layer in (f"layer{i}" for i in range(shape.layers)):
         found += linear(f"{layer}.qkv", d, 3 * d, wide, N.QKV_FRAC)
         found += residual(f"{layer}.out")

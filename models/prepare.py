@@ -10,12 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import calibrate, numbers
+from models import calibrate
 from models.bert import Config, Embedding
+from models.bounds import Bounds
+from models.bounds import bounds as bounds_of
 from models.calibrate import Calibration
 from models.demo import demo_checkpoint, demo_model_dir
 from models.files import user_cache
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
+from models.planner import plan
 from models.shape import PRESETS, Softmax, preset
 from models.shipped import sentiment_checkpoint, sentiment_model_dir
 from models.text import Tokens
@@ -40,6 +43,7 @@ class Prepared:
     checkpoint: Checkpoint
     folded: dict[str, Tensor]
     calibration: Calibration
+    bounds: Bounds
     config: Config
 
     @property
@@ -98,9 +102,9 @@ def prepare(
     folded = fold(found)
     calibrated, chosen = max(length, CALIBRATED_LENGTH), softmax or found.softmax or "exact"
     calibration = _calibration(found, folded, calibrated, calibration_file, say)
-    # Random weights have narrow scores, which cost less than a trained model's: what is told of them must not.
-    formats = numbers.plan(found.shape, calibration, chosen, calibrated, widest=not found.source)
-    return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
+    bounds = bounds_of(found.shape, folded)
+    formats = plan(found.shape, bounds, calibration, chosen, SUITES[suite], calibrated, random=not found.source)
+    return Prepared(found, folded, calibration, bounds, Config(found.shape, formats, SUITES[suite], embedding))
 
 
 def _calibration(

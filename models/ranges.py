@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from models.bert import Config
 from models.calibrate import Calibration, Range, record
-from models.numbers import MARGIN, VALUE_FRAC, limits
+from models.limits import MARGIN, limits
 from models.reference import Folded
 from models.text import Tokens
 
@@ -64,14 +64,9 @@ def sites(config: Config, calibration: Calibration) -> Iterator[Site]:
         calibrated = limit.size(calibration.at(numbers.softmax, limit.site))
         most = limit.limit - limit.extra
         yield Site(limit.name, (0.0, calibrated), limit.margin, 0.0, most, limit.size, limit.site)
-    if numbers.softmax == "exact":
-        most = 2.0 ** (40 - 2 - numbers.numerator_frac() - VALUE_FRAC)  # or more: long rows give V fewer fraction bits
-        for name in (f"layer{i}.context_raw" for i in range(config.shape.layers)):
-            calibrated = calibration.at("exact", name).absmax
-            yield Site(name, (0.0, calibrated), MARGIN, 0.0, most, lambda seen: seen.absmax, name)
-    for name, (least, most) in numbers.rows.items():
+    for name, rows in numbers.rows.items():
         seen = calibration.at(numbers.softmax, name)
-        yield Site(name, (seen.min, seen.max), MARGIN, least, most, lambda seen: seen.max, name)
+        yield Site(name, (seen.min, seen.max), MARGIN, rows.low, rows.high, lambda seen: seen.max, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,10 +180,13 @@ def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, sof
     # [batch, seq, 3 * hidden] -> 3 x [batch, head, seq, head_dim]
     query, key, value = qkv.reshape(*qkv.shape[:2], 3, shape.heads, shape.head_dim).permute(2, 0, 3, 1, 4)
     value = watch.heads(f"{layer}.value", value)
+    watch.heads(f"{layer}.norms", torch.stack([query, key], -2).square().sum(-1))
     scores = query @ key.transpose(2, 3)  # [batch, head, query, key]
     if shape.relative_buckets:
         scores = scores + bias(folded["relative.bias"], scores.shape[-1])
     scores = watch.pairs(f"{layer}.scores", scores)
+    for head in range(shape.heads):
+        watch.pairs(f"{layer}.head{head}.scores", scores[:, head : head + 1])
     valid = watch.mask[:, None, None, :]
     row_max = watch.heads(f"{layer}.row_max", scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True))
     watch.heads(f"{layer}.row_span", row_max - scores.masked_fill(~valid, torch.inf).amin(-1, keepdim=True))

@@ -18,13 +18,14 @@ from protocols.party import Party
 from protocols.share import Bits, Shared
 
 DIFFERENCE_BITS = 26  # five blocks to compare, as many as one round joins
+SHOWN_BITS = 32
 GROUP = 4  # factors that one round multiplies: 11 dealt bits a product, and twice that for a fifth
 
 
-async def one_hot_argmax(p: Party, x: Shared) -> Bits:
+async def one_hot_argmax(p: Party, x: Shared, *, sure: bool = False) -> Bits:
     """The bits [x_i is the largest], the lowest i of equal ones: [..., n] -> [..., n], n >= 2.
 
-    Needs |x_i - x_j| < 2^(DIFFERENCE_BITS - 1) as an integer. A pair is one of n (n - 1) / 2.
+    Needs |x_i - x_j| < 2^(DIFFERENCE_BITS - 1) as an integer; `sure`: proved. A pair is one of n (n - 1) / 2.
 
     Rounds   2 for n = 2; 3 up to n = 5; 4 up to n = 17: the opening, the comparison, products of n - 1 bits
     Sends    4 bytes and 8 bits a pair each way, and for n > 2 n (n - 1) bits in the first round of products
@@ -33,7 +34,10 @@ async def one_hot_argmax(p: Party, x: Shared) -> Bits:
     count = x.shape[-1]
     first, second = (torch.tensor(places) for places in zip(*_pairs(count), strict=True))
     difference = x.map(lambda value: value.index_select(-1, first) - value.index_select(-1, second))
-    shown = await p.open_watched(difference, DIFFERENCE_BITS, 1 << (DIFFERENCE_BITS - 1))
+    watched = p.audit is not None and not sure  # more bits than are compared, in as many bytes, show what leaves them
+    shown = await p.open_one(difference.reduce(SHOWN_BITS if watched else DIFFERENCE_BITS))
+    if p.audit is not None and watched:
+        p.audit.within(p, shown, 1 << (DIFFERENCE_BITS - 1))
     (not_below,) = await at_least(p, shown.reduce(DIFFERENCE_BITS), [0.0])
     factors = [_beats(not_below, k, count) for k in range(count - 1)]
     while len(factors) > 1:

@@ -32,11 +32,10 @@ def own_ring(x: Masked) -> Lifted:
     return Lifted(x.opened, (Term(-1, x.mask),), x.bits, x.frac, x.party)
 
 
-def lift(p: Party, x: Masked, bits: int = WIDE, limit: int | None = None) -> Lifted:
+def lift(p: Party, x: Masked, bits: int = WIDE, *, sure: bool = False) -> Lifted:
     """Grow an opened value to a wider ring. Needs |x| < 2^(k-2) as an integer of its k-bit ring.
 
-    If there is an audit, it looks whether that is so, or |x| < `limit`; 0 stands for a value that may be anything,
-    since where it does not fit it is multiplied by 0.
+    An audit looks whether that is so, unless it is `sure`: proved for every text, or multiplied by 0 where it is not.
 
     With x' = x + 2^(k-2), over the integers x' = x'^ - r + 2^k m (1 - msb x'^), m = msb(r); and r = r_0 + r_1 - 2^k c.
     So x is a form in r, whose wide shares cost the dealt carry c, and in m.
@@ -50,8 +49,8 @@ def lift(p: Party, x: Masked, bits: int = WIDE, limit: int | None = None) -> Lif
         raise ValueError(f"{p.label}: cannot lift {k} bits to {bits}")
     if bits == k:
         return own_ring(x)
-    if p.audit is not None and limit != 0:
-        p.audit.within(p, x, limit or 1 << (k - 2))
+    if p.audit is not None and not sure:
+        p.audit.within(p, x, 1 << (k - 2))
     spare = _spare(bits - k)
     wrapped = _deal_carry(p, x.mask, x.shape, spare)
     top = p.deal(lambda r: ring.unsigned(r, k) >> (k - 1), (x.mask,), x.shape, spare)

@@ -23,13 +23,15 @@ from mpcnet import fss, ring
 from mpcnet.native import fss as native
 from mpcnet.shapes import ShapeOnly
 from protocols.division import ROW_FRAC, Z_FRAC, RowRange
+from protocols.intervals import between, digit
 from protocols.party import Party
-from protocols.share import Masked, Shared
+from protocols.share import Bits, Masked, Shared
 
 ARGUMENT_FRAC = 16  # fraction bits of the least x, from 1 to 2: the opening's rounding moves it by 1.5e-5 at most
 FACTOR_FRAC = 20  # of the public factors of the least f(x), from 1 to 2
 POWER_FRAC = 18  # of the dealt powers of rho, which factors of f(x) / 8 and less multiply
 TAU_FRAC = 20
+BEYOND_BITS = 3  # of a value beyond the cells the eighths of their range are compared
 SPARE = 2.0**-10  # rounding of x never takes it below the first cell, nor above the last
 WIDEST = 22  # log2 of f(low) / f(high): with the fraction bits above it leaves a sign and a bit of 64
 INVERSE, ROOT = Fraction(-1), Fraction(-1, 2)  # powers of x
@@ -60,6 +62,10 @@ class Cells:
     @property
     def cover(self) -> fss.Cover:
         return fss.Cover(ARGUMENT_FRAC - fss.NEAR_BITS, self.count)
+
+    def ring_bits(self, most: float) -> int:
+        """Of a ring that holds an opened value below `most`."""
+        return ring.ceil_log2(most) + self.frac if most else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +114,34 @@ async def _evaluate(
         )
     function = Function(power, Fraction(scale), FACTOR_FRAC - ring.floor_log2(least))
     cells = Cells.of(rows)
-    opened = await p.open_one(p.rescale(x, cells.frac).reduce(cells.cover.bits))
+    bits = cells.cover.bits
+    shown = await p.open_one(p.rescale(x, cells.frac).reduce(max(bits, cells.ring_bits(rows.most))))
+    opened = shown.reduce(bits)
     points = p.points(opened.mask, lambda r: _powers(r, cells.cover), cells.cover)
-    total = _weighted_sum(points, opened, cells, function)
+    total, covered = _weighted_sum(points, opened, cells, function)
+    if p.audit is not None:
+        p.audit.flag(_outside(covered, opened))
+        if shown.bits > bits:
+            p.audit.flag(_beyond(p, shown, bits))
     return p.rescale(Shared(total, 64, POWER_FRAC + function.frac, x.party), frac)
+
+
+def _outside(covered: Tensor, x: Masked) -> Bits:
+    """Where no cell holds x, from shares of 2^POWER_FRAC where one does and of 0 elsewhere: a bit of their sum.
+
+    Below that bit the shares cancel, so they carry into it unless they are 0 there, which both servers see.
+    """
+    bit = covered >> POWER_FRAC & 1
+    if x.party == 0:
+        bit = bit ^ (ring.unsigned(covered, POWER_FRAC) != 0).to(torch.int64)
+    return Bits(ring.pack_bits(bit), x.shape, x.party).flip()
+
+
+def _beyond(p: Party, x: Masked, bits: int) -> Bits:
+    """Where x >= 2^bits, and surely not where it is below three quarters of it: it would wrap into another cell."""
+    start = bits - BEYOND_BITS
+    (inside,) = between(digit(p, x, start, x.bits - start), [(0, (1 << BEYOND_BITS) - 2)])
+    return inside.flip()
 
 
 def _powers(place: Tensor, cover: fss.Cover) -> Tensor:
@@ -121,10 +151,10 @@ def _powers(place: Tensor, cover: fss.Cover) -> Tensor:
     return torch.stack([torch.full_like(rho, 1 << POWER_FRAC), rho, square, _scaled(square * rho, POWER_FRAC)], -1)
 
 
-def _weighted_sum(points: fss.Points, x: Masked, cells: Cells, function: Function) -> Tensor:
-    """Shares of the sum over all cells of the cell's cubic, in the 64-bit ring."""
+def _weighted_sum(points: fss.Points, x: Masked, cells: Cells, function: Function) -> tuple[Tensor, Tensor]:
+    """Shares of the sum over all cells of the cell's cubic, in the 64-bit ring, and of what is dealt for its 1."""
     if isinstance(x.opened, ShapeOnly):
-        return ring.zeros(x.shape, 64, "meta")
+        return ring.zeros(x.shape, 64, "meta"), ring.zeros(x.shape, 64, "meta")
     table = _table(cells, function)
     if isinstance(points, fss.Key) and native.usable(points.seeds, x.opened):
         return _native_sum(points, x, cells.cover, table)
@@ -134,15 +164,17 @@ def _weighted_sum(points: fss.Points, x: Masked, cells: Cells, function: Functio
     slope = a1 + _scaled((2 * a2 + 3 * third) * tau, TAU_FRAC)
     value = a0 + _scaled((a1 + _scaled((a2 + third) * tau, TAU_FRAC)) * tau, TAU_FRAC)
     weights = torch.stack([value, -slope, a2 + 3 * third, (-a3).expand_as(value)], -1)
-    return (fss.shares(points, x.opened, cells.cover) * weights).sum((-1, -2, -3))
+    shares = fss.shares(points, x.opened, cells.cover)
+    return (shares * weights).sum((-1, -2, -3)), shares[..., 0].sum((-1, -2))
 
 
-def _native_sum(key: fss.Key, x: Masked, cover: fss.Cover, table: Tensor) -> Tensor:
+def _native_sum(key: fss.Key, x: Masked, cover: fss.Cover, table: Tensor) -> tuple[Tensor, Tensor]:
     rows = x.opened.numel()
     seeds, corrections = key.seeds.reshape(rows, fss.BLOCK), key.corrections.reshape(rows, cover.words)
     opened = ring.unsigned(x.opened, cover.bits).reshape(rows)
-    total = native.weighted_sum(fss.key_bytes(), key.party, seeds, corrections, opened, cover.low, table, TAU_FRAC)
-    return total.reshape(x.shape)
+    sums = native.weighted_sum(fss.key_bytes(), key.party, seeds, corrections, opened, cover.low, table, TAU_FRAC)
+    total, covered = (part.reshape(x.shape) for part in sums)
+    return total, covered
 
 
 def _centred(word: Tensor, size: int, frac: int) -> Tensor:

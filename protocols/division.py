@@ -27,10 +27,14 @@ TOLERANCE = 2e-4  # relative error an iteration count must reach on the whole ra
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """The calibrated range of a per-row positive value, and how Goldschmidt's iteration serves it."""
+    """The range of a per-row positive value that is served, and how Goldschmidt's iteration serves it.
+
+    No text brings about a value of `most` or more; where that is above `high`, an audit looks for those between.
+    """
 
     low: float
     high: float
+    most: float = 0.0  # `high` at least
 
     def deflation(self, limit: float) -> int:
         """The e with high / 2^e <= limit: deflating by a power of two costs nothing."""
@@ -80,6 +84,8 @@ async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
         q = p.rescale(product(p, wide_q, m), INVERSE_FRAC).reduce(Q_BITS)
         z = p.rescale(m.shared().halve(start) if wide_z is None else product(p, wide_z, m), Z_FRAC).reduce(Z_BITS)
     assert z is not None
+    if p.audit is not None:
+        p.audit.inverse(p, x, z, rows, 2.0 ** (e - start))
     return z, e - start
 
 
@@ -114,6 +120,8 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
             wide_s, _ = await _open(p, p.rescale(square(p, m), ROW_FRAC).reduce(Q_BITS), None)
             q = p.rescale(product(p, wide_q, wide_s), ROW_FRAC).reduce(Q_BITS)
     assert y is not None
+    if p.audit is not None:
+        p.audit.root(p, x, y, rows, factor * factor)
     return y
 
 

@@ -1,12 +1,16 @@
-"""e^d for d <= 0 in one opening, over a wide range, without a comparison.
+"""e^d for d <= 0 over a whole ring, from one opening; far below it is 0.
 
 With d = x^ - r in a ring of period 2^k, r = 8 r_hi + r_lo and x^ = 8 x_hi + x_lo,
 
     e^d = e^(8 j + x_lo) e^(-r_lo),   j = x_hi - r_hi
 
-The dealer shares onehot(r_hi)[v] e^(-r_lo) for its 2^(k-3) values v; the servers know x_hi, so the entry that belongs
-to j is at v = x_hi - j. Only j = 0, -1, -2 matter: below -16 the result is under 2^-23 and counts as 0. What a wider
-range costs is entries: 16 for a range of 120, 8 for one of 56.
+Only j = 0, -1, -2 matter: below -16 the result is under 2^-23 and counts as 0. The dealer shares e^(-r_lo) at one of
+eight entries, 0 at the others, and the servers read those at which it is for these j. There are two ways:
+
+* Arguments above -56: the entry is r_hi mod 8. An audit is told of other arguments, by a one-hot table of r_hi
+  (:mod:`protocols.intervals`), which takes no round.
+* Clamped: whether j is 0, -1 or -2 is a bit c, read from that table and opened under a dealt bit rho. The entry is
+  (rho, r_hi mod 4), and the servers read those with rho = 1 xor c^, which are all 0 unless c = 1.
 
 The public factor is computed in integers, so that two hosts never differ in it (see protocols.series).
 """
@@ -21,45 +25,83 @@ from torch import Tensor
 from mpcnet import ring
 from mpcnet.native import exponential as native
 from mpcnet.native.library import usable
+from protocols.intervals import Digit, between, digit
 from protocols.party import Party
 from protocols.share import Masked, Shared
 
 BUCKET_BITS = 3  # e^8: the public factor stays below 2^12
-LEAST_PERIOD_BITS = 5  # of fewer buckets than 4, those of j = 0, -1, -2 would not be three
+ENTRY_BITS = 3
 DEALT_FRAC = 26  # of e^(-r_lo): times e^8 its rounding is still below 2^-15
 PUBLIC_FRAC = 14
 LAST = -2  # the last bucket that can hold more than 2^-23
 EXACT_FRAC = 25  # of the two table digits; e^8 in 37 bits times the other in 26 fits an int64
+REACH = ((1 << ENTRY_BITS) - 1) << BUCKET_BITS  # how far below 0 an argument may lie that is not clamped
 
 
-def reach(period_bits: int) -> int:
-    """How far below 0 an argument may lie that is opened mod 2^period_bits."""
-    return (1 << period_bits) - (1 << BUCKET_BITS)
+def clamped_reach(period_bits: int, above: int) -> int:
+    """How far below 0 an argument may lie that is clamped, in a period of which `above` buckets stand for those above 0."""
+    return (1 << period_bits) - ((above + 1) << BUCKET_BITS)
 
 
-def exponential(p: Party, x: Masked, frac: int) -> Shared:
-    """e^x for an opened x in (-(2^k - 8), 0], opened mod 2^k; `frac` fraction bits in a ring of 24 + frac bits.
+def exponential(p: Party, x: Masked, frac: int, keep: Tensor) -> Shared:
+    """e^x for an opened x in [-56, 0], zero where `keep` is 0; `frac` fraction bits in a ring of 24 + frac bits.
 
     Rounds   0
-    Offline  2^k bytes an element: 128 for k = 7, 64 for k = 6
+    Offline  64 bytes an element, and 2^(k - 6) for a period of 2^k: 8 for k = 9
     Error    <= 5e-5 absolute
     Source   protocol.md section 7, "one-opening exponential"
     """
-    period_bits = x.bits - x.frac
-    if period_bits < LEAST_PERIOD_BITS:
-        raise ValueError(f"{p.label}: want an argument of at least {LEAST_PERIOD_BITS + x.frac} bits, got {x.bits}")
-    buckets = 1 << (period_bits - BUCKET_BITS)
-    dealt = p.deal(lambda r: _rows(ring.unsigned(r, x.bits), x.frac, buckets), (x.mask,), (*x.shape, buckets), 64).share
-    total = _weighted_sum(ring.unsigned(x.opened, x.bits), dealt, x.frac)
-    return p.rescale(Shared(total, 64, DEALT_FRAC + PUBLIC_FRAC, x.party), frac)
+    if p.audit is not None:
+        (inside,) = between(_buckets(p, x), [(1 - (1 << ENTRY_BITS), 0)])
+        p.audit.flag(inside.flip(), keep)
+    low = ENTRY_BITS + BUCKET_BITS + x.frac
+    dealt = p.deal(lambda r: _rows(ring.unsigned(r, low), x.frac), (x.mask,), (*x.shape, 1 << ENTRY_BITS), 64)
+    return _sum(p, x, ring.unsigned(x.opened, low), dealt.share, 1 << ENTRY_BITS, frac).scale(keep)
 
 
-def _rows(word: Tensor, frac: int, buckets: int) -> Tensor:
-    """The dealer's: e^(-r_lo) at the entry of r_hi."""
+async def clamped_exponential(p: Party, x: Masked, frac: int, above: int, keep: Tensor) -> Shared:
+    """:func:`exponential` for an opened x in [-clamped_reach, 0].
+
+    An x above 0 has no right answer: an audit is told of those in up to `above` buckets of 8.
+
+    Rounds   1
+    Sends    1 bit an element each way
+    Offline  as exponential, with an audit or without
+    Hiding   the bit is opened under a fresh uniform bit
+    Source   here
+    """
+    near, positive = between(_buckets(p, x), [(LAST, 0), (1, above)])
+    if p.audit is not None:
+        p.audit.flag(positive, keep)
+    (chosen,) = await p.open_bits(near)
+    low = ENTRY_BITS - 1 + BUCKET_BITS + x.frac
+
+    def rows(r: Tensor, rho: Tensor) -> Tensor:
+        return _rows(ring.unsigned(r, low) | ring.unpack_bits(rho, x.shape).to(torch.int64) << low, x.frac)
+
+    dealt = p.deal(rows, (x.mask, chosen.mask), (*x.shape, 1 << ENTRY_BITS), 64)
+    block = 1 - ring.unpack_bits(chosen.opened, x.shape).to(torch.int64)
+    word = ring.unsigned(x.opened, low) | block << low
+    return _sum(p, x, word, dealt.share, 1 << (ENTRY_BITS - 1), frac).scale(keep)
+
+
+def _buckets(p: Party, x: Masked) -> Digit:
+    """The digit j."""
+    low = BUCKET_BITS + x.frac
+    return digit(p, x, low, x.bits - low)
+
+
+def _sum(p: Party, x: Masked, word: Tensor, dealt: Tensor, near: int, frac: int) -> Shared:
+    """The entries times their public factors."""
+    return p.rescale(Shared(_weighted_sum(word, dealt, x.frac, near), 64, DEALT_FRAC + PUBLIC_FRAC, x.party), frac)
+
+
+def _rows(word: Tensor, frac: int) -> Tensor:
+    """The dealer's: e^(-r_lo) at the entry of the digits above it."""
     values = _values(frac)
     if usable(word):
-        return native.rows(word, values, buckets)
-    hot = (word >> (BUCKET_BITS + frac)).unsqueeze(-1) == torch.arange(buckets)
+        return native.rows(word, values, 1 << ENTRY_BITS)
+    hot = (word >> (BUCKET_BITS + frac)).unsqueeze(-1) == torch.arange(1 << ENTRY_BITS)
     return hot * ring.lookup(values, word & (len(values) - 1)).unsqueeze(-1)
 
 
@@ -70,18 +112,19 @@ def _values(frac: int) -> Tensor:
     return torch.round(torch.exp(-low) * 2.0**DEALT_FRAC).to(torch.int64)
 
 
-def _weighted_sum(word: Tensor, dealt: Tensor, frac: int) -> Tensor:
+def _weighted_sum(word: Tensor, dealt: Tensor, frac: int, near: int) -> Tensor:
     """The sum over j of e^(8 j + x_lo) at PUBLIC_FRAC bits times the dealt entry that belongs to j."""
     coarse, fine = _factors(frac)
     shift = 2 * EXACT_FRAC - PUBLIC_FRAC
     if usable(word, dealt):
-        return native.weighted_sum(word, coarse, fine, shift, dealt)
+        return native.weighted_sum(word, coarse, fine, shift, dealt, near)
     low_bits, fine_bits = BUCKET_BITS + frac, _fine_bits(frac)
     high, first = word >> low_bits, (word & ((1 << low_bits) - 1)) >> fine_bits
     times = ring.lookup(fine, word & (len(fine) - 1))
     total = torch.zeros_like(word)
     for k, table in enumerate(coarse):  # j = -k
-        entry = torch.take_along_dim(dealt, ((high + k) & (dealt.shape[-1] - 1)).unsqueeze(-1), -1).squeeze(-1)
+        place = (high & (dealt.shape[-1] - near)) | ((high + k) & (near - 1))  # k stays within a block
+        entry = torch.take_along_dim(dealt, place.unsqueeze(-1), -1).squeeze(-1)
         total = total + ((ring.lookup(table, first) * times + (1 << (shift - 1))) >> shift) * entry
     return total
 

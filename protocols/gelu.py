@@ -1,6 +1,7 @@
 """GeLU and tanh for every input: a fitted middle between exact tails.
 
-GeLU(x) = x/2 + E(x) with E(x) = x erf(x / sqrt 2) / 2, even. Beyond 4 it is 0 or x to 1.3e-4.
+GeLU(x) = x/2 + E(x) with E(x) = x erf(x / sqrt 2) / 2, even. Beyond 4 it is 0 or x to 1.3e-4. Where an argument is
+`sure`, |x| < 2^(k-2) as an integer of its k-bit ring is proved, and no audit looks at it.
 
 | function | middle | rounds | used by |
 |---|---|---|---|
@@ -48,7 +49,7 @@ def _drop(x: Masked) -> int:
     return max(x.frac - STEP_BITS, 0)
 
 
-async def gelu(p: Party, x: Shared, bits: int) -> Shared:
+async def gelu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
     """GeLU, right for every x of the ring: [low <= x < high] (x/2 + E(x)) + [x >= high] x.
 
     The middle lies in [-0.2, 4.25), so 2 less of it is opened in a ring of x.frac + 4 bits; where the bit that
@@ -64,15 +65,15 @@ async def gelu(p: Party, x: Shared, bits: int) -> Shared:
     even = fourier(p, opened, GELU_EVEN, x.frac + 4 + 16, x.frac + 2, dealt_frac=14)
     half = opened.shared().halve().finer(even.frac - x.frac - 1)
     inner = p.rescale(half + even - CENTRE, x.frac)
-    grown = lift(p, opened, bits)
+    grown = lift(p, opened, bits, sure=sure)
     low, high = await at_least(p, opened, [LOW, HIGH], _drop(opened))
     (between, above), (middle,) = await parallel(p.open_bits(low ^ high, high), p.open(inner))
     inside = lift_bit(p, between, bits)
-    result = product(p, inside, lift(p, middle, bits, limit=0)) + inside.shared().scale(CENTRE << x.frac, x.frac)
+    result = product(p, inside, lift(p, middle, bits, sure=True)) + inside.shared().scale(CENTRE << x.frac, x.frac)
     return result + product(p, lift_bit(p, above, bits), grown)
 
 
-async def pi_gelu(p: Party, x: Shared, bits: int) -> Shared:
+async def pi_gelu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
     """Pi_GeLU by segmented Fourier: x/2 (1 + erf), erf = -1, seven sines, or 1. Result: 2 x.frac + 4 fraction bits.
 
     Rounds   4
@@ -85,8 +86,8 @@ async def pi_gelu(p: Party, x: Shared, bits: int) -> Shared:
     opened = await p.open_one(x)
     fine = x.frac + 3  # 1 + erf multiplies values up to 4 before it is exactly 2
     erf = await _clipped(p, opened, ERF, LOW, HIGH, fine, bits)
-    factor = lift(p, await p.open_one((erf + 1.0).reduce(fine + 4)), bits)
-    return product(p, lift(p, opened, bits), factor).halve()
+    factor = lift(p, await p.open_one((erf + 1.0).reduce(fine + 4)), bits, sure=True)  # from 0 to 2
+    return product(p, lift(p, opened, bits, sure=sure), factor).halve()
 
 
 async def tanh(p: Party, x: Shared, bits: int) -> Shared:
@@ -106,13 +107,13 @@ async def _clipped(p: Party, x: Masked, series: Series, low: float, high: float,
     waves = p.rescale(fourier(p, x, series, small + 20, frac + 4, dealt_frac=16), frac)
     below, above = await at_least(p, x, [low, high], _drop(x))
     (between, top), (middle,) = await parallel(p.open_bits(below ^ above, above), p.open(waves))
-    chosen = product(p, lift_bit(p, between, bits), lift(p, middle, bits, limit=0))
+    chosen = product(p, lift_bit(p, between, bits), lift(p, middle, bits, sure=True))
     inner, upper = lift_bit(p, between, bits).shared(), lift_bit(p, top, bits).shared()
     sign = upper.scale(2) + inner  # 2 above, 1 between, 0 below
     return chosen + replace(sign, value=sign.value << frac, frac=frac) - 1.0
 
 
-async def pi_gelu_polynomial(p: Party, x: Shared, bits: int) -> Shared:
+async def pi_gelu_polynomial(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
     """Pi_GeLU by segmented polynomials: E(x) by cubics in x^2 on |x| < 2.25 and up to 4.25. Result: x.frac bits.
 
     Rounds   4
@@ -122,23 +123,23 @@ async def pi_gelu_polynomial(p: Party, x: Shared, bits: int) -> Shared:
     Source   SecFormer v1, whose coefficients are unpublished: own fit
     """
     opened = await p.open_one(x)
-    grown = lift(p, opened, bits)
+    grown = lift(p, opened, bits, sure=sure)
     thresholds = [LOW, -SPLIT, SPLIT, HIGH]
     squared = p.rescale(product(p, grown, grown), x.frac).reduce(x.bits + 8)
     bit, (u,) = await parallel(at_least(p, opened, thresholds, max(x.frac - 5, 0)), p.open(squared))
-    wide_u = lift(p, u, bits, limit=0)
+    wide_u = lift(p, u, bits, sure=True)
     square = p.rescale(product(p, wide_u, wide_u), x.frac).reduce(x.bits + 12)
     inner = bit[1] ^ bit[2]
     outer = inner ^ bit[0] ^ bit[3]
     (b_inner, b_outer, b_above), (u2,) = await parallel(p.open_bits(inner, outer, bit[3]), p.open(square))
-    wide_square = lift(p, u2, bits, limit=0)
+    wide_square = lift(p, u2, bits, sure=True)
     cube = product(p, wide_square, wide_u)
     powers = [wide_u.shared(), wide_square.shared(), p.rescale(cube, x.frac)]
     middles = [_polynomial(p, powers, c, x.frac).reduce(x.bits + 4) for c in (INNER, OUTER)]
     half = grown.shared().reduce(x.bits + 4)
     first, second = await p.open(*(middle + p.rescale(half.halve(), x.frac) for middle in middles))
-    total = product(p, lift_bit(p, b_inner, bits), lift(p, first, bits, limit=0))
-    total = total + product(p, lift_bit(p, b_outer, bits), lift(p, second, bits, limit=0))
+    total = product(p, lift_bit(p, b_inner, bits), lift(p, first, bits, sure=True))
+    total = total + product(p, lift_bit(p, b_outer, bits), lift(p, second, bits, sure=True))
     return total + product(p, lift_bit(p, b_above, bits), grown)
 
 

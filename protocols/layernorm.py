@@ -18,13 +18,21 @@ Root: TypeAlias = Callable[[Party, Shared, RowRange, float], Coroutine[Any, Any,
 
 
 async def layer_norm(
-    p: Party, x: Shared, eps: float, rows: RowRange, rsqrt_frac: int, frac: int, root: Root = rsqrt
+    p: Party,
+    x: Shared,
+    eps: float,
+    rows: RowRange,
+    rsqrt_frac: int,
+    frac: int,
+    root: Root = rsqrt,
+    *,
+    sure: bool = False,
 ) -> Shared:
     """x sqrt(d / T) on centred rows [..., d], T = sum x^2 + d eps in the calibrated range `rows`.
 
     With Goldschmidt's iteration as `root` this is Pi_LayerNorm.
 
-    Needs |x| < 2^(k-2) as an integer. The result has `frac` fraction bits in a ring of
+    Needs |x| < 2^(k-2) as an integer; `sure` says that this is proved. The result has `frac` fraction bits in a ring of
     64 - (x.frac + rsqrt_frac - frac).
 
     Rounds   2 + those of `root`: 2 t - 1 by Goldschmidt, 1 by point functions
@@ -32,10 +40,8 @@ async def layer_norm(
     Source   SecFormer, Pi_LayerNorm; deviation: calibrated deflation, product with the opened x is local
     """
     width = x.shape[-1]
-    wide = lift(p, await p.open_one(x))
+    wide = lift(p, await p.open_one(x), sure=sure)
     total = square(p, wide).sum(-1, keepdim=True) + width * eps
     scale = await root(p.at("rsqrt"), total, rows, sqrt(width))
-    factor = lift(p, await p.open_one(p.rescale(scale, rsqrt_frac)))
-    if p.audit is not None:
-        p.audit.root(p, total, factor, rows, width)
+    factor = lift(p, await p.open_one(p.rescale(scale, rsqrt_frac)), sure=True)  # if T is in its range, as `root` sees to
     return p.rescale(product(p, wide, factor), frac)

@@ -80,22 +80,6 @@ class Party:
         (masked,) = await self.open(value)
         return masked
 
-    async def open_watched(
-        self, value: Shared, bits: int, limit: int, centre: int = 0, keep: Tensor | None = None
-    ) -> Masked:
-        """Open a value in a narrower ring, where it should be in [centre - limit, centre + limit).
-
-        If there is an audit, the ring is one of as many bits as travel anyway, and the audit looks at them.
-
-        Rounds   1
-        Sends    ceil(bits / 8) bytes an element each way
-        """
-        if self.audit is None:
-            return await self.open_one(value.reduce(bits))
-        wide = await self.open_one(value.reduce(min(value.bits, (bits + 7) // 8 * 8)))
-        self.audit.within(self, wide, limit, centre, keep)
-        return wide
-
     def deal(self, function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int) -> Secret:
         """Shares of a function of secrets from the dealer; no round. Offline: ceil(bits/8) bytes an element."""
         return self.source.deal(function, secrets, shape, bits, self.label)

@@ -10,8 +10,8 @@ OUTER_BITS = 3  # Quad is a square divided by 2^3, plus 3/8
 CONSTANT = 0.375
 
 
-async def quad(p: Party, x: Shared, bits: int) -> Shared:
-    """0.125 x^2 + 0.25 x + 0.5 = (x + 1)^2 / 8 + 3/8, for every x of the ring: |x + 1| < 2^(k-2) as an integer.
+async def quad(p: Party, x: Shared, bits: int, *, sure: bool = False) -> Shared:
+    """0.125 x^2 + 0.25 x + 0.5 = (x + 1)^2 / 8 + 3/8. Needs |x + 1| < 2^(k-2) as an integer; `sure`: that is proved.
 
     The result has the fraction bits of x, in a ring of `bits`.
 
@@ -26,5 +26,5 @@ async def quad(p: Party, x: Shared, bits: int) -> Shared:
     drop = x.frac + OUTER_BITS
     if bits < 2 * (x.bits - 2) - drop + 2:
         raise ValueError(f"{p.label}: want a ring for squares of {x.bits} bits less {drop}, got {bits} bits")
-    wide = lift(p, await p.open_one(x + 1.0), bits + drop)
+    wide = lift(p, await p.open_one(x + 1.0), bits + drop, sure=sure)
     return p.rescale(square(p, wide).halve(OUTER_BITS), x.frac) + CONSTANT

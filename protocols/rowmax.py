@@ -3,13 +3,12 @@
 Softmax needs the maximum only to keep e^(s - m) in range. Scores are counted into buckets of width 2 by rotating dealt
 one-hot vectors, and the highest bucket that is not empty gives m with max < m <= max + 4.
 
-The scores of a row lie in a window of 2^bits less 2, which is known beforehand: so they are opened modulo 2^bits, and
-the exponential reads the same opening (:mod:`protocols.softmax`). Half the window is half the buckets.
+The scores of a row should lie in a window of 2^bits less 2, which is known beforehand: half the window is half the
+buckets. The exponential reads the same opening (:mod:`protocols.softmax`), and with it what tells if they do not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -28,29 +27,26 @@ SLACK = 4.0  # m - max is at most this
 TABLE_BITS = 8  # a count of up to 8 bits is tested for zero by one table
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Where scores lie: in [centre - limit, centre + limit), which is 2^bits wide but for one bucket."""
+def window_limit(bits: int) -> int:
+    """How far from its centre a score may lie in a window of 2^bits.
 
-    bits: int
-    centre: float = 0.0
-
-    @property
-    def limit(self) -> int:
-        """A mask may move a score to the bucket above its own, so there is one above the highest."""
-        return (1 << (self.bits - 1)) - (1 << (WIDTH_BITS - 1))
+    A mask may move a score to the bucket above its own, so there is one above the highest.
+    """
+    return (1 << (bits - 1)) - (1 << (WIDTH_BITS - 1))
 
 
 async def coarse_max(p: Party, x: Masked, bits: int, keep: Tensor) -> Masked:
     """T with max < 2 T + 2 <= max + 4 along the last axis, for opened x in [0, 2^bits - 2), over the keys of `keep`.
 
-    [..., query, key] -> [..., query, 1], without fraction bits, opened modulo half of what x is: mod 2^(bits - 1) if
-    x was opened mod 2^bits.
+    An x elsewhere counts at its residue mod 2^bits.
+
+    [..., query, key] -> [..., query, 1], without fraction bits, opened modulo half of what x is: mod 2^(k - 1) if
+    x was opened mod 2^k.
 
     Rounds   3 (counts, bits, maxima) for up to 255 keys, 4 beyond
-    Sends    64 bytes and 63 bits a row each way for 64 buckets (127 and 189 for 256 to 1023 keys), half for 32
-    Offline  a byte a score and bucket (2 from 256 keys on), 2079 bytes a row for 64 buckets, 1023 for 32 (449 and 221
-             for 256 to 511 keys, 575 and 283 to 1023)
+    Sends    for B buckets, B bytes and B - 1 bits a row each way (twice the bytes and thrice the bits from 256 keys on)
+    Offline  a byte a score and bucket (2 from 256 keys on), and for words of 22 bits, 12 of them fraction bits, 34 bytes
+             a row and bucket but the lowest (8 for 256 to 511 keys, 10 to 1023)
     Source   protocol.md section 7, "coarse row maximum", with buckets of 2 instead of 4
     """
     low = x.frac + WIDTH_BITS

@@ -6,10 +6,12 @@ sums are sums of their shares and cost nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from mpcnet import ring
@@ -17,9 +19,9 @@ from mpcnet.rounds import parallel
 from protocols.arith import WIDE, lift, lift_bit, matmul, product, square
 from protocols.compare import at_least
 from protocols.division import RowRange, reciprocal
-from protocols.exponential import exponential, reach
+from protocols.exponential import REACH, clamped_exponential, clamped_reach, exponential
 from protocols.party import Party
-from protocols.rowmax import Window, coarse_max
+from protocols.rowmax import SLACK, coarse_max, window_limit
 from protocols.share import Masked, Shared
 
 Inverse: TypeAlias = Callable[[Party, Shared, RowRange], Coroutine[Any, Any, tuple[Shared, int]]]
@@ -42,8 +44,10 @@ class WeighBits:
         return WIDE - self.result + self.frac - self.context_frac
 
 
-async def squares(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int) -> Shared:
-    """The numerators of 2Quad, (s + 5)^2, zero where `keep` is 0. Needs |s + 5| < 2^(k-2) as an integer.
+async def squares(
+    p: Party, scores: Shared, keep: Tensor, bits: int, frac: int, *, sure: bool = False
+) -> Shared:
+    """The numerators of 2Quad, (s + 5)^2, zero where `keep` is 0. Needs |s + 5| < 2^(k-2) as an integer; `sure`: proved.
 
     Padding multiplies s + 5: SecFormer's additive -1e4 would be squared.
 
@@ -51,11 +55,11 @@ async def squares(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int) 
     Source   SecFormer, section 3; MPCFormer (Li et al. 2023)
     """
     opened = await p.open_one((scores + SHIFT).scale(keep))
-    return p.rescale(square(p, lift(p, opened, bits + 2 * scores.frac - frac)), frac)
+    return p.rescale(square(p, lift(p, opened, bits + 2 * scores.frac - frac, sure=sure)), frac)
 
 
-async def relus(p: Party, scores: Shared, keep: Tensor, bits: int) -> Shared:
-    """The numerators of 2ReLU, max(s, 0), zero where `keep` is 0, exactly. Needs |s| < 2^(k-2) as an integer.
+async def relus(p: Party, scores: Shared, keep: Tensor, bits: int, *, sure: bool = False) -> Shared:
+    """The numerators of 2ReLU, max(s, 0), zero where `keep` is 0, exactly. Needs |s| < 2^(k-2) as an integer; `sure`: proved.
 
     One opening serves the comparison and the product; a bit switched by a unit too early would let a row sum below 0.
 
@@ -67,29 +71,56 @@ async def relus(p: Party, scores: Shared, keep: Tensor, bits: int) -> Shared:
     opened = await p.open_one(scores.scale(keep))
     (positive,) = await at_least(p, opened, [0.0])
     (bit,) = await p.open_bits(positive)
-    return product(p, lift_bit(p, bit, bits), lift(p, opened, bits))
+    return product(p, lift_bit(p, bit, bits), lift(p, opened, bits, sure=sure))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How exact softmax looks at the scores of a layer.
+
+    `bits`: the row maximum is sought in a window of 2^bits around each head's centre. `period_bits`: scores are opened
+    modulo 2^period_bits. `clamped`: those far below their row's maximum are, for a round. `above`: so many buckets of 8
+    above the maximum show that it was not in its window.
+    """
+
+    bits: int
+    period_bits: int
+    clamped: bool
+    above: int
+    centres: tuple[float, ...]
+
+    @property
+    def span(self) -> int:
+        """How far below its row's maximum a score may lie."""
+        reach = clamped_reach(self.period_bits, self.above) if self.clamped else REACH
+        return reach - math.ceil(SLACK)
+
+    def lowest(self) -> Tensor:
+        """The lower ends of the heads' windows, [head, 1, 1]."""
+        return torch.tensor(self.centres, dtype=torch.float64).reshape(-1, 1, 1) - window_limit(self.bits)
 
 
 async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window: Window) -> Shared:
-    """The numerators of softmax, e^(s - m) with max < m <= max + 4, zero where `keep` is 0.
+    """The numerators of softmax, e^(s - m) with max < m <= max + 4, zero where `keep` is 0: [batch, head, query, key].
 
-    For scores in the window, in rows that span less than reach(window.bits) - 4. Result in a ring of 24 + frac bits.
+    For rows whose scores lie in their head's window and span less than `Window.span`. An audit is told of others: if m is
+    too low, some s - m is above 0; if it is too high, the row sum is too small for its reciprocal. What lies more than 24
+    below the maximum counts as 0. Result in a ring of 24 + frac bits.
+
     The argument s - m needs no opening: s and m are opened, so it is, under the difference of their masks.
 
-    Rounds   4, 5 from 256 keys on
-    Sends    3 bytes a score for 12 fraction bits, and what the maximum takes, each way
-    Offline  192 bytes a score in a window of 7 bits, 96 in one of 6, and what a row's maximum takes
+    Rounds   4, 5 from 256 keys on; 1 more if clamped
+    Sends    3 bytes a score for 12 fraction bits, a bit if clamped, and what the maximum takes, each way
+    Offline  64 bytes a score, 2^(period_bits - 6) if clamped or audited, and what the maximum takes: 104 for a window of
+             6 bits in a period of 9, 136 for one of 7; and what a row's maximum takes
     Hiding   scores and maxima are opened under fresh masks each; what follows from these words tells no more than they
     Source   exact softmax, protocol.md section 6; deviation: there a rounded score and s - m are opened
     """
-    unit, bits = 1 << scores.frac, window.bits + scores.frac
-    opened = await p.open_watched(scores - window.centre, bits, window.limit * unit, 0, keep)
-    opened = replace(opened, opened=ring.reduce(opened.opened + window.limit * unit, opened.bits))  # 0 is the least
+    opened = await p.open_one((scores - window.lowest()).reduce(window.period_bits + scores.frac))
     below = _below(opened, await coarse_max(p, opened, window.bits, keep))
-    if p.audit is not None:  # below 8 it is below 0, since all scores have buckets
-        half = 1 << (window.bits - 1)
-        p.audit.within(p, below, half * unit, (half - reach(window.bits)) * unit, keep)
-    return exponential(p, below.reduce(bits), frac).scale(keep)
+    if window.clamped:
+        return await clamped_exponential(p, below, frac, window.above, keep)
+    return exponential(p, below, frac, keep)
 
 
 def _below(x: Masked, top: Masked) -> Masked:
@@ -125,7 +156,6 @@ async def weigh(
     (a, v), (z, e) = await parallel(factors, inverse(p.at("reciprocal"), row_sum, rows))
     raw = p.rescale(matmul(p, a, v), bits.context_frac)
     z = p.rescale(z, min(z.frac, bits.inverse_frac() - e))
-    wide_raw, wide_z = (lift(p, x) for x in await p.open(raw, z))
-    if p.audit is not None:
-        p.audit.inverse(p, row_sum, wide_z.shared(), rows, 2**e)
+    # Both fit whenever the row sum is in its range, which `inverse` has audited, and V in its own.
+    wide_raw, wide_z = (lift(p, x, sure=True) for x in await p.open(raw, z))
     return p.rescale(product(p, wide_raw, wide_z).halve(e), bits.frac).reduce(bits.result)

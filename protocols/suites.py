@@ -18,10 +18,11 @@ class Suite:
     """The functions in which suites differ; masked openings, products and softmax's numerators are common."""
 
     name: str
-    gelu: Callable[[Party, Shared, int], Awaitable[Shared]]
+    gelu: Callable[[Party, Shared, int, bool], Awaitable[Shared]]
     gelu_ring: int  # bits of the ring in which the GeLU's result is asked for
     rsqrt: Root
     reciprocal: Inverse
+    wide: bool = False  # ranges of rsqrt and reciprocal may span many powers of two at little cost
 
 
 SUITES = {
@@ -31,6 +32,6 @@ SUITES = {
         Suite(
             "secformer-v1", pi_gelu_polynomial, 64, division.rsqrt, division.reciprocal
         ),  # its first, by segmented polynomials
-        Suite("fast", gelu, 40, cells.rsqrt, cells.reciprocal),
+        Suite("fast", gelu, 40, cells.rsqrt, cells.reciprocal, wide=True),
     )
 }

@@ -15,7 +15,7 @@ from launch.doctor.findings import Finding, attempt, error, ok, warning
 from launch.settings import Settings
 from models import program
 from models.bert import Config
-from models.numbers import WINDOW_BITS
+from models.planner import WINDOW_BITS
 from models.program import Plans, Size
 from mpcnet import accelerator
 from mpcnet.memory import Memory
@@ -42,11 +42,11 @@ def check_program(config: Config) -> list[Finding]:
 def _unsound(config: Config) -> Iterator[str]:
     """Ranges that no calibration makes, and ranges that a run would miss."""
     numbers = config.numbers
-    for site, (low, high) in numbers.rows.items():
-        if not 0 < low < high < math.inf:
-            yield f"{site}: want 0 < low < high, got {low:g} and {high:g}"
-    if not 0 < numbers.value_max < math.inf:
-        yield f"value_max: want a number > 0, got {numbers.value_max:g}"
+    for site, rows in numbers.rows.items():
+        if not 0 < rows.low < rows.high < math.inf:
+            yield f"{site}: want 0 < low < high, got {rows.low:g} and {rows.high:g}"
+    if len(numbers.value_sizes) != config.shape.layers or not all(0 < size < math.inf for size in numbers.value_sizes):
+        yield f"value_sizes: want {config.shape.layers} numbers > 0, got {list(numbers.value_sizes)}"
     if not 0 < numbers.longest <= config.shape.positions:
         yield f"longest: want 1 to {config.shape.positions} tokens, got {numbers.longest}"
     bits = [window.bits for window in numbers.windows]
@@ -59,7 +59,7 @@ def _unsound(config: Config) -> Iterator[str]:
     try:
         for site in norms:
             numbers.norm_rows(site)
-        for layer in layers:
+        for layer in range(config.shape.layers):
             numbers.softmax_rows(layer, LENGTH)
     except KeyError as missing:
         yield f"{missing.args[0]}: want a range, got none"

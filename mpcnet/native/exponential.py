@@ -7,20 +7,20 @@ from torch import Tensor
 
 from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, digit
 
-_sum = Kernel("mpc_exponential_sum", POINTER, SIZE, SIZE, INT, INT, POINTER, POINTER, INT, POINTER, POINTER)
+_sum = Kernel("mpc_exponential_sum", POINTER, SIZE, SIZE, SIZE, INT, INT, POINTER, POINTER, INT, POINTER, POINTER)
 _rows = Kernel("mpc_exponential_rows", POINTER, SIZE, SIZE, INT, POINTER, POINTER)
 
 TERMS = 3  # of csrc/exponential.c
 
 
 def weighted_sum(
-    words: Tensor, coarse: Tensor, fine: Tensor, shift: int, shares: Tensor, level: str | None = None
+    words: Tensor, coarse: Tensor, fine: Tensor, shift: int, shares: Tensor, near: int, level: str | None = None
 ) -> Tensor:
-    """Sum over k < 3 of [coarse_k fine 2^-shift] times the share at entry (high digit + k) mod E of the word's row.
+    """Sum over k < 3 of [coarse_k fine 2^-shift] times the share k behind entry `high` of the word's row.
 
-    A word consists of the digits high, coarse, fine; what stands above counts for nothing. `words` are int64,
-    `coarse` [3, values of the digit], `fine` [values of the digit], `shares` [..., E], E a power of two; brackets are
-    rounded.
+    A row consists of blocks of `near` entries; behind the last of a block comes its first. A word consists of the digits
+    high, coarse, fine; what stands above counts for nothing. `words` are int64, `coarse` [3, values of the digit],
+    `fine` [values of the digit], `shares` [..., E], E and `near` powers of two; brackets are rounded.
 
     :raises ValueError: types or sizes are others.
     """
@@ -30,11 +30,13 @@ def weighted_sum(
     fine = check("fine", fine, torch.int64, (1 << fine_bits,))
     entries = 1 << digit("shares", shares.shape[-1])
     shares = check("shares", shares, torch.int64, (*words.shape, entries))
+    if entries % (1 << digit("near", near)):
+        raise ValueError(f"want blocks that fit rows of {entries} entries, got {near}")
     if not 1 <= shift < 64:
         raise ValueError(f"want a shift of 1 to 63 bits, got {shift}")
     out = torch.empty_like(words)
     _sum(
-        level, words.data_ptr(), words.numel(), entries, coarse_bits + fine_bits, fine_bits, coarse.data_ptr(),
+        level, words.data_ptr(), words.numel(), entries, near, coarse_bits + fine_bits, fine_bits, coarse.data_ptr(),
         fine.data_ptr(), shift, shares.data_ptr(), out.data_ptr(),
     )  # fmt: skip
     return out

@@ -50,7 +50,8 @@ def generate(keys: Tensor, places: Tensor, payload: Tensor, roots: tuple[Tensor,
 def weighted_sum(
     keys: Tensor, party: int, roots: Tensor, corrections: Tensor, opened: Tensor, low: int, table: Tensor, tau_frac: int
 ) -> Tensor:
-    """[row]: a server's shares of the payload in every cell of the opened words, int64 [row], times the cell's cubic.
+    """[2, row]: a server's shares of the payload in every cell of the opened words, int64 [row], times the cell's cubic,
+    and of the payload's first word.
 
     `table` is [size of cells, z - 8, power], the finest size 2^low; fractions of a cell have `tau_frac` bits.
     """
@@ -61,7 +62,7 @@ def weighted_sum(
     table = check("table", table, torch.int64, (count, CELLS, PAYLOAD))
     if not 1 <= low <= 63 - NEAR_BITS - RATIO_BITS * count or not 1 <= tau_frac <= 32:
         raise ValueError(f"{count} sizes of cells from 2^{low} on, fractions of {tau_frac} bits: beyond these kernels")
-    out = torch.empty(rows, dtype=torch.int64)
+    out = torch.empty(2, rows, dtype=torch.int64)
     _sum(
         None, keys.data_ptr(), party, roots.data_ptr(), corrections.data_ptr(), opened.data_ptr(), rows, low, count,
         table.data_ptr(), tau_frac, out.data_ptr(),

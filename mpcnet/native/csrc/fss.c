@@ -147,9 +147,10 @@ MPC_INLINE int64_t centred(uint64_t word, int size, int frac)
     return drop > 0 ? scaled(odd, drop) : odd << -drop;
 }
 
-/* The sum over cells of the payload's share times the cubic's coefficients at tau. Cell i has z - 8 = 23 - skip - i. */
+/* The sum over cells of the payload's share times the cubic's coefficients at tau, and that of its first word. Cell i has
+ * z - 8 = 23 - skip - i. */
 MPC_INLINE uint64_t weighted(const int64_t *table, int skip, int cells, int64_t tau, int frac, const uint64_t *raw,
-                             const uint64_t *controls, const uint64_t *leaf)
+                             const uint64_t *controls, const uint64_t *leaf, uint64_t *first)
 {
     uint64_t total = 0;
     for (int i = 0; i < cells; i++) {
@@ -159,6 +160,7 @@ MPC_INLINE uint64_t weighted(const int64_t *table, int skip, int cells, int64_t 
         int64_t third = scaled(a[3] * tau, frac);
         int64_t slope = a[1] + scaled((2 * a[2] + 3 * third) * tau, frac);
         int64_t value = a[0] + scaled((a[1] + scaled((a[2] + third) * tau, frac)) * tau, frac);
+        *first += w[0] + (leaf[0] & control);
         total += (uint64_t)value * (w[0] + (leaf[0] & control));
         total -= (uint64_t)slope * (w[1] + (leaf[1] & control));
         total += (uint64_t)(a[2] + 3 * third) * (w[2] + (leaf[2] & control));
@@ -171,7 +173,7 @@ MPC_TARGET_AES static void sum_row(const struct sum_job *j, int64_t row)
 {
     int depth = NEAR_BITS + RATIO_BITS * j->count, nodes = 1;
     const uint64_t *block = j->corrections + row * (2 * depth + PAYLOAD * j->count), *leaf = block + 2 * depth;
-    uint64_t seeds[2 * NODES] = {0}, raw[4 * NODES], controls[NODES] = {0}, total = 0;
+    uint64_t seeds[2 * NODES] = {0}, raw[4 * NODES], controls[NODES] = {0}, total = 0, first = 0;
     seeds[0] = j->roots[2 * row] & SEED;
     seeds[1] = j->roots[2 * row + 1];
     controls[0] = (uint64_t)j->party;
@@ -197,13 +199,14 @@ MPC_TARGET_AES static void sum_row(const struct sum_job *j, int64_t row)
         int far = CELLS - skip;
         hash(j->keys, 2, seeds, (far + 3) & ~3, raw);
         total += weighted(j->table + level * CELLS * PAYLOAD, skip, far, centred(j->opened[row], size, j->tau_frac),
-                          j->tau_frac, raw, controls, leaf);
+                          j->tau_frac, raw, controls, leaf, &first);
         leaf += PAYLOAD;
         nodes = NEAR;
         memmove(seeds, seeds + 2 * far, 2 * NEAR * sizeof *seeds);
         memmove(controls, controls + far, NEAR * sizeof *controls);
     }
     j->out[row] = (int64_t)(j->party ? -total : total);
+    j->out[j->rows + row] = (int64_t)(j->party ? -first : first);
 }
 
 static void sum_rows(void *context, int64_t index)
@@ -213,7 +216,8 @@ static void sum_rows(void *context, int64_t index)
         sum_row(j, row);
 }
 
-/* out[row]: the sum over all cells, with `table` [count][24][4] and fractions of a cell at `tau_frac` bits. */
+/* out[row]: the sum over all cells, with `table` [count][24][4] and fractions of a cell at `tau_frac` bits; behind those
+ * of all rows, the sums of the payloads' first words. */
 MPC_EXPORT int mpc_fss_sum(int level, int threads, const uint8_t *keys, int party, const uint64_t *roots,
                            const uint64_t *corrections, const uint64_t *opened, int64_t rows, int low, int count,
                            const int64_t *table, int tau_frac, int64_t *out)

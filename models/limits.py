@@ -1,0 +1,90 @@
+"""Where formats end: what the values of each site may reach before an answer could become wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from models import numbers as N
+from models.calibrate import Range
+from models.numbers import Numbers
+from models.shape import BertShape
+from protocols.argmax import DIFFERENCE_BITS
+from protocols.rowmax import window_limit
+from protocols.softmax import SHIFT
+
+MARGIN = 1.5  # of what is audited: texts that the demo model was not calibrated on reach 1.21 of its ranges on SST-2
+SCORE_MARGIN = 1.25  # of scores in windows of more than 2^6
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What the values of a site may reach: where a ring or a domain ends.
+
+    Distances from `centre` are meant, or of a `span` the largest less the smallest value. Calibrated values must fit
+    `margin` times, and `extra`.
+    """
+
+    site: str
+    limit: float
+    margin: float = MARGIN
+    extra: float = 0.0
+    span: bool = False
+    centre: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.site} (span)" if self.span else self.site
+
+    def size(self, seen: Range) -> float:
+        """What is limited of a range."""
+        return seen.max - seen.min if self.span else seen.from_centre(self.centre)
+
+
+def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
+    """Every bound on values that openings, growth and conversions rely on: |x| 2^frac < 2^(bits - 2).
+
+    `Numbers.rows` are limits too.
+    """
+
+    def fits(site: str, frac: int, bits: int, extra: float = 0.0, margin: float = MARGIN) -> Limit:
+        return Limit(site, 2.0 ** (bits - 2 - frac), margin, extra)
+
+    yield fits("embedding.centred", numbers.table_frac, numbers.table_bits)
+    for i in range(shape.layers):
+        layer = f"layer{i}"
+        yield fits(f"{layer}.qkv", numbers.query_fracs[i], N.QUERY_BITS + numbers.query_fracs[i])
+        frac = numbers.value_frac(i, numbers.longest)
+        yield Limit(f"{layer}.value", numbers.value_limit(i, numbers.longest) / 2.0**frac)
+        yield from _score_limits(shape, numbers, i)
+        yield fits(f"{layer}.out.centred", N.CENTRED_FRAC, N.CENTRED_BITS)
+        if shape.activation == "quad":  # it opens x + 1, and its result leaves its range by the square of what x does
+            yield fits(f"{layer}.up", N.UP_FRAC, N.UP_BITS, extra=1.0)
+            yield fits(f"{layer}.activation", N.GELU_FRAC, N.GELU_BITS, margin=MARGIN**2)
+        else:
+            yield fits(f"{layer}.up", N.UP_FRAC, N.UP_BITS)
+        down = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
+        yield fits(f"{layer}.down.centred", N.CENTRED_FRAC, down)
+    if shape.head == "classification":
+        yield fits("pooler.input", N.UP_FRAC, N.UP_BITS)
+    if shape.labels >= 2:
+        yield Limit("logits", 2.0 ** (DIFFERENCE_BITS - 1 - N.LOGIT_FRAC), span=True)
+
+
+def _score_limits(shape: BertShape, numbers: Numbers, i: int) -> Iterator[Limit]:
+    layer = f"layer{i}"
+    if numbers.norm_limits[i]:
+        yield Limit(f"{layer}.norms", numbers.norm_limits[i])
+    if numbers.softmax != "exact":
+        shift = SHIFT if numbers.softmax == "2quad" else 0.0
+        yield Limit(f"{layer}.scores", 2.0 ** (numbers.score_bits(i) - 2 - N.SCORE_FRAC), extra=shift)
+        return
+    window = numbers.windows[i]
+    for head, centre in enumerate(window.centres):
+        yield Limit(f"{layer}.head{head}.scores", window_limit(window.bits), score_margin(window.bits), centre=centre)
+    yield Limit(f"{layer}.row_span", window.span)
+
+
+def score_margin(bits: int) -> float:
+    """Of calibrated scores in a window of 2^bits."""
+    return MARGIN if bits == 6 else SCORE_MARGIN

@@ -1,0 +1,270 @@
+"""Choose the number formats of a model, and prove that they hold for every text, or on calibrated ranges.
+
+A site is proved if the weights bound it (models.bounds) below where its format ends (models.limits). What is not has to fit
+as calibrated, times a margin, and is audited in every request; a model for which that fails is refused, naming every site.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from models import numbers as N
+from models.bounds import Bounds
+from models.calibrate import Calibration
+from models.limits import MARGIN, Limit, limits, score_margin
+from models.numbers import Numbers
+from models.shape import BertShape, Softmax
+from mpcnet import ring
+from mpcnet.errors import LocalConfigError
+from protocols.cells import WIDEST
+from protocols.division import (
+    LARGEST_ROOT,
+    RECIPROCAL_LEAST,
+    RECIPROCAL_LIMIT,
+    RSQRT_LEAST,
+    RSQRT_LIMIT,
+    RowRange,
+)
+from protocols.exponential import BUCKET_BITS, REACH
+from protocols.rowmax import SLACK, window_limit
+from protocols.softmax import RELU_EPS, SHIFT, Window
+from protocols.suites import Suite
+
+WIDE_MARGIN = 16.0  # of row sums and sums of squares that cells cover: 64 bytes a row for each factor of 4
+LEAST_MARGIN = 4.0  # of the least of them
+LEAST_VALUE_FRAC = 6  # of V
+ENOUGH_VALUE_FRAC = 8  # V's bound counts if it leaves so many: they cost 1e-7 of a cosine
+WINDOW_BITS = (6, 7, 8, 9, 10)  # of row maxima: a score's material grows by a byte with each bucket of 2
+PERIOD_BITS = range(8, 13)  # scores are opened modulo: a score's material grows by a byte with each 64
+CLEAR = 256.0  # a row may span so much at least
+RANDOM_WINDOW, RANDOM_PERIOD = 7, 10  # of random weights, whose scores are narrow: as wide as a trained model's
+UNITS = 32.0  # of a LayerNorm's input are its standard deviation at least: its rounding is 1% of a result then
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """What is known of a site: its limit; what no text exceeds, if that is known; what was calibrated, and its margin."""
+
+    name: str
+    limit: float
+    proved: float | None
+    calibrated: float
+    margin: float
+
+    @property
+    def sure(self) -> bool:
+        return self.proved is not None and self.proved <= self.limit
+
+    @property
+    def holds(self) -> bool:
+        return self.sure or self.margin * self.calibrated < self.limit
+
+    def __str__(self) -> str:
+        bound = "" if self.proved is None else f", where no text exceeds {self.proved:.4g}"
+        return f"{self.name}: want < {self.limit:g}, got {self.margin * self.calibrated:.4g} with its margin{bound}"
+
+
+def plan(
+    shape: BertShape,
+    bounds: Bounds,
+    calibration: Calibration,
+    softmax: Softmax,
+    suite: Suite,
+    calibrated_length: int = 0,
+    *,
+    random: bool = False,
+) -> Numbers:
+    """Choose the formats of a model, calibrated on texts of up to `calibrated_length` tokens; 0: all positions.
+
+    `random` weights are planned as a trained model's.
+
+    :raises LocalConfigError: a value could leave its format; every such site is named.
+    """
+    longest = min(calibrated_length or shape.positions, shape.positions) if softmax != "exact" else shape.positions
+    planner = _Planner(shape, bounds, calibration, softmax, suite, longest, random)
+    numbers = planner.numbers()
+    found = list(guarantees(shape, numbers, bounds, calibration))
+    rows = list(row_guarantees(numbers, bounds, calibration))
+    broken = [str(row) for row in [*found, *rows] if not row.holds] + list(_needs(shape, numbers, suite))
+    if broken:
+        raise LocalConfigError(
+            "planner: values could overflow: " + "; ".join(broken) + "; if the model is sound, calibrate it with texts "
+            "like yours (mpcnet calibrate)"
+        )
+    return replace(numbers, audited=frozenset(row.name.removesuffix(" (span)") for row in found if not row.sure))
+
+
+def guarantees(shape: BertShape, numbers: Numbers, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
+    """Of every limited site, in the order of the program."""
+    for limit in limits(shape, numbers):
+        proved = _proved(bounds, limit)
+        calibrated = limit.size(calibration.at(numbers.softmax, limit.site))
+        yield Guarantee(limit.name, limit.limit - limit.extra, proved, calibrated, limit.margin)
+
+
+def row_guarantees(numbers: Numbers, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
+    """Of sums of squares and row sums, from above and below: what leaves them is audited."""
+    for site, rows in numbers.rows.items():
+        seen = calibration.at(numbers.softmax, site)
+        least, most = bounds.square_sums.get(site, (None, rows.most or None))
+        yield Guarantee(f"{site} (most)", rows.high, most, seen.max, 1.0)
+        yield Guarantee(f"{site} (1 / least)", 1 / rows.low, None if not least else 1 / least, 1 / seen.min, 1.0)
+
+
+def _proved(bounds: Bounds, limit: Limit) -> float | None:
+    """What no text exceeds at a limited site."""
+    layer, _, name = limit.site.partition(".")
+    if name.endswith("scores"):
+        scores = bounds.scores[int(layer.removeprefix("layer"))]
+        chosen = scores if name == "scores" else (scores[int(name.removeprefix("head").removesuffix(".scores"))],)
+        return max(chosen) + abs(limit.centre)
+    if name == "row_span":
+        return 2 * max(bounds.scores[int(layer.removeprefix("layer"))])
+    return bounds.sizes.get(limit.site)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    shape: BertShape
+    bounds: Bounds
+    calibration: Calibration
+    softmax: Softmax
+    suite: Suite
+    longest: int
+    random: bool
+
+    def numbers(self) -> Numbers:
+        layers = range(self.shape.layers)
+        table_bits, table_frac = self._table_format()
+        attention = [self._attention(i) for i in layers]
+        fracs, norm_limits = tuple(row[0] for row in attention), tuple(row[1] for row in attention)
+        rows = {site: self._square_sums(site, table_frac) for site in self._square_sites()}
+        windows: tuple[Window, ...] = ()
+        if self.softmax == "exact":
+            windows = tuple(self._window(i, norm_limits[i]) for i in layers)
+            fracs = tuple(min(N.QUERY_FRAC, N.QUERY_BITS - window.period_bits) for window in windows)
+        else:
+            rows |= {f"layer{i}.row_sum": self._row_sum(i) for i in layers}
+        sizes = tuple(self.bounds.sizes[f"layer{i}.value"] for i in layers)
+        numbers = Numbers(
+            self.softmax, self.longest, table_bits, table_frac, sizes, rows, windows, fracs, norm_limits, frozenset()
+        )
+        sizes = tuple(
+            size if numbers.value_frac(i, self.longest) >= ENOUGH_VALUE_FRAC else min(size, self._calibrated_value(i))
+            for i, size in enumerate(sizes)
+        )
+        return replace(numbers, value_sizes=sizes)
+
+    def _calibrated_value(self, i: int) -> float:
+        return MARGIN * self.calibration.at(self.softmax, f"layer{i}.value").absmax
+
+    def _table_format(self) -> tuple[int, int]:
+        """The embedding's ring: 16 bits (and a three times faster product) if they are enough, else 24."""
+        whole = max(0, ring.ceil_log2(self.bounds.sizes["embedding.centred"]))
+        least, _ = self.bounds.square_sums["embedding.square_sum"]
+        frac = 16 - 2 - whole
+        enough = frac >= 11 and least >= self.shape.hidden * (UNITS / 2.0**frac) ** 2
+        bits = 16 if enough else 24
+        return bits, bits - 2 - whole
+
+    def _attention(self, i: int) -> tuple[int, float]:
+        """Fraction bits of queries and keys, and what their squared norms are audited for; 0 if nothing is."""
+        most = max(self.bounds.scores[i])
+        if self.softmax == "exact":
+            return N.QUERY_FRAC, 0.0 if most < self._largest(PERIOD_BITS[-1]) else self._norms(i)
+        extra = SHIFT if self.softmax == "2quad" else 0.0
+        for frac in range(N.QUERY_FRAC, N.QUERY_FRAC - 3, -1):
+            if most + extra < 2.0 ** (N.QUERY_BITS - 2 - frac):
+                return frac, 0.0
+        fits = most < 2.0 ** (N.QUERY_BITS - 1 - N.QUERY_FRAC)
+        return N.QUERY_FRAC, 0.0 if fits else 0.75 * 2.0 ** (N.QUERY_BITS - 1 - N.QUERY_FRAC)
+
+    @staticmethod
+    def _largest(period_bits: int) -> float:
+        """Scores up to here, and the buckets above a window, leave a row its span in a period."""
+        return 2.0**period_bits - CLEAR - 2.0 ** WINDOW_BITS[-1]
+
+    def _norms(self, i: int) -> float:
+        return MARGIN * self.calibration.at("exact", f"layer{i}.norms").max
+
+    def _window(self, i: int, norms: float) -> Window:
+        """The narrowest that the calibrated scores of every head fit, or that no text leaves."""
+        seen = [self.calibration.at("exact", f"layer{i}.head{head}.scores") for head in range(self.shape.heads)]
+        centres = tuple(float(round((head.min + head.max) / 2)) for head in seen)
+        most = [norms + self.bounds.relative] * self.shape.heads if norms else list(self.bounds.scores[i])
+
+        def fits(bits: int) -> bool:
+            return all(
+                min(score_margin(bits) * head.from_centre(centre), size + abs(centre)) < window_limit(bits)
+                for head, centre, size in zip(seen, centres, most, strict=True)
+            )
+
+        least = RANDOM_WINDOW if self.random else WINDOW_BITS[0]
+        bits = next((bits for bits in WINDOW_BITS if bits >= least and fits(bits)), WINDOW_BITS[-1])
+        lowest = [centre - window_limit(bits) for centre in centres]
+        above = max(math.ceil((size - low) / 2**BUCKET_BITS) + 1 for size, low in zip(most, lowest, strict=True))
+        span, all_spans = self.calibration.at("exact", f"layer{i}.row_span").max, 2 * max(most)
+        clamped = min(MARGIN * span, all_spans) + SLACK >= REACH and not self.random
+        if clamped:
+            wanted = (above + 1) * 2**BUCKET_BITS + SLACK + min(max(CLEAR, 2 * MARGIN * span), all_spans)
+        else:  # neither what is above nor what is below comes out near 0
+            wanted = max((above + 1) * 2**BUCKET_BITS + REACH, all_spans + SLACK + 2**BUCKET_BITS)
+        period = next((bits for bits in PERIOD_BITS if 2.0**bits >= wanted), PERIOD_BITS[-1])
+        return Window(bits, max(period, RANDOM_PERIOD) if self.random else period, clamped, above, centres)
+
+    def _square_sites(self) -> Iterator[str]:
+        yield "embedding.square_sum"
+        for i in range(self.shape.layers):
+            yield from (f"layer{i}.out.square_sum", f"layer{i}.down.square_sum")
+
+    def _square_sums(self, site: str, table_frac: int) -> RowRange:
+        """What is proved, as far as it can be had: the least from calibration, or where rounding would tell."""
+        least, most = self.bounds.square_sums[site]
+        seen = self.calibration.at(self.softmax, site)
+        if not self.suite.wide:
+            return RowRange(seen.min / MARGIN, seen.max * MARGIN)
+        frac = table_frac if site.startswith("embedding") else N.CENTRED_FRAC
+        units = max(UNITS / 2.0**frac, 1.01 / LARGEST_ROOT)  # the least standard deviation that is served
+        low = max(least, self.shape.hidden * units**2, seen.min / WIDE_MARGIN**2)
+        return RowRange(low, min(most, low * 4.0 ** (WIDEST - 1)), most)
+
+    def _row_sum(self, i: int) -> RowRange:
+        """With its margin; a row sum of 2ReLU is eps where no score is positive, whether a sample has such a row or not."""
+        seen = self.calibration.at(self.softmax, f"layer{i}.row_sum")
+        relu = self.softmax == "2relu"
+        if not self.suite.wide:
+            return RowRange(RELU_EPS if relu else seen.min / MARGIN, seen.max * MARGIN)
+        size = max(self.bounds.scores[i])
+        most = self.longest * (size + RELU_EPS if relu else (size + SHIFT) ** 2)
+        low = RELU_EPS if relu else seen.min / LEAST_MARGIN
+        both = 2 * ring.floor_log2(1 / N.CONTEXT_ERROR)  # what rounding of the quotient's factors takes of their bits
+        widest = low * 2.0 ** (64 - N.CONTEXT_BITS + N.CONTEXT_FRAC - both - 1)
+        return RowRange(low, max(min(most, seen.max * WIDE_MARGIN, widest), MARGIN * seen.max), most)
+
+
+def _needs(shape: BertShape, numbers: Numbers, suite: Suite) -> Iterator[str]:
+    """What the formats need of the ranges of rows, and V of what is left to it."""
+
+    def want(name: str, limit: float, got: float) -> Iterator[str]:
+        if got >= limit:
+            yield f"{name}: want < {limit:g}, got {got:.4g}"
+
+    for i in range(shape.layers):
+        if (frac := numbers.value_frac(i, numbers.longest)) < LEAST_VALUE_FRAC:
+            size = numbers.value_sizes[i]
+            yield f"layer{i}.value: want {LEAST_VALUE_FRAC} fraction bits or more, got {frac} for values up to {size:.4g}"
+    for site, rows in numbers.rows.items():
+        root = site.endswith("square_sum")
+        limit, least = (RSQRT_LIMIT, RSQRT_LEAST) if root else (RECIPROCAL_LIMIT, RECIPROCAL_LEAST)
+        if suite.wide:
+            yield from want(f"{site} (largest / smallest)", 2.0 ** (WIDEST * (2 if root else 1)), rows.high / rows.low)
+        else:
+            yield from want(f"{site} (largest / smallest)", 1 / least, 2.0 ** rows.deflation(limit) / rows.low)
+        if root:
+            yield from want(f"{site} (1 / sigma)", LARGEST_ROOT, math.sqrt(shape.hidden / rows.low))
+        else:
+            bits = numbers.weigh_bits(int(site.partition(".")[0].removeprefix("layer")), numbers.longest)
+            yield from want(f"{site} (rounding of the context)", N.CONTEXT_ERROR, 2.0**-bits.context_frac / rows.low)
+            yield from want(f"{site} (rounding of the reciprocal)", N.CONTEXT_ERROR, 2.0 ** -bits.inverse_frac() * rows.high)
