@@ -137,21 +137,16 @@ class _Floats:
         )
 
     def square(self, pairs: Tensor) -> Tensor:
-        """Valid pairs in a row to [batch, head, query, key], zero elsewhere."""
-        (batch, length), heads = self.tokens.mask.shape, self.config.shape.heads
-        full = pairs.new_zeros(batch, heads, length, length)
-        full[self.valid] = pairs
-        return full
-
-    @property
-    def valid(self) -> Tensor:
-        (batch, length), heads = self.tokens.mask.shape, self.config.shape.heads
-        return valid_pairs(self.mask).expand(batch, heads, length, length)
+        """Valid pairs [pair, head] to [batch, head, query, key], zero elsewhere."""
+        batch, length = self.tokens.mask.shape
+        full = pairs.new_zeros(batch, length, length, self.config.shape.heads)
+        full[valid_pairs(self.mask)] = pairs
+        return full.permute(0, 3, 1, 2)
 
     def probabilities(self, weights: Tensor) -> Tensor:
         """Weights of valid pairs divided by their row's sum, and 2ReLU's by a little more."""
         full, eps = self.square(weights), RELU_EPS if self.config.numbers.softmax == "2relu" else 0.0
-        return (full / (full.sum(-1, keepdim=True) + eps))[self.valid]
+        return (full / (full.sum(-1, keepdim=True) + eps)).permute(0, 2, 3, 1)[valid_pairs(self.mask)]
 
     def stated(self, weights: Tensor) -> Tensor:
         """What errors of weights refer to: probabilities; under 2ReLU, where a row may sum to 0, the weights."""

@@ -49,7 +49,7 @@ class Numbers:
     table_frac: int
     value_sizes: tuple[float, ...]  # what |V| stays below, by layer
     rows: Mapping[str, RowRange]
-    windows: tuple[Window, ...]  # of exact softmax, one a layer
+    windows: tuple[tuple[Window, ...], ...]  # of exact softmax: those of each layer's heads
     query_fracs: tuple[int, ...]  # of queries and keys, by layer
     norm_limits: tuple[float, ...]  # by layer, of their squared norms: audited; 0 where every score is proved to fit
     audited: frozenset[str]  # sites whose values are only calibrated
@@ -106,16 +106,6 @@ class Numbers:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Numbers:
-        windows = [
-            Window(
-                int(window["bits"]),
-                int(window["period_bits"]),
-                bool(window["clamped"]),
-                int(window["above"]),
-                tuple(float(centre) for centre in window["centres"]),
-            )
-            for window in values["windows"]
-        ]
         return Numbers(
             softmax=values["softmax"],
             longest=int(values["longest"]),
@@ -123,8 +113,18 @@ class Numbers:
             table_frac=int(values["table_frac"]),
             value_sizes=tuple(float(size) for size in values["value_sizes"]),
             rows={site: RowRange(**{name: float(end) for name, end in ends.items()}) for site, ends in values["rows"].items()},
-            windows=tuple(windows),
+            windows=tuple(tuple(_window(window) for window in layer) for layer in values["windows"]),
             query_fracs=tuple(int(frac) for frac in values["query_fracs"]),
             norm_limits=tuple(float(limit) for limit in values["norm_limits"]),
             audited=frozenset(str(site) for site in values["audited"]),
         )
+
+
+def _window(values: Mapping[str, Any]) -> Window:
+    return Window(
+        int(values["bits"]),
+        int(values["period_bits"]),
+        bool(values["clamped"]),
+        tuple(int(head) for head in values["heads"]),
+        tuple(float(centre) for centre in values["centres"]),
+    )

@@ -91,7 +91,7 @@ def _as_it_is(part: Part, count: int, word: Tensor) -> Tensor:
 class Place:
     """Where a value of the float model is opened, as words of `bits` bits of which `frac` are fraction bits.
 
-    It is opened as the site's value (its `columns` only) less a constant `less`.
+    It is opened as the site's value (some of its `columns` only) less a constant `less`.
     """
 
     label: str
@@ -100,7 +100,7 @@ class Place:
     site: str
     frac: int
     view: View = "rows"
-    columns: slice = field(default_factory=lambda: slice(None))
+    columns: slice | list[int] = field(default_factory=lambda: slice(None))
     less: float | Tensor = 0.0
 
     @property
@@ -110,23 +110,25 @@ class Place:
     def read(self, word: Tensor, mask: Tensor) -> Tensor:
         """The valid values at an opened word, laid out like the float model's site; `mask` is bool [batch, seq]."""
         value = ring.decode(word, self.frac, self.bits) + self.less
-        if self.view == "heads":  # [batch, head, seq, head_dim] -> [batch, seq, hidden]
-            value = value.transpose(1, 2).flatten(2)
-        return value[self._valid(value, mask)]
+        return self._shown(value)[self._valid(mask)]
 
     def write(self, word: Tensor, mask: Tensor, values: Tensor) -> Tensor:
         """The word with other valid values."""
-        shown = word.transpose(1, 2).flatten(2) if self.view == "heads" else word
-        valid = self._valid(shown, mask)
-        less = torch.as_tensor(self.less, dtype=values.dtype).expand_as(shown)[valid]
-        shown = shown.clone()
-        shown[valid] = ring.reduce(ring.encode(values - less, self.frac, self.bits), self.bits)
+        valid, less = self._valid(mask), torch.as_tensor(self.less, dtype=values.dtype).expand(word.shape)
+        shown = self._shown(word).clone()
+        shown[valid] = ring.reduce(ring.encode(values - self._shown(less)[valid], self.frac, self.bits), self.bits)
         if self.view == "heads":
             return shown.reshape(*shown.shape[:2], *word.shape[1::2]).transpose(1, 2)
-        return shown
+        return shown.permute(0, 3, 1, 2) if self.view == "pairs" else shown
 
-    def _valid(self, value: Tensor, mask: Tensor) -> Tensor:
-        return valid_pairs(mask).expand_as(value) if self.view == "pairs" else mask
+    def _shown(self, value: Tensor) -> Tensor:
+        """As the float model shows it, but for padding: [batch, seq, ...], or [batch, query, key, head]."""
+        if self.view == "heads":  # [batch, head, seq, head_dim] -> [batch, seq, hidden]
+            return value.transpose(1, 2).flatten(2)
+        return value.permute(0, 2, 3, 1) if self.view == "pairs" else value
+
+    def _valid(self, mask: Tensor) -> Tensor:
+        return valid_pairs(mask) if self.view == "pairs" else mask
 
 
 def places(config: Config, length: int) -> Iterator[Place]:
@@ -143,8 +145,7 @@ def places(config: Config, length: int) -> Iterator[Place]:
         query, key = ((N.QUERY_BITS + query_frac, query_frac, count) for count in (0, 1))
         for j, (bits, frac, count) in enumerate((query, key, (N.VALUE_BITS, value_frac, 0))):
             yield Place(f"{layer}/attention", bits, count, f"{layer}.qkv", frac, "heads", slice(j * d, (j + 1) * d))
-        label, bits, less = _scores(numbers, i)
-        yield Place(f"{layer}/attention/{label}", bits, 0, f"{layer}.scores", N.SCORE_FRAC, "pairs", less=less)
+        yield from _scores(numbers, i)
         yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
         yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
         yield Place(f"{layer}/up", N.NORMAL_BITS, 0, f"{layer}.out.normal", N.NORMAL_FRAC)
@@ -154,12 +155,20 @@ def places(config: Config, length: int) -> Iterator[Place]:
         entry = f"{layer}.normal"
 
 
-def _scores(numbers: Numbers, layer: int) -> tuple[str, int, float | Tensor]:
-    """How scores are opened: the place's name, bits, and what they are opened less of."""
-    if numbers.softmax == "exact":
-        window = numbers.windows[layer]
-        return "exp", window.period_bits + N.SCORE_FRAC, window.lowest()
-    return numbers.softmax, numbers.score_bits(layer), -SHIFT if numbers.softmax == "2quad" else 0.0
+def _scores(numbers: Numbers, layer: int) -> Iterator[Place]:
+    """Where scores are opened, under exact softmax once for each window."""
+    label, site = f"layer{layer}/attention", f"layer{layer}.scores"
+    if numbers.softmax != "exact":
+        less = -SHIFT if numbers.softmax == "2quad" else 0.0
+        bits = numbers.score_bits(layer)
+        yield Place(f"{label}/{numbers.softmax}", bits, 0, site, N.SCORE_FRAC, "pairs", less=less)
+        return
+    seen: Counter[int] = Counter()
+    for window in numbers.windows[layer]:
+        bits = window.period_bits + N.SCORE_FRAC
+        columns, less = list(window.heads), window.lowest()
+        yield Place(f"{label}/exp", bits, seen[bits], site, N.SCORE_FRAC, "pairs", columns, less)
+        seen[bits] += 1
 
 
 def numerators(config: Config, layer: int, length: int) -> Place:

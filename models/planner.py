@@ -27,7 +27,7 @@ from protocols.division import (
     RSQRT_LIMIT,
     RowRange,
 )
-from protocols.exponential import BUCKET_BITS, REACH
+from protocols.exponential import BUCKET_BITS, ENTRY_BITS
 from protocols.rowmax import SLACK, window_limit
 from protocols.softmax import RELU_EPS, SHIFT, Window
 from protocols.suites import Suite
@@ -37,8 +37,8 @@ LEAST_MARGIN = 4.0  # of the least of them
 LEAST_VALUE_FRAC = 6  # of V
 ENOUGH_VALUE_FRAC = 8  # V's bound counts if it leaves so many: they cost 1e-7 of a cosine
 WINDOW_BITS = (6, 7, 8, 9, 10)  # of row maxima: a score's material grows by a byte with each bucket of 2
-PERIOD_BITS = range(8, 13)  # scores are opened modulo: a score's material grows by a byte with each 64
-CLEAR = 256.0  # a row may span so much at least
+PERIOD_BITS = range(9, 13)  # scores are opened modulo: a score's material grows by a byte with each 64
+UNCLAMPED_BITS = BUCKET_BITS + ENTRY_BITS
 RANDOM_WINDOW, RANDOM_PERIOD = 7, 10  # of random weights, whose scores are narrow: as wide as a trained model's
 UNITS = 32.0  # of a LayerNorm's input are its standard deviation at least: its rounding is 1% of a result then
 
@@ -115,13 +115,11 @@ def row_guarantees(numbers: Numbers, bounds: Bounds, calibration: Calibration) -
 
 def _proved(bounds: Bounds, limit: Limit) -> float | None:
     """What no text exceeds at a limited site."""
-    layer, _, name = limit.site.partition(".")
-    if name.endswith("scores"):
+    layer, *head, name = limit.site.split(".")
+    if name in ("scores", "row_span"):
         scores = bounds.scores[int(layer.removeprefix("layer"))]
-        chosen = scores if name == "scores" else (scores[int(name.removeprefix("head").removesuffix(".scores"))],)
-        return max(chosen) + abs(limit.centre)
-    if name == "row_span":
-        return 2 * max(bounds.scores[int(layer.removeprefix("layer"))])
+        most = scores[int(head[0].removeprefix("head"))] if head else max(scores)
+        return 2 * most if name == "row_span" else most + abs(limit.centre)
     return bounds.sizes.get(limit.site)
 
 
@@ -141,10 +139,11 @@ class _Planner:
         attention = [self._attention(i) for i in layers]
         fracs, norm_limits = tuple(row[0] for row in attention), tuple(row[1] for row in attention)
         rows = {site: self._square_sums(site, table_frac) for site in self._square_sites()}
-        windows: tuple[Window, ...] = ()
+        windows: tuple[tuple[Window, ...], ...] = ()
         if self.softmax == "exact":
-            windows = tuple(self._window(i, norm_limits[i]) for i in layers)
-            fracs = tuple(min(N.QUERY_FRAC, N.QUERY_BITS - window.period_bits) for window in windows)
+            windows = tuple(self._windows(i, norm_limits[i]) for i in layers)
+            periods = [max(window.period_bits for window in layer) for layer in windows]
+            fracs = tuple(min(N.QUERY_FRAC, N.QUERY_BITS - period) for period in periods)
         else:
             rows |= {f"layer{i}.row_sum": self._row_sum(i) for i in layers}
         sizes = tuple(self.bounds.sizes[f"layer{i}.value"] for i in layers)
@@ -183,36 +182,44 @@ class _Planner:
 
     @staticmethod
     def _largest(period_bits: int) -> float:
-        """Scores up to here, and the buckets above a window, leave a row its span in a period."""
-        return 2.0**period_bits - CLEAR - 2.0 ** WINDOW_BITS[-1]
+        """Scores up to here have a period: see `_window`."""
+        return 2.0 ** (period_bits - 1) - SLACK - 2 ** (BUCKET_BITS + 1)
 
     def _norms(self, i: int) -> float:
         return MARGIN * self.calibration.at("exact", f"layer{i}.norms").max
 
-    def _window(self, i: int, norms: float) -> Window:
-        """The narrowest that the calibrated scores of every head fit, or that no text leaves."""
-        seen = [self.calibration.at("exact", f"layer{i}.head{head}.scores") for head in range(self.shape.heads)]
-        centres = tuple(float(round((head.min + head.max) / 2)) for head in seen)
-        most = [norms + self.bounds.relative] * self.shape.heads if norms else list(self.bounds.scores[i])
+    def _windows(self, i: int, norms: float) -> tuple[Window, ...]:
+        """Each head in the narrowest window that its calibrated scores fit, or that no text leaves; alike ones together."""
+        found: dict[tuple[int, int, bool], list[tuple[int, float]]] = {}
+        for head in range(self.shape.heads):
+            most = norms + self.bounds.relative if norms else self.bounds.scores[i][head]
+            *kind, centre = self._window(i, head, most)
+            found.setdefault(tuple(kind), []).append((head, centre))
+        return tuple(Window(*kind, *(tuple(row) for row in zip(*heads, strict=True))) for kind, heads in sorted(found.items()))
+
+    def _window(self, i: int, head: int, most: float) -> tuple[int, int, bool, float]:
+        """The window of a head whose scores no text takes above `most`: bits, period, clamped, and the centre."""
+        seen = self.calibration.at("exact", f"layer{i}.head{head}.scores")
+        span = self.calibration.at("exact", f"layer{i}.head{head}.row_span").max
+        centre = float(round((seen.min + seen.max) / 2))
+
+        def spans(bits: int) -> float:
+            return min(score_margin(bits) * span, 2 * most)
+
+        def clamped(bits: int) -> bool:
+            return spans(bits) >= Window(bits, 0, False, (), ()).span and not self.random
 
         def fits(bits: int) -> bool:
-            return all(
-                min(score_margin(bits) * head.from_centre(centre), size + abs(centre)) < window_limit(bits)
-                for head, centre, size in zip(seen, centres, most, strict=True)
-            )
+            size = min(score_margin(bits) * seen.from_centre(centre), most + abs(centre))
+            return size < window_limit(bits) and spans(bits) < Window(bits, 0, clamped(bits), (), ()).span
 
         least = RANDOM_WINDOW if self.random else WINDOW_BITS[0]
         bits = next((bits for bits in WINDOW_BITS if bits >= least and fits(bits)), WINDOW_BITS[-1])
-        lowest = [centre - window_limit(bits) for centre in centres]
-        above = max(math.ceil((size - low) / 2**BUCKET_BITS) + 1 for size, low in zip(most, lowest, strict=True))
-        span, all_spans = self.calibration.at("exact", f"layer{i}.row_span").max, 2 * max(most)
-        clamped = min(MARGIN * span, all_spans) + SLACK >= REACH and not self.random
-        if clamped:
-            wanted = (above + 1) * 2**BUCKET_BITS + SLACK + min(max(CLEAR, 2 * MARGIN * span), all_spans)
-        else:  # neither what is above nor what is below comes out near 0
-            wanted = max((above + 1) * 2**BUCKET_BITS + REACH, all_spans + SLACK + 2**BUCKET_BITS)
+        # No difference of a score and a maximum, aliased or not, may come out between 0 and the least that is taken.
+        taken = 2.0 ** (bits if clamped(bits) else UNCLAMPED_BITS)
+        wanted = max(most - centre + window_limit(bits) + taken, 2 * most + SLACK) + 2**BUCKET_BITS
         period = next((bits for bits in PERIOD_BITS if 2.0**bits >= wanted), PERIOD_BITS[-1])
-        return Window(bits, max(period, RANDOM_PERIOD) if self.random else period, clamped, above, centres)
+        return bits, max(period, RANDOM_PERIOD) if self.random else period, clamped(bits), centre
 
     def _square_sites(self) -> Iterator[str]:
         yield "embedding.square_sum"

@@ -43,8 +43,8 @@ class _Watch:
         return self.rows(site, value.transpose(1, 2)).transpose(1, 2)
 
     def pairs(self, site: str, value: Tensor) -> Tensor:
-        """[batch, head, query, key]"""
-        return self._show(site, value, valid_pairs(self.mask).expand_as(value))
+        """[batch, head, query, key]; shown as [pair, head]."""
+        return self._show(site, value.permute(0, 2, 3, 1), valid_pairs(self.mask)).permute(0, 3, 1, 2)
 
     def _show(self, site: str, value: Tensor, valid: Tensor) -> Tensor:
         changed = None if self.observe is None else self.observe(site, value[valid])
@@ -56,8 +56,8 @@ class _Watch:
 
 
 def valid_pairs(mask: Tensor) -> Tensor:
-    """Where query and key are both valid: bool [batch, seq] -> [batch, 1, query, key]."""
-    return mask[:, None, :, None] & mask[:, None, None, :]
+    """Where query and key are both valid: bool [batch, seq] -> [batch, query, key]."""
+    return mask[:, :, None] & mask[:, None, :]
 
 
 def forward(
@@ -185,11 +185,12 @@ def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, sof
     if shape.relative_buckets:
         scores = scores + bias(folded["relative.bias"], scores.shape[-1])
     scores = watch.pairs(f"{layer}.scores", scores)
-    for head in range(shape.heads):
-        watch.pairs(f"{layer}.head{head}.scores", scores[:, head : head + 1])
     valid = watch.mask[:, None, None, :]
     row_max = watch.heads(f"{layer}.row_max", scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True))
-    watch.heads(f"{layer}.row_span", row_max - scores.masked_fill(~valid, torch.inf).amin(-1, keepdim=True))
+    row_span = row_max - scores.masked_fill(~valid, torch.inf).amin(-1, keepdim=True)
+    for head in range(shape.heads):
+        watch.pairs(f"{layer}.head{head}.scores", scores[:, [head]])
+        watch.heads(f"{layer}.head{head}.row_span", row_span[:, [head]])
     weights, eps = _numerators(scores, row_max, softmax)
     weights = watch.pairs(f"{layer}.weights", weights.masked_fill(~valid, 0))
     row_sum = watch.heads(f"{layer}.row_sum", weights.sum(-1, keepdim=True) + eps)

@@ -20,8 +20,8 @@ are opened besides; they travel in rounds that take place anyway (mpcnet.rounds.
 
 All bits of a sentence, held as xor shares, are hashed by a fixed public linear map to 40 bits. The hash of the shares is a
 share of the hash, so nothing is sent; it is 0 if every bit is, and only for one pattern in 2^40 otherwise. In the end it
-is multiplied by a dealt random element rho of GF(2^40), which takes one opening: what the client puts together is 0 where
-the hash is, and otherwise uniform, whatever the hash was (but for rho = 0, one time in 2^40).
+is multiplied by a dealt random element of GF(2^40), which takes one opening: what the client puts together is 0 where the
+hash is, and otherwise uniform, whatever the hash was. One time in 2^40 it is 0 by chance.
 
 What is found by `within`. Every value whose residue in the opened ring is outside its limit: from the limit to three
 times it. Beyond that, a value whose residue comes out inside again is missed. Never flagged: values within 7/9 of a limit,
@@ -185,9 +185,9 @@ class Audit:
         return self._told
 
     async def _tell(self, p: Party) -> None:
-        """rho h, from the opened hash h^ = h + r: rho h^ - rho r, with rho and rho r dealt.
+        """(1 + rho) h, from the opened hash h^ = h + r: h^ + rho h^ + r + rho r, with rho and rho r dealt.
 
-        Hiding   the hash is opened under fresh uniform bits; rho h is uniform for h other than 0, since rho is
+        Hiding   the hash is opened under fresh uniform bits; (1 + rho) h is uniform for h other than 0, since rho is
         """
         shape = (len(self.keep), HASH_BITS)
         places = np.uint64(1) << np.arange(HASH_BITS, dtype=np.uint64)
@@ -196,7 +196,8 @@ class Audit:
         (opened,) = await p.open_bits(Bits.of(mine, p.source.party))
         rho = p.source.mask(shape, 1)
         dealt = p.deal(lambda a, b: _times(a, b, shape), (rho, opened.mask), shape, 1)
-        told = Bits(_times(rho.share, opened.opened, shape) ^ dealt.share, shape, p.source.party)
+        share = _times(rho.share, opened.opened, shape) ^ opened.mask.share ^ dealt.share
+        told = Bits(share, shape, p.source.party).flip(opened.opened)
         self._told = told if self._told is None else self._told ^ told  # uniform if either is
 
     def _counted(self, bits: Bits, keep: Tensor | None) -> Tensor:

@@ -7,10 +7,12 @@ With d = x^ - r in a ring of period 2^k, r = 8 r_hi + r_lo and x^ = 8 x_hi + x_l
 Only j = 0, -1, -2 matter: below -16 the result is under 2^-23 and counts as 0. The dealer shares e^(-r_lo) at one of
 eight entries, 0 at the others, and the servers read those at which it is for these j. There are two ways:
 
-* Arguments above -56: the entry is r_hi mod 8. An audit is told of other arguments, by a one-hot table of r_hi
-  (:mod:`protocols.intervals`), which takes no round.
-* Clamped: whether j is 0, -1 or -2 is a bit c, read from that table and opened under a dealt bit rho. The entry is
-  (rho, r_hi mod 4), and the servers read those with rho = 1 xor c^, which are all 0 unless c = 1.
+* Arguments down to -56: the entry is r_hi mod 8.
+* Clamped: whether j is 0, -1 or -2 is a bit c, a parity of entries of a one-hot table of r_hi (:mod:`protocols.intervals`)
+  that is opened under a dealt bit rho. The entry is (rho, r_hi mod 4), and the servers read those with rho = 1 xor c^,
+  which are all 0 unless c = 1.
+
+An audit is told of arguments that are out of reach, above or below, by the same table; that takes no round.
 
 The public factor is computed in integers, so that two hosts never differ in it (see protocols.series).
 """
@@ -35,16 +37,17 @@ DEALT_FRAC = 26  # of e^(-r_lo): times e^8 its rounding is still below 2^-15
 PUBLIC_FRAC = 14
 LAST = -2  # the last bucket that can hold more than 2^-23
 EXACT_FRAC = 25  # of the two table digits; e^8 in 37 bits times the other in 26 fits an int64
-REACH = ((1 << ENTRY_BITS) - 1) << BUCKET_BITS  # how far below 0 an argument may lie that is not clamped
 
 
-def clamped_reach(period_bits: int, above: int) -> int:
-    """How far below 0 an argument may lie that is clamped, in a period of which `above` buckets stand for those above 0."""
-    return (1 << period_bits) - ((above + 1) << BUCKET_BITS)
+def reach(bits: int) -> int:
+    """How far below 0 an argument may lie, if an audit is to notice all those from 2^bits below 0 on."""
+    return (1 << bits) - (1 << BUCKET_BITS)
 
 
 def exponential(p: Party, x: Masked, frac: int, keep: Tensor) -> Shared:
     """e^x for an opened x in [-56, 0], zero where `keep` is 0; `frac` fraction bits in a ring of 24 + frac bits.
+
+    An audit is told of every x above 0 or below -64.
 
     Rounds   0
     Offline  64 bytes an element, and 2^(k - 6) for a period of 2^k: 8 for k = 9
@@ -52,17 +55,17 @@ def exponential(p: Party, x: Masked, frac: int, keep: Tensor) -> Shared:
     Source   protocol.md section 7, "one-opening exponential"
     """
     if p.audit is not None:
-        (inside,) = between(_buckets(p, x), [(1 - (1 << ENTRY_BITS), 0)])
+        (inside,) = between(_buckets(p, x), [_inside(BUCKET_BITS + ENTRY_BITS)])
         p.audit.flag(inside.flip(), keep)
     low = ENTRY_BITS + BUCKET_BITS + x.frac
     dealt = p.deal(lambda r: _rows(ring.unsigned(r, low), x.frac), (x.mask,), (*x.shape, 1 << ENTRY_BITS), 64)
     return _sum(p, x, ring.unsigned(x.opened, low), dealt.share, 1 << ENTRY_BITS, frac).scale(keep)
 
 
-async def clamped_exponential(p: Party, x: Masked, frac: int, above: int, keep: Tensor) -> Shared:
-    """:func:`exponential` for an opened x in [-clamped_reach, 0].
+async def clamped_exponential(p: Party, x: Masked, bits: int, frac: int, keep: Tensor) -> Shared:
+    """:func:`exponential` for every opened x up to 0 in its ring.
 
-    An x above 0 has no right answer: an audit is told of those in up to `above` buckets of 8.
+    An audit is told of every x above 0 or below -2^bits, and of none down to -reach(bits).
 
     Rounds   1
     Sends    1 bit an element each way
@@ -70,9 +73,9 @@ async def clamped_exponential(p: Party, x: Masked, frac: int, above: int, keep: 
     Hiding   the bit is opened under a fresh uniform bit
     Source   here
     """
-    near, positive = between(_buckets(p, x), [(LAST, 0), (1, above)])
+    near, inside = between(_buckets(p, x), [(LAST, 0), _inside(bits)])
     if p.audit is not None:
-        p.audit.flag(positive, keep)
+        p.audit.flag(inside.flip(), keep)
     (chosen,) = await p.open_bits(near)
     low = ENTRY_BITS - 1 + BUCKET_BITS + x.frac
 
@@ -89,6 +92,11 @@ def _buckets(p: Party, x: Masked) -> Digit:
     """The digit j."""
     low = BUCKET_BITS + x.frac
     return digit(p, x, low, x.bits - low)
+
+
+def _inside(bits: int) -> tuple[int, int]:
+    """The j of arguments that an audit takes: of none below -2^bits, and of all down to -reach."""
+    return 1 - (1 << (bits - BUCKET_BITS)), 0
 
 
 def _sum(p: Party, x: Masked, word: Tensor, dealt: Tensor, near: int, frac: int) -> Shared:

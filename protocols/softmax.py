@@ -7,7 +7,7 @@ sums are sums of their shares and cost nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from mpcnet.rounds import parallel
 from protocols.arith import WIDE, lift, lift_bit, matmul, product, square
 from protocols.compare import at_least
 from protocols.division import RowRange, reciprocal
-from protocols.exponential import REACH, clamped_exponential, clamped_reach, exponential
+from protocols.exponential import BUCKET_BITS, ENTRY_BITS, clamped_exponential, exponential, reach
 from protocols.party import Party
 from protocols.rowmax import SLACK, coarse_max, window_limit
 from protocols.share import Masked, Shared
@@ -76,36 +76,51 @@ async def relus(p: Party, scores: Shared, keep: Tensor, bits: int, *, sure: bool
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How exact softmax looks at the scores of a layer.
+    """How exact softmax looks at the scores of some heads of a layer.
 
     `bits`: the row maximum is sought in a window of 2^bits around each head's centre. `period_bits`: scores are opened
-    modulo 2^period_bits. `clamped`: those far below their row's maximum are, for a round. `above`: so many buckets of 8
-    above the maximum show that it was not in its window.
+    modulo 2^period_bits. `clamped`: those far below their row's maximum are clamped, for a round.
     """
 
     bits: int
     period_bits: int
     clamped: bool
-    above: int
+    heads: tuple[int, ...]
     centres: tuple[float, ...]
 
     @property
     def span(self) -> int:
         """How far below its row's maximum a score may lie."""
-        reach = clamped_reach(self.period_bits, self.above) if self.clamped else REACH
-        return reach - math.ceil(SLACK)
+        return reach(self.bits if self.clamped else BUCKET_BITS + ENTRY_BITS) - math.ceil(SLACK)
 
     def lowest(self) -> Tensor:
         """The lower ends of the heads' windows, [head, 1, 1]."""
         return torch.tensor(self.centres, dtype=torch.float64).reshape(-1, 1, 1) - window_limit(self.bits)
 
 
-async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window: Window) -> Shared:
-    """The numerators of softmax, e^(s - m) with max < m <= max + 4, zero where `keep` is 0: [batch, head, query, key].
+async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, windows: Sequence[Window]) -> Shared:
+    """The numerators of softmax, each head in its window, zero where `keep` is 0: [batch, head, query, key].
 
-    For rows whose scores lie in their head's window and span less than `Window.span`. An audit is told of others: if m is
-    too low, some s - m is above 0; if it is too high, the row sum is too small for its reciprocal. What lies more than 24
-    below the maximum counts as 0. Result in a ring of 24 + frac bits.
+    Rounds   of the window with the most
+    """
+    if len(windows) == 1:
+        return await windowed_exponentials(p, scores, keep, frac, windows[0])
+    chosen = [torch.tensor(window.heads) for window in windows]
+    parts = [scores.map(lambda value, heads=heads: value.index_select(1, heads)) for heads in chosen]  # type: ignore[misc]
+    found = await parallel(
+        *(windowed_exponentials(p, part, keep, frac, window) for part, window in zip(parts, windows, strict=True))
+    )
+    places = torch.cat(chosen).argsort()
+    return replace(found[0], value=torch.cat([part.value for part in found], 1).index_select(1, places))
+
+
+async def windowed_exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window: Window) -> Shared:
+    """e^(s - m) with max < m <= max + 4, zero where `keep` is 0: [batch, head, query, key], of a window's heads.
+
+    For rows whose scores lie in their head's window and span less than `Window.span`. An audit is told of every other row
+    whose result may be wrong: with a score above its window m may be too low, and then some s - m is above 0; a score
+    below comes out in the window 2^bits too high, and then m is above that, and s - m below -2^bits. What lies more than
+    24 below the maximum counts as 0. Result in a ring of 24 + frac bits.
 
     The argument s - m needs no opening: s and m are opened, so it is, under the difference of their masks.
 
@@ -119,7 +134,7 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window
     opened = await p.open_one((scores - window.lowest()).reduce(window.period_bits + scores.frac))
     below = _below(opened, await coarse_max(p, opened, window.bits, keep))
     if window.clamped:
-        return await clamped_exponential(p, below, frac, window.above, keep)
+        return await clamped_exponential(p, below, window.bits, frac, keep)
     return exponential(p, below, frac, keep)
 
 
