@@ -71,14 +71,14 @@ class _Leader:
         self.resting = False
         with guests.taken(guests.queue.group(settings.batch_tokens)) as group:
             sizes = [request.size for request in group]
-            bundle = await self._ask(group, self._prepared(sizes))
+            bundle, rooms = await self._ask(group, self._prepared(sizes))
             if not group:
                 return False
             if bundle is None:
                 bundle = await self._deal(layout([request.size for request in group], settings.streams), ahead=False)
             await self.order_ahead()  # the dealer works on it while we compute
             await frames.send(self.server.other, ORDER, what="run", stream=bundle.number)
-            await self.server.answer(self.model, group, bundle)
+            await self.server.answer(self.model, group, bundle, rooms)
         return True
 
     def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
@@ -93,18 +93,23 @@ class _Leader:
             self.ahead.remove(chosen)
         return chosen
 
-    async def _ask(self, group: list[Request], bundle: Bundle | None) -> Bundle | None:
-        """Leave in `group` what server1 has too, and hears that it will run; returns `bundle` if its half is good."""
+    async def _ask(self, group: list[Request], bundle: Bundle | None) -> tuple[Bundle | None, tuple[int, int]]:
+        """Leave in `group` what server1 has too, and hears that it will run.
+
+        Returns `bundle` if server1's half is good, and the bytes that both have room for beside all other bundles.
+        """
         other = self.server.other
         number = NO_BUNDLE if bundle is None else bundle.number
         names: list[Scalar] = [request.name for request in group]
         sizes: list[Scalar] = [n for request in group for n in (request.size.batch, request.size.length)]
         answers: list[Scalar] = [request.size.answer for request in group]
         audits: list[Scalar] = [request.size.audit for request in group]
+        room = self.server.intake.room(bundle and bundle.stock)
         await frames.send(
-            other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers, audits=audits
+            other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers, audits=audits, room=room
         )
         header = await frames.receive_bare(other, HAVE)
+        rooms = (room, frames.room(header))
         found, usable = header.fields.get("found"), header.fields.get("usable")
         if (
             not isinstance(found, list)
@@ -117,10 +122,10 @@ class _Leader:
         group[:] = [request for request in group if request not in missing]
         if bundle is not None and not usable:
             bundle.stock.discard()
-            return None
+            return None, rooms
         if bundle is not None and not group:
             self.ahead.append(bundle)  # for another group
-        return bundle
+        return bundle, rooms
 
     async def _deal(self, sizes: Sequence[Size], *, ahead: bool) -> Bundle:
         """Order material from the dealer, and tell server1 to expect it."""
