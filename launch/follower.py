@@ -73,7 +73,7 @@ class _Follower:
         if not usable:
             self._drop(number)
         asked = self.bundles.get(number)
-        rooms = (frames.room(order), self.server.intake.room(asked and asked.stock))
+        rooms = (frames.room(order), self.server.intake.room(None if asked is None else asked.stock))
         with guests.taken([request for request in found if request is not None]) as group:
             await frames.send(other, HAVE, found=[r is not None for r in found], usable=usable, room=rooms[1])
             while group:

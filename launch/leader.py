@@ -104,7 +104,7 @@ class _Leader:
         sizes: list[Scalar] = [n for request in group for n in (request.size.batch, request.size.length)]
         answers: list[Scalar] = [request.size.answer for request in group]
         audits: list[Scalar] = [request.size.audit for request in group]
-        room = self.server.intake.room(bundle and bundle.stock)
+        room = self.server.intake.room(None if bundle is None else bundle.stock)
         await frames.send(
             other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers, audits=audits, room=room
         )

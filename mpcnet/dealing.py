@@ -94,8 +94,8 @@ class _Room:
 class _Lane:
     """Our frames to one peer, in order. Used in the loop only, but for its room.
 
-    Each has a room and an end of its own. A server that holds all it may reads no more until it needs to, and what waits
-    for it must not take the room of the other, or keep back its last frame. We wait for it as long as it lives.
+    Each has a room and an end of its own. A server that holds all it may reads no more until it needs to, and what is
+    made for it must not take the room of the other, or keep back its last frame. We wait for it as long as it lives.
     """
 
     def __init__(self, peer: Peer) -> None:
