@@ -13,6 +13,7 @@ from launch.wire_names import HAVE, LOAD_STREAM, ORDER
 from models.bert import Model
 from models.program import Size
 from mpcnet.errors import RemoteProtocolError
+from mpcnet.stock import planned_bytes
 from mpcnet.tasks import race
 from mpcnet.wire import Scalar
 
@@ -38,6 +39,7 @@ class _Leader:
     model: Model
     number: int = LOAD_STREAM + 1  # of the next stream
     ahead: list[Bundle] = field(default_factory=list)  # ordered, and not used yet
+    too_large: list[tuple[Size, ...]] = field(default_factory=list)  # for our memory: said once
     resting: bool = False  # our disk failed: it is tried again with the next request, not again and again
 
     async def order_ahead(self) -> None:
@@ -54,9 +56,25 @@ class _Leader:
         held = [bundle.sizes for bundle in self.ahead]
         for size in settings.ahead_sizes:
             sizes = layout([size], settings.streams)
-            if held.count(sizes) < settings.ahead_runs:
+            if held.count(sizes) < settings.ahead_runs and await self._has_room(sizes):
                 self.ahead.append(await self._deal(sizes, ahead=True))
                 return
+
+    async def _has_room(self, sizes: tuple[Size, ...]) -> bool:
+        """True if we hold such a bundle beside all others, in memory or on tape. Else it would never be complete."""
+        if self.server.node.settings.tapes:
+            return True
+        needed = planned_bytes(await self.server.streams(NO_BUNDLE, sizes), 0)
+        limit = self.server.node.settings.stock_mib << 20
+        if needed > limit and sizes not in self.too_large:
+            self.too_large.append(sizes)
+            self.server.node.say(
+                f"{' + '.join(f'{size.batch} x {size.length}' for size in sizes)} tokens: nothing is dealt ahead: want "
+                f"corrections of at most {limit / 1e6:.0f} MB (stock_mib), got {needed / 1e6:.0f} MB; "
+                "name a folder for tapes, or allow more",
+                "warning",
+            )
+        return needed <= self.server.intake.room(None)
 
     async def arrived(self) -> None:
         """Return when the bundle that is being dealt ahead is complete or has failed; never, if there is none."""

@@ -24,6 +24,11 @@ from mpcnet.stream import DEAL, DEALT, Awaited, Stream, nbytes, turns
 from mpcnet.wire import Header, Value
 
 
+def planned_bytes(streams: Sequence[Stream], party: int) -> int:
+    """All corrections of a bundle for this server."""
+    return sum(stream.plan.ledger.total().dealt_bytes[party] for stream in streams)
+
+
 class Stock:
     """The corrections of one bundle, in dealing order; made by `Intake.expect`."""
 
@@ -132,11 +137,6 @@ class Stock:
     def _dropped(self) -> bool:
         return self._discarded or self.failed is not None
 
-    @property
-    def planned_bytes(self) -> int:
-        """All corrections of the bundle for this server."""
-        return sum(stream.plan.ledger.total().dealt_bytes[self._intake.party] for stream in self.streams)
-
     # --- the intake's side --------------------------------------------------------------------------------------
 
     @property
@@ -242,7 +242,7 @@ class Intake:
         :returns: what is left of the limit, at least 0.
         """
         others = [stock for stock in self._stocks if stock is not but and stock.alive and stock.limited]
-        return max(0, self._limit_bytes - sum(stock.planned_bytes for stock in others))
+        return max(0, self._limit_bytes - sum(planned_bytes(stock.streams, self.party) for stock in others))
 
     # --- the stocks' side ---------------------------------------------------------------------------------------
 

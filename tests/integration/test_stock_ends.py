@@ -27,9 +27,10 @@ async def right(asked: asyncio.Task[client.Answer]) -> None:
         MODEL.check(TOKENS, (await asked).values)
 
 
-async def test_processes_answer(tmp_path: Path) -> None:
+async def test_processes_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """server1 is full before its largest segment, and has another in its lane; server0 has room for all till then."""
     over(128, 128)
+    monkeypatch.setattr("integration.running.LIMIT_S", LIMIT_S)
     save(MODEL.checkpoint, tmp_path / "model")
     with deployed(MODEL.config(), tmp_path / "deployment", timeout_s=TIMEOUT_S, stock_mib=128) as made:
         running = Running(made, MODEL, tmp_path / "model")
