@@ -151,9 +151,11 @@ def plan_command(
         size = Size(batch, length, wanted_answer(prepared.config, answer), audit)
         plans = Plans(prepared.config, memory)
         loading = report.planned(plans.load.ledger, memory.peak)
-        ledger = plans.infer(size).ledger
+        plan = plans.infer(size)
     warn(prepared)
-    document = report.planned(ledger, memory.peak + max(ledger.total().dealt_bytes))
+    stock = report.stocked(plan, settings.STOCK_MIB << 20)
+    held = min(max(plan.ledger.total().dealt_bytes), stock["limit_bytes"])
+    document = report.planned(plan.ledger, memory.peak + held) | {"stock": stock}
     document |= {"model": model, "length": length, "batch": batch}
     document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer, "audit": audit}
     document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
@@ -167,7 +169,8 @@ def plan_command(
         "rounds": document["rounds"],
         "online, one server": f"{document['sent_bytes'] / 1e6:.2f} MB each way",
         "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
-        "a server's arrays at their peak": f"{document['peak_bytes'] / 1e6:.0f} MB, all corrections in stock",
+        "corrections in stock": report.stock_line(stock),
+        "a server's arrays at their peak": f"{document['peak_bytes'] / 1e6:.0f} MB, with its stock",
         "loading the weights, once": f"{loading['rounds']} rounds, {loading['sent_bytes'] / 1e6:.1f} MB each way",
         **({"note": "random weights: for cost and time only"} if prepared.random else {}),
     })  # fmt: skip

@@ -72,12 +72,14 @@ class _Follower:
         usable = number == NO_BUNDLE or (number in self.bundles and self.bundles[number].stock.failed is None)
         if not usable:
             self._drop(number)
+        asked = self.bundles.get(number)
+        rooms = (frames.room(order), self.server.intake.room(None if asked is None else asked.stock))
         with guests.taken([request for request in found if request is not None]) as group:
-            await frames.send(other, HAVE, found=[request is not None for request in found], usable=usable)
+            await frames.send(other, HAVE, found=[r is not None for r in found], usable=usable, room=rooms[1])
             while group:
                 order = await self.order()
                 if order.fields.get("what") == "run":
-                    await self.server.answer(self.model, group, self._material(_number(order), group))
+                    await self.server.answer(self.model, group, self._material(_number(order), group), rooms)
                     break
                 await self.store(order)
             return bool(group)

@@ -15,6 +15,7 @@ from mpcnet.stream import sizes
 from mpcnet.wire import Header, Value
 
 Check = Callable[[Header], None]
+MOST_ROOM = 1 << 44  # bytes: the most that `stock_mib` allows
 
 
 async def send(peer: Peer, name: str, arrays: Sequence[tuple[Part, Bytes]] = (), **fields: Value) -> None:
@@ -68,6 +69,14 @@ def whole_number(header: Header, name: str, low: int, high: int) -> int:
     :raises RemoteProtocolError: it is not.
     """
     return whole_numbers([header.fields.get(name)], f"{header.label}: {name}", low, high)[0]
+
+
+def room(header: Header) -> int:
+    """Bytes of corrections that a server can hold for the next run.
+
+    :raises RemoteProtocolError: it does not say so.
+    """
+    return whole_number(header, "room", 0, MOST_ROOM)
 
 
 def whole_numbers(values: object, where: str, low: int, high: int) -> list[int]:

@@ -13,6 +13,7 @@ from launch.wire_names import HAVE, LOAD_STREAM, ORDER
 from models.bert import Model
 from models.program import Size
 from mpcnet.errors import RemoteProtocolError
+from mpcnet.stock import planned_bytes
 from mpcnet.tasks import race
 from mpcnet.wire import Scalar
 
@@ -38,6 +39,7 @@ class _Leader:
     model: Model
     number: int = LOAD_STREAM + 1  # of the next stream
     ahead: list[Bundle] = field(default_factory=list)  # ordered, and not used yet
+    too_large: list[tuple[Size, ...]] = field(default_factory=list)  # for our memory: said once
     resting: bool = False  # our disk failed: it is tried again with the next request, not again and again
 
     async def order_ahead(self) -> None:
@@ -54,9 +56,25 @@ class _Leader:
         held = [bundle.sizes for bundle in self.ahead]
         for size in settings.ahead_sizes:
             sizes = layout([size], settings.streams)
-            if held.count(sizes) < settings.ahead_runs:
+            if held.count(sizes) < settings.ahead_runs and await self._has_room(sizes):
                 self.ahead.append(await self._deal(sizes, ahead=True))
                 return
+
+    async def _has_room(self, sizes: tuple[Size, ...]) -> bool:
+        """True if we hold such a bundle beside all others, in memory or on tape. Else it would never be complete."""
+        if self.server.node.settings.tapes:
+            return True
+        needed = planned_bytes(await self.server.streams(NO_BUNDLE, sizes), 0)
+        limit = self.server.node.settings.stock_mib << 20
+        if needed > limit and sizes not in self.too_large:
+            self.too_large.append(sizes)
+            self.server.node.say(
+                f"{' + '.join(f'{size.batch} x {size.length}' for size in sizes)} tokens: nothing is dealt ahead: want "
+                f"corrections of at most {limit / 1e6:.0f} MB (stock_mib), got {needed / 1e6:.0f} MB; "
+                "name a folder for tapes, or allow more",
+                "warning",
+            )
+        return needed <= self.server.intake.room(None)
 
     async def arrived(self) -> None:
         """Return when the bundle that is being dealt ahead is complete or has failed; never, if there is none."""
@@ -71,14 +89,14 @@ class _Leader:
         self.resting = False
         with guests.taken(guests.queue.group(settings.batch_tokens)) as group:
             sizes = [request.size for request in group]
-            bundle = await self._ask(group, self._prepared(sizes))
+            bundle, rooms = await self._ask(group, self._prepared(sizes))
             if not group:
                 return False
             if bundle is None:
                 bundle = await self._deal(layout([request.size for request in group], settings.streams), ahead=False)
             await self.order_ahead()  # the dealer works on it while we compute
             await frames.send(self.server.other, ORDER, what="run", stream=bundle.number)
-            await self.server.answer(self.model, group, bundle)
+            await self.server.answer(self.model, group, bundle, rooms)
         return True
 
     def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
@@ -93,18 +111,23 @@ class _Leader:
             self.ahead.remove(chosen)
         return chosen
 
-    async def _ask(self, group: list[Request], bundle: Bundle | None) -> Bundle | None:
-        """Leave in `group` what server1 has too, and hears that it will run; returns `bundle` if its half is good."""
+    async def _ask(self, group: list[Request], bundle: Bundle | None) -> tuple[Bundle | None, tuple[int, int]]:
+        """Leave in `group` what server1 has too, and hears that it will run.
+
+        Returns `bundle` if server1's half is good, and the bytes that both have room for beside all other bundles.
+        """
         other = self.server.other
         number = NO_BUNDLE if bundle is None else bundle.number
         names: list[Scalar] = [request.name for request in group]
         sizes: list[Scalar] = [n for request in group for n in (request.size.batch, request.size.length)]
         answers: list[Scalar] = [request.size.answer for request in group]
         audits: list[Scalar] = [request.size.audit for request in group]
+        room = self.server.intake.room(None if bundle is None else bundle.stock)
         await frames.send(
-            other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers, audits=audits
+            other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers, audits=audits, room=room
         )
         header = await frames.receive_bare(other, HAVE)
+        rooms = (room, frames.room(header))
         found, usable = header.fields.get("found"), header.fields.get("usable")
         if (
             not isinstance(found, list)
@@ -117,10 +140,10 @@ class _Leader:
         group[:] = [request for request in group if request not in missing]
         if bundle is not None and not usable:
             bundle.stock.discard()
-            return None
+            return None, rooms
         if bundle is not None and not group:
             self.ahead.append(bundle)  # for another group
-        return bundle
+        return bundle, rooms
 
     async def _deal(self, sizes: Sequence[Size], *, ahead: bool) -> Bundle:
         """Order material from the dealer, and tell server1 to expect it."""

@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mpcnet.ledger import Cost, Ledger
+from mpcnet.meter import Plan
+from mpcnet.prefill import prefill
+from mpcnet.stream import Stream, nbytes
 
 
 def cost(value: Cost) -> dict[str, Any]:
@@ -30,6 +33,22 @@ def planned(ledger: Ledger, peak_bytes: int) -> dict[str, Any]:
     """What `plan --json` prints of a program."""
     operations = [{"name": name, **cost(value)} for name, value in ledger.operations.items()]
     return {**cost(ledger.total()), "peak_bytes": peak_bytes, "operations": operations}
+
+
+def stocked(plan: Plan, limit_bytes: int) -> dict[str, Any]:
+    """What of a program's corrections both servers receive before its run, if each has room for `limit_bytes`."""
+    count = prefill([Stream(0, plan)], [limit_bytes] * 2)
+    before = [sum(nbytes(segment.dealt[party]) for segment in plan.segments[:count]) for party in (0, 1)]
+    return {"limit_bytes": limit_bytes, "before_run_bytes": before, "exceeded": count < len(plan.segments)}
+
+
+def stock_line(stock: Mapping[str, Any]) -> str:
+    """The same in words."""
+    limit = f"stock of {stock['limit_bytes'] / 1e9:.2f} GB (stock_mib)"
+    if not stock["exceeded"]:
+        return f"all corrections fit in a server's {limit} before the run begins"
+    before = " and ".join(f"{size / 1e9:.2f}" for size in stock["before_run_bytes"])
+    return f"more than a server's {limit}: the run begins with {before} GB, the rest is dealt while it computes"
 
 
 def measured(ledger: Ledger, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from mpcnet import ring
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer, Seed
+from mpcnet.prefill import prefill
 from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.randomness import ServerSource
 from mpcnet.rounds import Program
@@ -107,15 +108,17 @@ class Server:
         plans = [await asyncio.to_thread(self.plans.infer, size) for size in sizes]
         return [Stream(number + index, plan) for index, plan in enumerate(plans)]
 
-    async def answer(self, model: Model, requests: Sequence[Request], bundle: Bundle) -> None:
+    async def answer(self, model: Model, requests: Sequence[Request], bundle: Bundle, rooms: Sequence[int]) -> None:
         """Run these requests, which were taken, as one batch in the streams of `bundle`; each client gets its rows.
+
+        `rooms` are the bytes of corrections that server0 and server1 can hold for it, as they told each other.
 
         :raises MpcError: the run failed.
         """
         start, cpu = time.perf_counter(), time.process_time()
         queued_s = time.monotonic() - min(request.came_s for request in requests)
         await asyncio.to_thread(release_freed)  # what the last run's steps took; material comes beside it
-        await bundle.stock.ready()
+        await bundle.stock.ready(prefill(bundle.stock.streams, rooms))
         offline_s = time.perf_counter() - start
         self.guests.tell_ready(requests)
         shown = " + ".join(f"{size.batch} x {size.length}" for size in bundle.sizes)
@@ -138,6 +141,7 @@ class Server:
             "cpu_offline_s": ready_cpu - cpu,
             "cpu_online_s": time.process_time() - ready_cpu,
         }
+        await bundle.stock.settled()  # the dealer's facts come behind its last frame
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
             "answer": kind[0], "audit": kind[1],

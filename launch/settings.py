@@ -14,7 +14,7 @@
     net = "none"                    # none, lan, wan, or rtt=40ms,bw=100mbps: for experiments on one machine
 
     # servers
-    stock_mib = 2048                # corrections kept in memory ahead of use
+    stock_mib = 2048                # corrections kept in memory ahead of use; a run with more begins when it is full
     queue_mib = 512                 # requests that wait
     tapes = ""                      # folder for corrections on disk, sealed and used once; "": in memory
 
@@ -48,6 +48,7 @@ from mpcnet.lobby import dials
 from mpcnet.tls import parse_address
 
 FILE = "party.toml"
+STOCK_MIB = 2048  # a quarter of a server with 8 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Settings:
     log_file: str = ""
     monitor_port: int = 0
     net: str = "none"
-    stock_mib: int = 2048
+    stock_mib: int = STOCK_MIB
     queue_mib: int = 512
     tapes: str = ""
     batch_tokens: int = 512

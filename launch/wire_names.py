@@ -5,7 +5,7 @@
 | want | server, owner | none: the session for which it wants the weights |
 | weights | owner, servers | a seed, or shares of one parameter after the other |
 | order | server0, server1 and dealer | none: what comes next (load, deal, drop, ask, run, begin, end) |
-| have | server1, server0 | none: which of the requests asked about it has too |
+| have | server1, server0 | none: which of the requests asked about it has too, and for how much it has room |
 | done | server, server | none: it has finished the run |
 | request | client, servers | what it wants and the padding mask (public), a seed and half of the explicit shares |
 | queued | server, client | none: the request waits for its turn, and for whom the server waits, if it cannot serve |

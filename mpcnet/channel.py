@@ -50,11 +50,12 @@ class Channel(Protocol):
     def received_bytes(self) -> int:
         """Frames delivered by `receive`, likewise."""
 
-    async def send(self, header: Header, *payload: memoryview) -> None:
-        """Send one frame; the buffers may be reused when this returns.
+    async def send(self, header: Header, *payload: memoryview, patient: bool = False) -> None:
+        """Send one frame; the buffers may be reused when this returns. A `patient` sender waits for as long as the peer
+        shows signs of life; others wait for the channel's timeout only.
 
         :raises ChannelClosed: the connection ended.
-        :raises ChannelTimeout: the peer took nothing for the channel's timeout.
+        :raises ChannelTimeout: the peer took nothing, or gave no sign of life, for the channel's timeout.
         :raises RemoteAbort: the peer gave up.
         """
 
@@ -182,7 +183,7 @@ class MemoryChannel:
     def __repr__(self) -> str:
         return f"MemoryChannel(peer={self.peer!r})"
 
-    async def send(self, header: Header, *payload: memoryview) -> None:
+    async def send(self, header: Header, *payload: memoryview, patient: bool = False) -> None:
         """See :class:`Channel`."""
         head = encode(header)
         check_payload(header, payload)
@@ -191,7 +192,7 @@ class MemoryChannel:
         body = b"".join(payload)
         self._out.put(head, body)
         self.sent_bytes += len(head) + len(body)
-        await self._wait(self._out, lambda: self._out.queued_bytes <= self._high_water, "take our frames")
+        await self._wait(self._out, lambda: self._out.queued_bytes <= self._high_water, "take our frames", patient)
 
     async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
         """See :class:`Channel`."""

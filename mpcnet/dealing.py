@@ -1,7 +1,8 @@
 """The dealer's side of a run: one thread makes the corrections, and the event loop sends them.
 
 The thread does not wait for the loop between segments, which may be busy with a frame for longer than a segment takes
-to make; only for room, when too much has been made for a server that has not left.
+to make; only for room, when too much has been made for a server that has not left. `mpcnet.prefill` says why the other
+server then has what it needs.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ async def run_dealer(
 ) -> list[T]:
     """Send the corrections of every segment to both servers, as fast as they take them; returns the programs' results.
 
-    Segments are made while those before them are sent. `facts` are public, and sent behind the last segment.
+    Segments are made while those before them are sent. `facts` are public, and sent to each server behind its last one.
 
     :raises MpcError: a server is gone.
     """
     lanes = [_Lane(peer) for peer in peers]
     try:
         async with group() as tasks:
-            sending = [tasks.create_task(lane.send_all()) for lane in lanes]
+            sending = [tasks.create_task(lane.send_all(facts)) for lane in lanes]
             making = tasks.create_task(in_thread(_make, dealings, streams, lanes, asyncio.get_running_loop()))
             try:
                 await asyncio.wait([making])  # `await making`, cancelled, would wait for the thread before `close`
@@ -51,9 +52,6 @@ async def run_dealer(
             finally:
                 for lane in lanes:
                     lane.room.close()  # or the thread might wait for ever
-        fields = dict(facts())
-        for peer in peers:
-            await peer.channel.send(Header(CONTROL, peer.session, label=DEALT, fields=fields))
         return [_result(dealing) for dealing in dealings]
     finally:
         for dealing in dealings:
@@ -96,8 +94,8 @@ class _Room:
 class _Lane:
     """Our frames to one peer, in order. Used in the loop only, but for its room.
 
-    Each has a room of its own. A server that holds all it may reads no more until it needs to, and both begin when both
-    are full or have everything: what waits for the one must not take the room of what the other still lacks.
+    Each has a room and an end of its own. A server that holds all it may reads no more until it needs to, and what is
+    made for it must not take the room of the other, or keep back its last frame. We wait for it as long as it lives.
     """
 
     def __init__(self, peer: Peer) -> None:
@@ -112,19 +110,23 @@ class _Lane:
         """No more will come."""
         self._frames.put_nowait(None)
 
-    async def send_all(self) -> None:
-        """Until the end."""
+    async def send_all(self, facts: Callable[[], Mapping[str, Scalar]]) -> None:
+        """Until the end, and the facts."""
         while await self._send_next():
             pass
+        await self._send(Header(CONTROL, self.peer.session, label=DEALT, fields=dict(facts())))
 
     async def _send_next(self) -> bool:
         if (frame := await self._frames.get()) is None:
             return False
         stream, header, payload = frame
         with stream.at(header.sequence):
-            await self.peer.channel.send(header, *(raw.data for raw in payload))
+            await self._send(header, *(raw.data for raw in payload))
         self.room.give(header.payload_bytes)
         return True
+
+    async def _send(self, header: Header, *payload: memoryview) -> None:
+        await self.peer.channel.send(header, *payload, patient=True)
 
 
 def _make(

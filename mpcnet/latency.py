@@ -140,10 +140,10 @@ class ShapedChannel:
         """As over the inner channel without stamps."""
         return self._inner.received_bytes - STAMP_BYTES * self._stamps_received
 
-    async def send(self, header: Header, *payload: memoryview) -> None:
+    async def send(self, header: Header, *payload: memoryview, patient: bool = False) -> None:
         """See :class:`mpcnet.channel.Channel`."""
         stamped = replace(header, fields={**header.fields, STAMP: self._clock()})
-        await self._inner.send(stamped, *payload)
+        await self._inner.send(stamped, *payload, patient=patient)
         self._stamps_sent += 1
 
     async def receive(self, expect: Expect, *, patient: bool = False) -> Header:

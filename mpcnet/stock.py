@@ -24,6 +24,11 @@ from mpcnet.stream import DEAL, DEALT, Awaited, Stream, nbytes, turns
 from mpcnet.wire import Header, Value
 
 
+def planned_bytes(streams: Sequence[Stream], party: int) -> int:
+    """All corrections of a bundle for this server."""
+    return sum(stream.plan.ledger.total().dealt_bytes[party] for stream in streams)
+
+
 class Stock:
     """The corrections of one bundle, in dealing order; made by `Intake.expect`."""
 
@@ -32,6 +37,7 @@ class Stock:
         self.nbytes = 0  # held in memory now
         self.facts: Mapping[str, Value] = {}  # the dealer's, once the bundle is complete
         self.complete = False
+        self.arrived: int | None = None  # segments, in dealing order; None: bundles before this one still come
         self.failed: str | None = None  # why the disk failed, a public line; the bundle can not be used then
         self._intake, self._shelf = intake, shelf
         self._due = deque(turns(streams))  # segments still on the shelf, or to come
@@ -40,14 +46,20 @@ class Stock:
         self._discarded = False
         self._storing = False
 
-    async def ready(self) -> None:
-        """Wait until every correction is here, or on its finished tape, or as many as the limit allows.
+    async def ready(self, segments: int) -> None:
+        """Wait until so many segments have arrived, and all bundles before this one; from a tape, until it is finished.
+
+        They are received whatever the limit says: see `mpcnet.prefill`, which chooses as many as fit.
 
         :raises ChannelTimeout: nothing came from the dealer for the intake's patience.
         :raises MpcError: the dealer failed.
         :raises LocalStorageError: the disk did.
         """
-        await self._until(lambda: self.complete or self._intake.full)
+
+        def enough() -> bool:
+            return self.complete or (self.limited and self.arrived is not None and self.arrived >= segments)
+
+        await self._until(enough, starving=True)
 
     async def settled(self) -> None:
         """Wait until the bundle is complete, or will never be; for who has time.
@@ -95,7 +107,7 @@ class Stock:
         return "streams " + ", ".join(str(stream.number) for stream in self.streams)
 
     async def _take(self) -> Bytes:
-        await self._until(lambda: self.readable, starving=True)
+        await self._until(lambda: self._shelf.readable, starving=True)
         try:
             return await self._shelf.take()
         except LocalStorageError as error:
@@ -112,7 +124,7 @@ class Stock:
             self._check()
             return ready()
 
-        await self._intake.until(settled, self if starving else None)
+        await self._intake.until(settled, ready if starving else None)
 
     def _check(self) -> None:
         self._intake.check()
@@ -136,11 +148,6 @@ class Stock:
     def limited(self) -> bool:
         """Its frames take memory."""
         return isinstance(self._shelf, MemoryShelf) and not self._dropped
-
-    @property
-    def readable(self) -> bool:
-        """The next payload can be taken."""
-        return self._shelf.readable
 
     async def put(self, payload: Bytes) -> None:
         """Keep the payload of the next frame."""
@@ -178,7 +185,8 @@ class Intake:
     """The only reader of the channel from the dealer; its stocks share `limit_bytes` of memory.
 
     At the limit it stops reading, and the dealer soon stops sending. It reads on if nothing is held at all, or if
-    somebody waits for a frame that is still to come: so it holds one frame at least, and nobody waits for ever.
+    somebody waits for a frame that is still to come: so it holds one frame at least, and nobody waits for ever
+    (`mpcnet.prefill` says why).
     """
 
     def __init__(
@@ -186,11 +194,10 @@ class Intake:
     ) -> None:
         self.party = party
         self.nbytes = 0  # held in memory by all stocks
-        self.full = False  # stopped at the limit
         self._dealer, self._limit_bytes, self._patience_s, self._drawer = dealer, limit_bytes, patience_s, drawer
         self._stocks: list[Stock] = []  # at least all that are alive
         self._expected: deque[Stock] = deque()  # not yet complete
-        self._starving: list[Stock] = []  # somebody waits for their next payload
+        self._starving: list[Callable[[], bool]] = []  # what somebody needs to go on, when it is there
         self._listening: tuple[float, Stream, int] | None = None  # since when the dealer owes us which segment
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
@@ -229,6 +236,14 @@ class Intake:
                 stock.discard()
             self._changed.set()
 
+    def room(self, but: Stock | None) -> int:
+        """Bytes that a bundle may hold in memory beside all others that may still be used; `but` is its own stock.
+
+        :returns: what is left of the limit, at least 0.
+        """
+        others = [stock for stock in self._stocks if stock is not but and stock.alive and stock.limited]
+        return max(0, self._limit_bytes - sum(planned_bytes(stock.streams, self.party) for stock in others))
+
     # --- the stocks' side ---------------------------------------------------------------------------------------
 
     def count(self, nbytes: int) -> None:
@@ -241,8 +256,8 @@ class Intake:
         if self._failure is not None:
             raise self._failure
 
-    async def until(self, ready: Callable[[], bool], starving: Stock | None = None) -> None:
-        """Wait for what the dealer sends; `starving` needs it to go on."""
+    async def until(self, ready: Callable[[], bool], starving: Callable[[], bool] | None = None) -> None:
+        """Wait for what the dealer sends; as long as `starving` is given and not true, the limit does not hold."""
         if ready():
             return
         if starving is not None:
@@ -274,7 +289,9 @@ class Intake:
 
     async def _fill(self, stock: Stock) -> None:
         stream, sequence = stock.streams[0], 0
-        for index, sequence in turns(stock.streams):
+        for arrived, (index, sequence) in enumerate(turns(stock.streams)):
+            stock.arrived = arrived
+            self._changed.set()
             stream = stock.streams[index]
             if parts := stream.plan.segments[sequence].dealt[self.party]:
                 await self._room(stock, nbytes(parts))
@@ -292,14 +309,10 @@ class Intake:
                 not stock.limited
                 or self.nbytes == 0
                 or self.nbytes + wanted <= self._limit_bytes
-                or not all(waiting.readable for waiting in self._starving)
+                or not all(there() for there in self._starving)
             )
 
-        self.full = not fits()
-        if self.full:
-            self._changed.set()
-            await self._until_changed(fits)
-            self.full = False
+        await self._until_changed(fits)
 
     async def _listen(self, stream: Stream, sequence: int, expect: Expect) -> Header:
         def heard(header: Header) -> memoryview:

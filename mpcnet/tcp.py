@@ -61,8 +61,8 @@ class TcpConnection:
         """Below it again, or no longer worth waiting for."""
         self._writable.set()
 
-    async def drained(self, timeout_s: float) -> None:
-        """Wait until the queue is below the high-water mark.
+    async def drained(self, timeout_s: float | None) -> None:
+        """Wait until the queue is below the high-water mark; without a timeout, as long as the connection lives.
 
         :raises TimeoutError: it is not after `timeout_s`.
         """

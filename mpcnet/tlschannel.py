@@ -86,7 +86,7 @@ class TlsChannel(asyncio.BufferedProtocol):
         self._heard_s = self._loop.time()
         self._beat = self._loop.call_later(PING_S, self._on_beat)
 
-    async def send(self, header: Header, *payload: memoryview) -> None:
+    async def send(self, header: Header, *payload: memoryview, patient: bool = False) -> None:
         """See :class:`mpcnet.channel.Channel`."""
         head = encode(header)
         check_payload(header, payload)
@@ -94,7 +94,7 @@ class TlsChannel(asyncio.BufferedProtocol):
             self._check_open()
             self._mid_frame = True
             try:
-                await self._write(head, payload)
+                await self._write(head, payload, None if patient else self.timeout_s)
             except BaseException as error:
                 if not self._tcp.lost.is_set():  # else what did arrive can still be received
                     self._fail(error if isinstance(error, MpcError) else ChannelClosed(f"{self.peer}: a frame was cut"))
@@ -258,7 +258,7 @@ class TlsChannel(asyncio.BufferedProtocol):
 
     # --- writing ----------------------------------------------------------------------------------------------
 
-    async def _write(self, head: bytes, payload: tuple[memoryview, ...]) -> None:
+    async def _write(self, head: bytes, payload: tuple[memoryview, ...], timeout_s: float | None) -> None:
         if len(head) + sum(piece.nbytes for piece in payload) <= SMALL:
             head, payload = b"".join((head, *payload)), ()
         self._tls.write(memoryview(head))
@@ -267,15 +267,15 @@ class TlsChannel(asyncio.BufferedProtocol):
             for start in range(0, len(flat), SLICE):
                 self._tls.write(flat[start : start + SLICE])
                 if self._tls.pending >= SLICE:
-                    await self._drain()
-        await self._drain()
+                    await self._drain(timeout_s)
+        await self._drain(timeout_s)
 
-    async def _drain(self) -> None:
+    async def _drain(self, timeout_s: float | None) -> None:
         self._flush()
         try:
-            await self._tcp.drained(self.timeout_s)
+            await self._tcp.drained(timeout_s)
         except TimeoutError:
-            raise ChannelTimeout(f"waited {self.timeout_s:g} s for {self.peer} to take our frames") from None
+            raise ChannelTimeout(f"waited {timeout_s:g} s for {self.peer} to take our frames") from None
         self._check_open()
 
     def _flush(self) -> None:

@@ -18,6 +18,7 @@ from mpcnet.dealing import run_dealer
 from mpcnet.ledger import Cost, Ledger
 from mpcnet.mesh import Peer
 from mpcnet.meter import MeterSource, measure
+from mpcnet.prefill import prefill
 from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.randomness import ServerSource, Source
 from mpcnet.rounds import Exchange, Part, Program
@@ -102,10 +103,10 @@ class Wire(Around):
         self.sent: list[Header] = []
         self.change: Callable[[Header], Sequence[Header]] = lambda header: [header]
 
-    async def send(self, header: Header, *payload: memoryview) -> None:
+    async def send(self, header: Header, *payload: memoryview, patient: bool = False) -> None:
         for changed in self.change(header):
             self.sent.append(changed)
-            await self.inner.send(changed, *payload)
+            await self.inner.send(changed, *payload, patient=patient)
 
 
 def peers(first: str, second: str, **options: Any) -> tuple[Peer, Peer]:
@@ -139,14 +140,14 @@ async def serve(bundle: Bundle, party: int, peer: Peer, clock: Callable[[], floa
 class Trio:
     """server0, server1 and the dealer, with an intake at each server."""
 
-    def __init__(
-        self, limit_bytes: int = 1 << 30, patience_s: float = 5.0, drawers: Sequence[Any] = (None, None)
-    ) -> None:
+    def __init__(self, *limits_bytes: int, patience_s: float = 5.0, drawers: Sequence[Any] = (None, None)) -> None:
+        """`limits_bytes` of server0 and server1; one for both; none: all fits."""
+        self.limits_bytes = (limits_bytes or (1 << 30,)) * (1 if len(limits_bytes) == 2 else 2)
         self.servers = peers("server0", "server1")
         pairs = [peers("dealer", role, high_water=1) for role in ("server0", "server1")]
         self.dealer = [ends[0] for ends in pairs]
         self.intakes = [
-            Intake(ends[1], party, limit_bytes, patience_s, drawer)
+            Intake(ends[1], party, self.limits_bytes[party], patience_s, drawer)
             for party, (ends, drawer) in enumerate(zip(pairs, drawers, strict=True))
         ]
 
@@ -164,7 +165,7 @@ class Trio:
         results: list[tuple[Tensor, Ledger]] = []
         try:
             for bundle, stock in zip(bundles, stocks, strict=True):
-                await stock.ready()
+                await stock.ready(prefill(bundle.streams, self.rooms(bundles, bundle)))
                 programs, sources = bundle.servers(party)
                 peer = self.servers[party]
                 results += await run_streams(programs, sources, bundle.streams, peer, stock, clock)
@@ -175,6 +176,12 @@ class Trio:
         finally:
             receiving.cancel()
             await asyncio.wait([receiving])
+
+    def rooms(self, bundles: Sequence[Bundle], bundle: Bundle) -> list[int]:
+        """What both servers can hold of this bundle, beside those behind it."""
+        behind = [stream for other in bundles[bundles.index(bundle) + 1 :] for stream in other.streams]
+        dealt = [stream.plan.ledger.total().dealt_bytes for stream in behind]
+        return [max(0, limit - sum(d[party] for d in dealt)) for party, limit in enumerate(self.limits_bytes)]
 
     async def run(self, *bundles: Bundle, to_disk: bool = False) -> list[list[tuple[Tensor, Ledger]]]:
         """What both servers and the dealer get out of the bundles; of the dealer only that it got on."""

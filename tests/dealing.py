@@ -14,6 +14,7 @@ from mpcnet.wire import Header
 
 FRAME = 24  # bytes of the one correction of a light segment; those of every second segment go to server0
 PARTY = 0
+WHOLE = 1 << 20  # segments: more than any bundle has, so all of it
 
 
 class Deal:

@@ -66,13 +66,13 @@ class Tiny:
 
 
 @cache
-def tiny(labels: int = 0) -> Tiny:
+def tiny(labels: int = 0, positions: int = SHAPE.positions) -> Tiny:
     head = {"head": "classification", "labels": labels, "pooling": "first"} if labels else {}
-    raw = random_checkpoint(replace(SHAPE, **head), 1)
+    raw = random_checkpoint(replace(SHAPE, positions=positions, **head), 1)
     tensors = {name: value if "norm" in name else value * 5 for name, value in raw.tensors.items()}
     checkpoint = replace(raw, tensors=tensors)
     folded = fold(checkpoint)
-    batches = [random_tokens(checkpoint, 32, length) for length in (1, 2, SHAPE.positions)]
+    batches = [random_tokens(checkpoint, 32, length) for length in (1, 2, positions)]
     return Tiny(checkpoint, folded, calibrate(checkpoint.shape, folded, batches, checkpoint.sha256))
 
 

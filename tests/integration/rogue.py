@@ -45,13 +45,13 @@ class RogueChannel(Around):
         super().__init__(inner)
         self.node, self.count = node, 0
 
-    async def send(self, header: Header, *payload: memoryview) -> None:
+    async def send(self, header: Header, *payload: memoryview, patient: bool = False) -> None:
         self.count += self.node.which(header)
         if self.count == self.node.when and not self.node.did.is_set():
             self.node.did.set()
             await self.node.misdeed(self, header, b"".join(payload))
         else:
-            await self.inner.send(header, *payload)
+            await self.inner.send(header, *payload, patient=patient)
 
     def write(self, data: bytes) -> None:
         """Any bytes at all, inside TLS."""

@@ -14,6 +14,7 @@ from integration import rogue
 from integration.parties import LIMIT_S, SERVERS, Parties, some_tokens
 from integration.rogue import RogueNode
 
+from models.program import Plans, Size
 from mpcnet.drawer import SealedTape, TapeReader, TapeWriter
 from mpcnet.folder import SUFFIX
 
@@ -55,6 +56,23 @@ async def test_material_is_there_before_the_request(parties: Parties) -> None:
     await answered_by(parties, 3, [5], "1 x 5")
     await parties.stop()
     assert not [tape for role in SERVERS for tape in tapes(parties, role)]
+
+
+@pytest.mark.parametrize("parties", [{"ahead": ("32x16", "1x5"), "ahead_runs": 99, "stock_mib": 1}], indirect=True)
+async def test_what_does_not_fit_in_memory_is_not_dealt_ahead(parties: Parties) -> None:
+    """It would never be complete. Of what fits there is as much as there is room for, and again after each run."""
+    parties.serve()
+    words = r"32 x 16 tokens: nothing is dealt ahead: want corrections of at most 1 MB \(stock_mib\), got 5 MB"
+    await parties.said("server0", words)
+    size = max(Plans(parties.node("client").config).infer(Size(1, 5)).ledger.total().dealt_bytes)
+    most = (1 << 20) // size
+    assert 2 < most < 98
+    await parties.said("server0", f"in stock: {most}$")
+    await answered_by(parties, 1, [5], "1 x 5")
+    await parties.said("server0", f"in stock: {most}$")
+    await answered_by(parties, most + 2, [16] * 32, "32 x 16")  # dealt for when it comes
+    await parties.stop()
+    assert len([line for line in parties.logs["server0"].lines if "nothing is dealt ahead" in line]) == 1
 
 
 # --- the dealer is stopped while it deals ahead -------------------------------------------------------------------

@@ -50,6 +50,23 @@ def planned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return json.loads(capsys.readouterr().out)
 
 
+def test_a_plan_says_what_exceeds_the_stock(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, large = (planned(monkeypatch, capsys, "--length", "16", "--batch", batch) for batch in ("1", "256"))
+    assert small["stock"] == {
+        "limit_bytes": 2 << 30, "before_run_bytes": small["dealt_bytes"], "exceeded": False
+    }  # fmt: skip
+    limit_bytes, before = large["stock"]["limit_bytes"], large["stock"]["before_run_bytes"]
+    assert large["stock"]["exceeded"] and limit_bytes - (256 << 20) < max(before) <= limit_bytes
+    assert large["peak_bytes"] - small["peak_bytes"] < 8 * limit_bytes
+    monkeypatch.setattr(sys, "argv", ["mpcnet", "plan", "--length", "16", "--batch", "256"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "more than a server's stock of 2.15 GB (stock_mib): the run begins with " in told
+
+
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     """Two requests, of one sentence each, in the fast suite."""

@@ -194,6 +194,29 @@ async def test_a_patient_receiver_outlasts_the_timeout_of_a_peer_that_lives(plac
     await close(a, b)
 
 
+async def test_a_patient_sender_outlasts_the_timeout_of_a_peer_that_lives(place: Place, quick: None) -> None:
+    """And that reads nothing yet, as a server whose stock is full."""
+    a, b = await place.pair(channel_timeout_s=0.2)
+    sent = bytes(30_000_000)  # over what the kernel's two socket buffers hold
+    sending = asyncio.ensure_future(a.send(frame(len(sent)), memoryview(sent), patient=True))
+    await beats(a, 45)  # more than twice the timeout
+    assert not sending.done()
+    assert (await receive_bytes(b))[1] == sent
+    await sending
+    await close(a, b)
+
+
+async def test_a_patient_sender_hears_that_the_peer_is_gone(deployment: Path, quick: None) -> None:
+    place = Place(deployment)
+    await place.start(channel_timeout_s=0.05)
+    _, writer = await place.raw()  # reads nothing and gives no sign of life
+    b = await place.channels.get()
+    with pytest.raises(ChannelTimeout, match=r"server1 gave no sign of life for 0\."):
+        await b.send(frame(30_000_000), memoryview(bytes(30_000_000)), patient=True)
+    writer.close()
+    await place.server.close()
+
+
 @pytest.mark.parametrize("receiver", ["none", "patient"])
 async def test_a_peer_without_a_sign_of_life_is_gone(deployment: Path, quick: None, receiver: str) -> None:
     place = Place(deployment)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import GUARD_S, Bundle, Shape
-from dealing import Deal
+from dealing import WHOLE, Deal
 
 from mpcnet import apart, ring
 from mpcnet.ring import Bytes
@@ -122,7 +122,7 @@ async def test_what_is_dealt_lies_apart_if_it_is_large() -> None:
     sending = deal.sending(bundle)
     stock = deal.intake.expect(bundle.streams)
     async with asyncio.timeout(GUARD_S):
-        await stock.ready()
+        await stock.ready(WHOLE)
         await sending
         payloads = [tape.payload for tape in [await stock.next(0) for _ in range(3)] if tape.payload is not None]
     assert payloads and all(is_apart(raw) == (raw.nbytes >= apart.LEAST_BYTES) for raw in payloads)

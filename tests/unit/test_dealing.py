@@ -48,6 +48,18 @@ async def test_a_server_that_reads_nothing_does_not_keep_the_other_waiting(monke
     await end_tasks(running, receiving)
 
 
+async def test_each_server_gets_the_end_of_a_bundle_by_itself() -> None:
+    """Server 0 reads nothing yet, and what is left for it fits in what is made ahead."""
+    trio, bundle = Trio(), Bundle(Shape(5))
+    running = asyncio.ensure_future(trio.deal(bundle))
+    stock = trio.intakes[1].expect(bundle.streams)
+    receiving = asyncio.ensure_future(trio.intakes[1].run())
+    async with asyncio.timeout(GUARD_S):
+        await stock.settled()
+    assert stock.complete and stock.facts == {"seconds": 1.5} and not running.done()
+    await end_tasks(running, receiving)
+
+
 async def test_what_has_left_makes_room() -> None:
     room = _Room(100)
     assert room.take(80)

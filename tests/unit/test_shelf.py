@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import GUARD_S, HEAVY, SESSION, Bundle, Shape, Trio, check, nothing_left
-from dealing import FRAME, Deal, bundle_bytes, first_frame, same, use
+from dealing import FRAME, WHOLE, Deal, bundle_bytes, first_frame, same, use
 
 from mpcnet.drawer import Drawer
 from mpcnet.errors import LocalStateError, LocalStorageError
@@ -41,7 +41,7 @@ async def test_a_tape_takes_no_memory_and_no_limit(drawer: Drawer, folder: Path)
     stock = deal.intake.expect(second.streams, to_disk=True)
     async with asyncio.timeout(GUARD_S):
         await deal.send(first, second)
-        await stock.ready()
+        await stock.ready(WHOLE)
         assert stock.complete and stock.nbytes == 0 and deal.intake.nbytes == FRAME
         [tape] = tapes(folder)
         assert tape.stem == f"{SESSION[:8].hex()}-2" and tape.stat().st_size > sum(bundle_bytes(second))
@@ -59,7 +59,7 @@ async def test_a_bundle_without_any_correction_needs_no_tape(drawer: Drawer, fol
     bundle, deal = Bundle(Shape(2, dealt=0)), Deal(drawer=drawer)
     stock = deal.intake.expect(bundle.streams, to_disk=True)
     await deal.send(bundle)
-    await stock.ready()
+    await stock.ready(WHOLE)
     await use(stock, bundle)
     assert not tapes(folder)
     await deal.close()
@@ -84,13 +84,13 @@ async def test_a_tape_that_is_discarded(drawer: Drawer, folder: Path, frames: in
         for header, payload in sent[:cut]:
             await deal.dealer.channel.send(header, *payload)
         if frames is None:
-            await stock.ready()
+            await stock.ready(WHOLE)
         stock.discard()
         for header, payload in sent[cut:]:
             await deal.dealer.channel.send(header, *payload)
         await stock.settled()
         await deal.send(second)
-        await later.ready()
+        await later.ready(WHOLE)
         assert [tape.stem[-2:] for tape in tapes(folder)] == ["-2"]
         await use(later, second)
     await deal.close()
@@ -103,7 +103,7 @@ async def test_a_tape_that_is_discarded_while_it_is_read(drawer: Drawer, words: 
     bundle, deal = Bundle(Shape(9, words)), Deal(drawer=BadDrawer(drawer, "close", 0, closed.set))
     stock = deal.intake.expect(bundle.streams, to_disk=True)
     await deal.send(bundle)
-    await stock.ready()
+    await stock.ready(WHOLE)
     await first_frame(stock)
     stock.discard()
     assert stock.nbytes == 0
@@ -120,7 +120,7 @@ async def test_when_the_session_ends_tapes_are_removed(drawer: Drawer, folder: P
     await deal.send(first)
     for header, payload in deal.frames(second)[:2]:
         await deal.dealer.channel.send(header, *payload)
-    await stock.ready()
+    await stock.ready(WHOLE)
     assert tapes(folder)
     await deal.close()
     assert not tapes(folder)
@@ -167,7 +167,7 @@ async def test_a_disk_that_fails_while_a_bundle_arrives(drawer: Drawer, call: st
     first, second = Bundle(Shape(9)), Bundle(Shape(9), first=2)
     deal = Deal(drawer=BadDrawer(drawer, call, good, full_disk))
     stock, later = deal.intake.expect(first.streams, to_disk=True), deal.intake.expect(second.streams)
-    waiting = [asyncio.ensure_future(stock.ready()), asyncio.ensure_future(first_frame(stock))]
+    waiting = [asyncio.ensure_future(stock.ready(WHOLE)), asyncio.ensure_future(first_frame(stock))]
     async with asyncio.timeout(GUARD_S):
         await deal.send(first, second)
         for task in waiting:
@@ -186,7 +186,7 @@ async def test_a_disk_that_fails_while_a_bundle_is_used(drawer: Drawer, call: st
     stock = deal.intake.expect(bundle.streams, to_disk=True)
     async with asyncio.timeout(GUARD_S):
         await deal.send(bundle)
-        await stock.ready()
+        await stock.ready(WHOLE)
         assert stock.failed is None
         for _ in range(2):
             with pytest.raises(LocalStorageError, match="No space"):
@@ -202,7 +202,7 @@ async def test_a_reader_that_is_cancelled_loses_the_stock(drawer: Drawer, call: 
     deal = Deal(drawer=BadDrawer(drawer, call, 0, held))
     stock = deal.intake.expect(bundle.streams, to_disk=True)
     await deal.send(bundle)
-    await stock.ready()
+    await stock.ready(WHOLE)
     reading = asyncio.ensure_future(first_frame(stock))
     assert await asyncio.to_thread(held.begun.wait, GUARD_S)
     reading.cancel()

@@ -14,10 +14,11 @@ from bundles import (
     wire,
 )
 from checks import few
-from dealing import FRAME, PARTY, Deal, bundle_bytes, first_frame, quiet, same, use
+from dealing import FRAME, PARTY, WHOLE, Deal, bundle_bytes, first_frame, quiet, same, use
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcnet.drawer import Drawer
 from mpcnet.errors import (
     ChannelClosed,
     LocalStateError,
@@ -37,7 +38,7 @@ async def test_what_was_dealt_comes_out_in_order() -> None:
     sending = deal.sending(first, second)
     async with asyncio.timeout(GUARD_S):
         for stock in stocks:
-            await stock.ready()
+            await stock.ready(WHOLE)
         await sending
     assert all(stock.complete and stock.facts == {"seconds": 1.5} and stock.failed is None for stock in stocks)
     held = [sum(bundle_bytes(bundle)) for bundle in (first, second)]
@@ -53,7 +54,7 @@ async def test_a_stream_may_be_far_ahead_of_another() -> None:
     bundle, deal = Bundle(Shape(3), Shape(3)), Deal()
     sending = deal.sending(bundle)
     stock = deal.intake.expect(bundle.streams)
-    await stock.ready()
+    await stock.ready(WHOLE)
     await sending
     held = deal.intake.nbytes
     second = [await stock.next(1) for _ in range(4)]
@@ -99,7 +100,6 @@ async def test_at_the_limit_the_dealer_is_kept_waiting(limit_bytes: int, held: i
     stock = deal.intake.expect(bundle.streams)
     sending = deal.sending(bundle)
     async with asyncio.timeout(GUARD_S):
-        await stock.ready()
         for position, (index, _) in enumerate(turns(bundle.streams)):
             await quiet()
             left = bundle_bytes(bundle)[sum(1 for c in bundle.corrections()[:position] if c[2][PARTY]) :]
@@ -110,18 +110,59 @@ async def test_at_the_limit_the_dealer_is_kept_waiting(limit_bytes: int, held: i
     await deal.close()
 
 
-async def test_ready_returns_at_the_limit_and_for_bundles_behind_it() -> None:
+@pytest.mark.parametrize("segments", range(11))
+@pytest.mark.parametrize("limit_bytes", [0, 2 * FRAME, 1 << 30])
+async def test_so_many_segments_are_received_whatever_the_limit_is(limit_bytes: int, segments: int) -> None:
+    """For whoever waits for them; all of them means the facts as well."""
+    bundle, deal = Bundle(Shape(9)), Deal(limit_bytes)
+    stock = deal.intake.expect(bundle.streams)
+    sending = deal.sending(bundle)
+    async with asyncio.timeout(GUARD_S):
+        await stock.ready(segments)
+        first = sum(correction.part.nbytes for _, _, c in bundle.corrections()[:segments] for correction in c[PARTY])
+        await quiet()
+        assert stock.nbytes == max(first, min(max(FRAME, limit_bytes), sum(bundle_bytes(bundle))))
+        assert stock.complete == (segments == 10 or limit_bytes > 10 * FRAME)
+        await use(stock, bundle)
+        await sending
+    await deal.close()
+
+
+async def test_what_was_dealt_before_is_received_too() -> None:
+    """Even if nothing of a bundle itself is asked for: the dealer must not be kept waiting by what lies before it."""
     first, second, deal = Bundle(Shape(9)), Bundle(Shape(9), first=2), Deal(2 * FRAME)
-    stocks = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
+    older, stock = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
     sending = deal.sending(first, second)
     async with asyncio.timeout(GUARD_S):
-        for stock in stocks:
-            await stock.ready()
-            assert not stock.complete
-        assert deal.intake.nbytes == 2 * FRAME
-        for stock, bundle in zip(stocks, (first, second), strict=True):
-            await use(stock, bundle)
+        await quiet()
+        assert not older.complete and deal.intake.nbytes == 2 * FRAME
+        await stock.ready(0)
+        assert older.complete and not stock.complete
+        await use(stock, second)
+        await use(older, first)
         await sending
+    await deal.close()
+
+
+async def test_room_is_what_other_bundles_leave(drawer: Drawer) -> None:
+    """Whole bundles count, however much of them is here; not those that are used up, thrown away or on tapes."""
+    bundles = [Bundle(Shape(9), first=first) for first in (1, 2, 3)]
+    deal, size = Deal(10 * sum(bundle_bytes(bundles[0])), drawer=drawer), sum(bundle_bytes(bundles[0]))
+    assert deal.intake.room(None) == 10 * size
+    stocks = [deal.intake.expect(bundle.streams) for bundle in bundles]
+    tape = deal.intake.expect(Bundle(Shape(9), first=4).streams, to_disk=True)
+    assert [deal.intake.room(stock) for stock in (None, *stocks, tape)] == [7 * size, *[8 * size] * 3, 7 * size]
+    await deal.send(bundles[0])
+    await use(stocks[0], bundles[0])
+    stocks[1].discard()
+    assert [deal.intake.room(stock) for stock in (None, stocks[2])] == [9 * size, 10 * size]
+    await deal.close()
+
+
+async def test_there_is_never_less_than_no_room() -> None:
+    deal = Deal(FRAME)
+    deal.intake.expect(Bundle(Shape(9)).streams)
+    assert deal.intake.room(None) == 0
     await deal.close()
 
 
@@ -175,7 +216,7 @@ async def test_discarded_in_the_midst(limit_bytes: int, used: int) -> None:
             same(await stocks[0].next(0), first, position)
         stocks[0].discard()
         assert stocks[0].nbytes == 0
-        for call in (stocks[0].ready, lambda: stocks[0].next(0)):
+        for call in (lambda: stocks[0].ready(0), lambda: stocks[0].next(0)):
             with pytest.raises(LocalStateError, match="streams 1: it was discarded"):
                 await call()
         await stocks[0].settled()
@@ -188,7 +229,7 @@ async def test_discarded_in_the_midst(limit_bytes: int, used: int) -> None:
 async def test_discarded_while_somebody_waits_for_it() -> None:
     deal = Deal()
     stock = deal.intake.expect(Bundle(Shape(3)).streams)
-    waiting = [asyncio.ensure_future(stock.ready()), asyncio.ensure_future(first_frame(stock))]
+    waiting = [asyncio.ensure_future(stock.ready(WHOLE)), asyncio.ensure_future(first_frame(stock))]
     await quiet()
     stock.discard()
     for task in waiting:
@@ -206,18 +247,18 @@ async def test_a_dealer_that_dies_in_mid_bundle() -> None:
     stock, later = deal.intake.expect(bundle.streams), deal.intake.expect(Bundle(Shape(1), first=3).streams)
     for header, payload in deal.frames(bundle)[:4]:
         await deal.dealer.channel.send(header, *payload)
-    waiting = [asyncio.ensure_future(s.ready()) for s in (stock, later)]
+    waiting = [asyncio.ensure_future(s.ready(WHOLE)) for s in (stock, later)]
     await quiet()
     await deal.dealer.channel.close()
     words = r"stream \d, segment \d \(op\d\): dealer closed the channel"
     for task in (*waiting, deal.receiving):
         with pytest.raises(ChannelClosed, match=words):
             await task
-    for call in (stock.ready, stock.settled, lambda: first_frame(stock), later.ready):
+    for call in (lambda: stock.ready(0), stock.settled, lambda: first_frame(stock), lambda: later.ready(0)):
         with pytest.raises(ChannelClosed, match=words):
             await call()
     with pytest.raises(ChannelClosed, match=words):
-        await deal.intake.expect(Bundle(Shape(1), first=4).streams).ready()
+        await deal.intake.expect(Bundle(Shape(1), first=4).streams).ready(WHOLE)
     assert deal.intake.nbytes == 0
     await deal.close()
 
@@ -226,9 +267,9 @@ async def test_when_the_session_ends_stocks_are_released() -> None:
     bundle, deal = Bundle(Shape(5)), Deal()
     stock = deal.intake.expect(bundle.streams)
     await deal.send(bundle)
-    await stock.ready()
+    await stock.ready(WHOLE)
     assert stock.nbytes > 0
-    waiting = asyncio.ensure_future(deal.intake.expect(Bundle(Shape(2), first=2).streams).ready())
+    waiting = asyncio.ensure_future(deal.intake.expect(Bundle(Shape(2), first=2).streams).ready(WHOLE))
     await quiet()
     deal.receiving.cancel()
     with pytest.raises(LocalStateError, match="not read any more"):
@@ -260,7 +301,7 @@ async def test_a_frame_that_is_not_planned_is_refused_with_its_place(what: str) 
     forge, words = FORGED[what]
     bundle, deal = Bundle(Shape(3), Shape(2)), Deal()
     stock = deal.intake.expect(bundle.streams)
-    ready = asyncio.ensure_future(stock.ready())
+    ready = asyncio.ensure_future(stock.ready(WHOLE))
     for header, payload in forge(deal.frames(bundle)):
         sending = asyncio.ensure_future(deal.dealer.channel.send(header, *payload))
         await quiet()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from around import Around
 from bundles import Bundle, InventedTime, Shape, in_invented_time, peers, replaced
-from dealing import FRAME, PARTY, Deal, first_frame, use
+from dealing import FRAME, PARTY, WHOLE, Deal, first_frame, use
 
 from mpcnet.channel import Expect
 from mpcnet.errors import ChannelTimeout
@@ -43,13 +43,13 @@ async def silence(loop: InventedTime) -> None:
     stock = deal.intake.expect(bundle.streams)
     await asyncio.sleep(100)
     with timing_out(loop, 5.0):
-        await stock.ready()
+        await stock.ready(WHOLE)
     with timing_out(loop, 5.0):
         await first_frame(stock)
     for header, payload in deal.frames(bundle)[:3]:
         await asyncio.sleep(4)
         await deal.dealer.channel.send(header, *payload)
-        waiting = asyncio.ensure_future(stock.ready())
+        waiting = asyncio.ensure_future(stock.ready(WHOLE))
     with timing_out(loop, 5.0):
         await waiting
     await deal.close()
@@ -59,7 +59,7 @@ async def slow_frames(loop: InventedTime) -> None:
     """A dealer that sends something now and then is waited for."""
     bundle, deal = Bundle(Shape(9)), Deal(patience_s=5.0)
     stock = deal.intake.expect(bundle.streams)
-    waiting, start = asyncio.ensure_future(stock.ready()), loop.time()
+    waiting, start = asyncio.ensure_future(stock.ready(WHOLE)), loop.time()
     for header, payload in deal.frames(bundle):
         await asyncio.sleep(4)
         await deal.dealer.channel.send(header, *payload)
@@ -92,7 +92,7 @@ async def slow_payloads(loop: InventedTime) -> None:
     deal.receiving = asyncio.ensure_future(deal.intake.run())
     stock = deal.intake.expect(bundle.streams)
     await deal.send(bundle)
-    await stock.ready()
+    await stock.ready(WHOLE)
     await use(stock, bundle)
     await deal.close()
 

@@ -1,0 +1,52 @@
+"""Requests whose corrections are more than a stock holds, and more than the dealer makes ahead besides."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from integration.parties import SERVERS, Parties, change, deployed, some_tokens, tiny
+from integration.running import COMMANDS, Running, save
+
+from launch import client
+from models.program import Plans, Size
+
+MODEL = tiny(positions=128)
+TOKENS = some_tokens([128] * 64)
+LIMIT_S = 120.0  # of a test's wait for its answer
+TIMEOUT_S = 40.0  # of the parties'
+
+
+def over(*stocks_mib: int) -> None:
+    """The corrections are more than either server holds."""
+    dealt = Plans(MODEL.config()).infer(Size(*TOKENS.ids.shape)).ledger.total().dealt_bytes
+    assert all(size > stock_mib << 20 for size, stock_mib in zip(dealt, stocks_mib, strict=True))
+
+
+async def right(asked: asyncio.Task[client.Answer]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        MODEL.check(TOKENS, (await asked).values)
+
+
+async def test_processes_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """server1 is full before its largest segment, and has another in its lane; server0 has room for all till then."""
+    over(128, 128)
+    monkeypatch.setattr("integration.running.LIMIT_S", LIMIT_S)
+    save(MODEL.checkpoint, tmp_path / "model")
+    with deployed(MODEL.config(), tmp_path / "deployment", timeout_s=TIMEOUT_S, stock_mib=128) as made:
+        running = Running(made, MODEL, tmp_path / "model")
+        for role in COMMANDS:
+            running.start(role)
+        await right((await running.begun()).ask(TOKENS))
+
+
+@pytest.mark.parametrize("ahead", [(), ("32x128",)], ids=["", "beside one dealt ahead"])
+@pytest.mark.parametrize("stocks_mib", [(64, 1024), (1024, 64)], ids=str)
+async def test_servers_with_other_limits(tmp_path: Path, stocks_mib: tuple[int, int], ahead: tuple[str, ...]) -> None:
+    """Both begin where the smaller one is full."""
+    with deployed(MODEL.config(), tmp_path / "deployment", timeout_s=TIMEOUT_S, ahead=ahead) as made:
+        for role, stock_mib in zip(SERVERS, stocks_mib, strict=True):
+            change(made, role, stock_mib=stock_mib)
+        parties = Parties(made, MODEL)
+        parties.serve()
+        await right(parties.ask(TOKENS))
+        await parties.stop()
