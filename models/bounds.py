@@ -119,7 +119,7 @@ def _attention(shape: BertShape, folded: Folded, layer: str) -> dict[str, float]
     columns, norm = _with_residual(shape, folded, f"{layer}.out", columns, norm)
     qkv = _linear(shape, folded, f"{layer}.qkv")
     return {
-        f"{layer}.qkv": float(qkv[: 2 * d].max()),
+        f"{layer}.qkv": float(qkv.max()),
         f"{layer}.value": float(qkv[2 * d :].max()),
         f"{layer}.out.centred": float(columns.max()),
         f"{layer}.out.square_sum": norm**2,

@@ -59,7 +59,7 @@ class Guarantee:
 
     @property
     def holds(self) -> bool:
-        return self.sure or self.margin * self.calibrated < self.limit
+        return self.sure or self.margin * self.calibrated <= self.limit
 
     def __str__(self) -> str:
         bound = "" if self.proved is None else f", where no text exceeds {self.proved:.4g}"

@@ -109,7 +109,10 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
     y: Shared | None = None
     steps = rows.rsqrt_steps(e)
     for step in range(steps):
-        wide_q, wide_y = await _open(p, q, y)
+        opened, *rest = await p.open(q) if y is None else await p.open(q, y)
+        if p.audit is not None and step == 0:  # from q = 3 on y could become the negative root
+            p.audit.within(p, opened, 3 << ROW_FRAC)
+        wide_q, wide_y = lift(p, opened, sure=step == 0), lift(p, rest[0]) if rest else None
         m = wide_q.affine(-1, 1.5, frac=1)
         if wide_y is None:
             scaled = m.affine(round(start * 2**START_FRAC), 0.0, START_FRAC).shared()

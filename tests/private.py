@@ -9,9 +9,11 @@ import torch
 from lockstep import Run, Session, combine, oracle, same_cost
 from torch import Tensor
 
-from models import calibrate, numbers, reference
+from models import calibrate, reference
 from models.bert import AnswerKind, Config, Embedding, infer, load
+from models.bounds import bounds
 from models.parameters import encode, encode_tokens, parameters
+from models.planner import plan
 from models.prepare import random_tokens
 from models.program import Plans, Size
 from models.respond import respond
@@ -63,7 +65,7 @@ def audit(model: Private, tokens: Tokens) -> tuple[Tensor, list[bool], Run]:
     batch, length = tokens.ids.shape
     same_cost(run, model.plans.infer(Size(batch, length, audit=True)))
     first, second = (result.outside for result in run.results[:2])
-    found = ring.unpack_bits(first.packed ^ second.packed, (batch,)).bool().tolist()
+    found = ring.unpack_bits(first.packed ^ second.packed, first.shape).bool().any(1).tolist()
     return combine(*(result.values for result in run.results[:2])), found, run
 
 
@@ -80,7 +82,9 @@ def private_model(
     """Calibrate, share, load."""
     folded = fold(checkpoint)
     ranges = calibrate.calibrate(checkpoint.shape, folded, batches, checkpoint.sha256)
-    config = Config(checkpoint.shape, numbers.plan(checkpoint.shape, ranges, softmax), SUITES[suite], embedding)
+    shape = checkpoint.shape
+    formats = plan(shape, bounds(shape, folded), ranges, softmax, SUITES[suite])
+    config = Config(shape, formats, SUITES[suite], embedding)
     return share_model(config, folded)
 
 

@@ -20,9 +20,11 @@ from launch.monitor import Metrics
 from launch.network import Loopback
 from launch.node import Node, open_node
 from launch.processes import Deployment
-from models import numbers, reference
+from models import reference
 from models.bert import AnswerKind, Config
+from models.bounds import bounds
 from models.calibrate import Calibration, calibrate
+from models.planner import plan
 from models.prepare import random_tokens
 from models.shape import BertShape
 from models.text import Tokens
@@ -51,7 +53,8 @@ class Tiny:
     def config(self, suite: str = "fast", softmax: str = "exact", embedding: str = "private") -> Config:
         """The public program."""
         shape = self.checkpoint.shape
-        return Config(shape, numbers.plan(shape, self.calibration, softmax), SUITES[suite], embedding)
+        formats = plan(shape, bounds(shape, self.folded), self.calibration, softmax, SUITES[suite])
+        return Config(shape, formats, SUITES[suite], embedding)
 
     def plain(self, tokens: Tokens, softmax: str = "exact") -> Tensor:
         run = reference.classify if self.checkpoint.shape.labels else reference.embed

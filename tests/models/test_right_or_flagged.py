@@ -1,0 +1,54 @@
+"""Whatever the model and the text: an answer is right, or the audit says that it may not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from wild import BATCH, Draw, any_texts, model, usual
+
+from models import reference
+from models.bert import Config
+from models.bounds import bounds
+from models.calibrate import calibrate
+from models.openings import audited_answer, load_plain
+from models.planner import plan
+from models.shape import Softmax
+from models.weights import fold
+from mpcnet.errors import LocalConfigError
+from protocols.suites import SUITES
+
+TEXTS = 40
+SOFTMAXES: tuple[Softmax, ...] = ("exact", "2quad", "2relu")
+
+
+def cases(seeds: range, softmax: Softmax, suite: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cosines to the float model and flags, of a batch of texts at a time; models that are refused have none."""
+    for seed in seeds:
+        draw = Draw(seed)
+        checkpoint = model(draw)
+        shape, folded = checkpoint.shape, fold(checkpoint)
+        calibration = calibrate(shape, folded, [usual(draw, shape) for _ in range(6)], checkpoint.sha256)
+        try:
+            formats = plan(shape, bounds(shape, folded), calibration, softmax, SUITES[suite])
+        except LocalConfigError:
+            continue
+        loaded = load_plain(Config(shape, formats, SUITES[suite]), folded)
+        for _ in range(TEXTS // BATCH):
+            tokens = any_texts(draw, shape)
+            private, flags = audited_answer(loaded, folded, tokens)
+            floats = reference.embed(shape, folded, tokens.ids, tokens.types, tokens.mask, softmax)
+            yield torch.cosine_similarity(private, floats), flags
+
+
+@pytest.mark.parametrize("suite", ["fast", "secformer"])
+@pytest.mark.parametrize("softmax", SOFTMAXES)
+def test_an_answer_is_right_or_flagged(softmax: Softmax, suite: str) -> None:
+    seeds = range(24) if suite == "fast" else range(8)
+    found = list(cases(seeds, softmax, suite))
+    cosines, flags = (torch.cat([row[i] for row in found]) for i in (0, 1))
+    assert len(cosines) >= TEXTS * len(seeds) // 4  # most models are taken
+    assert cosines[~flags].min() > 0.999
+    assert (~flags).sum() > len(flags) // 4  # and most answers, although the texts are far from those calibrated
