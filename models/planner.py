@@ -7,6 +7,7 @@ as calibrated, times a margin, and is audited in every request; a model for whic
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -115,10 +116,9 @@ def row_guarantees(numbers: Numbers, bounds: Bounds, calibration: Calibration) -
 
 def _proved(bounds: Bounds, limit: Limit) -> float | None:
     """What no text exceeds at a limited site."""
-    layer, *head, name = limit.site.split(".")
-    if name in ("scores", "row_span"):
-        scores = bounds.scores[int(layer.removeprefix("layer"))]
-        most = scores[int(head[0].removeprefix("head"))] if head else max(scores)
+    if found := re.fullmatch(r"layer(\d+)\.(?:head(\d+)\.)?(scores|row_span)", limit.site):
+        layer, head, name = found.groups()
+        most = max(bounds.scores[int(layer)]) if head is None else bounds.scores[int(layer)][int(head)]
         return 2 * most if name == "row_span" else most + abs(limit.centre)
     return bounds.sizes.get(limit.site)
 
