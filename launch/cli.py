@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 import typer
 
 from launch import answers, bench, dealer, distill, owner, party, report, settings
+from launch.calibrate import calibrate_command
 from launch.deploy import write_deployment
 from launch.doctor.command import doctor_command
+from launch.evaluation.closeness import corpus_command
 from launch.evaluation.command import evaluate_command, ranges_command
 from launch.infer import infer_command
 from launch.layers import layers_command
@@ -47,6 +49,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
     "and no single machine learns the text, the weights or the answer."
 ))  # fmt: skip
 bench.app.command("layers")(layers_command)
+bench.app.command("corpus")(corpus_command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(netem.app, name="netem")
 app.add_typer(distill.app, name="distill")
@@ -55,6 +58,7 @@ app.command("renew")(renew_command)
 app.command("infer")(infer_command)
 app.command("evaluate")(evaluate_command)
 app.command("ranges")(ranges_command)
+app.command("calibrate")(calibrate_command)
 PHASES = ("upload", "offline", "online", "total")
 
 
@@ -187,7 +191,7 @@ def init_command(
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     embedding: Where = "private",
-    length: Annotated[int, typer.Option(min=1, help="The longest sentence to calibrate for, in tokens.")] = 128,
+    length: Annotated[int, typer.Option(min=1, help="Tokens of the longest text that will be asked.")] = 128,
     calibration: Calibration = None,
 ) -> None:
     """Make a deployment: keys and certificates, the public program, and one folder of settings for each host."""

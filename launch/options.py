@@ -44,7 +44,7 @@ AnswerName = Annotated[
     typer.Option("--answer", help="label: a classifier's client learns which logit is the largest, no more."),
 ]
 Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
-Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, or to make if it is not there.")]
+Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, made by mpcnet calibrate --out.")]
 Audit = Annotated[
     bool, typer.Option("--audit", help="Also learn if a value left its calibrated range; the servers do not.")
 ]
@@ -53,9 +53,10 @@ Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request
 
 
 def warn(prepared: Prepared, to: Console = console) -> None:
-    """Say what is odd about how a model is to be run, in one line."""
-    if text := other_softmax(prepared.checkpoint, prepared.config):
-        warn_of(text, to)
+    """Say what is odd about how a model is to be run, a line each."""
+    for text in (prepared.note, other_softmax(prepared.checkpoint, prepared.config)):
+        if text:
+            warn_of(text, to)
 
 
 def warn_of(text: str, to: Console = console) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from models import calibrate, numbers
+from models import calibrate, calibrated, numbers
 from models.bert import Config, Embedding
 from models.calibrate import Calibration
+from models.calibrated import Coverage, Kept
+from models.calibration_batches import built_in_batches, longest_row, recipe
 from models.demo import demo_checkpoint, demo_model_dir
-from models.files import user_cache
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
 from models.shape import PRESETS, Softmax, preset
 from models.shipped import sentiment_checkpoint, sentiment_model_dir
@@ -29,7 +29,7 @@ PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = { 
     "sentiment": (sentiment_model_dir, sentiment_checkpoint),
 }
 RANDOM_SEED = 0
-CALIBRATED_LENGTH = 128  # tokens; longer requests are calibrated at their own length
+RANDOM_LENGTH = 128  # tokens that random weights are calibrated for; longer requests at their own length
 SHORTER = (32, 8)  # tokens of further random sentences: the row sums of 2Quad grow with the length
 
 
@@ -41,6 +41,7 @@ class Prepared:
     folded: dict[str, Tensor]
     calibration: Calibration
     config: Config
+    note: str = ""  # what is odd about the calibration
 
     @property
     def random(self) -> bool:
@@ -80,7 +81,7 @@ def prepare(
     model: str,
     suite: str,
     softmax: Softmax | None = None,
-    length: int = CALIBRATED_LENGTH,
+    length: int = 1,
     calibration_file: Path | None = None,
     embedding: Embedding = "private",
     say: Callable[[str], None] = lambda text: None,
@@ -96,55 +97,78 @@ def prepare(
     if length > found.shape.positions:
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     folded = fold(found)
-    calibrated, chosen = max(length, CALIBRATED_LENGTH), softmax or found.softmax or "exact"
-    calibration = _calibration(found, folded, calibrated, calibration_file, say)
+    kept, note = _calibration(model, found, folded, length, calibration_file, say)
+    chosen, longest = softmax or found.softmax or "exact", kept.coverage.longest
     # Random weights have narrow scores, which cost less than a trained model's: what is told of them must not.
-    formats = numbers.plan(found.shape, calibration, chosen, calibrated, widest=not found.source)
-    return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
+    formats = numbers.plan(found.shape, kept.calibration, chosen, longest, widest=not found.source)
+    config = Config(found.shape, formats, SUITES[suite], embedding)
+    return Prepared(found, folded, kept.calibration, config, note)
+
+
+def calibration_of(
+    found: Checkpoint, folded: Mapping[str, Tensor], longest: int, say: Callable[[str], None] = lambda text: None
+) -> Kept:
+    """The built-in calibration of these weights on rows of up to `longest` tokens: as it is stored, or made and stored.
+
+    :raises LocalConfigError: a value is not finite, or the file cannot be written.
+    """
+    if kept := calibrated.built_in(found, longest):
+        return kept
+    if found.source:
+        batches = built_in_batches(found.source, found.shape, longest)
+    else:
+        batches = [random_tokens(found, 2, tokens) for tokens in (longest, *SHORTER) if tokens <= longest]
+    single = {name: value.float() for name, value in folded.items()}
+    made = calibrate.calibrate(found.shape, single, _told(batches, say), found.sha256)
+    kept = Kept(made, Coverage(longest, recipe()))
+    calibrated.write(kept, calibrated.folder(found) / calibrated.name(longest))
+    return kept
+
+
+def calibrated_length(found: Checkpoint, length: int) -> int:
+    """Tokens of the longest row that the built-in calibration for texts of `length` tokens has: all positions, mostly.
+
+    Of random weights nothing but the cost counts, so those are calibrated for little more than what is asked.
+    """
+    least = longest_row(found.shape) if found.source else min(RANDOM_LENGTH, found.shape.positions)
+    return max(length, least)
 
 
 def _calibration(
+    model: str,
     found: Checkpoint,
-    folded: dict[str, Tensor],
+    folded: Mapping[str, Tensor],
     length: int,
     file: Path | None,
     say: Callable[[str], None],
-) -> Calibration:
-    """Read the stored calibration of these weights, or make and store it.
+) -> tuple[Kept, str]:
+    """The file that the user named, else what the user made for these weights, else the built-in; and a note on it.
 
-    One that an older version stored is made again, but not a file that the user named.
+    :raises LocalConfigError: the file that the user named does not serve.
     """
-    path = file or _default_path(found, length)
-    if path.exists():
-        try:
-            return calibrate.load(path, found.sha256)
-        except calibrate.Outdated:
-            if file:
-                raise
-    say(f"calibrating ranges on {'random tokens' if not found.source else 'sample texts'} (once for these weights)")
-    length = min(length, found.shape.positions)
-    if found.source:
-        batches = calibrate.text_batches(found.source, calibrate.default_texts(), length)
-    else:
-        batches = [random_tokens(found, 2, tokens) for tokens in (length, *SHORTER) if tokens <= length]
-        folded = {name: value.float() for name, value in folded.items()}
-    result = calibrate.calibrate(found.shape, folded, batches, found.sha256)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    calibrate.save(result, path)
-    say(f"calibration stored in {path}")
-    return result
+    if file:
+        return calibrated.named(file, found, model, length), ""
+    note = ""
+    try:
+        kept = calibrated.own(found)
+        if kept and kept.coverage.longest >= length:
+            return kept, ""
+        if kept:
+            note = f"your calibration of these weights is for up to {kept.coverage.longest} tokens, and was left aside"
+            note += f"; run: mpcnet calibrate --model {model} --length {length}, with your texts"
+    except LocalConfigError as error:
+        note = f"your calibration of these weights was left aside: {error}"
+        note += f"; run: mpcnet calibrate --model {model}, with your texts"
+    return calibration_of(found, folded, calibrated_length(found, length), say), note
 
 
-def _default_path(found: Checkpoint, length: int) -> Path:
-    """Beside a model of the user's own, or where a packaged one brings it; else in the user's cache."""
-    folder = Path(found.source) if found.source else None
-    name = f"mpcnet-calibration-{length}.json"
-    if folder and (folder / name).is_file():
-        return folder / name
-    packaged = folder is None or "site-packages" in folder.parts or folder.parent == Path(__file__).parent
-    if folder and not packaged and folder.is_dir() and os.access(folder, os.W_OK):
-        return folder / name
-    return user_cache() / found.sha256[:16] / name
+def _told(batches: list[Tokens], say: Callable[[str], None]) -> Iterator[Tokens]:
+    """The batches, and how far they are, by tokens."""
+    done, total = 0, sum(batch.ids.numel() for batch in batches)
+    for batch in batches:
+        say(f"calibrating the ranges, once for these weights: {100 * done // total}%")
+        yield batch
+        done += batch.ids.numel()
 
 
 def random_tokens(found: Checkpoint, batch: int, length: int) -> Tokens:

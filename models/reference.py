@@ -47,7 +47,12 @@ class _Watch:
         return self._show(site, value, valid_pairs(self.mask).expand_as(value))
 
     def _show(self, site: str, value: Tensor, valid: Tensor) -> Tensor:
-        changed = None if self.observe is None else self.observe(site, value[valid])
+        if self.observe is None:
+            return value
+        if bool(self.mask.all()):  # no padding: picking values by a mask takes several times as long as the model
+            changed = self.observe(site, value.reshape(-1, *value.shape[valid.dim() :]))
+            return value if changed is None else changed.reshape(value.shape)
+        changed = self.observe(site, value[valid])
         if changed is None:
             return value
         value = value.clone()
