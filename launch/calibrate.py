@@ -131,7 +131,7 @@ def _show(model: str, path: Path, before: Kept | None, after: Kept, wider: Seque
             table.add_row(each.site, *ranges, f"{each.factor:.3f}")
         out.print(table)
     report.show(out, f"calibration of {model}", {
-        "rows": f"{after.calibration.sentences}, {after.coverage.own} of them yours, of up to {after.coverage.longest} tokens",
+        "rows": f"{after.calibration.sentences}, {after.coverage.own} of yours; up to {after.coverage.longest} tokens",
         "wider than before": len(wider) if before else "there was none of these weights",
         "stored in": path,
     })  # fmt: skip

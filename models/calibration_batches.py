@@ -181,7 +181,7 @@ class _Maker:
         yield from self._filled(longest, [english, mixed, indic, self.random, again, *words[:1], *words[-1:]])
         yield from self._filled(min(KIND_LENGTH, longest), [*self.streams.values(), mixed, *words[1:2]])
         for length, count in ((128, 4), (32, 8), (8, 24), (1 + len(self.before) + len(self.after), 64)):
-            if length < longest:
+            if length <= longest:
                 yield from self._filled(length, [*self._pieces(count, length), *words, specials])
 
     def long_pairs(self, longest: int) -> Iterator[Row]:
@@ -194,10 +194,10 @@ class _Maker:
                 yield _row(self.tokenizer(*halves, return_token_type_ids=True, **options))
 
     def _pieces(self, count: int, length: int) -> Iterator[list[int]]:
-        """As many pieces of the random tokens."""
-        for start in range(0, count * length, length):
-            if start < len(self.random):
-                yield self.random[start : start + length]
+        """As many pieces of the random tokens, one after the other."""
+        endless = cycle(self.random)
+        for _ in range(count):
+            yield list(islice(endless, length))
 
     def _filled(self, length: int, sources: Sequence[Sequence[int]]) -> Iterator[Row]:
         """A row of `length` tokens from each source, from its start again where it is too short."""

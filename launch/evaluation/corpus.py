@@ -6,7 +6,7 @@ kinds are made of. Every kind has texts of one token up to the most that the mod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+
+from models.calibration_batches import default_texts
+from models.text import parts
 
 FOLDER = Path(__file__).with_name("corpus_texts")  # a file a kind, a sentence a line
 SEED = 14
@@ -41,9 +44,10 @@ def sentences() -> dict[str, list[str]]:
 def corpus(tokenizer: Any, longest: int, each: int = EACH, seed: int = SEED) -> list[Sample]:
     """`each` texts of every kind, of 1 to `longest` tokens that the tokenizer makes of their words."""
     rng = np.random.default_rng(seed)
+    known = {part for text in default_texts() for part in parts(text)}
     lengths = [round(length) for length in np.geomspace(1, longest, each)]
     return [
-        Sample(kind, cut(tokenizer, text, length))
+        Sample(kind, _unknown(tokenizer, text, length, known))
         for kind, texts in _endless(tokenizer, longest, each, rng)
         for text, length in zip(texts, lengths, strict=True)
     ]
@@ -59,6 +63,13 @@ def cut(tokenizer: Any, text: str, length: int) -> str:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if count(tokenizer, text[:middle]) <= length else (low, middle - 1)
     return text[:low].strip()
+
+
+def _unknown(tokenizer: Any, text: str, length: int, known: Collection[str]) -> str:
+    """As much of a text, from its beginning or from behind what calibration knows."""
+    while (made := cut(tokenizer, text, length)) in known:
+        text = text[len(made) :].lstrip()
+    return made
 
 
 def count(tokenizer: Any, text: str) -> int:

@@ -12,7 +12,8 @@ from lockstep import Session
 from torch import Tensor
 
 from models import numbers
-from models.calibrate import Calibration, Range, calibrate, default_texts, text_batches
+from models.calibrate import Calibration, Range, calibrate
+from models.calibration_batches import own_batches, texts_by_kind
 from models.demo import demo_checkpoint
 from models.numbers import Numbers
 from models.prepare import random_tokens
@@ -32,7 +33,7 @@ POINTS = 400
 @cache
 def demo_calibration() -> tuple[BertShape, Calibration]:
     checkpoint = demo_checkpoint()
-    batches = text_batches(checkpoint.source, default_texts(), 128)
+    batches = own_batches(checkpoint.source, checkpoint.shape, texts_by_kind()["english"], 128)
     return checkpoint.shape, calibrate(checkpoint.shape, fold(checkpoint), batches, checkpoint.sha256)
 
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
-from models import calibrate, demo
+from models import calibrate, calibrated, demo
+from models.calibrated import Coverage, Kept
 from models.files import check_files
 from models.names import parameter_name
 from models.prepare import other_softmax, prepare, random_tokens
@@ -159,7 +160,8 @@ def test_a_students_own_softmax_is_the_default(saved, tmp_path):
     assert checkpoint.softmax is None
     tokens = random_tokens(checkpoint, 4, 8)
     file = tmp_path / "ranges.json"
-    calibrate.save(calibrate.calibrate(checkpoint.shape, fold(checkpoint), [tokens], checkpoint.sha256), file)
+    ranges = calibrate.calibrate(checkpoint.shape, fold(checkpoint), [tokens], checkpoint.sha256)
+    calibrated.write(Kept(ranges, Coverage(8, "by hand")), file)
     assert prepare(str(saved), "fast", length=8, calibration_file=file).config.numbers.softmax == "exact"
     edit(saved, softmax="2relu")
     own, other = (prepare(str(saved), "fast", softmax, 8, file) for softmax in (None, "2quad"))
