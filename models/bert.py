@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models import numbers as N
 from models.numbers import Numbers
+from models.preprocessing import Preprocessing
 from models.relative import bias
 from models.shape import BertShape
 from mpcnet import ring
@@ -40,12 +41,14 @@ class Config:
     """The public description of a private model: what all parties must agree on.
 
     `embedding` says who looks tokens up: the servers, in a private table, or the client, in a table that is public.
+    `preprocessing` is how clients make tokens of texts; None for random weights, which have no tokenizer.
     """
 
     shape: BertShape
     numbers: Numbers
     suite: Suite
     embedding: Embedding = "private"
+    preprocessing: Preprocessing | None = None
 
     @property
     def input_columns(self) -> int:

@@ -100,7 +100,8 @@ def prepare(
     calibration = _calibration(found, folded, calibrated, calibration_file, say)
     # Random weights have narrow scores, which cost less than a trained model's: what is told of them must not.
     formats = numbers.plan(found.shape, calibration, chosen, calibrated, widest=not found.source)
-    return Prepared(found, folded, calibration, Config(found.shape, formats, SUITES[suite], embedding))
+    config = Config(found.shape, formats, SUITES[suite], embedding, found.preprocessing)
+    return Prepared(found, folded, calibration, config)
 
 
 def _calibration(

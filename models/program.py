@@ -1,7 +1,8 @@
 """The public program: what all parties must agree on, as a file, and the plans of its runs.
 
-`program.json` holds the architecture, the number formats and the suite: no weights, and no hash of weights. Its digest
-is exchanged in every handshake; a difference ends both sides, naming the settings that differ.
+`program.json` holds the architecture, the number formats, the suite, and how clients make tokens of texts: no weights,
+and no hash of weights. Its digest is exchanged in every handshake; a difference ends both sides, naming the settings
+that differ.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import mpcnet
 from models.bert import AnswerKind, Config, Embedding, Model, load
 from models.numbers import Numbers
 from models.parameters import parameters
+from models.preprocessing import Preprocessing
 from models.respond import respond
 from models.shape import BertShape
 from mpcnet import ring
@@ -41,6 +43,7 @@ def to_dict(config: Config) -> dict[str, Any]:
         "embedding": config.embedding,
         "shape": config.shape.to_dict(),
         "numbers": config.numbers.to_dict(),
+        "preprocessing": None if config.preprocessing is None else config.preprocessing.to_dict(),
     }
 
 
@@ -58,7 +61,9 @@ def read(path: Path) -> Config:
         if values["embedding"] not in get_args(Embedding):
             raise ValueError(f"embedding {values['embedding']!r}")
         shape, numbers = BertShape.from_dict(values["shape"]), Numbers.from_dict(values["numbers"])
-        return Config(shape, numbers, SUITES[values["suite"]], values["embedding"])
+        texts = values["preprocessing"]
+        preprocessing = None if texts is None else Preprocessing.from_dict(texts)
+        return Config(shape, numbers, SUITES[values["suite"]], values["embedding"], preprocessing)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}") from error
 
@@ -74,6 +79,7 @@ def agreement(config: Config) -> Program:
         "embedding": config.embedding,
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
         **{f"model.{name}": value for name, value in config.shape.to_dict().items()},
+        **{f"texts.{name}": value for name, value in (to_dict(config)["preprocessing"] or {}).items()},
     }
     return Program(hashlib.sha256(text.encode()).digest(), settings)
 

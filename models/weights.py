@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.names import known_parameters
+from models.preprocessing import Preprocessing
 from models.shape import BertShape, Softmax
 from models.supported import unsupported_parameters, unsupported_settings
 from mpcnet.errors import LocalConfigError
@@ -36,6 +37,7 @@ class Checkpoint:
 
     source is what the tokenizer and the Hugging Face model load from: a directory or a hub name, "" if random.
     softmax is the one it was trained with, if its config.json says so; labels are a classifier's, by its id2label.
+    preprocessing is what is done to texts before, None without a tokenizer.
     """
 
     shape: BertShape
@@ -46,6 +48,7 @@ class Checkpoint:
     sha256: str
     softmax: Softmax | None = None
     labels: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
 
 def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
