@@ -42,6 +42,7 @@ class Config:
 
     `embedding` says who looks tokens up: the servers, in a private table, or the client, in a table that is public.
     `preprocessing` is how clients make tokens of texts; None for random weights, which have no tokenizer.
+    `labels` are the names of a classifier's, for who gets its answers.
     """
 
     shape: BertShape
@@ -49,6 +50,7 @@ class Config:
     suite: Suite
     embedding: Embedding = "private"
     preprocessing: Preprocessing | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def input_columns(self) -> int:

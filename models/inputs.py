@@ -24,11 +24,15 @@ WANTED = 'want a text, a list of two or {"text": ..., "text_pair": ...} in JSON'
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A text or a pair of texts, or what is wrong in its place; `where` is its number, among the words or the lines."""
+    """A text or a pair of texts, or what is wrong in its place; `where` is its number, among the words or the lines.
+
+    `plain`: taken as it stands on a command line or in a file of lines, where a pair cannot be told from a text.
+    """
 
     where: str
     text: Text | None = field(repr=False)
     error: str = ""
+    plain: bool = False
 
 
 def entries(
@@ -47,7 +51,7 @@ def entries(
         raise LocalInputError("--format: want --file or --pairs, whose lines it is of, got neither")
     path = file or pairs
     if path is None:
-        found = [Entry(f"text {number}", word) for number, word in enumerate(words, 1)]
+        found = [Entry(f"text {number}", word, plain=True) for number, word in enumerate(words, 1)]
     else:
         found = read_file(path, _form(path, form, pairs is not None), only_pairs=pairs is not None)
     if not found:
@@ -110,18 +114,6 @@ def is_blank(text: Text) -> bool:
     return not (text if isinstance(text, str) else "".join(text)).strip()
 
 
-def with_tabs_refused(found: Sequence[Entry]) -> list[Entry]:
-    """For a classifier, whose "one text TAB other text" is most likely meant as a pair: that is not guessed."""
-    advice = (
-        "want one text, got a tab in it; for pairs of texts use --pairs FILE --format tsv, "
-        "and for a text that holds a tab JSON lines"
-    )
-    return [
-        Entry(entry.where, None, advice) if isinstance(entry.text, str) and "\t" in entry.text.strip() else entry
-        for entry in found
-    ]
-
-
 def _form(path: Path, form: Format | None, pairs: bool) -> Format:
     suffix = path.suffix.lower()
     chosen = form or BY_SUFFIX.get(suffix)
@@ -142,7 +134,7 @@ def _entry(where: str, line: str, parse: Callable[[str], Text], only_pairs: bool
         return Entry(where, None, str(error))
     if only_pairs and isinstance(text, str):
         return Entry(where, None, "want a pair of texts, got one text")
-    return Entry(where, text)
+    return Entry(where, text, plain=parse is _plain)
 
 
 def _plain(line: str) -> Text:

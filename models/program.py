@@ -44,6 +44,7 @@ def to_dict(config: Config) -> dict[str, Any]:
         "shape": config.shape.to_dict(),
         "numbers": config.numbers.to_dict(),
         "preprocessing": None if config.preprocessing is None else config.preprocessing.to_dict(),
+        "labels": list(config.labels),
     }
 
 
@@ -63,7 +64,10 @@ def read(path: Path) -> Config:
         shape, numbers = BertShape.from_dict(values["shape"]), Numbers.from_dict(values["numbers"])
         texts = values["preprocessing"]
         preprocessing = None if texts is None else Preprocessing.from_dict(texts)
-        return Config(shape, numbers, SUITES[values["suite"]], values["embedding"], preprocessing)
+        labels = tuple(values["labels"])
+        if len(labels) not in (0, shape.labels) or not all(isinstance(name, str) for name in labels):
+            raise ValueError(f"labels: want {shape.labels} names or none, got {labels!r}")
+        return Config(shape, numbers, SUITES[values["suite"]], values["embedding"], preprocessing, labels)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}") from error
 

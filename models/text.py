@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from models.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing, lower_letters
 from models.shape import BertShape
 from mpcnet.errors import LocalConfigError, LocalInputError
 
@@ -65,7 +65,10 @@ class Reader:
         shape: BertShape | None = None,
     ) -> Reader:
         """:raises LocalConfigError: there is no tokenizer in `tokenizer_dir`, or none that runs here."""
-        return cls(load_tokenizer(tokenizer_dir), limit, preprocessing, shape)
+        tokenizer = load_tokenizer(tokenizer_dir)
+        if preprocessing is not None and preprocessing.lower_case:
+            lower_letters(tokenizer)
+        return cls(tokenizer, limit, preprocessing, shape)
 
     def row(self, text: Text) -> Row:
         """One text, or a pair of texts, in tokens; cut, special tokens kept, if the model's folder says so.
@@ -102,18 +105,14 @@ class Reader:
         )
 
     def _prepared(self, text: Text) -> tuple[str, ...]:
-        """The prompt in front of a text (of the first of a pair), in lower case if its folder says so."""
-        found = parts(text)
-        if self.preprocessing is None:
-            return found
-        found = (self.preprocessing.prompt + found[0], *found[1:])
-        return tuple(part.lower() for part in found) if self.preprocessing.lower_case else found
+        """The prompt in front of a text, or of the first of a pair."""
+        first, *second = parts(text)
+        return ((self.preprocessing.prompt if self.preprocessing else "") + first, *second)
 
     def _check_words(self, text: str) -> None:
         if not text.strip():
             raise LocalInputError("want words, got an empty text")
-        lowered = text.lower() if self.preprocessing and self.preprocessing.lower_case else text
-        if not self.tokenizer(lowered, add_special_tokens=False, verbose=False)["input_ids"]:
+        if not self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]:
             raise LocalInputError("want words, got a text in which the tokenizer finds none")
 
     def _cut(self, given: tuple[str, ...]) -> tuple[Any, int]:
@@ -191,9 +190,7 @@ def encode_full(tokenizer_dir: str | Path, texts: Sequence[Text], length: int) -
     inner = length - len(first) - len(last)
     if inner < 1 or len(stream) < inner:
         least = len(first) + len(last) + 1
-        raise LocalInputError(
-            f"texts: want at least {length} tokens of {least} or more, got {len(stream) + least - 1}"
-        )
+        raise LocalInputError(f"texts: want at least {length} tokens of {least} or more, got {len(stream) + least - 1}")
     starts = range(0, len(stream) - inner + 1, inner)
     ids = torch.tensor([first + stream[start : start + inner] + last for start in starts])
     return Tokens(ids, torch.zeros_like(ids), torch.ones_like(ids))
