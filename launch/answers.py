@@ -13,6 +13,7 @@ from torch import Tensor
 from launch.asked import listed
 from models.bert import AnswerKind, Config
 from models.text import Text
+from mpcnet.errors import one_line
 
 SHOWN = 48  # characters of a text in a table
 ROWS = 64  # of a table; JSON has them all
@@ -132,4 +133,5 @@ def _cells(row: Mapping[str, Any], pair: tuple[Tensor, Tensor] | None) -> list[s
 
 
 def _short(text: Text) -> str:
-    return (text if isinstance(text, str) else " | ".join(text))[:SHOWN]
+    """In one printable line: a text may hold a form feed, or what moves a terminal's cursor."""
+    return one_line(text if isinstance(text, str) else " | ".join(text), SHOWN)

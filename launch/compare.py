@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from launch import answers
+from launch.asked import Asked
 from models import reference
-from models.bert import AnswerKind
+from models.bert import AnswerKind, Config
 from models.prepare import Prepared
 from models.published import published
 from models.text import Text, Tokens
@@ -81,6 +83,50 @@ def differing(private: Tensor, plain: Tensor, answer: AnswerKind, classifies: bo
 
 def _rounding(logits: Tensor) -> Tensor:
     return ROUNDING * logits.abs().max(1).values.clamp(min=1)
+
+
+def findings(
+    config: Config,
+    kind: AnswerKind,
+    private: Tensor,
+    plain: Plain,
+    outside: Sequence[bool],
+    accept: bool,
+    found: Asked | None,
+) -> dict[str, Any]:
+    """For a run's document: how near the answers are that are given out, which are wrong, and an entry for each text.
+
+    Rows that are `outside` of their ranges are given out only if they are accepted, and are never called wrong.
+    """
+    names = [found.entries[place].where for place in found.good] if found else _numbered(len(private))
+    shown = [row for row, left in enumerate(outside) if not left or accept]
+    checked = [row for row, left in enumerate(outside) if not left]
+    classifies = config.shape.head == "classification"
+    wrong = differing(private[checked], plain.values[checked], kind, classifies)
+    given = [
+        answers.guarded(answers.beside(config, kind, mine, theirs), left, name, accept)
+        for mine, theirs, left, name in zip(private, plain.values, outside, names, strict=True)
+    ]
+    document = figures(config, kind, private[shown], plain.values[shown]) | {
+        "sentences": len(private),
+        "compared_with": plain.by,
+        "wrong": [names[checked[row]] for row in wrong],
+        "answers": found.in_place(given) if found else given,
+    }
+    if plain.published is None:
+        return document
+    # Another model than the one that is run: shown, and no error.
+    theirs = figures(config, kind, private[shown], plain.published[shown])
+    return document | {"published": {"by": plain.published_by} | theirs}
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"text {number}" for number in range(1, count + 1)]
+
+
+def figures(config: Config, kind: AnswerKind, private: Tensor, plain: Tensor) -> dict[str, Any]:
+    """Labels side by side, or errors and cosines."""
+    return agreement(answers.names(config), private, plain) if kind == "label" else accuracy(private, plain)
 
 
 def accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:

@@ -14,14 +14,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from launch import answers, asked, compare, report
+from launch import asked, compare, report
 from launch.asked import Asked, Blank
-from launch.compare import Plain
 from launch.infer import ANSWERED
 from launch.network import Loopback, Network
 from launch.options import DEMO, warn, warn_of
 from launch.processes import Deployment, deployment
-from models.bert import AnswerKind, Config, Embedding
+from models.bert import AnswerKind, Embedding
 from models.inputs import Entry
 from models.prepare import BUILTIN, Prepared, prepare, random_tokens
 from models.program import Plans, Size, wanted_answer
@@ -185,7 +184,7 @@ def run(
     outside = [left for request in requests for left in request["outside"]] if options.audit else [False] * len(private)
     document = {
         **totals,
-        **_findings(prepared, private, plain, outside, options, found),
+        **compare.findings(prepared.config, options.answer, private, plain, outside, options.accept, found),
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
@@ -198,43 +197,6 @@ def run(
 def _as_asked(plain: Tensor, options: Options) -> Tensor:
     """Logits as one-hot rows, if labels were asked for."""
     return torch.nn.functional.one_hot(plain.argmax(1), plain.shape[1]).double() if options.answer == "label" else plain
-
-
-def _findings(
-    prepared: Prepared, private: Tensor, plain: Plain, outside: Sequence[bool], options: Options, found: Asked | None
-) -> dict[str, Any]:
-    """How near the answers are that are given out, which are wrong, and one entry for each text."""
-    config, kind = prepared.config, options.answer
-    where = [found.entries[place].where for place in found.good] if found else _numbered(len(private))
-    shown = [row for row, left in enumerate(outside) if not left or options.accept]
-    checked = [row for row, left in enumerate(outside) if not left]
-    classifies = config.shape.head == "classification"
-    wrong = compare.differing(private[checked], plain.values[checked], kind, classifies)
-    given = [
-        answers.guarded(answers.beside(config, kind, mine, theirs), left, name, options.accept)
-        for mine, theirs, left, name in zip(private, plain.values, outside, where, strict=True)
-    ]
-    document = _figures(config, kind, private[shown], plain.values[shown]) | {
-        "sentences": len(private),
-        "compared_with": plain.by,
-        "wrong": [where[checked[row]] for row in wrong],
-        "answers": found.in_place(given) if found else given,
-    }
-    if plain.published is not None:  # another model than the one that is run: shown, and no error
-        document["published"] = {"by": plain.published_by} | _figures(
-            config, kind, private[shown], plain.published[shown]
-        )
-    return document
-
-
-def _figures(config: Config, kind: AnswerKind, private: Tensor, plain: Tensor) -> dict[str, Any]:
-    if kind == "label":
-        return compare.agreement(answers.names(config), private, plain)
-    return compare.accuracy(private, plain)
-
-
-def _numbered(count: int) -> list[str]:
-    return [f"text {number}" for number in range(1, count + 1)]
 
 
 def _run(

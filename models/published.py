@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as hf_logging
 
 from models import pipelines
 from models.shape import Softmax
@@ -47,6 +48,7 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
         raise LocalConfigError(f"{source}: transformers' MPNet runs exact softmax only, got {softmax}")
     if not classifies and pipelines.has_modules(source) and pipelines.installed():
         return Published("sentence-transformers", pipelines.by_library(source, attention))
+    hf_logging.disable_progress_bar()  # of loading, which takes no time that anybody waits for
     loader = AutoModelForSequenceClassification if classifies else AutoModel
     chosen = {"attn_implementation": attention} if attention else {}
     try:
