@@ -181,9 +181,7 @@ class _Result:
 
 
 async def _result(peer: Peer, node: Node, size: Size) -> _Result:
-    shape = node.config.shape
-    columns = shape.labels if shape.head == "classification" else shape.hidden
-
+    columns = node.config.shape.columns
     audited = [Part(1, (size.batch,))] if size.audit else []
 
     def check(header: Header) -> None:

@@ -133,6 +133,11 @@ def lower_letters(tokenizer: Any) -> None:
     backend.normalizer = Sequence([Lowercase(), *([backend.normalizer] if backend.normalizer is not None else [])])
 
 
+def has_tokenizer(folder: str | Path) -> bool:
+    """Whether one of its files is there."""
+    return any(Path(folder, name).is_file() for name in TOKENIZER_FILES)
+
+
 def _present(folder: Path) -> list[str]:
     names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not names:

@@ -76,13 +76,14 @@ def agreement(config: Config) -> Program:
     """The digest of the program, and the settings that show a difference."""
     text = json.dumps(to_dict(config), sort_keys=True)
     rows = json.dumps(config.numbers.to_dict(), sort_keys=True).encode()
+    dense = ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense)
     settings = {
         "version": mpcnet.__version__,
         "suite": config.suite.name,
         "softmax": config.numbers.softmax,
         "embedding": config.embedding,
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
-        **{f"model.{name}": value for name, value in config.shape.to_dict().items()},
+        **{f"model.{name}": value for name, value in (config.shape.to_dict() | {"dense": dense}).items()},
         **{f"texts.{name}": value for name, value in (to_dict(config)["preprocessing"] or {}).items()},
     }
     return Program(hashlib.sha256(text.encode()).digest(), settings)
@@ -104,8 +105,8 @@ class Size:
 
 
 def answers(config: Config) -> tuple[AnswerKind, ...]:
-    """What a program can be asked for: labels of a classifier, which has two or more."""
-    return ("logits", "label") if config.shape.labels >= 2 else ("logits",)
+    """What a program can be asked for: the label of a classifier that has several to choose one from."""
+    return ("logits", "label") if config.shape.labels >= 2 and not config.shape.multi_label else ("logits",)
 
 
 def wanted_answer(config: Config, wanted: object) -> AnswerKind:
@@ -117,6 +118,8 @@ def wanted_answer(config: Config, wanted: object) -> AnswerKind:
         if wanted == answer:
             return answer
     kind = f"a classifier of {config.shape.labels} label(s)" if config.shape.labels else "a model of embeddings"
+    if config.shape.multi_label:
+        kind += ", of which several may hold at once (those above 0.5 by the logits' sigmoid)"
     raise LocalInputError(f"answer: want {' or '.join(answers(config))} of {kind}, got {str(wanted)[:20]!r}")
 
 
