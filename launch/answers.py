@@ -31,10 +31,12 @@ def entry(config: Config, kind: AnswerKind, values: Tensor) -> dict[str, Any]:
         return {"label": names(config)[int(values.argmax())]}
     if config.shape.head != "classification":
         return {"values": values.tolist()}
-    logits = dict(zip(names(config), values.tolist(), strict=True))
-    if len(logits) == 1:
-        ((name, score),) = logits.items()
-        return {"name": name, "score": score}
+    if config.shape.multi_label:  # each holds or does not
+        chances = dict(zip(names(config), values.sigmoid().tolist(), strict=True))
+        holding = [name for name, chance in chances.items() if chance > 0.5]
+        return {"labels": holding, "probabilities": chances, "logits": values.tolist()}
+    if config.shape.labels == 1:
+        return {"name": names(config)[0], "score": values.item()}
     place = int(values.argmax())
     return {"label": names(config)[place], "probability": values.softmax(0)[place].item(), "logits": values.tolist()}
 
@@ -91,6 +93,8 @@ def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, p
         columns = ("text", "private", "probability", "float model", "probability")
     elif "label" in kinds:  # all that the client learns
         columns = ("text", "private label", "float model", "same")
+    elif "labels" in kinds:
+        columns = ("text", "private labels", "float model", "same")
     elif "score" in kinds:
         columns = ("text", "private score", "float model", "error")
     made = Table(title="private answers beside the float model's", title_justify="left")
@@ -124,6 +128,9 @@ def _cells(row: Mapping[str, Any], pair: tuple[Tensor, Tensor] | None) -> list[s
         return [*first, row["plain_label"], f"{row['plain_probability']:.4f}"]
     if "label" in row:
         return [row["label"], row["plain_label"], "yes" if row["label"] == row["plain_label"] else "no"]
+    if "labels" in row:
+        same = "yes" if row["labels"] == row["plain_labels"] else "no"
+        return [", ".join(row["labels"]), ", ".join(row["plain_labels"]), same]
     if "score" in row:
         error = abs(row["score"] - row["plain_score"])
         return [f"{row['name']} {row['score']:+.4f}", f"{row['plain_score']:+.4f}", f"{error:.4f}"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from transformers.utils import logging as hf_logging
 from models import pipelines
 from models.shape import Softmax
 from models.students import attention_name, load_student
-from models.text import Text, Tokens, parts
+from models.text import Text, Tokens
 from models.weights import Checkpoint
 from mpcnet.errors import LocalConfigError
 
@@ -43,29 +45,39 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
     :raises LocalConfigError: the checkpoint is random, transformers cannot load it, or it is no BERT and not exact.
     """
     source, classifies = _published(found), found.shape.head == "classification"
-    attention = "" if softmax == "exact" else attention_name(softmax)
-    if attention and found.shape.relative_buckets:
-        raise LocalConfigError(f"{source}: transformers' MPNet runs exact softmax only, got {softmax}")
-    if not classifies and pipelines.has_modules(source) and pipelines.installed():
-        return Published("sentence-transformers", pipelines.by_library(source, attention))
+    folder = pipelines.root(found.origin, source)
+    if softmax != "exact" and found.shape.relative_buckets:
+        raise LocalConfigError(f"{folder}: transformers' MPNet runs exact softmax only, got {softmax}")
+    arguments: dict[str, Any] = {"dtype": torch.float64, "key_mapping": _key_mapping(found)}
+    arguments |= {} if softmax == "exact" else {"attn_implementation": attention_name(softmax)}
     hf_logging.disable_progress_bar()  # of loading, which takes no time that anybody waits for
-    loader = AutoModelForSequenceClassification if classifies else AutoModel
-    chosen = {"attn_implementation": attention} if attention else {}
     try:
-        model = loader.from_pretrained(source, dtype=torch.float64, **chosen).eval()
+        if not classifies and pipelines.installed() and pipelines.has_modules(folder):
+            return Published("sentence-transformers", pipelines.by_library(folder, arguments))
+        model = _loaded(AutoModelForSequenceClassification if classifies else AutoModel, source, arguments)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise LocalConfigError(f"{source}: want a folder that transformers loads, got {error}") from error
+        raise LocalConfigError(f"{folder}: want a folder that transformers loads, got {error}") from error
+    pipeline = pipelines.Pipeline.of(folder)
+    tokens = pipeline.tokenised(tokenizer, model.config.max_position_embeddings)
+    if classifies:
+        return Published("transformers", lambda text: model(**tokens(text)).logits[0])
+    vector = pipeline.vector(tokenizer)
+    return Published("transformers", lambda text: vector(model(**tokens(text)).last_hidden_state[0]))
 
-    def hidden(given: Mapping[str, Tensor]) -> Tensor:
-        value: Tensor = model(**given).last_hidden_state
-        return value
 
-    def logits(text: Text) -> Tensor:
-        value: Tensor = model(**tokenizer(*parts(text), return_tensors="pt", verbose=False)).logits[0]
-        return value
+def _key_mapping(found: Checkpoint) -> dict[str, str]:
+    """For what stands before all names of the checkpoint's file, a wrapper's "module." say."""
+    return {f"^{re.escape(found.prefix)}": ""} if found.prefix else {}
 
-    return Published("transformers", logits if classifies else pipelines.by_hand(source, tokenizer, hidden))
+
+def _loaded(kind: Any, source: str, arguments: Mapping[str, Any]) -> Any:
+    """:raises LocalConfigError: weights that the answer needs are not there, and transformers would draw them."""
+    model, report = kind.from_pretrained(source, output_loading_info=True, **arguments)
+    pooled = ("pooler.dense.weight", "pooler.dense.bias") if kind is AutoModel else ()
+    if missing := sorted(set(report["missing_keys"]) - set(pooled)):
+        raise LocalConfigError(f"{source}: want all weights, got none for {', '.join(missing[:3])}")
+    return model.eval()
 
 
 def huggingface_hidden(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtype = torch.float64) -> Tensor:

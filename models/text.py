@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from models.pooling import check_pooled
 from models.preprocessing import Preprocessing, lower_letters
 from models.shape import BertShape
 from mpcnet.errors import LocalConfigError, LocalInputError
@@ -132,6 +133,7 @@ class Reader:
         shape = self.shape
         if shape is None:
             return row
+        check_pooled(shape, torch.ones(1, len(row.ids)))
         if max(row.ids) >= shape.vocab:
             raise LocalInputError(
                 f"want tokens of the model's {shape.vocab} rows, got number {max(row.ids)}: the tokenizer is none of "
