@@ -1,7 +1,7 @@
 """A model's folder, read a second time: what private answers are compared with.
 
 Only for comparison, and on purpose apart from the code that makes the private program: a mistake in the reading of a
-folder shows only if somebody else reads it too. Where sentence-transformers is installed it does so for its own folders,
+folder shows only if somebody else reads it too. Where sentence-transformers is installed it does so for its folders,
 otherwise the lines below do. Without modules.json an embedding is the mean of the last hidden states.
 """
 
@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -75,7 +75,9 @@ class Pipeline:
         inner = str(rows[0]["path"]) if rows else ""
         prompting = _json(folder, "config_sentence_transformers.json")
         prompt = (prompting.get("prompts") or {}).get(prompting.get("default_prompt_name"), "")
-        return cls(folder, rows, _json(folder, f"{inner}/sentence_bert_config.json"), prompt if rows else "")
+        return cls(
+            folder, rows, _json(folder, str(PurePosixPath(inner, "sentence_bert_config.json"))), prompt if rows else ""
+        )
 
     def tokenised(self, tokenizer: Any, positions: int) -> Callable[[Text], Mapping[str, Tensor]]:
         """One text as [1, n] tensors: cut, lowered and with a prompt before it as the files say."""
