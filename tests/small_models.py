@@ -19,7 +19,18 @@ from transformers import (
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-.,!?"
-VOCABULARY = [*SPECIAL, *LETTERS, *(f"##{x}" for x in LETTERS[:36]), "the", "dog", "cat", "eats", "sings", "not", "good"]
+VOCABULARY = [
+    *SPECIAL,
+    *LETTERS,
+    *(f"##{x}" for x in LETTERS[:36]),
+    "the",
+    "dog",
+    "cat",
+    "eats",
+    "sings",
+    "not",
+    "good",
+]
 
 
 def save_embedding(folder: Path, words: int = len(VOCABULARY), **sizes: Any) -> Path:

@@ -26,7 +26,12 @@ def test_a_line_ends_at_a_newline_alone(tmp_path: Path, mark: str) -> None:
 def test_ends_of_lines_and_of_files(tmp_path: Path) -> None:
     for raw in (b"one\r\ntwo\r\n", b"one\ntwo", b"\xef\xbb\xbfone\r\ntwo\n"):
         assert read_lines(write(tmp_path, raw)) == ["one", "two"]
-    assert read_lines(write(tmp_path, "one\n\n\ufefftwo\n\n")) == ["one", "", "\ufefftwo", ""]  # a mark inside is a text's
+    assert read_lines(write(tmp_path, "one\n\n\ufefftwo\n\n")) == [
+        "one",
+        "",
+        "\ufefftwo",
+        "",
+    ]  # a mark inside is a text's
     assert read_lines(write(tmp_path, "")) == []
 
 
@@ -62,7 +67,11 @@ def test_json_lines(tmp_path: Path) -> None:
 def test_pairs(tmp_path: Path) -> None:
     """Two columns where the name or the format says so, JSON lines otherwise, and nothing but pairs."""
     columns = write(tmp_path, 'who "eats"\ta dog\none column\nthree\tof\tthem\n', "x.tsv")
-    for found in (entries(pairs=columns), entries(file=columns), entries(pairs=write(tmp_path, columns.read_bytes()), form="tsv")):
+    for found in (
+        entries(pairs=columns),
+        entries(file=columns),
+        entries(pairs=write(tmp_path, columns.read_bytes()), form="tsv"),
+    ):
         assert [entry.text for entry in found] == [('who "eats"', "a dog"), None, None]
         assert found[1].error == "want two columns with one tab between them, got 1 column(s)"
         assert found[2].error.endswith("got 3 column(s)")
