@@ -12,20 +12,21 @@ import typer
 from rich.table import Table
 
 from launch import report
-from launch.options import Json, Model, check_folder, console, emit, read_text, screen, warn_of
+from launch.options import DEMO, Json, Model, check_folder, console, emit, screen, warn_of
 from models import calibrated
 from models.calibrated import Kept, Widened
 from models.calibration_batches import own_batches
+from models.inputs import texts_of
 from models.prepare import calibrated_length, calibration_of, checkpoint
 from models.weights import Checkpoint, fold
-from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.errors import LocalConfigError
 
 SHOWN = 12  # rows of the table
 
 
 def calibrate_command(
-    model: Model = "demo",
-    file: Annotated[Path | None, typer.Option("--texts", help="Texts like yours, one a line.")] = None,
+    model: Model = DEMO,
+    file: Annotated[Path | None, typer.Option("--texts", help="Texts like yours, in a file as infer reads it.")] = None,
     length: Annotated[
         int, typer.Option(min=0, help="Tokens of the longest text to calibrate for; 0: all that the model reads.")
     ] = 0,
@@ -40,11 +41,11 @@ def calibrate_command(
     """
     check_folder(json_file)
     check_folder(str(out or ""))
-    texts = [] if file is None else _lines(file)
+    texts = [] if file is None else texts_of(file)
     with console.status(f"loading {model}") as status, torch.inference_mode():
         found = checkpoint(model)
         longest = _longest(model, found, length)
-        batches = own_batches(found.source, found.shape, texts, longest) if texts else []
+        batches = own_batches(found, texts, longest) if texts else []
         folded = fold(found)
         before = _before(found, longest, out)
         after = calibration_of(found, folded, longest, status.update)
@@ -67,18 +68,6 @@ def _longest(model: str, found: Checkpoint, length: int) -> int:
     if length > found.shape.positions:
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     return length or calibrated_length(found, 1)
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines that have something in them.
-
-    :raises LocalConfigError: the file is missing or no text.
-    :raises LocalInputError: there is no such line.
-    """
-    lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
-    if not any(line.strip() for line in lines):
-        raise LocalInputError(f"{path}: want texts, one a line, got none")
-    return [line for line in lines if line.strip()]
 
 
 def _before(found: Checkpoint, longest: int, out: Path | None) -> Kept | None:

@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 import torch
 
 from models.shape import BertShape
-from models.text import Text, Tokens, load_tokenizer, parts
+from models.text import Reader, Text, Tokens, load_tokenizer, parts
+from models.weights import Checkpoint
 from mpcnet.errors import LocalInputError
 
 FOLDER = Path(__file__).with_name("calibration_texts")  # a file a kind
@@ -76,24 +77,20 @@ def built_in_batches(tokenizer_dir: str | Path, shape: BertShape, longest: int) 
     return batched([row for row in rows if _fits(shape, row, longest)])
 
 
-def own_batches(tokenizer_dir: str | Path, shape: BertShape, texts: Sequence[Text], longest: int) -> list[Tokens]:
-    """The user's texts; the end of one that has more than `longest` tokens is left out.
+def own_batches(found: Checkpoint, texts: Sequence[Text], longest: int) -> list[Tokens]:
+    """The user's texts, prepared and cut as the model's folder says.
 
-    :raises LocalInputError: the model cannot read one of the texts (the error says which).
-    :raises LocalConfigError: there is no tokenizer in `tokenizer_dir`.
+    :raises LocalInputError: the model cannot read one of the texts, or it has too many tokens (the error says which).
+    :raises LocalConfigError: the model's folder has no tokenizer.
     """
-    tokenizer = load_tokenizer(tokenizer_dir)
+    reader = Reader.of(found.source, longest, found.preprocessing, found.shape)
     rows = []
     for number, text in enumerate(texts, 1):
-        if not all(_ids(tokenizer, part) for part in parts(text)):
-            raise LocalInputError(f"calibration, text {number}: want words that the tokenizer knows, got none")
-        row = _row(tokenizer(*parts(text), return_token_type_ids=True, truncation=True, max_length=longest))
-        if not _fits(shape, row, longest):
-            raise LocalInputError(
-                f"calibration, text {number}: want ids below {shape.vocab}, types below {max(shape.types, 1)} "
-                f"and at most {longest} tokens, got others"
-            )
-        rows.append(row)
+        try:
+            row = reader.row(text)
+        except LocalInputError as error:
+            raise LocalInputError(f"calibration, text {number} of {len(texts)}: {error}") from None
+        rows.append((row.ids, row.types))
     return batched(rows)
 
 

@@ -28,6 +28,7 @@ PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = { 
     "mpnet": (mpnet_model_dir, mpnet_checkpoint),
     "sentiment": (sentiment_model_dir, sentiment_checkpoint),
 }
+BUILTIN = "builtin:"  # in front of the name of a packaged model or a preset: that, and no directory
 RANDOM_SEED = 0
 RANDOM_LENGTH = 128  # tokens that random weights are calibrated for; longer requests at their own length
 SHORTER = (32, 8)  # tokens of further random sentences: the row sums of 2Quad grow with the length
@@ -52,29 +53,56 @@ class Prepared:
 def other_softmax(found: Checkpoint, config: Config) -> str:
     """A warning where a program runs a checkpoint with another softmax than its own; "" where it does not."""
     used = config.numbers.softmax
-    if found.softmax in (None, used):
+    own = found.softmax or "exact"
+    if not found.source or own == used:
         return ""
-    return f"this checkpoint was trained with {found.softmax} softmax, and is run with {used}: expect other answers"
+    return f"these weights were trained with {own} softmax, and are run with {used}: the answers are other ones"
+
+
+def builtin(model: str) -> str:
+    """The name of the packaged model or the preset that is meant; "" where a directory or a hub name is.
+
+    A directory of such a name comes first, unless the prefix says otherwise.
+
+    :raises LocalConfigError: there is none of the name behind the prefix.
+    """
+    name = model.removeprefix(BUILTIN)
+    if name in PACKAGED or name in PRESETS:
+        return name if name != model or not Path(model).is_dir() else ""
+    if name != model:
+        raise LocalConfigError(f"model: want {BUILTIN} and one of {', '.join((*PACKAGED, *PRESETS))}, got {name!r}")
+    return ""
+
+
+def folder_of_that_name(model: str) -> str:
+    """A note where a built-in model's name is taken for a directory's; "" where it is not."""
+    if (model in PACKAGED or model in PRESETS) and not builtin(model):
+        return f"--model {model} is the directory {Path(model).absolute()}; the built-in model is {BUILTIN}{model}"
+    return ""
 
 
 def checkpoint(model: str) -> Checkpoint:
-    """A packaged model's name, a preset's name (random weights), a directory, or a hub name.
+    """A packaged model's name, a preset's name (random weights), a directory, or a hub name; see :func:`builtin`.
 
     :raises LocalConfigError: there is no such model, or it has unsupported parts.
     """
-    if model in PACKAGED:
-        return PACKAGED[model][1]()
-    if model in PRESETS and not Path(model).exists():
-        return random_checkpoint(preset(model), RANDOM_SEED)
+    name = builtin(model)
+    if name in PACKAGED:
+        return PACKAGED[name][1]()
+    if name:
+        return random_checkpoint(preset(name), RANDOM_SEED)
     return load_checkpoint(model)
 
 
 def tokenizer_source(model: str) -> str:
     """What a model's tokenizer loads from: a directory or a hub name.
 
-    :raises LocalConfigError: a packaged model is not installed.
+    :raises LocalConfigError: a packaged model is not installed, or it is a preset, which has no tokenizer.
     """
-    return str(PACKAGED[model][0]()) if model in PACKAGED else model
+    name = builtin(model)
+    if name in PRESETS:
+        raise LocalConfigError(f"model: want one with a tokenizer, got {name}, whose weights are random")
+    return str(PACKAGED[name][0]()) if name else model
 
 
 def prepare(
@@ -101,7 +129,7 @@ def prepare(
     chosen, longest = softmax or found.softmax or "exact", kept.coverage.longest
     # Random weights have narrow scores, which cost less than a trained model's: what is told of them must not.
     formats = numbers.plan(found.shape, kept.calibration, chosen, longest, widest=not found.source)
-    config = Config(found.shape, formats, SUITES[suite], embedding)
+    config = Config(found.shape, formats, SUITES[suite], embedding, found.preprocessing, found.labels)
     return Prepared(found, folded, kept.calibration, config, note)
 
 

@@ -16,10 +16,23 @@ from launch import report, simulate
 from launch.evaluation.accuracy import progress, step
 from launch.evaluation.corpus import Sample, corpus, count
 from launch.evaluation.examples import in_order
-from launch.options import Calibration, Json, Model, SoftmaxName, SuiteName, check_folder, console, emit, screen, warn
+from launch.options import (
+    DEMO,
+    Calibration,
+    Json,
+    Model,
+    SoftmaxName,
+    SuiteName,
+    check_folder,
+    console,
+    emit,
+    screen,
+    warn,
+)
 from launch.simulate import Options
 from models import openings
 from models.prepare import Prepared, prepare
+from models.published import Published, published
 from models.text import Tokens, encode, load_tokenizer
 from mpcnet.errors import LocalConfigError, LocalInputError
 
@@ -43,7 +56,7 @@ class Kind:
 
 
 def corpus_command(
-    model: Model = "demo",
+    model: Model = DEMO,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     calibration: Calibration = None,
@@ -55,7 +68,8 @@ def corpus_command(
     """How near private answers are to transformers', by script and kind of text, from one token to the longest.
 
     Without --processes the answers are those of the fixed-point oracle: the private program on whole values, in one
-    process. transformers reads the model's folder by itself. None of the texts is a calibration text.
+    process. transformers (or sentence-transformers) reads the model's folder by itself. None of the texts is a
+    calibration text.
     """
     check_folder(json_file)
     with console.status("preparing the model") as status:
@@ -66,10 +80,10 @@ def corpus_command(
         samples, tokens = _texts(prepared, longest or prepared.config.numbers.longest, each)
     warn(prepared)
     grouped = groups(tokens)
-    options = Options(model, suite, softmax, calibration=calibration, audit=True)
+    options = Options(model, suite, softmax, calibration=calibration, accept=True)
     answer = _private if processes else _oracle
     mine, outside = answer(prepared, tokens, grouped, options)
-    theirs = _theirs(prepared, tokens, grouped)
+    theirs = _theirs(prepared, samples)
     kinds = by_kind(samples, tokens, mine, theirs, outside)
     facts = {"model": model, "suite": suite, "softmax": prepared.config.numbers.softmax}
     facts |= {"answers": "processes" if processes else "oracle", "machine": report.machine(), "commit": report.commit()}
@@ -92,7 +106,8 @@ def _texts(prepared: Prepared, longest: int, each: int) -> tuple[list[Sample], T
         raise LocalInputError(f"corpus: want more than the {around} tokens that stand around a text, got {longest}")
     made = corpus(tokenizer, longest - around, each)
     samples = [sample for sample in made if count(tokenizer, sample.text)]  # in some a tokenizer finds nothing
-    return samples, encode(source, [sample.text for sample in samples], longest)
+    texts = [sample.text for sample in samples]
+    return samples, encode(source, texts, longest, prepared.checkpoint.preprocessing, prepared.config.shape)
 
 
 def groups(tokens: Tokens) -> list[list[int]]:
@@ -128,22 +143,18 @@ def _private(
     return outcome.private[places], outside
 
 
-def _theirs(prepared: Prepared, tokens: Tokens, grouped: Sequence[Sequence[int]]) -> Tensor:
-    """What transformers makes of the model's own folder, [n, columns], float64."""
-    from transformers import AutoModel, AutoModelForSequenceClassification
-
-    shape, source = prepared.config.shape, prepared.checkpoint.source
-    loader = AutoModelForSequenceClassification if shape.labels else AutoModel
-    model = loader.from_pretrained(source, dtype=torch.float64).eval()
-
-    def run(rows: Tokens) -> Tensor:
-        types = {"token_type_ids": rows.types} if shape.types else {}
-        output = model(input_ids=rows.ids, attention_mask=rows.mask, **types)
-        found: Tensor = output.logits if shape.labels else output.last_hidden_state.mean(1)  # no group has padding
-        return found
-
+def _theirs(prepared: Prepared, samples: Sequence[Sample]) -> Tensor:
+    """What others make of the model's own folder, [n, columns], float64."""
+    theirs = published(prepared.checkpoint, prepared.config.numbers.softmax)
     with torch.inference_mode(), progress(console) as bar:
-        return in_order(grouped, tokens, run, step(bar, "transformers", len(grouped)))
+        each = step(bar, theirs.by, len(samples))
+        return torch.cat([_one(theirs, sample.text, each) for sample in samples])
+
+
+def _one(theirs: Published, text: str, each: Callable[[], None]) -> Tensor:
+    found = theirs([text])
+    each()
+    return found
 
 
 def by_kind(

@@ -100,7 +100,7 @@ def test_two_hundred_runs_without_a_catastrophic_error() -> None:
 def test_demo_embedding(suite: str, softmax: str) -> None:
     checkpoint = demo_checkpoint()
     texts = ["A man is playing a guitar.", "why?"]
-    batches = own_batches(checkpoint.source, checkpoint.shape, texts_by_kind()["english"][:24], 128)
+    batches = own_batches(checkpoint, texts_by_kind()["english"][:24], 128)
     model = private_model(checkpoint, batches, suite, softmax)
     private, whole, floats = model.run(encode(checkpoint.source, texts, 128))
     assert (private - floats).abs().max() < 0.01

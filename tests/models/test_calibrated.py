@@ -109,7 +109,7 @@ def test_the_users_own_comes_first(model, cache):
     ranges["exact"]["layer0.up"] = Range(-9.0, 9.0, 7)
     wide = calibrated.widen(
         Kept(replace(kept.calibration, ranges=ranges), kept.coverage), found.shape, folded,
-        own_batches(found.source, found.shape, ["bad cat", "old ship sings"], 64),
+        own_batches(found, ["bad cat", "old ship sings"], 64),
     )  # fmt: skip
     assert wide.coverage == Coverage(64, recipe(), own=2)
     assert wide.calibration.sentences == kept.calibration.sentences + 2
@@ -168,4 +168,4 @@ def test_values_of_a_text_that_are_not_finite_are_refused(model, cache):
     kept = prepare.calibration_of(found, folded, 64)
     broken = folded | {"layer0.up.bias": folded["layer0.up.bias"] * float("inf")}
     with pytest.raises(LocalConfigError, match="finite values"):
-        calibrated.widen(kept, found.shape, broken, own_batches(found.source, found.shape, ["bad cat"], 64))
+        calibrated.widen(kept, found.shape, broken, own_batches(found, ["bad cat"], 64))

@@ -1,7 +1,7 @@
 """The rows that models are calibrated on: every kind, every length, and no row that a model could not read."""
 
 from collections import Counter
-from itertools import pairwise
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from folders import ATOMS, SPECIAL, WORDS, save_atoms, save_words
 from models.calibration_batches import BATCH_TOKENS, built_in_batches, default_texts, own_batches, recipe, texts_by_kind
 from models.demo import demo_model_dir
 from models.shape import BertShape
+from models.weights import random_checkpoint
 from mpcnet.errors import LocalInputError
 
 SHAPE = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(WORDS), positions=64)
@@ -25,6 +26,10 @@ def words(tmp_path_factory):
 @pytest.fixture(scope="module")
 def demo():
     return built_in_batches(demo_model_dir(), BertShape(layers=1, hidden=8, heads=2, ffn=16), 512)
+
+
+def checkpoint(folder, shape):
+    return replace(random_checkpoint(shape, seed=0), source=str(folder))
 
 
 def rows(batches):
@@ -97,19 +102,15 @@ def test_a_tokenizer_that_finds_nothing_in_some_texts(tmp_path):
     found = rows(built_in_batches(tmp_path, shape, 64))
     assert max(len(ids) for ids, _ in found) == 64
     assert {id for ids, _ in found for id in ids} >= set(range(5, shape.vocab))
-    with pytest.raises(LocalInputError, match="text 2: want words that the tokenizer knows, got none") as caught:
-        own_batches(tmp_path, shape, ["CCO", "kkk"], 64)
+    with pytest.raises(LocalInputError, match="text 2 of 2: want words, got a text in which") as caught:
+        own_batches(checkpoint(tmp_path, shape), ["CCO", "kkk"], 64)
     assert "kkk" not in str(caught.value)
 
 
 def test_texts_of_the_user(words):
-    texts = ["the cat", ("the ship", "sings"), "cat " * 100, "old cat"]
-    found = rows(own_batches(words, SHAPE, texts, 16))
-    lengths = [len(ids) for ids, _ in found]
+    texts = ["the cat", ("the ship", "sings"), "cat " * 14, "old cat"]
+    lengths = [len(ids) for ids, _ in rows(own_batches(checkpoint(words, SHAPE), texts, 16))]
     assert lengths == [4, 4, 6, 16]
-    assert all(a <= b for a, b in pairwise(lengths))
-    one = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(WORDS), positions=64, types=1)
-    with pytest.raises(
-        LocalInputError, match=r"text 2: want ids below 8., types below 1 and at most 16 tokens, got others"
-    ):
-        own_batches(words, one, texts, 16)
+    for shape, longest, which in ((SHAPE, 15, 3), (replace(SHAPE, types=1), 16, 2), (replace(SHAPE, vocab=60), 16, 1)):
+        with pytest.raises(LocalInputError, match=f"calibration, text {which} of 4: want"):
+            own_batches(checkpoint(words, shape), texts, longest)

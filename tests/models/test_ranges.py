@@ -33,7 +33,7 @@ POINTS = 400
 @cache
 def demo_calibration() -> tuple[BertShape, Calibration]:
     checkpoint = demo_checkpoint()
-    batches = own_batches(checkpoint.source, checkpoint.shape, texts_by_kind()["english"], 128)
+    batches = own_batches(checkpoint, texts_by_kind()["english"], 128)
     return checkpoint.shape, calibrate(checkpoint.shape, fold(checkpoint), batches, checkpoint.sha256)
 
 
