@@ -53,12 +53,12 @@ def calibrate_command(
             status.update(f"calibrating the ranges on {len(texts)} texts of yours")
             single = {name: value.float() for name, value in folded.items()}
             after = calibrated.widen(after, found.shape, single, batches)
-    path = _write(found, after, out, asked=bool(texts or length))
+    after = _write(found, after, out, asked=bool(texts or length))
     softmax = found.softmax or "exact"
     wider = calibrated.widened(before.calibration, after.calibration, softmax) if before else []
-    emit(_document(model, path, before, after, wider), json_file)
+    emit(_document(model, before, after, wider), json_file)
     if json_file != "-":
-        _show(model, path, before, after, wider)
+        _show(model, before, after, wider)
 
 
 def _longest(model: str, found: Checkpoint, length: int) -> int:
@@ -83,23 +83,22 @@ def _before(found: Checkpoint, longest: int, out: Path | None) -> Kept | None:
     return calibrated.built_in(found, longest)
 
 
-def _write(found: Checkpoint, kept: Kept, out: Path | None, *, asked: bool) -> Path:
-    """Where the result is now. Without texts and length of the user's, the built-in calibration counts again.
+def _write(found: Checkpoint, kept: Kept, out: Path | None, *, asked: bool) -> Kept:
+    """Put the result where it is to be. Without texts and length of the user's, the built-in calibration counts again.
 
     :raises LocalConfigError: it cannot be written.
     """
     own = calibrated.folder(found) / calibrated.OWN
     if out is None and not asked:
         own.unlink(missing_ok=True)
-        return own.with_name(calibrated.name(kept.coverage.longest))
-    calibrated.write(kept, out or own)
-    return out or own
+        return kept
+    return calibrated.write(kept, out or own)
 
 
-def _document(model: str, path: Path, before: Kept | None, after: Kept, wider: Sequence[Widened]) -> dict[str, Any]:
+def _document(model: str, before: Kept | None, after: Kept, wider: Sequence[Widened]) -> dict[str, Any]:
     return {
         "model": model,
-        "calibration": str(path),
+        "calibration": str(after.path),
         "weights_sha256": after.calibration.weights_sha256,
         "rows": after.calibration.sentences,
         "tokens": after.calibration.tokens,
@@ -109,7 +108,7 @@ def _document(model: str, path: Path, before: Kept | None, after: Kept, wider: S
     }
 
 
-def _show(model: str, path: Path, before: Kept | None, after: Kept, wider: Sequence[Widened]) -> None:
+def _show(model: str, before: Kept | None, after: Kept, wider: Sequence[Widened]) -> None:
     out = screen()
     if wider:
         table = Table(title=f"ranges wider than before: {len(wider)}, the widest first", title_justify="left")
@@ -122,7 +121,7 @@ def _show(model: str, path: Path, before: Kept | None, after: Kept, wider: Seque
     report.show(out, f"calibration of {model}", {
         "rows": f"{after.calibration.sentences}, {after.coverage.own} of yours; up to {after.coverage.longest} tokens",
         "wider than before": len(wider) if before else "there was none of these weights",
-        "stored in": path,
+        "stored in": after.path,
     })  # fmt: skip
     if wider:
         warn_of("programs that were made before (mpcnet init) keep their ranges: make them again", console)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import get_args
@@ -38,10 +38,11 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Kept:
-    """A calibration, and what it was made on."""
+    """A calibration, what it was made on, and its file."""
 
     calibration: Calibration
     coverage: Coverage
+    path: Path | None = field(default=None, compare=False)
 
 
 def name(longest: int) -> str:
@@ -54,8 +55,8 @@ def folder(found: Checkpoint) -> Path:
     return user_cache() / found.sha256[:16]
 
 
-def write(kept: Kept, path: Path) -> None:
-    """The whole file, or none.
+def write(kept: Kept, path: Path) -> Kept:
+    """The whole file, or none; what is returned knows where it is.
 
     :raises LocalConfigError: it cannot be written.
     """
@@ -73,6 +74,7 @@ def write(kept: Kept, path: Path) -> None:
             made.unlink(missing_ok=True)
     except OSError as error:
         raise LocalConfigError(f"calibration {path}: cannot write: {error.strerror}") from error
+    return replace(kept, path=path)
 
 
 def read(path: Path, sha256: str) -> Kept:
@@ -83,7 +85,8 @@ def read(path: Path, sha256: str) -> Kept:
     calibration = calibrate.load(path, sha256)
     try:
         coverage = json.loads(path.read_text("utf-8"))["coverage"]
-        return Kept(calibration, Coverage(int(coverage["longest"]), str(coverage["recipe"]), int(coverage["own"])))
+        known = Coverage(int(coverage["longest"]), str(coverage["recipe"]), int(coverage["own"]))
+        return Kept(calibration, known, path)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise LocalConfigError(f"calibration {path}: want what it was made on, got {error!r}") from error
 

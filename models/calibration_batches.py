@@ -184,9 +184,10 @@ class _Maker:
     def long_pairs(self, longest: int) -> Iterator[Row]:
         """Two long texts in full rows."""
         texts = [part for text in texts_by_kind()["english"] for part in parts(text)]
-        halves = (" ".join(texts[0::2]), " ".join(texts[1::2]))
-        if all(_ids(self.tokenizer, half) for half in halves):
-            for length in sorted({longest, min(PAIR_LENGTH, longest)}):
+        for length in sorted({longest, min(PAIR_LENGTH, longest)}):
+            # tokenizers keeps what it cuts off, every piece of one text with every piece of the other
+            halves = [" ".join(texts[start::2])[: 8 * length] for start in (0, 1)]
+            if all(_ids(self.tokenizer, half) for half in halves):
                 options = {"truncation": True, "max_length": length, "verbose": False}
                 yield _row(self.tokenizer(*halves, return_token_type_ids=True, **options))
 

@@ -149,8 +149,7 @@ def calibration_of(
     single = {name: value.float() for name, value in folded.items()}
     made = calibrate.calibrate(found.shape, single, _told(batches, say), found.sha256)
     kept = Kept(made, Coverage(longest, recipe()))
-    calibrated.write(kept, calibrated.folder(found) / calibrated.name(longest))
-    return kept
+    return calibrated.write(kept, calibrated.folder(found) / calibrated.name(longest))
 
 
 def calibrated_length(found: Checkpoint, length: int) -> int:

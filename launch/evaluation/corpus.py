@@ -17,10 +17,12 @@ from numpy.random import Generator
 
 from models.calibration_batches import default_texts
 from models.text import parts
+from mpcnet.errors import LocalConfigError
 
 FOLDER = Path(__file__).with_name("corpus_texts")  # a file a kind, a sentence a line
 SEED = 14
 EACH = 18  # texts of a kind
+LONGEST_WORD = 40  # characters of a token, at most
 REPEATED = (
     "awful", "love", "of", "seven", "?", "unbelievable", "42", "да", "o", "wait what", "we", "我", "not bad", "k9",
     "and then", "###", "zebra crossing", "hm",
@@ -42,7 +44,12 @@ def sentences() -> dict[str, list[str]]:
 
 
 def corpus(tokenizer: Any, longest: int, each: int = EACH, seed: int = SEED) -> list[Sample]:
-    """`each` texts of every kind, of 1 to `longest` tokens that the tokenizer makes of their words."""
+    """`each` texts of every kind, of 1 to `longest` tokens that the tokenizer makes of their words.
+
+    :raises LocalConfigError: the tokenizer does not tell where in a text its tokens are.
+    """
+    if not tokenizer.is_fast:
+        raise LocalConfigError("corpus: want a tokenizer of the tokenizers library, got one in Python")
     rng = np.random.default_rng(seed)
     known = {part for text in default_texts() for part in parts(text)}
     lengths = [round(length) for length in np.geomspace(1, longest, each)]
@@ -55,14 +62,12 @@ def corpus(tokenizer: Any, longest: int, each: int = EACH, seed: int = SEED) -> 
 
 def cut(tokenizer: Any, text: str, length: int) -> str:
     """The beginning of a text: as many characters as make at most so many tokens, and at least one."""
-    low = high = 1
-    while high < len(text) and count(tokenizer, text[:high]) <= length:
-        low, high = high, 2 * high
-    high = min(high, len(text))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if count(tokenizer, text[:middle]) <= length else (low, middle - 1)
-    return text[:low].strip()
+    text = text[: LONGEST_WORD * length]
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    made = text[: encoded["offset_mapping"][length - 1][1]] if len(encoded["input_ids"]) > length else text
+    while len(made) > 1 and count(tokenizer, made) > length:
+        made = made[:-1]
+    return made.strip()
 
 
 def _unknown(tokenizer: Any, text: str, length: int, known: Collection[str]) -> str:

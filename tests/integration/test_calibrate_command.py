@@ -68,7 +68,7 @@ def test_what_widened_is_told(calibrate, model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "options", "words"),
     [
-        ("", (), "want texts, one a line, got none"),
+        ("", (), "want at least one text, got none"),
         (None, (), "want a text file, got"),
         ("the cat\n\t \n", ("--length", 65), "the model has 64 positions, got 65"),
         ("the cat", ("--out", "/nowhere/at/all.json"), "want a file in a folder that exists"),
@@ -79,8 +79,7 @@ def test_refused_in_one_line(calibrate, tmp_path: Path, content: str | None, opt
     if content is not None:
         texts.write_text(content)
     code, shown, said = calibrate("--texts", texts, *options)
-    assert (code, shown, said.count("\n")) == (78, "", 1) or (code, shown, said.count("\n")) == (65, "", 1)
-    assert words in said
+    assert code > 0 and shown == "" and said.count("\n") == 1 and words in said
 
 
 def test_random_weights_are_refused(calibrate) -> None:
