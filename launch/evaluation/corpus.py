@@ -99,9 +99,6 @@ def _endless(tokenizer: Any, longest: int, each: int, rng: Generator) -> Iterato
 
 def _joined(tokenizer: Any, lines: Sequence[str], longest: int, rng: Generator) -> str:
     """All sentences in a random order, and again, until there are enough of them."""
-    text = ""
-    while count(tokenizer, text) < longest:
-        text += " ".join(lines[place] for place in rng.permutation(len(lines))) + " "
-        if not count(tokenizer, text):
-            break  # a tokenizer that knows none of it
-    return text
+    once = max(1, count(tokenizer, " ".join(lines)))  # 1: a tokenizer that knows none of it
+    order = [place for _ in range(1 + longest // once) for place in rng.permutation(len(lines))]
+    return " ".join(lines[place] for place in order)
