@@ -50,9 +50,9 @@ def calibrate_command(
         before = _before(found, longest, out)
         after = calibration_of(found, folded, longest, status.update)
         if batches:
-            status.update(f"calibrating the ranges on {len(texts)} texts of yours")
             single = {name: value.float() for name, value in folded.items()}
-            after = calibrated.widen(after, found.shape, single, batches)
+            mine = calibrated.told(batches, status.update, f"on {len(texts)} texts of yours")
+            after = calibrated.widen(after, found.shape, single, mine)
     after = _write(found, after, out, asked=bool(texts or length))
     softmax = found.softmax or "exact"
     wider = calibrated.widened(before.calibration, after.calibration, softmax) if before else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -133,19 +134,28 @@ def built_in(found: Checkpoint, longest: int) -> Kept | None:
     return None
 
 
-def widen(kept: Kept, shape: BertShape, folded: Folded, batches: list[Tokens]) -> Kept:
+def told(batches: Sequence[Tokens], say: Callable[[str], None], on: str) -> Iterator[Tokens]:
+    """The batches, and how far they are, by tokens."""
+    done, total = 0, sum(batch.ids.numel() for batch in batches)
+    for batch in batches:
+        say(f"calibrating the ranges, {on}: {100 * done // total}%")
+        yield batch
+        done += batch.ids.numel()
+
+
+def widen(kept: Kept, shape: BertShape, folded: Folded, batches: Iterable[Tokens]) -> Kept:
     """The calibration with the user's texts beside those it was made on.
 
     :raises LocalConfigError: a value is not finite.
     """
     known = kept.calibration
     ranges = {softmax: dict(sites) for softmax, sites in known.ranges.items()}
+    count = tokens = 0
     for batch in batches:
+        count, tokens = count + len(batch.ids), tokens + int(batch.mask.sum())
         for softmax in get_args(Softmax):
             record(shape, folded, batch, softmax, ranges[softmax])
-    count = sum(len(batch.ids) for batch in batches)
-    tokens = known.tokens + sum(int(batch.mask.sum()) for batch in batches)
-    wider = replace(known, sentences=known.sentences + count, tokens=tokens, ranges=ranges)
+    wider = replace(known, sentences=known.sentences + count, tokens=known.tokens + tokens, ranges=ranges)
     return Kept(wider, replace(kept.coverage, own=kept.coverage.own + count))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from models import calibrate, calibrated, numbers
 from models.bert import Config, Embedding
 from models.calibrate import Calibration
-from models.calibrated import Coverage, Kept
+from models.calibrated import Coverage, Kept, told
 from models.calibration_batches import built_in_batches, longest_row, recipe
 from models.demo import demo_checkpoint, demo_model_dir
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
@@ -147,7 +147,7 @@ def calibration_of(
     else:
         batches = [random_tokens(found, 2, tokens) for tokens in (longest, *SHORTER) if tokens <= longest]
     single = {name: value.float() for name, value in folded.items()}
-    made = calibrate.calibrate(found.shape, single, _told(batches, say), found.sha256)
+    made = calibrate.calibrate(found.shape, single, told(batches, say, "once for these weights"), found.sha256)
     kept = Kept(made, Coverage(longest, recipe()))
     return calibrated.write(kept, calibrated.folder(found) / calibrated.name(longest))
 
@@ -187,15 +187,6 @@ def _calibration(
         note = f"your calibration of these weights was left aside: {error}"
         note += f"; run: mpcnet calibrate --model {model}, with your texts"
     return calibration_of(found, folded, calibrated_length(found, length), say), note
-
-
-def _told(batches: list[Tokens], say: Callable[[str], None]) -> Iterator[Tokens]:
-    """The batches, and how far they are, by tokens."""
-    done, total = 0, sum(batch.ids.numel() for batch in batches)
-    for batch in batches:
-        say(f"calibrating the ranges, once for these weights: {100 * done // total}%")
-        yield batch
-        done += batch.ids.numel()
 
 
 def random_tokens(found: Checkpoint, batch: int, length: int) -> Tokens:

@@ -17,7 +17,8 @@ from launch import cli
 from launch.processes import Deployment, PartyFailed
 from launch.report import COST_KEYS
 from launch.simulate import Options, Outcome, simulate
-from models import calibrate
+from models import calibrated
+from models.calibrated import Coverage, Kept
 from models.prepare import prepare
 from mpcnet.errors import LocalInputError
 
@@ -92,7 +93,8 @@ def test_an_audit_warns(tmp_path: Path) -> None:
     ranges = {softmax: dict(sites) for softmax, sites in known.ranges.items()}
     seen = ranges["exact"]["layer3.down.square_sum"]
     ranges["exact"]["layer3.down.square_sum"] = replace(seen, min=seen.min / 1000, max=seen.max / 1000)
-    calibrate.save(replace(known, ranges=ranges), tmp_path / "calibration.json")
+    kept = Kept(replace(known, ranges=ranges), Coverage(512, "by hand"))
+    calibrated.write(kept, tmp_path / "calibration.json")
     file = tmp_path / "simulate.json"
     line = [
         sys.executable, "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH), "--audit",
