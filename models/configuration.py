@@ -26,7 +26,7 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
 
     mpnet = config["model_type"] == "mpnet"
     values = (MPNetConfig() if mpnet else BertConfig()).to_dict() | dict(config)
-    classifies = not _embeds(modules) and any(
+    classifies = not modules.embeds and any(
         name.endswith("ForSequenceClassification") for name in config.get("architectures") or []
     )
     skipped = MPNET_SKIPPED if mpnet else 0
@@ -54,11 +54,6 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     if wrong:
         raise LocalConfigError("; ".join(wrong))
     return shape
-
-
-def _embeds(modules: Modules) -> bool:
-    """Whether sentence-transformers takes the encoder alone, whatever its class was."""
-    return modules.given and not modules.classifies
 
 
 def _count(header: Mapping[str, Stored], values: Mapping[str, Any]) -> int:

@@ -83,6 +83,11 @@ class Modules:
     prompt: str = ""
     wrong: list[str] = field(default_factory=list)
 
+    @property
+    def embeds(self) -> bool:
+        """Whether sentence-transformers pools, and so takes the encoder alone, whatever head was saved with it."""
+        return self.given and not self.classifies
+
 
 def read_modules(source: str) -> Modules:
     """Read modules.json and what belongs to it; a folder without one is a transformer whose mean is taken.
@@ -183,7 +188,9 @@ def _read_transformer(modules: Modules, values: Mapping[str, Any]) -> None:
 def _read_pooling(modules: Modules, values: Mapping[str, Any], where: str) -> None:
     known = {"word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt", *LEGACY_POOLINGS}
     if more := sorted(set(values) - known):
-        modules.wrong.append(f"{where}: want the settings of a Pooling, got {', '.join(more)}; save it by release 6")
+        modules.wrong.append(
+            f"{where}: want the settings of a Pooling, got {', '.join(more)}; save it by sentence-transformers 6"
+        )
         return
     modes = values.get("pooling_mode")
     if modes is None:
@@ -208,7 +215,7 @@ def _read_dense(modules: Modules, values: Mapping[str, Any], where: str, folder:
     yield from _ports(values, where)
     known = {"in_features", "out_features", "bias", "activation_function", "use_residual"}
     if more := sorted(set(values) - known - {"module_input_name", "module_output_name"}):
-        yield f"{where}: want the settings of a Dense, got {', '.join(more)}; save it by release 6"
+        yield f"{where}: want the settings of a Dense, got {', '.join(more)}; save it by sentence-transformers 6"
     if values.get("use_residual"):
         yield f"{where}: want no residual, got use_residual; train one without"
     name = values.get("activation_function", "torch.nn.modules.activation.Tanh")

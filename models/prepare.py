@@ -16,6 +16,7 @@ from models.calibrate import Calibration
 from models.demo import demo_checkpoint, demo_model_dir
 from models.files import user_cache
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
+from models.pooling import too_large
 from models.shape import PRESETS, Softmax, preset
 from models.shipped import sentiment_checkpoint, sentiment_model_dir
 from models.text import Tokens
@@ -96,6 +97,8 @@ def prepare(
     if length > found.shape.positions:
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     folded = fold(found)
+    if wrong := list(too_large(found.shape, folded)):
+        raise LocalConfigError(f"{model}: cannot run privately: " + "; ".join(wrong))
     calibrated, chosen = max(length, CALIBRATED_LENGTH), softmax or found.softmax or "exact"
     calibration = _calibration(found, folded, calibrated, calibration_file, say)
     # Random weights have narrow scores, which cost less than a trained model's: what is told of them must not.

@@ -27,7 +27,7 @@ from models.names import common_prefix, known_parameters
 from models.preprocessing import Preprocessing
 from models.shape import BertShape, Softmax
 from models.source import below, find, need, read_object
-from models.supported import unsupported_family, unsupported_parameters, unsupported_settings
+from models.supported import unsupported_family, unsupported_head, unsupported_parameters, unsupported_settings
 from models.tensors import Stored, floats, stored_tensors
 from mpcnet.errors import LocalConfigError
 
@@ -215,15 +215,16 @@ def _supported_shape(
     config: Mapping[str, Any], modules: Modules, header: Mapping[str, Stored], unknown: list[str], adapter: bool
 ) -> BertShape:
     """The shape, unless config.json, the files beside it or the parameters ask for anything unsupported."""
-    embeds = modules.given and not modules.classifies
     classifier = any(name.startswith("classifier.") for name in header)
-    wrong = unsupported_settings(config, embeds, adapter, classifier) + modules.wrong
+    head = "" if modules.embeds else unsupported_head(config, classifier)
+    wrong = [*([head] if head else []), *unsupported_settings(config, adapter), *modules.wrong]
     try:
         shape = read_shape(config, modules, header)
     except (LocalConfigError, TypeError, ValueError) as error:
         wrong.append(str(error))
     else:
-        wrong += unsupported_parameters(header, unknown, parameter_shapes(replace(shape, dense=())), embeds)
+        wanted, beside = parameter_shapes(replace(shape, dense=())), modules.embeds or bool(head)
+        wrong += unsupported_parameters(header, unknown, wanted, beside)
     if wrong:
         raise LocalConfigError(UNSUPPORTED + "; ".join(wrong))
     return shape
