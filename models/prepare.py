@@ -13,8 +13,10 @@ from torch import Tensor
 from models import calibrate, numbers
 from models.bert import Config, Embedding
 from models.calibrate import Calibration
+from models.configuration import tokenizer_folder
 from models.demo import demo_checkpoint, demo_model_dir
 from models.files import user_cache
+from models.modules import read_modules
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
 from models.pooling import too_large
 from models.shape import PRESETS, Softmax, preset
@@ -70,11 +72,12 @@ def checkpoint(model: str) -> Checkpoint:
 
 
 def tokenizer_source(model: str) -> str:
-    """What a model's tokenizer loads from: a directory or a hub name.
+    """The folder that a model's tokenizer loads from; of a hub name, its files are fetched.
 
-    :raises LocalConfigError: a packaged model is not installed.
+    :raises LocalConfigError: a packaged model is not installed, or a directory's modules.json is damaged.
     """
-    return str(PACKAGED[model][0]()) if model in PACKAGED else model
+    source = str(PACKAGED[model][0]()) if model in PACKAGED else model
+    return tokenizer_folder(source, read_modules(source).folder)
 
 
 def prepare(
