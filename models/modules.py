@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.shape import POOLINGS, DenseActivation
-from models.source import below, find, find_object, read_json
+from models.source import find, find_object, is_below, read_json, within
 from mpcnet.errors import LocalConfigError
 
 INDEX = "modules.json"
@@ -127,11 +127,10 @@ def _kind(row: Mapping[str, Any]) -> str:
 
 def _read_module(source: str, modules: Modules, place: int, row: Mapping[str, Any]) -> None:
     kind, folder = _kind(row), row.get("path")
-    config = below(folder, "config.json") if isinstance(folder, str) else None
-    if config is None:
+    if not isinstance(folder, str) or not is_below(folder):
         modules.wrong.append(f"modules.json: want the path of a sub-folder, got {folder!r}; save the model again")
         return
-    values, classifies = find_object(source, config), modules.classifies
+    values, classifies = find_object(source, within(folder, "config.json")), modules.classifies
     where = f"{kind} (module {place})"
     if ORDER.get(place, kind) != kind or (kind in ORDER.values() and place not in ORDER) or (place and classifies):
         modules.wrong.append(
@@ -139,14 +138,14 @@ def _read_module(source: str, modules: Modules, place: int, row: Mapping[str, An
             f"{place}; train without it"
         )
     elif kind == "Transformer":
-        modules.folder = str(folder)
-        _read_transformer(modules, _sentence_config(source, str(folder)))
+        modules.folder = folder
+        _read_transformer(modules, _sentence_config(source, folder))
     elif kind == "Pooling":
         _read_pooling(modules, values, where)
     elif modules.normalize and kind != "Normalize":
         modules.wrong.append(f"{where}: want Normalize last, got {kind} behind it; train without the first Normalize")
     elif kind == "Dense":
-        modules.wrong += _read_dense(modules, values, where, str(folder))
+        modules.wrong += _read_dense(modules, values, where, folder)
     elif kind == "Normalize":
         modules.wrong += _ports(values, where)
         modules.normalize = True
@@ -155,7 +154,7 @@ def _read_module(source: str, modules: Modules, place: int, row: Mapping[str, An
 
 
 def _sentence_config(source: str, folder: str) -> dict[str, Any]:
-    found = (find_object(source, below(folder, name) or name) for name in SENTENCE_CONFIGS)
+    found = (find_object(source, within(folder, name)) for name in SENTENCE_CONFIGS)
     return next((values for values in found if values), {})
 
 

@@ -26,7 +26,7 @@ from models.modules import Modules, read_modules
 from models.names import common_prefix, known_parameters
 from models.preprocessing import Preprocessing
 from models.shape import BertShape, Softmax
-from models.source import below, find, need, read_object
+from models.source import find, need, read_object, within
 from models.supported import unsupported_family, unsupported_head, unsupported_parameters, unsupported_settings
 from models.tensors import Stored, floats, stored_tensors
 from mpcnet.errors import LocalConfigError
@@ -101,14 +101,15 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
 
 def _load(source: str) -> Checkpoint:
     modules = read_modules(source)
-    if modules.wrong and find(source, below(modules.folder, "config.json") or "") is None:
+    configuration = within(modules.folder, "config.json")
+    if modules.wrong and find(source, configuration) is None:
         raise LocalConfigError(UNSUPPORTED + "; ".join(modules.wrong))  # with a first module of another kind
-    config = read_object(need(source, below(modules.folder, "config.json") or ""))
+    config = read_object(need(source, configuration))
     if text := unsupported_family(config):
         raise LocalConfigError(UNSUPPORTED + text)
     with stored_tensors(source, modules.folder) as stored:
         theirs, unknown = known_parameters(list(stored), config["model_type"])
-        adapter = find(source, below(modules.folder, "adapter_config.json") or "") is not None
+        adapter = find(source, within(modules.folder, "adapter_config.json")) is not None
         shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown, adapter)
         encoder = replace(shape, dense=())
         tensors = floats(stored, {name: theirs[name] for name in parameter_shapes(encoder)})
