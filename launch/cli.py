@@ -233,7 +233,8 @@ def init_command(
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
     warn(prepared)
-    write_deployment(folder, prepared.config, addresses, more, monitor_port=monitor_port)
+    tokenizer = prepared.checkpoint.source if prepared.config.preprocessing else ""
+    write_deployment(folder, prepared.config, addresses, more, tokenizer, monitor_port=monitor_port)
     hosts = {
         "server0": f"mpcnet party --config {folder}/server0/party.toml",
         "server1": f"mpcnet party --config {folder}/server1/party.toml",
