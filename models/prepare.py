@@ -99,8 +99,7 @@ def checkpoint(model: str) -> Checkpoint:
 def tokenizer_source(model: str) -> str:
     """The folder that a model's tokenizer loads from; of a hub name, its files are fetched.
 
-    :raises LocalConfigError: a packaged model is not installed, a modules.json is damaged, or the model is a preset, which
-        has no tokenizer.
+    :raises LocalConfigError: a packaged model is not installed, a modules.json is damaged, or it is a preset: none.
     """
     name = builtin(model)
     if name in PRESETS:
