@@ -237,13 +237,15 @@ def init_command(
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
     warn(prepared)
-    write_deployment(folder, prepared.config, addresses, more, monitor_port=monitor_port)
+    tokenizer = prepared.checkpoint.source if prepared.config.preprocessing else ""
+    write_deployment(folder, prepared.config, addresses, more, tokenizer, monitor_port=monitor_port)
+    table = f"--model {model} " if embedding == "client" else ""
     hosts = {
         "server0": f"mpcnet party --config {folder}/server0/party.toml",
         "server1": f"mpcnet party --config {folder}/server1/party.toml",
         "dealer": f"mpcnet dealer --config {folder}/dealer/party.toml",
         "owner": f"mpcnet serve-model --config {folder}/owner/party.toml --model {model}",
-        "client": f'mpcnet infer --config {folder}/client/party.toml "A text."',
+        "client": f'mpcnet infer --config {folder}/client/party.toml {table}"A text."',
     }
     title = f"{folder}: copy each folder to its own host, keep authority/ offline, then start"
     report.show(screen(), title, hosts)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from launch import frames, sharing
+from launch.deploy import TOKENIZER
 from launch.node import Node, end
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT
 from models.bert import AnswerKind
@@ -35,7 +36,6 @@ from mpcnet.wire import Header
 from protocols.share import Shared
 
 Table: TypeAlias = Mapping[str, Tensor] | None
-TOKENIZER = "tokenizer"  # the folder beside a client's settings
 REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
 
 

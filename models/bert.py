@@ -260,7 +260,7 @@ async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
     Nothing of it can leave its ring, whatever the text (models.pooling.too_large), so nothing is audited.
 
     Rounds   1 for sums over tokens; 2 more than protocols.maximum for the maximum, beside them; 1 for each dense map,
-             and 2 more for its tanh
+             and 3 for its tanh
     """
     shape = model.config.shape
     sums = [kind for kind in shape.kinds if kind != "max"]

@@ -9,7 +9,7 @@ from typing import Any
 from models.modules import DenseModule, Modules
 from models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
 from models.shape import BertShape, Dense
-from models.source import below, find, find_object
+from models.source import find, find_object, within
 from models.tensors import Stored
 from models.text import load_tokenizer
 from mpcnet.errors import LocalConfigError
@@ -26,7 +26,7 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
 
     mpnet = config["model_type"] == "mpnet"
     values = (MPNetConfig() if mpnet else BertConfig()).to_dict() | dict(config)
-    classifies = not _embeds(modules) and any(
+    classifies = not modules.embeds and any(
         name.endswith("ForSequenceClassification") for name in config.get("architectures") or []
     )
     skipped = MPNET_SKIPPED if mpnet else 0
@@ -54,11 +54,6 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     if wrong:
         raise LocalConfigError("; ".join(wrong))
     return shape
-
-
-def _embeds(modules: Modules) -> bool:
-    """Whether sentence-transformers takes the encoder alone, whatever its class was."""
-    return modules.given and not modules.classifies
 
 
 def _count(header: Mapping[str, Stored], values: Mapping[str, Any]) -> int:
@@ -98,8 +93,8 @@ def labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
 def tokenizer_folder(source: str, folder: str) -> str:
     """The local folder of a model's tokenizer, its files fetched from the hub if `source` is a hub name."""
     for name in TOKENIZER_FILES:
-        find(source, below(folder, name) or name)
-    config = find(source, below(folder, "config.json") or "config.json")
+        find(source, within(folder, name))
+    config = find(source, within(folder, "config.json"))
     return str(config.parent if config is not None else Path(source, folder))
 
 

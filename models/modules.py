@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.shape import POOLINGS, DenseActivation
-from models.source import below, find, find_object, read_json
+from models.source import find, find_object, is_below, read_json, within
 from mpcnet.errors import LocalConfigError
 
 INDEX = "modules.json"
@@ -83,6 +83,11 @@ class Modules:
     prompt: str = ""
     wrong: list[str] = field(default_factory=list)
 
+    @property
+    def embeds(self) -> bool:
+        """Whether sentence-transformers pools, and so takes the encoder alone, whatever head was saved with it."""
+        return self.given and not self.classifies
+
 
 def read_modules(source: str) -> Modules:
     """Read modules.json and what belongs to it; a folder without one is a transformer whose mean is taken.
@@ -122,11 +127,10 @@ def _kind(row: Mapping[str, Any]) -> str:
 
 def _read_module(source: str, modules: Modules, place: int, row: Mapping[str, Any]) -> None:
     kind, folder = _kind(row), row.get("path")
-    config = below(folder, "config.json") if isinstance(folder, str) else None
-    if config is None:
+    if not isinstance(folder, str) or not is_below(folder):
         modules.wrong.append(f"modules.json: want the path of a sub-folder, got {folder!r}; save the model again")
         return
-    values, classifies = find_object(source, config), modules.classifies
+    values, classifies = find_object(source, within(folder, "config.json")), modules.classifies
     where = f"{kind} (module {place})"
     if ORDER.get(place, kind) != kind or (kind in ORDER.values() and place not in ORDER) or (place and classifies):
         modules.wrong.append(
@@ -134,14 +138,14 @@ def _read_module(source: str, modules: Modules, place: int, row: Mapping[str, An
             f"{place}; train without it"
         )
     elif kind == "Transformer":
-        modules.folder = str(folder)
-        _read_transformer(modules, _sentence_config(source, str(folder)))
+        modules.folder = folder
+        _read_transformer(modules, _sentence_config(source, folder))
     elif kind == "Pooling":
         _read_pooling(modules, values, where)
     elif modules.normalize and kind != "Normalize":
         modules.wrong.append(f"{where}: want Normalize last, got {kind} behind it; train without the first Normalize")
     elif kind == "Dense":
-        modules.wrong += _read_dense(modules, values, where, str(folder))
+        modules.wrong += _read_dense(modules, values, where, folder)
     elif kind == "Normalize":
         modules.wrong += _ports(values, where)
         modules.normalize = True
@@ -150,7 +154,7 @@ def _read_module(source: str, modules: Modules, place: int, row: Mapping[str, An
 
 
 def _sentence_config(source: str, folder: str) -> dict[str, Any]:
-    found = (find_object(source, below(folder, name) or name) for name in SENTENCE_CONFIGS)
+    found = (find_object(source, within(folder, name)) for name in SENTENCE_CONFIGS)
     return next((values for values in found if values), {})
 
 
@@ -183,7 +187,9 @@ def _read_transformer(modules: Modules, values: Mapping[str, Any]) -> None:
 def _read_pooling(modules: Modules, values: Mapping[str, Any], where: str) -> None:
     known = {"word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt", *LEGACY_POOLINGS}
     if more := sorted(set(values) - known):
-        modules.wrong.append(f"{where}: want the settings of a Pooling, got {', '.join(more)}; save it by release 6")
+        modules.wrong.append(
+            f"{where}: want the settings of a Pooling, got {', '.join(more)}; save it by sentence-transformers 6"
+        )
         return
     modes = values.get("pooling_mode")
     if modes is None:
@@ -208,7 +214,7 @@ def _read_dense(modules: Modules, values: Mapping[str, Any], where: str, folder:
     yield from _ports(values, where)
     known = {"in_features", "out_features", "bias", "activation_function", "use_residual"}
     if more := sorted(set(values) - known - {"module_input_name", "module_output_name"}):
-        yield f"{where}: want the settings of a Dense, got {', '.join(more)}; save it by release 6"
+        yield f"{where}: want the settings of a Dense, got {', '.join(more)}; save it by sentence-transformers 6"
     if values.get("use_residual"):
         yield f"{where}: want no residual, got use_residual; train one without"
     name = values.get("activation_function", "torch.nn.modules.activation.Tanh")

@@ -14,8 +14,11 @@ from models.bert import Config, Embedding
 from models.calibrate import Calibration
 from models.calibrated import Coverage, Kept, told
 from models.calibration_batches import built_in_batches, longest_row, recipe
+from models.configuration import tokenizer_folder
 from models.demo import demo_checkpoint, demo_model_dir
+from models.modules import read_modules
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
+from models.pooling import too_large
 from models.shape import PRESETS, Softmax, preset
 from models.shipped import sentiment_checkpoint, sentiment_model_dir
 from models.text import Tokens
@@ -95,14 +98,15 @@ def checkpoint(model: str) -> Checkpoint:
 
 
 def tokenizer_source(model: str) -> str:
-    """What a model's tokenizer loads from: a directory or a hub name.
+    """The folder that a model's tokenizer loads from; of a hub name, its files are fetched.
 
-    :raises LocalConfigError: a packaged model is not installed, or it is a preset, which has no tokenizer.
+    :raises LocalConfigError: a packaged model is not installed, a modules.json is damaged, or it is a preset: none.
     """
     name = builtin(model)
     if name in PRESETS:
         raise LocalConfigError(f"model: want one with a tokenizer, got {name}, whose weights are random")
-    return str(PACKAGED[name][0]()) if name else model
+    source = str(PACKAGED[name][0]()) if name else model
+    return tokenizer_folder(source, read_modules(source).folder)
 
 
 def prepare(
@@ -125,6 +129,8 @@ def prepare(
     if length > found.shape.positions:
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     folded = fold(found)
+    if wrong := list(too_large(found.shape, folded)):
+        raise LocalConfigError(f"{model}: cannot run privately: " + "; ".join(wrong))
     kept, note = _calibration(model, found, folded, length, calibration_file, say)
     chosen, longest = softmax or found.softmax or "exact", kept.coverage.longest
     # Random weights have narrow scores, which cost less than a trained model's: what is told of them must not.

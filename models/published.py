@@ -54,6 +54,11 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
     try:
         if not classifies and pipelines.installed() and pipelines.has_modules(folder):
             return Published("sentence-transformers", pipelines.by_library(folder, arguments))
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+        raise LocalConfigError(
+            f"{folder}: want a folder that the sentence-transformers here loads, got {error}; upgrade it"
+        ) from error
+    try:
         model = _loaded(AutoModelForSequenceClassification if classifies else AutoModel, source, arguments)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -65,9 +65,11 @@ def find_object(source: str, name: str) -> dict[str, Any]:
     return {} if path is None else read_object(path)
 
 
-def below(folder: str, name: str) -> str | None:
-    """The name of a file in a model's sub-folder ("" is the model's own); None if that is no folder inside it."""
-    parts = PurePosixPath(folder).parts
-    if any(part in ("..", "/") or "\\" in part or ":" in part for part in parts):
-        return None
-    return str(PurePosixPath(*parts, name))
+def within(folder: str, name: str) -> str:
+    """The name of a file in a model's sub-folder; "" is the model's own folder."""
+    return str(PurePosixPath(folder, name))
+
+
+def is_below(name: str) -> bool:
+    """Whether a name that a file gives stays inside the model's folder."""
+    return not any(part in ("..", "/") or "\\" in part or ":" in part for part in PurePosixPath(name).parts)

@@ -68,22 +68,26 @@ def unsupported_family(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def unsupported_settings(config: Mapping[str, Any], embeds: bool, adapter: bool, classifier: bool) -> list[str]:
-    """What config.json and a PEFT adapter beside it ask for in vain.
+def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
+    """Another head than ours; "" for none. `classifier`: there are weights of one.
 
-    Where sentence-transformers pools (`embeds`), it takes the encoder of whatever was saved. `classifier`: there are
-    weights of one, which an old configuration without architectures may mean for tokens or for texts.
+    An old configuration without architectures may mean one for tokens by it, or one for texts.
     """
-    wrong = [text for key, setting in SETTINGS.items() if (text := setting.wrong(key, config))]
     architectures = [str(name) for name in config.get("architectures") or []]
     accepted = ARCHITECTURES[config["model_type"]]
-    if not embeds and (len(architectures) > 1 or not set(architectures) <= set(accepted)):
-        wrong.append(f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}; {ALONE}")
-    if not embeds and not architectures and classifier:
-        wrong.append(
+    if len(architectures) > 1 or not set(architectures) <= set(accepted):
+        return f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}; {ALONE}"
+    if not architectures and classifier:
+        return (
             f"architectures: want {' or '.join(accepted[:2])}, got none beside a classifier's weights; "
             f'if it is one for whole texts, add "architectures": ["{accepted[1]}"] to config.json'
         )
+    return ""
+
+
+def unsupported_settings(config: Mapping[str, Any], adapter: bool) -> list[str]:
+    """What config.json and a PEFT adapter beside it ask for in vain."""
+    wrong = [text for key, setting in SETTINGS.items() if (text := setting.wrong(key, config))]
     if adapter:
         wrong.append(
             "adapters: want them merged into the weights, got adapter_config.json; PEFT's merge_and_unload() does that"

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from models.source import below, find, need, read_object
+from models.source import find, is_below, need, read_object, within
 from mpcnet.errors import LocalConfigError
 
 SAFE, TORCH = "model.safetensors", "pytorch_model.bin"
@@ -46,7 +46,7 @@ def stored_tensors(source: str, folder: str = "") -> Iterator[dict[str, Stored]]
 
     :raises LocalConfigError: there are no weights, or a file of them is missing or damaged.
     """
-    names = [below(folder, name) or name for name in (SAFE, SAFE + INDEX, TORCH, TORCH + INDEX)]
+    names = [within(folder, name) for name in (SAFE, SAFE + INDEX, TORCH, TORCH + INDEX)]
     path = need(source, *names)
     files = _shards(source, folder, path) if path.name.endswith(INDEX) else [path]
     found: dict[str, Stored] = {}
@@ -65,8 +65,7 @@ def _shards(source: str, folder: str, index: Path) -> list[Path]:
         raise LocalConfigError(f"{index}: want a weight_map of tensors and files, got none")
     files = []
     for name in sorted(set(weight_map.values())):
-        inside = below(folder, name) if "/" not in name else None
-        path = None if inside is None else find(source, inside)
+        path = find(source, within(folder, name)) if is_below(name) else None
         if path is None or path.suffix not in (".safetensors", ".bin"):
             raise LocalConfigError(f"{index}: want all of its files beside it, got no {name}; fetch the model again")
         files.append(path)

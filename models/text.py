@@ -95,7 +95,9 @@ class Reader:
     def pad(self, rows: Sequence[Row], length: int = 0) -> Tokens:
         """The rows as a batch, padded behind their tokens to the longest, or to `length`."""
         width = max(length, *(len(row.ids) for row in rows))
-        padding = self.tokenizer.pad_token_id or 0  # masked, so any row of the table does
+        padding = self.tokenizer.pad_token_id or 0
+        if self.shape is not None and padding >= self.shape.vocab:
+            padding = 0  # it is masked, so any row of the table does
 
         def filled(values: Sequence[list[int]], by: int) -> Tensor:
             return torch.tensor([row + [by] * (width - len(row)) for row in values])

@@ -26,8 +26,8 @@ from models.modules import Modules, read_modules
 from models.names import common_prefix, known_parameters
 from models.preprocessing import Preprocessing
 from models.shape import BertShape, Softmax
-from models.source import below, find, need, read_object
-from models.supported import unsupported_family, unsupported_parameters, unsupported_settings
+from models.source import find, need, read_object, within
+from models.supported import unsupported_family, unsupported_head, unsupported_parameters, unsupported_settings
 from models.tensors import Stored, floats, stored_tensors
 from mpcnet.errors import LocalConfigError
 
@@ -101,14 +101,15 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
 
 def _load(source: str) -> Checkpoint:
     modules = read_modules(source)
-    if modules.wrong and find(source, below(modules.folder, "config.json") or "") is None:
+    configuration = within(modules.folder, "config.json")
+    if modules.wrong and find(source, configuration) is None:
         raise LocalConfigError(UNSUPPORTED + "; ".join(modules.wrong))  # with a first module of another kind
-    config = read_object(need(source, below(modules.folder, "config.json") or ""))
+    config = read_object(need(source, configuration))
     if text := unsupported_family(config):
         raise LocalConfigError(UNSUPPORTED + text)
     with stored_tensors(source, modules.folder) as stored:
         theirs, unknown = known_parameters(list(stored), config["model_type"])
-        adapter = find(source, below(modules.folder, "adapter_config.json") or "") is not None
+        adapter = find(source, within(modules.folder, "adapter_config.json")) is not None
         shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown, adapter)
         encoder = replace(shape, dense=())
         tensors = floats(stored, {name: theirs[name] for name in parameter_shapes(encoder)})
@@ -215,15 +216,16 @@ def _supported_shape(
     config: Mapping[str, Any], modules: Modules, header: Mapping[str, Stored], unknown: list[str], adapter: bool
 ) -> BertShape:
     """The shape, unless config.json, the files beside it or the parameters ask for anything unsupported."""
-    embeds = modules.given and not modules.classifies
     classifier = any(name.startswith("classifier.") for name in header)
-    wrong = unsupported_settings(config, embeds, adapter, classifier) + modules.wrong
+    head = "" if modules.embeds else unsupported_head(config, classifier)
+    wrong = [*([head] if head else []), *unsupported_settings(config, adapter), *modules.wrong]
     try:
         shape = read_shape(config, modules, header)
     except (LocalConfigError, TypeError, ValueError) as error:
         wrong.append(str(error))
     else:
-        wrong += unsupported_parameters(header, unknown, parameter_shapes(replace(shape, dense=())), embeds)
+        wanted, beside = parameter_shapes(replace(shape, dense=())), modules.embeds or bool(head)
+        wrong += unsupported_parameters(header, unknown, wanted, beside)
     if wrong:
         raise LocalConfigError(UNSUPPORTED + "; ".join(wrong))
     return shape

@@ -136,6 +136,18 @@ def test_weights_that_transformers_would_draw_are_refused(tmp_path):
         published(found)
 
 
+def test_a_library_that_cannot_read_the_folder_is_named(tmp_path, monkeypatch):
+    def broken(*given):
+        raise ImportError("no such part")
+
+    save_embedding(tmp_path)
+    layout(tmp_path)
+    monkeypatch.setattr(pipelines, "installed", lambda: True)
+    monkeypatch.setattr(pipelines, "by_library", broken)
+    with pytest.raises(LocalConfigError, match="want a folder that the sentence-transformers here loads, got no such"):
+        published(load_checkpoint(tmp_path))
+
+
 def test_random_weights_are_not_published():
     with pytest.raises(LocalConfigError, match="want a published model, got RANDOM"):
         published(random_checkpoint(preset("bert-tiny"), 0))

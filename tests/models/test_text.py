@@ -111,6 +111,13 @@ def test_padding_stands_behind_whatever_the_tokenizers_side(tmp_path):
     assert tokens.ids[0, :3].tolist() == made.row("dog").ids
 
 
+def test_a_padding_token_that_the_model_has_no_row_for(tmp_path):
+    save_words(tmp_path, pad_token="<more>")
+    made = reader(tmp_path)
+    assert made.tokenizer.pad_token_id >= len(VOCABULARY)
+    assert made.pad([made.row("dog")], length=5).ids[0, 3:].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("missing", ["pad", "cls", "sep"])
 def test_tokenizers_that_lack_a_special_token(tmp_path, missing):
     save_word_level(tmp_path, **{missing: False})

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from launch import client, infer
 from launch.answers import OUT_OF_RANGE
 from launch.cli import app
-from launch.client import TOKENIZER, Answer
+from launch.client import Answer
+from launch.deploy import TOKENIZER
 from launch.node import open_node
 from launch.processes import Deployment
 from launch.settings import read
