@@ -177,7 +177,7 @@ def test_a_students_own_softmax_is_the_default(saved, tmp_path):
     own, other = (prepare(str(saved), "fast", softmax, 8, file) for softmax in (None, "2quad"))
     assert (own.config.numbers.softmax, other.config.numbers.softmax) == ("2relu", "2quad")
     assert other_softmax(own.checkpoint, own.config) == ""
-    assert "was trained with 2relu softmax, and is run with 2quad" in other_softmax(other.checkpoint, other.config)
+    assert "were trained with 2relu softmax, and are run with 2quad" in other_softmax(other.checkpoint, other.config)
     edit(saved, softmax="hard")
     with pytest.raises(LocalConfigError, match="softmax: want exact or 2quad or 2relu, got hard"):
         load_checkpoint(saved)
