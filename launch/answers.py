@@ -1,4 +1,4 @@
-"""Private answers beside the float model's: labels with or without probabilities, or the first values of embeddings."""
+"""Answers for people and for JSON: a label, a score or a vector with its name and all digits, one entry a text."""
 
 from __future__ import annotations
 
@@ -10,53 +10,135 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from launch.asked import listed
+from models.bert import AnswerKind, Config
+from models.text import Text
+from mpcnet.errors import one_line
 
-def by_label(names: Sequence[str], private: Tensor, plain: Tensor) -> list[dict[str, Any]]:
-    """The likelier label of each row of logits [B, labels] and its probability, private and plaintext."""
-    found = []
-    for mine, theirs in zip(private.softmax(1), plain.softmax(1), strict=True):
-        row: dict[str, Any] = {"label": names[int(mine.argmax())], "probability": mine.max().item()}
-        found.append(row | {"plain_label": names[int(theirs.argmax())], "plain_probability": theirs.max().item()})
-    return found
-
-
-def table(texts: Sequence[str], document: Mapping[str, Any], private: Tensor, plain: Tensor) -> Table:
-    """What a run's document has to say of each text."""
-    if document["answer"] == "label":
-        return labels(texts, document["labels"], document["plain_labels"])
-    if "answers" in document:
-        return probabilities(texts, document["answers"])
-    return vectors(texts, private, plain)
+SHOWN = 48  # characters of a text in a table
+ROWS = 64  # of a table; JSON has them all
+OUT_OF_RANGE = (
+    "a value left the range that the program was planned for; run `mpcnet calibrate --model DIR --texts FILE` with "
+    "texts like yours, then `mpcnet init` again; --accept-out-of-range shows the answer all the same"
+)
 
 
-def labels(texts: Sequence[str], private: Sequence[str], plain: Sequence[str]) -> Table:
-    """One row a text: nothing but its label, which is all that the client learns."""
-    made = Table(title="private label, all that the client learns, beside the float model's", title_justify="left")
-    for column in ("text", "private", "float model", "same"):
-        made.add_column(column)
-    for text, mine, theirs in zip(texts, private, plain, strict=False):
-        made.add_row(escape(text[:64]), escape(mine), escape(theirs), "yes" if mine == theirs else "no")
-    return made
+def entry(config: Config, kind: AnswerKind, values: Tensor) -> dict[str, Any]:
+    """What one row of results says: of a label its name; a classifier's likelier label, its probability and all logits;
+    the score of a model with one label; an embedding.
+    """
+    if kind == "label":
+        return {"label": names(config)[int(values.argmax())]}
+    if config.shape.head != "classification":
+        return {"values": values.tolist()}
+    if config.shape.multi_label:  # each holds or does not
+        chances = dict(zip(names(config), values.sigmoid().tolist(), strict=True))
+        holding = [name for name, chance in chances.items() if chance > 0.5]
+        return {"labels": holding, "probabilities": chances, "logits": values.tolist()}
+    if config.shape.labels == 1:
+        return {"name": names(config)[0], "score": values.item()}
+    place = int(values.argmax())
+    return {"label": names(config)[place], "probability": values.softmax(0)[place].item(), "logits": values.tolist()}
 
 
-def probabilities(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> Table:
-    """One row a text."""
+def names(config: Config) -> tuple[str, ...]:
+    """A classifier's labels by their names, or by number where the program has none."""
+    return config.labels or tuple(f"LABEL_{place}" for place in range(config.shape.labels))
+
+
+def guarded(answer: dict[str, Any], outside: bool, where: str, accept: bool) -> dict[str, Any]:
+    """An answer whose values kept to their ranges; of another, why it is none, or the answer with a mark."""
+    if not outside:
+        return answer
+    marked = {"out_of_range": True}
+    return answer | marked if accept else {"error": f"{where}: {OUT_OF_RANGE}"} | marked
+
+
+def beside(config: Config, kind: AnswerKind, private: Tensor, plain: Tensor) -> dict[str, Any]:
+    """One text's private answer and the plaintext model's, under the same names with plain_ before them.
+
+    Of embeddings only their cosine: what a run compares has hundreds of values a text.
+    """
+    if config.shape.head != "classification":
+        return {"cosine": torch.cosine_similarity(private, plain, dim=0).item()}
+    theirs = entry(config, kind, plain)
+    return entry(config, kind, private) | {f"plain_{name}": value for name, value in theirs.items() if name != "name"}
+
+
+def nearness(figures: Mapping[str, Any]) -> str:
+    """Labels, cosines or errors of a comparison, in words."""
+    if "labels" in figures:
+        return f"{figures['same_labels']} of {len(figures['labels'])} labels are the same"
+    if figures["max_abs_error"] is None:
+        return "no answer"
+    cosine = "" if figures["min_cosine"] is None else f"least cosine {figures['min_cosine']:.6f}, "
+    return f"{cosine}largest error {figures['max_abs_error']:.5f}"
+
+
+def warning(where: Sequence[str], accept: bool) -> str:
+    """What an audit says of these texts, for people; nothing if there are none."""
+    if not where:
+        return ""
+    if accept:
+        return f"{listed(where)}: a value left its range, so the answer may be wrong: it is shown because you asked"
+    return f"{listed(where)}: no answer: {OUT_OF_RANGE}"
+
+
+def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, plain: Tensor) -> Table:
+    """What a run's document has to say of each of the first texts. `private` and `plain` are of the answered ones."""
+    rows = list(zip(texts, document["answers"], strict=False))
+    kinds = {name for row in document["answers"] for name in row}
+    columns: tuple[str, ...] = ("text", "private (first values)", "float model", "cosine")
+    if "probability" in kinds:
+        columns = ("text", "private", "probability", "float model", "probability")
+    elif "label" in kinds:  # all that the client learns
+        columns = ("text", "private label", "float model", "same")
+    elif "labels" in kinds:
+        columns = ("text", "private labels", "float model", "same")
+    elif "score" in kinds:
+        columns = ("text", "private score", "float model", "error")
     made = Table(title="private answers beside the float model's", title_justify="left")
-    for column in ("text", "private", "probability", "float model", "probability"):
-        made.add_column(column, justify="right" if column == "probability" else "left")
-    for text, row in zip(texts, found, strict=False):
-        mine, theirs = f"{row['probability']:.4f}", f"{row['plain_probability']:.4f}"
-        made.add_row(escape(text[:64]), escape(row["label"]), mine, escape(row["plain_label"]), theirs)
+    for column in columns:
+        made.add_column(column, justify="right" if column in ("probability", "error") else "left")
+    return _filled(made, rows, private, plain)
+
+
+def _filled(made: Table, rows: Sequence[tuple[Text, Mapping[str, Any]]], private: Tensor, plain: Tensor) -> Table:
+    answered = iter(zip(private, plain, strict=True))
+    for text, row in rows[:ROWS]:
+        pair = next(answered) if _answered(row) else None
+        cells = _cells(row, pair)
+        mark = " (out of range)" if row.get("out_of_range") and "error" not in row else ""
+        made.add_row(escape(_short(text)), escape(cells[0] + mark), *(escape(cell) for cell in cells[1:]))
     return made
 
 
-def vectors(texts: Sequence[str], private: Tensor, plain: Tensor) -> Table:
-    """One row for each of the first texts."""
-    made = Table(title="private result beside the plaintext model's", title_justify="left")
-    for column in ("text", "private (first values)", "plaintext", "cosine"):
-        made.add_column(column)
-    cosines = torch.cosine_similarity(private, plain, dim=1)
-    for text, mine, theirs, cosine in zip(texts[:8], private, plain, cosines, strict=False):
-        first = [" ".join(f"{value:+.4f}" for value in row[:4].tolist()) for row in (mine, theirs)]
-        made.add_row(escape(text[:48]), *first, f"{cosine:.6f}")
-    return made
+def _answered(row: Mapping[str, Any]) -> bool:
+    """Whether it was asked at all: one out of range was, and has values that are not given out."""
+    return not row.get("empty") and ("error" not in row or bool(row.get("out_of_range")))
+
+
+def _cells(row: Mapping[str, Any], pair: tuple[Tensor, Tensor] | None) -> list[str]:
+    if "error" in row:
+        return [f"error: {row['error'].partition(': ')[2].partition(';')[0]}"]
+    if row.get("empty"):
+        return ["(blank)"]
+    if "probability" in row:
+        first = [row["label"], f"{row['probability']:.4f}"]
+        return [*first, row["plain_label"], f"{row['plain_probability']:.4f}"]
+    if "label" in row:
+        return [row["label"], row["plain_label"], "yes" if row["label"] == row["plain_label"] else "no"]
+    if "labels" in row:
+        same = "yes" if row["labels"] == row["plain_labels"] else "no"
+        return [", ".join(row["labels"]), ", ".join(row["plain_labels"]), same]
+    if "score" in row:
+        error = abs(row["score"] - row["plain_score"])
+        return [f"{row['name']} {row['score']:+.4f}", f"{row['plain_score']:+.4f}", f"{error:.4f}"]
+    assert pair is not None
+    shown = [" ".join(f"{value:+.4f}" for value in values[:4].tolist()) for values in pair]
+    return [*shown, f"{row['cosine']:.6f}"]
+
+
+def _short(text: Text) -> str:
+    """In one printable line: a text may hold a form feed, or what moves a terminal's cursor."""
+    return one_line(text if isinstance(text, str) else " | ".join(text), SHOWN)

@@ -13,9 +13,10 @@ import typer
 from torch import Tensor
 
 from launch import kernel_bench, predict, report, scaling
-from launch.options import Batch, Device, Model, SoftmaxName, SuiteName, console
+from launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
 from launch.simulate import Options, Outcome, simulate
 from launch.soak import Soak, soak
+from models.inputs import read_lines
 from models.metrics import spearman
 from models.shape import Softmax
 from mpcnet import accelerator
@@ -34,14 +35,15 @@ def embeddings(
     data: Annotated[Path, typer.Option(help="A TSV file with a header; SST-2's dev.tsv, say.")],
     column: Annotated[str, typer.Option(help="Column of the sentence.")] = "sentence",
     sentences: Annotated[int, typer.Option(min=1)] = 64,
-    model: Model = "demo",
+    model: Model = DEMO,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     batch: Batch = 8,
+    no_audit: NoAudit = False,
 ) -> None:
     """Cosine of private and plaintext embedding for each of the first sentences of a file."""
     texts = [row[column] for row in _rows(data, [column])[:sentences]]
-    outcome = simulate(texts, Options(model, suite, softmax, batch=batch), console)
+    outcome = simulate(texts, Options(model, suite, softmax, batch=batch, audit=not no_audit), console)
     cosines = torch.cosine_similarity(outcome.private, outcome.plain, dim=1)
     keys = ("min_cosine", "mean_cosine", "max_abs_error", "seconds_total")
     _print("embeddings", outcome, n=len(cosines), data=data.parent.name, **{key: outcome.document[key] for key in keys})
@@ -54,15 +56,16 @@ def similarity(
     first: Annotated[str, typer.Option(help="Column of the first sentence.")] = "sentence1",
     second: Annotated[str, typer.Option(help="Column of the second sentence.")] = "sentence2",
     score: Annotated[str, typer.Option(help="Column of the score.")] = "score",
-    model: Model = "demo",
+    model: Model = DEMO,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     batch: Batch = 8,
+    no_audit: NoAudit = False,
 ) -> None:
     """Spearman correlation with people's scores of private and of plaintext cosine similarities."""
     rows = _rows(data, [first, second, score])[:pairs]
     texts = [row[name] for row in rows for name in (first, second)]
-    outcome = simulate(texts, Options(model, suite, softmax, batch=batch), console)
+    outcome = simulate(texts, Options(model, suite, softmax, batch=batch, audit=not no_audit), console)
     scores = torch.tensor([float(row[score]) for row in rows], dtype=torch.float64)
     private, plain = (_similarities(x) for x in (outcome.private, outcome.plain))
     found = {"spearman_private": spearman(private, scores), "spearman_plain": spearman(plain, scores)}
@@ -76,14 +79,15 @@ def time_command(
     length: Annotated[int, typer.Option(min=1, help="Tokens.")] = 128,
     runs: Annotated[int, typer.Option(min=1, help="Requests in one deployment; the first warms up.")] = 5,
     net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
-    model: Model = "demo",
+    model: Model = DEMO,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
     streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
+    no_audit: NoAudit = False,
 ) -> None:
     """Seconds of a request, offline and online, and what rounds, bytes and compute predict for the link."""
-    options = Options(model, suite, softmax, net=net, batch=batch, length=length, streams=streams)
+    options = Options(model, suite, softmax, net=net, batch=batch, length=length, streams=streams, audit=not no_audit)
     outcome = simulate(["A man is playing a guitar on a small stage."] * (batch * (runs + 1)), options, console)
     document, timed = outcome.document, outcome.document["requests"][1:]
     rows: dict[str, Any] = {}
@@ -112,11 +116,12 @@ def suites_command(
     net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
     streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
     device: Device = "cpu",
+    no_audit: NoAudit = False,
     out: Annotated[Path | None, typer.Option(help="Folder for suites.jsonl, and a plot of all that it holds.")] = None,
 ) -> None:
     """What one sentence costs by suite, softmax, model and length: rounds, bytes, seconds, CPU against plaintext."""
     chosen = _among("suites", suites, SUITES), _among("softmaxes", softmaxes, get_args(Softmax))
-    grid = scaling.Grid(tuple(models.split(",")), _whole(lengths), *chosen, runs, net, streams, device)
+    grid = scaling.Grid(tuple(models.split(",")), _whole(lengths), *chosen, runs, net, streams, device, not no_audit)
     rows = scaling.run(grid, out, console)
     for table in scaling.tables(rows):
         console.print(table)
@@ -160,7 +165,7 @@ def soak_command(
     every: Annotated[float, typer.Option(min=0.0, help="Seconds between two restarts; 0: none.")] = 20.0,
     limit: Annotated[float, typer.Option(help="A request without answer or error for so many seconds hangs.")] = 120.0,
     seed: Annotated[int, typer.Option(help="Of the choice of victims.")] = 1,
-    model: Model = "demo",
+    model: Model = DEMO,
 ) -> None:
     """Requests in a row while a random party is killed and started again now and then.
 
@@ -182,20 +187,25 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a TSV file as dictionaries. GLUE does not quote, so a quote is a character like any other."""
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LocalInputError(f"{path}: want a TSV file, got {error}") from error
+    """Rows of a TSV file as dictionaries. GLUE does not quote, so a quote is a character like any other.
+
+    :raises LocalConfigError: the file is missing or no text.
+    :raises LocalInputError: a column is not there, or missing in a row.
+    """
+    lines = read_lines(path)
     header = lines[0].split("\t") if lines else []
     if missing := [name for name in columns if name not in header]:
         raise LocalInputError(f"{path}: want columns {', '.join(columns)}, got no {', '.join(missing)} in {header}")
-    return [dict(zip(header, line.split("\t"), strict=False)) for line in lines[1:] if line.strip()]
+    rows = [(number, line.split("\t")) for number, line in enumerate(lines[1:], 2) if line.strip()]
+    for number, row in rows:
+        if len(row) < len(header):
+            raise LocalInputError(f"{path}: line {number}: want {len(header)} columns, got {len(row)}")
+    return [dict(zip(header, row, strict=False)) for _, row in rows]
 
 
 def _print(what: str, outcome: Outcome, **figures: Any) -> None:
     """One JSON line."""
-    keys = ("model", "suite", "softmax", "commit", "machine", "kernels", "threads")
-    facts = {key: outcome.document[key] for key in keys}
+    keys = ("model", "suite", "softmax", "audit", "commit", "machine", "kernels", "threads")
+    facts = {key: outcome.document[key] for key in keys} | {"out_of_range": sum(outcome.document["outside"] or [])}
     rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()}
     print(json.dumps({"bench": what, **rounded, **facts}))

@@ -8,37 +8,49 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from launch import answers, bench, dealer, distill, owner, party, report, settings
+from launch.asked import listed
+from launch.calibrate import calibrate_command
+from launch.dashes import TextCommand
 from launch.deploy import write_deployment
 from launch.doctor.command import doctor_command
+from launch.evaluation.closeness import corpus_command
 from launch.evaluation.command import evaluate_command, ranges_command
 from launch.infer import infer_command
 from launch.layers import layers_command
 from launch.netem import command as netem
 from launch.node import failed, open_node, run
 from launch.options import (
+    DEMO,
+    Accept,
     AnswerName,
-    Audit,
+    BlankName,
     Calibration,
     Config,
     Device,
+    FormatName,
     Json,
     Model,
+    NoAudit,
+    PairFile,
     SoftmaxName,
     SuiteName,
+    TextFile,
     Where,
     check_folder,
     console,
     emit,
-    read_text,
     screen,
     warn,
 )
 from launch.renew import renew_command
-from launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate
-from models.prepare import checkpoint, prepare
+from launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
+from models.inputs import entries
+from models.prepare import BUILTIN, checkpoint, prepare
 from models.program import Plans, Size, wanted_answer
+from mpcnet.errors import LocalInputError
 from mpcnet.memory import Memory
 from mpcnet.tls import parse_address
 
@@ -47,25 +59,30 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
     "and no single machine learns the text, the weights or the answer."
 ))  # fmt: skip
 bench.app.command("layers")(layers_command)
+bench.app.command("corpus")(corpus_command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(netem.app, name="netem")
 app.add_typer(distill.app, name="distill")
 app.command("doctor")(doctor_command)
 app.command("renew")(renew_command)
-app.command("infer")(infer_command)
+app.command("infer", cls=TextCommand)(infer_command)
 app.command("evaluate")(evaluate_command)
 app.command("ranges")(ranges_command)
+app.command("calibrate")(calibrate_command)
 PHASES = ("upload", "offline", "online", "total")
 
 
-@app.command("simulate")
+@app.command("simulate", cls=TextCommand)
 def simulate_command(
-    texts: Annotated[list[str] | None, typer.Argument(help="Sentences; three are built in.")] = None,
-    file: Annotated[Path | None, typer.Option(help="Read sentences from this file, one a line.")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; three are built in.")] = None,
+    file: TextFile = None,
+    pairs: PairFile = None,
+    form: FormatName = None,
+    blank: BlankName = "error",
     task: Annotated[
         Literal["sentiment"] | None, typer.Option(help="Classify with the model for it that comes with this package.")
     ] = None,
-    model: Model = "demo",
+    model: Model = DEMO,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     embedding: Where = "private",
@@ -80,36 +97,54 @@ def simulate_command(
     calibration: Calibration = None,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
     answer: AnswerName = "logits",
-    audit: Audit = False,
+    no_audit: NoAudit = False,
+    accept: Accept = False,
     device: Device = "cpu",
     json_file: Json = "",
 ) -> None:
-    """Run all parties as processes of this machine, over TLS, and compare with the plaintext model."""
+    """Run all parties as processes of this machine, over TLS, and compare with the published model.
+
+    Exit code 1 if an answer is another one than transformers' (sentence-transformers', where that is installed), and 65
+    if a text could not be answered.
+    """
     check_folder(json_file)
-    if file is not None:
-        texts = [line for line in read_text(file).splitlines() if line.strip()]
     if task is not None:
-        model = task
-    texts = texts or list(DEFAULT_TEXTS if task is None else REVIEWS)
+        model = f"{BUILTIN}{task}"
+    if not (texts or file or pairs):
+        texts = list(DEFAULT_TEXTS if task is None else REVIEWS)
     chosen = Options(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
-        answer, audit, device,
+        answer, not no_audit, device, accept, blank,
     )  # fmt: skip
-    outcome = simulate(texts, chosen, console)
+    outcome = simulate_each(entries(texts or [], file, pairs, form), chosen, console)
     emit(outcome.document, json_file)
     if json_file != "-":
-        _show(outcome, texts)
+        _show(outcome)
+    _verdict(outcome)
 
 
-def _show(outcome: Outcome, texts: list[str]) -> None:
-    """Embeddings beside the plaintext model's, the cost by operation, and the totals."""
+def _verdict(outcome: Outcome) -> None:
+    """Say what is not right, and end with an exit code that says so too."""
+    document = outcome.document
+    if wrong := document["wrong"]:
+        console.print(
+            f"[bold red]mpcnet[/bold red]  {listed(wrong)}: want the answers of {escape(document['compared_with'])}, "
+            f"got other ones, in {len(wrong)} of {document['sentences']} texts", soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(1)
+    errors = [row["error"] for row in document["answers"] if "error" in row]
+    if errors:
+        console.print(f"[bold red]mpcnet[/bold red]  {escape(listed(errors, '; '))}", soft_wrap=True)
+        raise typer.Exit(LocalInputError.exit_code)
+
+
+def _show(outcome: Outcome) -> None:
+    """Answers beside the plaintext model's, the cost by operation, and the totals."""
     out, document = screen(), outcome.document
     if outcome.prepared.random:
         out.print("[yellow]random weights: the cost and the time are real, the answer means nothing[/yellow]")
-    names = ["random tokens"] if outcome.prepared.random else texts
+    names = [entry.text or "" for entry in outcome.asked.entries] if outcome.asked else ["random tokens"]
     out.print(answers.table(names, document, outcome.private, outcome.plain))
-    if warning := report.range_warning(document["outside"] or []):
-        out.print(f"[red]{warning}[/red]")
     out.print(report.table(outcome.operations, "cost by operation, server0, measured (equal to the plan)"))
     report.show(out, "totals", {
         "model": "{model}, {suite} suite, {softmax} softmax, net {net}".format(**document),
@@ -120,19 +155,22 @@ def _show(outcome: Outcome, texts: list[str]) -> None:
         "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
         "seconds": ", ".join(f"{phase} {document[f'seconds_{phase}']:.2f}" for phase in PHASES),
         "peak memory": ", ".join(f"{role} {value / 1e6:.0f} MB" for role, value in document["peaks"].items()),
-        "accuracy": (
-            f"{document['same_labels']} of {document['sentences']} labels are the plaintext model's"
-            if document["answer"] == "label"
-            else f"least cosine {document['min_cosine']:.6f}, largest error {document['max_abs_error']:.5f}"
+        f"beside {document['compared_with']}": answers.nearness(document),
+        **(
+            {f"beside {other['by']}, as published": answers.nearness(other)}
+            if (other := document.get("published"))
+            else {}
         ),
-        **({"audit": f"{sum(document['outside'])} sentence(s) with a value out of range"} if document["audit"] else {}),
+        "audit": (
+            f"{sum(document['outside'])} text(s) with a value out of range" if document["audit"] else "none asked for"
+        ),
         "machine": "{machine}, kernels {kernels}, commit {commit}".format(**document),
     })  # fmt: skip
 
 
 @app.command("plan")
 def plan_command(
-    model: Model = "demo",
+    model: Model = DEMO,
     length: Annotated[int, typer.Option(min=1, help="Tokens of a sentence.")] = 128,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
     suite: SuiteName = "fast",
@@ -140,7 +178,7 @@ def plan_command(
     embedding: Where = "private",
     calibration: Calibration = None,
     answer: AnswerName = "logits",
-    audit: Audit = False,
+    no_audit: NoAudit = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
@@ -148,7 +186,7 @@ def plan_command(
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
         softmax = prepared.config.numbers.softmax
         memory = Memory()
-        size = Size(batch, length, wanted_answer(prepared.config, answer), audit)
+        size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit)
         plans = Plans(prepared.config, memory)
         loading = report.planned(plans.load.ledger, memory.peak)
         plan = plans.infer(size)
@@ -156,8 +194,8 @@ def plan_command(
     stock = report.stocked(plan, settings.STOCK_MIB << 20)
     held = min(max(plan.ledger.total().dealt_bytes), stock["limit_bytes"])
     document = report.planned(plan.ledger, memory.peak + held) | {"stock": stock}
-    document |= {"model": model, "length": length, "batch": batch}
-    document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer, "audit": audit}
+    document |= {"model": model.removeprefix(BUILTIN), "length": length, "batch": batch}
+    document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer, "audit": not no_audit}
     document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
     if as_json:
         print(json.dumps(document))
@@ -186,11 +224,11 @@ def init_command(
     ] = "",
     clients: Annotated[list[str] | None, typer.Option("--client", help="Name of one more client; repeatable.")] = None,
     monitor_port: Annotated[int, typer.Option(help="Health and metrics on 127.0.0.1; 0: off.")] = 0,
-    model: Model = "demo",
+    model: Model = DEMO,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     embedding: Where = "private",
-    length: Annotated[int, typer.Option(min=1, help="The longest sentence to calibrate for, in tokens.")] = 128,
+    length: Annotated[int, typer.Option(min=1, help="Tokens of the longest text that will be asked.")] = 128,
     calibration: Calibration = None,
 ) -> None:
     """Make a deployment: keys and certificates, the public program, and one folder of settings for each host."""
@@ -202,13 +240,15 @@ def init_command(
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
     warn(prepared)
-    write_deployment(folder, prepared.config, addresses, more, monitor_port=monitor_port)
+    tokenizer = prepared.checkpoint.source if prepared.config.preprocessing else ""
+    write_deployment(folder, prepared.config, addresses, more, tokenizer, monitor_port=monitor_port)
+    table = f"--model {model} " if embedding == "client" else ""
     hosts = {
         "server0": f"mpcnet party --config {folder}/server0/party.toml",
         "server1": f"mpcnet party --config {folder}/server1/party.toml",
         "dealer": f"mpcnet dealer --config {folder}/dealer/party.toml",
         "owner": f"mpcnet serve-model --config {folder}/owner/party.toml --model {model}",
-        "client": f'mpcnet infer --config {folder}/client/party.toml --model {model} "A text."',
+        "client": f'mpcnet infer --config {folder}/client/party.toml {table}"A text."',
     }
     title = f"{folder}: copy each folder to its own host, keep authority/ offline, then start"
     report.show(screen(), title, hosts)
@@ -231,7 +271,7 @@ def dealer_command(config: Config) -> None:
 @app.command("serve-model")
 def serve_model_command(
     config: Config,
-    model: Model = "demo",
+    model: Model = DEMO,
     once: Annotated[bool, typer.Option(help="Leave when both servers have the weights.")] = False,
 ) -> None:
     """Share a model's weights between the two servers, again whenever one of the parties was restarted."""

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,17 +16,19 @@ import torch
 from torch import Tensor
 
 from launch import frames, sharing
+from launch.deploy import TOKENIZER
 from launch.node import Node, end
 from launch.wire_names import QUEUED, READY, REQUEST, RESULT
 from models.bert import AnswerKind
 from models.numbers import LOGIT_FRAC
 from models.parameters import encode_tokens
 from models.prepare import tokenizer_source
+from models.preprocessing import tokenizer_digest
 from models.program import Size, wanted_answer
 from models.reference import check_tokens
-from models.text import Text, Tokens, encode
+from models.text import Reader, Tokens
 from mpcnet import ring
-from mpcnet.errors import LocalInputError, RemoteProtocolError
+from mpcnet.errors import LocalConfigError, LocalInputError, RemoteProtocolError
 from mpcnet.mesh import Peer
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
@@ -41,6 +44,8 @@ REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
 class Answer:
     """The result in the clear (of a label its one-hot row), and what it cost: one public report by each server.
 
+    An embedding has length 1 if the model's folder asks for that.
+
     The upload ends when both servers have queued the request; waiting for other requests is no part of offline.
     """
 
@@ -53,21 +58,45 @@ class Answer:
     seconds_online: float
 
 
-def tokenise(node: Node, model: str, texts: Sequence[Text]) -> Tokens:
-    """Texts as token batches of this program's model.
+def reader(node: Node, model: str | None = None) -> Reader:
+    """What makes tokens of texts for this program: the tokenizer beside our settings, or that of `model`.
 
-    :raises LocalInputError: a text is empty or longer than the model allows.
+    :raises LocalConfigError: there is none, or it is another than the one that the program was made with.
     """
-    return encode(tokenizer_source(model), texts, node.config.numbers.longest)
+    how = node.config.preprocessing
+    if how is None:
+        raise LocalConfigError("texts: want a program of a model with a tokenizer, got one of random weights")
+    folder = node.settings.folder / TOKENIZER
+    if model is None and not folder.is_dir():
+        raise LocalConfigError(
+            f"{folder}: want the tokenizer that mpcnet init puts there, got none; copy it from where the deployment "
+            "was made, or name the model's directory with --model"
+        )
+    source = folder if model is None else Path(tokenizer_source(model))
+    found = tokenizer_digest(source)
+    if found != how.tokenizer_sha256:
+        raise LocalConfigError(
+            f"{source}: want the tokenizer of the program, sha256 {how.tokenizer_sha256[:12]}..., got {found[:12]}...; "
+            "leave out --model, name the directory of the model that the program was made with, or copy "
+            f"{TOKENIZER}/ from the deployment's client again"
+        )
+    return Reader.of(source, node.config.numbers.longest, how, node.config.shape)
 
 
 async def ask(
-    node: Node, tokens: Tokens, table: Table = None, answer: AnswerKind = "logits", audit: bool = False
+    node: Node,
+    tokens: Tokens,
+    table: Table = None,
+    answer: AnswerKind = "logits",
+    audit: bool = True,
+    *,
+    accept: bool = False,
 ) -> Answer:
     """One request over fresh connections: [B, n] tokens to [B, d] embeddings or [B, labels] logits or one-hot labels.
 
     `table` is the model's public embedding, for programs in which the client looks its tokens up itself. With `audit`
-    the servers look whether a value leaves its calibrated range, which they do not learn.
+    the servers look whether a value leaves its range, which they do not learn: the values of such a sentence are no
+    answer, and NaN, unless `accept`.
 
     :raises LocalInputError: the tokens are none of this model's, or it has no such answer.
     :raises MpcError: a server is gone, refused, or the two disagree.
@@ -82,7 +111,7 @@ async def ask(
         )
     peers = await asyncio.gather(node.dial("server0"), node.dial("server1"))
     try:
-        found = await _converse(node, peers, tokens, size, table)
+        found = await _converse(node, peers, tokens, size, table, accept)
     except BaseException as error:
         await end(peers, node.role, error)
         raise
@@ -90,7 +119,9 @@ async def ask(
     return found
 
 
-async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, size: Size, table: Table) -> Answer:
+async def _converse(
+    node: Node, peers: Sequence[Peer], tokens: Tokens, size: Size, table: Table, accept: bool
+) -> Answer:
     config = node.config
     start = time.perf_counter()
     parts = sharing.token_parts(config, size)
@@ -112,10 +143,14 @@ async def _converse(node: Node, peers: Sequence[Peer], tokens: Tokens, size: Siz
         values = values.abs()  # 1 reads as -1 in a ring of one bit
         if not bool((values.sum(1) == 1).all()):
             raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
+    elif config.preprocessing is not None and config.preprocessing.normalize:
+        values = torch.nn.functional.normalize(values, dim=1)
     outside = None
     if one.outside is not None and two.outside is not None:
         found = ring.unpack_bits(one.outside ^ two.outside, (size.batch, HASH_BITS))
         outside = found.bool().any(1).tolist()
+        if not accept:
+            values[torch.tensor(outside)] = torch.nan
     reports = one.report, two.report
     waited_s = min(_seconds(one.report, "seconds_queued"), ready - queued)
     return Answer(values, outside, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
@@ -148,9 +183,7 @@ class _Result:
 
 
 async def _result(peer: Peer, node: Node, size: Size) -> _Result:
-    shape = node.config.shape
-    columns = shape.labels if shape.head == "classification" else shape.hidden
-
+    columns = node.config.shape.columns
     audited = [Part(1, (size.batch, HASH_BITS))] if size.audit else []
 
     def check(header: Header) -> None:

@@ -3,7 +3,8 @@
 ::
 
     DIR/server0/    ca.pem cert.pem key.pem roster.json program.json party.toml    goes to server0's host, likewise
-    DIR/server1/    DIR/dealer/    DIR/owner/    DIR/client/                       the others
+    DIR/server1/    DIR/dealer/    DIR/owner/                                      the others
+    DIR/client/     tokenizer/ as well: the model's own, by the digest in program.json
     DIR/authority/  the key that signs certificates; belongs to no host: keep it offline
 """
 
@@ -18,15 +19,23 @@ from launch.certs import ROLES, create_deployment, role_folder
 from launch.settings import Settings
 from models import program
 from models.bert import Config
+from models.preprocessing import copy_tokenizer
+
+TOKENIZER = "tokenizer"  # a client's, in its folder
 
 
 def write_deployment(
-    folder: Path, config: Config, addresses: Mapping[str, str], more_roles: Sequence[str] = (), **settings: Any
+    folder: Path,
+    config: Config,
+    addresses: Mapping[str, str],
+    more_roles: Sequence[str] = (),
+    tokenizer: str = "",
+    **settings: Any,
 ) -> None:
     """Write all of it.
 
-    `addresses` are those of LISTENERS, `more_roles` clients with names of their own (client:NAME), `settings` more of
-    every process's Settings.
+    `addresses` are those of LISTENERS, `more_roles` clients with names of their own (client:NAME), `tokenizer` the
+    folder of the one that clients get ("" if there is none), `settings` more of every process's Settings.
 
     :raises LocalConfigError: the folder holds a deployment already, or cannot be written.
     """
@@ -34,4 +43,6 @@ def write_deployment(
     for role in (*ROLES, *more_roles):
         place = folder / role_folder(role)
         program.save(config, place / "program.json")
+        if tokenizer and role.startswith("client"):
+            copy_tokenizer(tokenizer, place / TOKENIZER)
         settings_file.write(Settings(folder=place, role=role, addresses=addresses, **settings))

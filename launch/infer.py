@@ -4,47 +4,104 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
-from launch import client, settings
+from launch import answers, asked, client, settings
+from launch.asked import Asked
 from launch.node import Node, open_node, peak_bytes, run
-from launch.options import AnswerName, Audit, Config, Json, Model, check_folder, read_text, write_text
-from launch.report import range_warning
+from launch.options import (
+    MODELS,
+    Accept,
+    AnswerName,
+    Batch,
+    BlankName,
+    Config,
+    FormatName,
+    Json,
+    NoAudit,
+    PairFile,
+    TextFile,
+    check_folder,
+    read_text,
+    write_text,
+)
 from models.bert import AnswerKind
+from models.inputs import entries
 from models.prepare import checkpoint
 from models.program import wanted_answer
 from models.text import Tokens
 from models.weights import fold
-from mpcnet.errors import ChannelError, LocalConfigError, RemoteAbort
+from mpcnet.errors import ChannelError, LocalConfigError, LocalInputError, RemoteAbort
 
 ANSWERED = "answered in"  # begins the line that tells of an answer
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How to ask: what for, audited or not, how often, and whether to show answers that are out of range."""
+
+    answer: AnswerKind
+    audit: bool
+    accept: bool
+    attempts: int
+
+
 def infer_command(
     config: Config,
-    texts: Annotated[list[str] | None, typer.Argument(help="Sentences.")] = None,
-    model: Model = "demo",
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts.")] = None,
+    file: TextFile = None,
+    pairs: PairFile = None,
+    form: FormatName = None,
+    blank: BlankName = "error",
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"Take the tokenizer, and a public embedding table, from here: {MODELS}."),
+    ] = None,
     tokens: Annotated[Path | None, typer.Option(help="JSON batches of ids, types and mask, instead of texts.")] = None,
+    batch: Batch = 8,
     answer: AnswerName = "logits",
-    audit: Audit = False,
+    no_audit: NoAudit = False,
+    accept: Accept = False,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     json_file: Json = "-",
 ) -> None:
-    """Ask the two servers about a text, and put their shares of the answer together.
+    """Ask the two servers about texts, and put their shares of the answers together.
 
-    --model names the tokenizer, and the public embedding table where the program leaves the lookup to the client.
+    The tokenizer is the one beside --config, in tokenizer/, or --model's if that is the same. Prints JSON: one entry of
+    `answers` for each text, an error in the place of one that cannot be answered (exit code 65), and what it cost.
     """
     check_folder(json_file)
     node = open_node(settings.read(config))
-    wanted_answer(node.config, answer)
-    batches = _token_batches(tokens) if tokens else [client.tokenise(node, model, texts or [])]
-    table = fold(checkpoint(model)) if node.config.embedding == "client" else None
-    raise typer.Exit(run(_ask_all(node, batches, table, (answer, audit), attempts, json_file), node, graceful=False))
+    wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts)
+    if tokens is not None:
+        if texts or file or pairs:
+            raise LocalInputError("texts: want texts or --tokens, got both")
+        batches = _token_batches(tokens)
+        raise typer.Exit(run(_ask_tokens(node, batches, _table(node, model), wanted, json_file), node, graceful=False))
+    given = entries(texts or [], file, pairs, form)
+    found = asked.ask(given, client.reader(node, model), blank)
+    for line in filter(None, (found.refused(), found.cuts())):
+        node.say(line, "warning")
+    table = _table(node, model)
+    raise typer.Exit(run(_ask_texts(node, found, table, wanted, batch, json_file), node, graceful=False))
+
+
+def _table(node: Node, model: str | None) -> client.Table:
+    """The public embedding table, if the program leaves the lookup to its clients."""
+    if node.config.embedding != "client":
+        return None
+    if model is None:
+        raise LocalConfigError("infer: want --model, whose embedding table this program leaves to the client, got none")
+    found = checkpoint(model)
+    if found.shape != node.config.shape:
+        raise LocalConfigError(f"{model}: want a model of the program's shape, got another; name the owner's model")
+    return fold(found)
 
 
 def _token_batches(path: Path) -> list[Tokens]:
@@ -59,34 +116,76 @@ def _token_batches(path: Path) -> list[Tokens]:
     return batches
 
 
-async def _ask_all(
-    node: Node, batches: list[Tokens], table: client.Table, kind: tuple[AnswerKind, bool], attempts: int, target: str
-) -> int:
-    answers = []
-    for tokens in batches:
-        answer = await _ask(node, tokens, table, kind, attempts)
-        if warning := range_warning(answer.outside or []):
-            node.say(warning, "warning")
-        labels = {"labels": answer.values.argmax(1).tolist()} if kind[0] == "label" else {}
-        answers.append({**asdict(answer), "values": answer.values.tolist(), **labels, "peak_bytes": peak_bytes()})
-        node.say(f"{ANSWERED} {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
-    text = json.dumps(answers)
+async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Wanted, size: int, target: str) -> int:
+    """One entry for each text, in its place."""
+    where = [found.entries[place].where for place in found.good]
+    given: list[dict[str, Any]] = []
+    costs = []
+    for tokens in found.batches(size):
+        answer = await _ask(node, tokens, table, wanted)
+        outside = answer.outside or [False] * len(tokens.ids)
+        names = where[len(given) : len(given) + len(outside)]
+        _warn(node, [name for name, left in zip(names, outside, strict=True) if left], wanted)
+        given += [
+            answers.guarded(answers.entry(node.config, wanted.answer, values), left, name, wanted.accept)
+            for values, left, name in zip(answer.values, outside, names, strict=True)
+        ]
+        costs.append(_cost(answer))
+    document = {"answers": found.in_place(given), "requests": costs}
+    await _write(target, document)
+    return LocalInputError.exit_code if any("error" in entry for entry in document["answers"]) else 0
+
+
+async def _ask_tokens(node: Node, batches: Sequence[Tokens], table: client.Table, wanted: Wanted, target: str) -> int:
+    """One document for each batch; null in the place of an answer out of range."""
+    documents, code = [], 0
+    for number, tokens in enumerate(batches, 1):
+        answer = await _ask(node, tokens, table, wanted)
+        outside = answer.outside or [False] * len(tokens.ids)
+        names = [f"batch {number}, row {row}" for row, left in enumerate(outside, 1) if left]
+        _warn(node, names, wanted)
+        hidden = [left and not wanted.accept for left in outside]
+        values = [None if hide else row for hide, row in zip(hidden, answer.values.tolist(), strict=True)]
+        labels = [None if row is None else row.index(max(row)) for row in values]
+        more = {"labels": labels} if wanted.answer == "label" else {}
+        documents.append({"values": values, "outside": answer.outside, **more, **_cost(answer)})
+        code = LocalInputError.exit_code if any(hidden) else code
+    await _write(target, documents)
+    return code
+
+
+def _warn(node: Node, names: Sequence[str], wanted: Wanted) -> None:
+    if text := answers.warning(names, wanted.accept):
+        node.say(text, "warning")
+
+
+def _cost(answer: client.Answer) -> dict[str, Any]:
+    phases = ("upload", "queued", "offline", "online")
+    return {
+        "reports": answer.reports,
+        **{f"seconds_{phase}": getattr(answer, f"seconds_{phase}") for phase in phases},
+        "peak_bytes": peak_bytes(),
+    }
+
+
+async def _write(target: str, document: Any) -> None:
+    text = json.dumps(document)
     if target == "-":
         print(text)
     else:
         await asyncio.to_thread(write_text, target, text)
-    return 0
 
 
-async def _ask(
-    node: Node, tokens: Tokens, table: client.Table, kind: tuple[AnswerKind, bool], attempts: int
-) -> client.Answer:
+async def _ask(node: Node, tokens: Tokens, table: client.Table, wanted: Wanted) -> client.Answer:
     """Each attempt is a request of its own, with fresh shares."""
-    for left in range(attempts - 1, -1, -1):
+    for left in range(wanted.attempts - 1, -1, -1):
         try:
-            return await client.ask(node, tokens, table, *kind)
+            answer = await client.ask(node, tokens, table, wanted.answer, wanted.audit, accept=True)
         except (ChannelError, RemoteAbort) as error:
             if not left:
                 raise
             node.say(f"{error}; asking again ({left} attempt(s) left)", "warning")
+        else:
+            node.say(f"{ANSWERED} {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
+            return answer
     raise AssertionError("the last attempt returns or raises")

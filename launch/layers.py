@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -12,30 +11,32 @@ from rich.table import Table
 
 from launch import report
 from launch.options import (
+    DEMO,
     Json,
     Model,
     SoftmaxName,
     SuiteName,
+    TextFile,
     check_folder,
     console,
-    read_text,
     screen,
     warn,
     write_text,
 )
 from launch.simulate import DEFAULT_TEXTS
+from models.inputs import texts_of
 from models.layer_errors import EMBEDDING, LAYER, Report, measure
 from models.openings import load_plain
 from models.prepare import Prepared, prepare, random_tokens
-from models.text import Tokens, encode
+from models.text import Text, Tokens, encode
 
 RANDOM_SIZE = (2, 32)  # sentences and tokens for a model without a tokenizer
 
 
 def layers_command(
     texts: Annotated[list[str] | None, typer.Argument(help="Sentences; three are built in.")] = None,
-    file: Annotated[Path | None, typer.Option(help="Read sentences from this file, one a line.")] = None,
-    model: Model = "demo",
+    file: TextFile = None,
+    model: Model = DEMO,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     json_file: Json = "",
@@ -45,11 +46,10 @@ def layers_command(
     One process, and no protocol: the oracle is the private program on whole values, rounded to nearest.
     """
     check_folder(json_file)
-    if file is not None:
-        texts = [line for line in read_text(file).splitlines() if line.strip()]
+    given: list[Text] = texts_of(file) if file is not None else [*(texts or DEFAULT_TEXTS)]
     with console.status("preparing the model") as status, torch.inference_mode():
         prepared = prepare(model, suite, softmax, say=status.update)
-        tokens = _tokens(prepared, texts or list(DEFAULT_TEXTS))
+        tokens = _tokens(prepared, given)
         status.update("measuring")
         found = measure(load_plain(prepared.config, prepared.folded), prepared.folded, tokens)
     warn(prepared)
@@ -64,10 +64,11 @@ def layers_command(
     _show(found, f"{model}, {suite} suite, {softmax} softmax, {found.tokens} tokens")
 
 
-def _tokens(prepared: Prepared, texts: list[str]) -> Tokens:
+def _tokens(prepared: Prepared, texts: list[Text]) -> Tokens:
     if prepared.random:
         return random_tokens(prepared.checkpoint, *RANDOM_SIZE)
-    return encode(prepared.checkpoint.source, texts, prepared.config.numbers.longest)
+    found = prepared.checkpoint
+    return encode(found.source, texts, prepared.config.numbers.longest, found.preprocessing, found.shape)
 
 
 def _show(found: Report, what: str) -> None:

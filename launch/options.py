@@ -9,9 +9,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from launch.asked import Blank
 from models.bert import AnswerKind, Embedding
-from models.prepare import PACKAGED, Prepared, other_softmax
+from models.inputs import Format
+from models.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, other_softmax
 from models.shape import PRESETS, Softmax
 from mpcnet.errors import LocalConfigError
 from protocols.suites import SUITES
@@ -28,8 +31,19 @@ def screen(*, stderr: bool = False) -> Console:
 console = screen(stderr=True)  # progress; results go to standard output
 Where = Annotated[Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client.")]
 Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
+DEMO = f"{BUILTIN}demo"  # the default model, whatever folders there are
+
+
+def _model(name: str | None) -> str | None:
+    """Say which model a name means, if there are two."""
+    if name and (note := folder_of_that_name(name)):
+        warn_of(note, console)
+    return name
+
+
+MODELS = f"{', '.join(PACKAGED)}, a directory, a hub name, or one of {', '.join(PRESETS)} (random)"
 Model = Annotated[
-    str, typer.Option(help=f"{', '.join(PACKAGED)}, a directory, a hub name, or one of {', '.join(PRESETS)} (random).")
+    str, typer.Option(help=f"{MODELS}. A directory of such a name comes first; {DEMO} is never one.", callback=_model)
 ]
 SuiteName = Annotated[str, typer.Option("--suite", help=f"One of {', '.join(SUITES)}.")]
 SoftmaxName = Annotated[
@@ -44,23 +58,42 @@ AnswerName = Annotated[
     typer.Option("--answer", help="label: a classifier's client learns which logit is the largest, no more."),
 ]
 Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
-Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, or to make if it is not there.")]
-Audit = Annotated[
-    bool, typer.Option("--audit", help="Also learn if a value left its calibrated range; the servers do not.")
+Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, made by mpcnet calibrate --out.")]
+NoAudit = Annotated[
+    bool, typer.Option("--no-audit", help="Do not have the servers check that all values kept to their ranges.")
+]
+Accept = Annotated[
+    bool,
+    typer.Option("--accept-out-of-range", help="Show answers that the audit found out of range all the same, marked."),
+]
+TextFile = Annotated[
+    Path | None, typer.Option("--file", help="Read texts from this file: one a line; .jsonl and .tsv by their names.")
+]
+PairFile = Annotated[
+    Path | None, typer.Option("--pairs", help="Read pairs of texts from this file: JSON lines, or .tsv.")
+]
+FormatName = Annotated[
+    Format | None,
+    typer.Option("--format", help='Of the file: lines, jsonl ("a text", ["a", "b"] or {"text": "a"}), or tsv (pairs).'),
+]
+BlankName = Annotated[
+    Blank, typer.Option("--blank", help="What a blank line gets: an error in its place, or an empty answer.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N: where servers and dealer compute products by weights.")]
 Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
 
 
 def warn(prepared: Prepared, to: Console = console) -> None:
-    """Say what is odd about how a model is to be run, in one line."""
+    """Say what is odd about how a model is to be run, a line each."""
+    if prepared.note:
+        warn_of(prepared.note, to)
     if text := other_softmax(prepared.checkpoint, prepared.config):
-        warn_of(text, to)
+        warn_of(text, to, "bold red")
 
 
-def warn_of(text: str, to: Console = console) -> None:
+def warn_of(text: str, to: Console = console, style: str = "yellow") -> None:
     """A warning, in one line."""
-    to.print(f"[yellow]warning: {text}[/yellow]", soft_wrap=True)
+    to.print(f"[{style}]warning: {escape(text)}[/{style}]", soft_wrap=True)
 
 
 def read_text(path: Path) -> str:

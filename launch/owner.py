@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from torch import Tensor
@@ -13,6 +13,7 @@ from launch.expiry import tell_expiry
 from launch.node import Node, end
 from launch.service import unless
 from launch.wire_names import READY, WANT, WEIGHTS
+from models.matching import mismatches, overflows
 from models.parameters import encode, parameters
 from models.prepare import other_softmax
 from models.weights import Checkpoint, fold
@@ -27,16 +28,26 @@ from mpcnet.tasks import together
 async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
     """Serve a checkpoint's weights until asked to stop; with `once`, until the servers have them for one session.
 
-    :raises LocalConfigError: the model is not of the program's shape.
+    :raises LocalConfigError: the model does not fit the program: its shape, its texts, or its weights' sizes.
     """
     if node.role != "owner":
         raise LocalConfigError(f"serve-model: want role owner, got {node.role}")
-    if checkpoint.shape != node.config.shape:
-        raise LocalConfigError(f"owner: the program is for {node.config.shape}, the model has {checkpoint.shape}")
+    _refuse(mismatches(node.config, checkpoint))
     if text := other_softmax(checkpoint, node.config):
         node.say(text, "warning")
-    words = await asyncio.to_thread(lambda: encode(node.config, fold(checkpoint)))
+    words = await asyncio.to_thread(_encoded, node, checkpoint)
     return await together(_serve(node, words, once), tell_expiry(node))
+
+
+def _encoded(node: Node, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    folded = fold(checkpoint)
+    _refuse(overflows(node.config, folded))
+    return encode(node.config, folded)
+
+
+def _refuse(reasons: Iterable[str]) -> None:
+    if found := "; ".join(reasons):
+        raise LocalConfigError(f"owner: this model does not fit the program: {found}; run mpcnet init again with it")
 
 
 async def _serve(node: Node, words: Mapping[str, Tensor], once: bool) -> int:

@@ -106,15 +106,6 @@ def _cells(values: Sequence[float]) -> list[str]:
     return [f"{values[0]:.0f}", *(f"{value:.2f}" for value in values[1:])]
 
 
-def range_warning(outside: Sequence[bool]) -> str:
-    """What an audit says of sentences whose answer cannot be trusted; nothing if there are none."""
-    numbers = [str(index) for index, left in enumerate(outside, 1) if left]
-    if not numbers:
-        return ""
-    which = f"sentence {numbers[0]}" if len(numbers) == 1 else f"sentences {', '.join(numbers)}"
-    return f"{which}: a value left the calibrated range, so the answer may be wrong; calibrate with texts like yours"
-
-
 def show(console: Console, title: str, rows: Mapping[str, object]) -> None:
     """A small two-column table of facts."""
     grid = Table(title=title, title_justify="left", show_header=False)

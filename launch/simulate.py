@@ -14,18 +14,18 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from launch import report
-from launch.answers import by_label
+from launch import asked, compare, report
+from launch.asked import Asked, Blank
 from launch.infer import ANSWERED
 from launch.network import Loopback, Network
-from launch.options import warn, warn_of
+from launch.options import DEMO, warn, warn_of
 from launch.processes import Deployment, deployment
-from models import reference
 from models.bert import AnswerKind, Embedding
-from models.prepare import Prepared, prepare, random_tokens
+from models.inputs import Entry
+from models.prepare import BUILTIN, Prepared, prepare, random_tokens
 from models.program import Plans, Size, wanted_answer
 from models.shape import Softmax
-from models.text import Text, Tokens, encode
+from models.text import Reader, Text, Tokens
 from mpcnet import accelerator
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.latency import parse_link
@@ -55,7 +55,7 @@ class PlanMissed(MpcError):
 class Options:
     """What to simulate, and how."""
 
-    model: str = "demo"
+    model: str = DEMO
     suite: str = "fast"
     softmax: Softmax | None = None  # the checkpoint's own
     embedding: Embedding = "private"
@@ -68,19 +68,25 @@ class Options:
     calibration: Path | None = None
     keep: Path | None = None
     answer: AnswerKind = "logits"
-    audit: bool = False
+    audit: bool = True
     device: str = "cpu"
+    accept: bool = False  # answers that the audit found out of range
+    blank: Blank = "error"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
-    """Private and plaintext results, [sentences, columns], of labels one-hot, and the cost of all requests together."""
+    """Private and plaintext results, [texts, columns], of labels one-hot, and the cost of all requests together.
+
+    Of the texts that could be asked; the document's `answers` have one entry for each that was given.
+    """
 
     prepared: Prepared
     private: Tensor
     plain: Tensor
     document: dict[str, Any]
     operations: list[dict[str, Any]]
+    asked: Asked | None = None  # None if random tokens were, or tokens without their texts
 
 
 def simulate(texts: Sequence[Text], options: Options, console: Console, network: Network | None = None) -> Outcome:
@@ -91,19 +97,54 @@ def simulate(texts: Sequence[Text], options: Options, console: Console, network:
     :raises PartyFailed: a process ended early.
     :raises PlanMissed: the measured rounds or bytes differ from the plan.
     """
+    return simulate_each(asked.words(texts), options, console, network, strict=True)
+
+
+def simulate_each(
+    entries: Sequence[Entry],
+    options: Options,
+    console: Console,
+    network: Network | None = None,
+    *,
+    strict: bool = False,
+) -> Outcome:
+    """Likewise, but what is wrong with a text is told in its place, and the others are answered, unless `strict`.
+
+    :raises LocalInputError: no text can be asked, or the model has no such answer.
+    """
     parse_link(options.net)
     accelerator.describe(options.device)  # it is there
+    if not entries:
+        raise LocalInputError("simulate: want at least one text, got none")
     with console.status("preparing the model") as status:
         prepared = prepare(
             options.model, options.suite, options.softmax, options.length or 1, options.calibration,
             options.embedding, status.update,
         )  # fmt: skip
         wanted_answer(prepared.config, options.answer)
-        batches = _batches(prepared, texts, options)
+        found = None if prepared.random else _ask(prepared, entries, options)
+    if found is not None and strict and found.refused():
+        raise LocalInputError(found.refused())
     warn(prepared, console)
+    if found is not None and (cuts := found.cuts()):
+        warn_of(cuts, console)
     if library.best() < 0:
         warn_of(library.MISSING, console)
-    return run(prepared, batches, options, console, network)
+    if found is not None:
+        return run(prepared, found.batches(options.batch, options.length), options, console, network, found)
+    return run(prepared, _random_batches(prepared, len(entries), options), options, console, network)
+
+
+def _ask(prepared: Prepared, entries: Sequence[Entry], options: Options) -> Asked:
+    found, limit = prepared.checkpoint, options.length or prepared.config.numbers.longest
+    return asked.ask(entries, Reader.of(found.source, limit, found.preprocessing, found.shape), options.blank)
+
+
+def _random_batches(prepared: Prepared, count: int, options: Options) -> list[Tokens]:
+    """As many random sentences, of a model without a tokenizer."""
+    length = min(options.length or 128, prepared.config.numbers.longest)
+    sizes = [min(options.batch, count - start) for start in range(0, count, options.batch)]
+    return [random_tokens(prepared.checkpoint, size, length) for size in sizes]
 
 
 def run(
@@ -112,8 +153,11 @@ def run(
     options: Options,
     console: Console,
     network: Network | None = None,
+    found: Asked | None = None,
 ) -> Outcome:
     """Batches of tokens, a request each, through the real processes of a prepared model.
+
+    Answers are held against the published model where their texts are given (`found`), else against the folded one.
 
     :raises PartyFailed: a process ended early.
     :raises PlanMissed: the measured rounds or bytes differ from the plan.
@@ -129,47 +173,30 @@ def run(
         device=options.device,
     ) as made:
         start = time.perf_counter()
-        answers = _run(made, prepared, batches, options, console)
+        requests = _run(made, prepared, batches, options, console)
         seconds = time.perf_counter() - start
-    private = torch.cat([torch.tensor(answer["values"], dtype=torch.float64) for answer in answers])
+    private = torch.cat([torch.tensor(request["values"], dtype=torch.float64) for request in requests])
     with console.status("running the plaintext model"):
-        plain = torch.cat([plain_answer(prepared, tokens) for tokens in batches])
-        if options.answer == "label":
-            plain = torch.nn.functional.one_hot(plain.argmax(1), plain.shape[1]).double()
-    operations, totals = _combine(answers)
+        plain = compare.plain(prepared, found.texts if found else None, batches)
+    operations, totals = _combine(requests)
     with console.status("checking the measured cost against the plan"):
-        _check_plan(prepared, answers)
+        _check_plan(prepared, requests)
+    outside = [left for request in requests for left in request["outside"]] if options.audit else [False] * len(private)
     document = {
         **totals,
-        **(_accuracy(private, plain) if options.answer == "logits" else _agreement(prepared, private, plain)),
+        **compare.findings(prepared.config, options.answer, private, plain, outside, options.accept, found),
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
-        "outside": [left for answer in answers for left in answer["outside"]] if options.audit else None,
+        "outside": outside if options.audit else None,
+        "operations": operations,
     }
-    if options.answer == "logits" and (names := prepared.checkpoint.labels) and len(names) > 1:
-        document["answers"] = by_label(names, private, plain)
-    document["operations"] = operations
-    return Outcome(prepared, private, plain, document, operations)
+    return Outcome(prepared, private, _as_asked(plain.values, options), document, operations, found)
 
 
-def _batches(prepared: Prepared, texts: Sequence[Text], options: Options) -> list[Tokens]:
-    """Texts as token batches of one length each: neighbours share a batch, padded to its longest."""
-    if not texts:
-        raise LocalInputError("simulate: want at least one text, got none")
-    limit = options.length or prepared.config.numbers.longest
-    groups = [texts[start : start + options.batch] for start in range(0, len(texts), options.batch)]
-    if prepared.random:  # without a tokenizer: as many random sentences
-        length = min(options.length or 128, prepared.config.numbers.longest)
-        return [random_tokens(prepared.checkpoint, len(group), length) for group in groups]
-    batches = []
-    for group in groups:
-        tokens = encode(prepared.checkpoint.source, group, limit)
-        spare = (options.length or tokens.ids.shape[1]) - tokens.ids.shape[1]
-        batches.append(
-            Tokens(*(torch.nn.functional.pad(x, (0, spare)) for x in (tokens.ids, tokens.types, tokens.mask)))
-        )
-    return batches
+def _as_asked(plain: Tensor, options: Options) -> Tensor:
+    """Logits as one-hot rows, if labels were asked for."""
+    return torch.nn.functional.one_hot(plain.argmax(1), plain.shape[1]).double() if options.answer == "label" else plain
 
 
 def _run(
@@ -196,7 +223,8 @@ def _run(
             str(told),
             "--answer",
             options.answer,
-            *["--audit"] * options.audit,
+            "--accept-out-of-range",  # who compares decides what to show
+            *["--no-audit"] * (not options.audit),
         )
         made.start("client", "infer", "--model", options.model, *request)
         made.wait(["client"], lambda: status.update(f"{asking}, {made.count('client', ANSWERED)} answered"))
@@ -204,16 +232,6 @@ def _run(
         made.finish(["server0", "server1", "dealer"])
     answers: list[dict[str, Any]] = json.loads(told.read_text())
     return answers
-
-
-def plain_answer(prepared: Prepared, tokens: Tokens) -> Tensor:
-    """The float model's, with the same softmax."""
-    config = prepared.config
-    call = reference.classify if config.shape.head == "classification" else reference.embed
-    with torch.inference_mode():
-        return call(
-            config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, config.numbers.softmax
-        ).double()
 
 
 def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:
@@ -259,27 +277,9 @@ def _combine(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], d
     return operations, {**totals, "peak_bytes": max(peaks.values()), "peaks": peaks, "requests": each}
 
 
-def _accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:
-    cosines = torch.cosine_similarity(private, plain, dim=1)
-    return {
-        "sentences": len(private),
-        "min_cosine": cosines.min().item(),
-        "mean_cosine": cosines.mean().item(),
-        "max_abs_error": (private - plain).abs().max().item(),
-    }
-
-
-def _agreement(prepared: Prepared, private: Tensor, plain: Tensor) -> dict[str, Any]:
-    """Labels by name (by number, if the checkpoint names none), and in how many sentences they are the same."""
-    names = prepared.checkpoint.labels or tuple(str(label) for label in range(private.shape[1]))
-    mine, theirs = ([names[place] for place in hot.argmax(1).tolist()] for hot in (private, plain))
-    same = sum(a == b for a, b in zip(mine, theirs, strict=True))
-    return {"sentences": len(private), "labels": mine, "plain_labels": theirs, "same_labels": same}
-
-
 def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
     return {
-        "model": options.model,
+        "model": options.model.removeprefix(BUILTIN),
         "random_weights": prepared.random,
         "suite": options.suite,
         "softmax": prepared.config.numbers.softmax,

@@ -119,7 +119,8 @@ def _questions(prepared: Prepared) -> list[tuple[Tokens, Tensor]]:
     if prepared.random:
         batches = [random_tokens(prepared.checkpoint, 1, length) for length in (4, 8, 12)]
     else:
-        batches = [encode(prepared.checkpoint.source, [text], positions) for text in TEXTS]
+        found = prepared.checkpoint
+        batches = [encode(found.source, [text], positions, found.preprocessing, found.shape) for text in TEXTS]
     run = reference.classify if prepared.config.shape.head == "classification" else reference.embed
     with torch.inference_mode():
         shape = prepared.config.shape

@@ -6,10 +6,10 @@ Shapes: B sentences, n tokens each, d hidden, h heads, k = d / h.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,14 +17,29 @@ from torch import Tensor
 
 from models import numbers as N
 from models.numbers import Numbers
+from models.pooling import (
+    DENSE_BITS,
+    DENSE_FRAC,
+    MAX_BITS,
+    MAX_FRAC,
+    POOLED_BITS,
+    POOLED_FRAC,
+    RESULT_BITS,
+    SHARE_FRAC,
+    counted,
+    weights,
+)
+from models.preprocessing import Preprocessing
 from models.relative import bias
-from models.shape import BertShape
+from models.shape import BertShape, Dense
 from mpcnet import ring
 from mpcnet.randomness import Secret
+from mpcnet.rounds import parallel
 from protocols.argmax import one_hot_argmax
 from protocols.arith import lift, linear, matmul, own_ring, product
 from protocols.gelu import tanh
 from protocols.layernorm import layer_norm
+from protocols.maximum import largest
 from protocols.party import Party
 from protocols.quad import quad
 from protocols.share import Masked, Shared, Weight
@@ -40,12 +55,16 @@ class Config:
     """The public description of a private model: what all parties must agree on.
 
     `embedding` says who looks tokens up: the servers, in a private table, or the client, in a table that is public.
+    `preprocessing` is how clients make tokens of texts; None for random weights, which have no tokenizer.
+    `labels` are the names of a classifier's, for who gets its answers.
     """
 
     shape: BertShape
     numbers: Numbers
     suite: Suite
     embedding: Embedding = "private"
+    preprocessing: Preprocessing | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def input_columns(self) -> int:
@@ -99,7 +118,7 @@ def _standing(x: Masked) -> Masked:
 
 
 async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits") -> Shared:
-    """Tokens to sentence embeddings [B, d], to logits [B, labels], or to a label as one-hot bits [B, labels].
+    """Tokens to sentence embeddings [B, columns], to logits [B, labels], or to a label as one-hot bits [B, labels].
 
     `tokens` are one-hot rows [B, n, vocab + types], or embeddings [B, n, d] where the client looks them up. `keep`
     [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
@@ -245,18 +264,65 @@ async def feed_forward(p: Party, model: Model, projected: Shared, *, sure: bool)
 
 
 async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
-    """gamma mean(N) + beta, the mean over tokens that are not padding: [B, n, d] -> [B, d].
+    """gamma P(N) + beta for every kind of pooling P, concatenated, and the dense maps of it: [B, n, d] -> [B, columns].
+
+    Nothing of it can leave its ring, whatever the text (models.pooling.too_large), so nothing is audited.
+
+    Rounds   1 for sums over tokens; 2 more than protocols.maximum for the maximum, beside them; 1 for each dense map,
+             and 3 for its tanh
+    """
+    shape = model.config.shape
+    sums = [kind for kind in shape.kinds if kind != "max"]
+    branches: dict[str, Coroutine[Any, Any, Any]] = {"sums": _sums(p, model, normal, keep, sums)} if sums else {}
+    if "max" in shape.kinds:
+        branches["max"] = _largest(p.at("max"), model, normal, keep)
+    found = dict(zip(branches, await parallel(*branches.values()), strict=True))
+    summed = iter(found.get("sums", []))
+    parts = [found["max"] if kind == "max" else next(summed) for kind in shape.kinds]
+    pooled = replace(parts[0], value=torch.cat([part.value for part in parts], -1))
+    for i, dense in enumerate(shape.dense):
+        pooled = await _dense(p.at(f"dense{i}"), model, f"dense{i}", pooled, dense)
+    result = p.rescale(pooled, N.LOGIT_FRAC)
+    return result.reduce(min(result.bits, RESULT_BITS))
+
+
+async def _sums(p: Party, model: Model, normal: Shared, keep: Tensor, kinds: Sequence[str]) -> list[Shared]:
+    """gamma sum_i w_i N_i + beta sum_i w_i for the public weights w of each kind: a list of [B, d] in 64 bits.
 
     Rounds   1
     """
-    lengths = keep.sum(1, keepdim=True)
-    share = torch.round(2.0**N.NORMAL_FRAC / lengths).to(torch.int64) * keep
-    mean = p.rescale(normal.scale(share.unsqueeze(-1), N.NORMAL_FRAC).sum(1), 16)
-    opened = await p.open_one(mean)
-    gamma = model.opened["final.gamma"]
-    scaled = product(p, own_ring(opened), replace(own_ring(gamma), bits=opened.bits))
+    start = model.config.shape.pooled_from
+    shares = torch.stack([weights(kind, keep, start) for kind in kinds], 1)  # [B, kind, n]
+    words = torch.round(shares * 2.0**SHARE_FRAC).to(torch.int64)
+    summed = [normal.scale(words[:, i, :, None], SHARE_FRAC).sum(1) for i in range(len(kinds))]
+    stacked = replace(summed[0], value=torch.stack([x.value for x in summed], 1))
+    opened = await p.open_one(p.rescale(stacked, POOLED_FRAC).reduce(POOLED_BITS))
+    gamma, beta = model.opened["final.gamma"], model.shared["final.beta"]
+    scaled = product(p, lift(p, opened, gamma.bits, limit=0), own_ring(gamma))
+    total = torch.round(shares.sum(-1) * 2.0**POOLED_FRAC).to(torch.int64)
+    scaled = scaled + beta.map(lambda x: x[None, None]).scale(total[..., None], POOLED_FRAC)
+    return [scaled.take(np.s_[:, i]) for i in range(len(kinds))]
+
+
+async def _largest(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
+    """The largest gamma N + beta of each column over the pooled tokens: [B, n, d] -> [B, d] in 64 bits."""
+    opened = await p.open_one(normal)
+    gamma = model.opened["final.gamma"].reduce(opened.bits)
+    scaled = product(p, own_ring(opened), own_ring(gamma))
     beta = p.rescale(model.shared["final.beta"].reduce(scaled.bits), scaled.frac)
-    return p.rescale(scaled + beta, N.LOGIT_FRAC)
+    values = p.rescale(scaled + beta, MAX_FRAC).reduce(MAX_BITS)
+    found = await largest(p, values, counted(keep, model.config.shape.pooled_from))
+    wide = lift(p, await p.open_one(found), ring.MAX_BITS, limit=0).shared()
+    return p.rescale(wide, POOLED_FRAC + N.WEIGHT_FRAC)
+
+
+async def _dense(p: Party, model: Model, name: str, x: Shared, dense: Dense) -> Shared:
+    """x W + b, and tanh if it follows: [B, in] -> [B, out]."""
+    opened = await p.open_one(p.rescale(x, DENSE_FRAC).reduce(DENSE_BITS))
+    mapped = _linear(p, model, name, opened)
+    if dense.activation == "identity":
+        return mapped
+    return await tanh(p.at("tanh"), p.rescale(mapped, N.UP_FRAC), DENSE_BITS)
 
 
 async def classify(p: Party, model: Model, normal: Shared) -> Shared:

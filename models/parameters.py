@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models import numbers as N
 from models.bert import Config
+from models.pooling import DENSE_BITS
 from models.reference import look_up
 from models.text import Tokens
 from mpcnet import ring
@@ -60,8 +61,11 @@ def parameters(config: Config) -> list[Parameter]:
         found += linear("pooler", d, d, wide)
         found += linear("classifier", d, shape.labels, N.POOLER_BITS)
     else:
-        found.append(Parameter("final.gamma", (d,), wide, N.WEIGHT_FRAC))
-        found.append(Parameter("final.beta", (d,), wide, N.WEIGHT_FRAC))
+        found += [Parameter(f"final.{name}", (d,), ring.MAX_BITS, N.WEIGHT_FRAC) for name in ("gamma", "beta")]
+        rows = d * len(shape.kinds)
+        for i, dense in enumerate(shape.dense):
+            found += linear(f"dense{i}", rows, dense.columns, DENSE_BITS)
+            rows = dense.columns
     return found
 
 

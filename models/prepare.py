@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import calibrate
+from models import calibrate, calibrated
 from models.bert import Config, Embedding
 from models.bounds import Bounds
 from models.bounds import bounds as bounds_of
 from models.calibrate import Calibration
+from models.calibrated import Coverage, Kept, told
+from models.calibration_batches import built_in_batches, longest_row, recipe
+from models.configuration import tokenizer_folder
 from models.demo import demo_checkpoint, demo_model_dir
-from models.files import user_cache
+from models.modules import read_modules
 from models.mpnet import mpnet_checkpoint, mpnet_model_dir
 from models.planner import plan
+from models.pooling import too_large
 from models.shape import PRESETS, Softmax, preset
 from models.shipped import sentiment_checkpoint, sentiment_model_dir
 from models.text import Tokens
@@ -31,8 +34,9 @@ PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = { 
     "mpnet": (mpnet_model_dir, mpnet_checkpoint),
     "sentiment": (sentiment_model_dir, sentiment_checkpoint),
 }
+BUILTIN = "builtin:"  # in front of the name of a packaged model or a preset: that, and no directory
 RANDOM_SEED = 0
-CALIBRATED_LENGTH = 128  # tokens; longer requests are calibrated at their own length
+RANDOM_LENGTH = 128  # tokens that random weights are calibrated for; longer requests at their own length
 SHORTER = (32, 8)  # tokens of further random sentences: the row sums of 2Quad grow with the length
 
 
@@ -45,6 +49,7 @@ class Prepared:
     calibration: Calibration
     bounds: Bounds
     config: Config
+    note: str = ""  # what is odd about the calibration
 
     @property
     def random(self) -> bool:
@@ -55,36 +60,64 @@ class Prepared:
 def other_softmax(found: Checkpoint, config: Config) -> str:
     """A warning where a program runs a checkpoint with another softmax than its own; "" where it does not."""
     used = config.numbers.softmax
-    if found.softmax in (None, used):
+    own = found.softmax or "exact"
+    if not found.source or own == used:
         return ""
-    return f"this checkpoint was trained with {found.softmax} softmax, and is run with {used}: expect other answers"
+    return f"these weights were trained with {own} softmax, and are run with {used}: the answers are other ones"
+
+
+def builtin(model: str) -> str:
+    """The name of the packaged model or the preset that is meant; "" where a directory or a hub name is.
+
+    A directory of such a name comes first, unless the prefix says otherwise.
+
+    :raises LocalConfigError: there is none of the name behind the prefix.
+    """
+    name = model.removeprefix(BUILTIN)
+    if name in PACKAGED or name in PRESETS:
+        return name if name != model or not Path(model).is_dir() else ""
+    if name != model:
+        raise LocalConfigError(f"model: want {BUILTIN} and one of {', '.join((*PACKAGED, *PRESETS))}, got {name!r}")
+    return ""
+
+
+def folder_of_that_name(model: str) -> str:
+    """A note where a built-in model's name is taken for a directory's; "" where it is not."""
+    if (model in PACKAGED or model in PRESETS) and not builtin(model):
+        return f"--model {model} is the directory {Path(model).absolute()}; the built-in model is {BUILTIN}{model}"
+    return ""
 
 
 def checkpoint(model: str) -> Checkpoint:
-    """A packaged model's name, a preset's name (random weights), a directory, or a hub name.
+    """A packaged model's name, a preset's name (random weights), a directory, or a hub name; see :func:`builtin`.
 
     :raises LocalConfigError: there is no such model, or it has unsupported parts.
     """
-    if model in PACKAGED:
-        return PACKAGED[model][1]()
-    if model in PRESETS and not Path(model).exists():
-        return random_checkpoint(preset(model), RANDOM_SEED)
+    name = builtin(model)
+    if name in PACKAGED:
+        return PACKAGED[name][1]()
+    if name:
+        return random_checkpoint(preset(name), RANDOM_SEED)
     return load_checkpoint(model)
 
 
 def tokenizer_source(model: str) -> str:
-    """What a model's tokenizer loads from: a directory or a hub name.
+    """The folder that a model's tokenizer loads from; of a hub name, its files are fetched.
 
-    :raises LocalConfigError: a packaged model is not installed.
+    :raises LocalConfigError: a packaged model is not installed, a modules.json is damaged, or it is a preset: none.
     """
-    return str(PACKAGED[model][0]()) if model in PACKAGED else model
+    name = builtin(model)
+    if name in PRESETS:
+        raise LocalConfigError(f"model: want one with a tokenizer, got {name}, whose weights are random")
+    source = str(PACKAGED[name][0]()) if name else model
+    return tokenizer_folder(source, read_modules(source).folder)
 
 
 def prepare(
     model: str,
     suite: str,
     softmax: Softmax | None = None,
-    length: int = CALIBRATED_LENGTH,
+    length: int = 1,
     calibration_file: Path | None = None,
     embedding: Embedding = "private",
     say: Callable[[str], None] = lambda text: None,
@@ -100,55 +133,70 @@ def prepare(
     if length > found.shape.positions:
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
     folded = fold(found)
-    calibrated, chosen = max(length, CALIBRATED_LENGTH), softmax or found.softmax or "exact"
-    calibration = _calibration(found, folded, calibrated, calibration_file, say)
+    if wrong := list(too_large(found.shape, folded)):
+        raise LocalConfigError(f"{model}: cannot run privately: " + "; ".join(wrong))
+    kept, note = _calibration(model, found, folded, length, calibration_file, say)
+    chosen, longest = softmax or found.softmax or "exact", kept.coverage.longest
     bounds = bounds_of(found.shape, folded)
-    formats = plan(found.shape, bounds, calibration, chosen, SUITES[suite], calibrated, random=not found.source)
-    return Prepared(found, folded, calibration, bounds, Config(found.shape, formats, SUITES[suite], embedding))
+    formats = plan(found.shape, bounds, kept.calibration, chosen, SUITES[suite], longest, random=not found.source)
+    config = Config(found.shape, formats, SUITES[suite], embedding, found.preprocessing, found.labels)
+    return Prepared(found, folded, kept.calibration, bounds, config, note)
+
+
+def calibration_of(
+    found: Checkpoint, folded: Mapping[str, Tensor], longest: int, say: Callable[[str], None] = lambda text: None
+) -> Kept:
+    """The built-in calibration of these weights on rows of up to `longest` tokens: as it is stored, or made and stored.
+
+    :raises LocalConfigError: a value is not finite, or the file cannot be written.
+    """
+    if kept := calibrated.built_in(found, longest):
+        return kept
+    if found.source:
+        batches = built_in_batches(found.source, found.shape, longest)
+    else:
+        batches = [random_tokens(found, 2, tokens) for tokens in (longest, *SHORTER) if tokens <= longest]
+    single = {name: value.float() for name, value in folded.items()}
+    made = calibrate.calibrate(found.shape, single, told(batches, say, "once for these weights"), found.sha256)
+    kept = Kept(made, Coverage(longest, recipe()))
+    return calibrated.write(kept, calibrated.folder(found) / calibrated.name(longest))
+
+
+def calibrated_length(found: Checkpoint, length: int) -> int:
+    """Tokens of the longest row that the built-in calibration for texts of `length` tokens has: all positions, mostly.
+
+    Of random weights nothing but the cost counts, so those are calibrated for little more than what is asked.
+    """
+    least = longest_row(found.shape) if found.source else min(RANDOM_LENGTH, found.shape.positions)
+    return max(length, least)
 
 
 def _calibration(
+    model: str,
     found: Checkpoint,
-    folded: dict[str, Tensor],
+    folded: Mapping[str, Tensor],
     length: int,
     file: Path | None,
     say: Callable[[str], None],
-) -> Calibration:
-    """Read the stored calibration of these weights, or make and store it.
+) -> tuple[Kept, str]:
+    """The file that the user named, else what the user made for these weights, else the built-in; and a note on it.
 
-    One that an older version stored is made again, but not a file that the user named.
+    :raises LocalConfigError: the file that the user named does not serve.
     """
-    path = file or _default_path(found, length)
-    if path.exists():
-        try:
-            return calibrate.load(path, found.sha256)
-        except calibrate.Outdated:
-            if file:
-                raise
-    say(f"calibrating ranges on {'random tokens' if not found.source else 'sample texts'} (once for these weights)")
-    length = min(length, found.shape.positions)
-    if found.source:
-        batches = calibrate.text_batches(found.source, calibrate.default_texts(), length)
-    else:
-        batches = [random_tokens(found, 2, tokens) for tokens in (length, *SHORTER) if tokens <= length]
-        folded = {name: value.float() for name, value in folded.items()}
-    result = calibrate.calibrate(found.shape, folded, batches, found.sha256)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    calibrate.save(result, path)
-    say(f"calibration stored in {path}")
-    return result
-
-
-def _default_path(found: Checkpoint, length: int) -> Path:
-    """Beside a model of the user's own, or where a packaged one brings it; else in the user's cache."""
-    folder = Path(found.source) if found.source else None
-    name = f"mpcnet-calibration-{length}.json"
-    if folder and (folder / name).is_file():
-        return folder / name
-    packaged = folder is None or "site-packages" in folder.parts or folder.parent == Path(__file__).parent
-    if folder and not packaged and folder.is_dir() and os.access(folder, os.W_OK):
-        return folder / name
-    return user_cache() / found.sha256[:16] / name
+    if file:
+        return calibrated.named(file, found, model, length), ""
+    note = ""
+    try:
+        kept = calibrated.own(found)
+        if kept and kept.coverage.longest >= length:
+            return kept, ""
+        if kept:
+            note = f"your calibration of these weights is for up to {kept.coverage.longest} tokens, and was left aside"
+            note += f"; run: mpcnet calibrate --model {model} --length {length}, with your texts"
+    except LocalConfigError as error:
+        note = f"your calibration of these weights was left aside: {error}"
+        note += f"; run: mpcnet calibrate --model {model}, with your texts"
+    return calibration_of(found, folded, calibrated_length(found, length), say), note
 
 
 def random_tokens(found: Checkpoint, batch: int, length: int) -> Tokens:

@@ -1,7 +1,8 @@
 """The public program: what all parties must agree on, as a file, and the plans of its runs.
 
-`program.json` holds the architecture, the number formats and the suite: no weights, and no hash of weights. Its digest
-is exchanged in every handshake; a difference ends both sides, naming the settings that differ.
+`program.json` holds the architecture, the number formats, the suite, and how clients make tokens of texts: no weights,
+and no hash of weights. Its digest is exchanged in every handshake; a difference ends both sides, naming the settings
+that differ.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import mpcnet
 from models.bert import AnswerKind, Config, Embedding, Model, load
 from models.numbers import Numbers
 from models.parameters import parameters
+from models.preprocessing import Preprocessing
 from models.respond import respond
 from models.shape import BertShape
 from mpcnet import ring
@@ -41,6 +43,8 @@ def to_dict(config: Config) -> dict[str, Any]:
         "embedding": config.embedding,
         "shape": config.shape.to_dict(),
         "numbers": config.numbers.to_dict(),
+        "preprocessing": None if config.preprocessing is None else config.preprocessing.to_dict(),
+        "labels": list(config.labels),
     }
 
 
@@ -58,7 +62,12 @@ def read(path: Path) -> Config:
         if values["embedding"] not in get_args(Embedding):
             raise ValueError(f"embedding {values['embedding']!r}")
         shape, numbers = BertShape.from_dict(values["shape"]), Numbers.from_dict(values["numbers"])
-        return Config(shape, numbers, SUITES[values["suite"]], values["embedding"])
+        texts = values["preprocessing"]
+        preprocessing = None if texts is None else Preprocessing.from_dict(texts)
+        labels = tuple(values["labels"])
+        if len(labels) not in (0, shape.labels) or not all(isinstance(name, str) for name in labels):
+            raise ValueError(f"labels: want {shape.labels} names or none, got {labels!r}")
+        return Config(shape, numbers, SUITES[values["suite"]], values["embedding"], preprocessing, labels)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}") from error
 
@@ -67,13 +76,15 @@ def agreement(config: Config) -> Program:
     """The digest of the program, and the settings that show a difference."""
     text = json.dumps(to_dict(config), sort_keys=True)
     rows = json.dumps(config.numbers.to_dict(), sort_keys=True).encode()
+    dense = ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense)
     settings = {
         "version": mpcnet.__version__,
         "suite": config.suite.name,
         "softmax": config.numbers.softmax,
         "embedding": config.embedding,
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
-        **{f"model.{name}": value for name, value in config.shape.to_dict().items()},
+        **{f"model.{name}": value for name, value in (config.shape.to_dict() | {"dense": dense}).items()},
+        **{f"texts.{name}": value for name, value in (to_dict(config)["preprocessing"] or {}).items()},
     }
     return Program(hashlib.sha256(text.encode()).digest(), settings)
 
@@ -94,8 +105,8 @@ class Size:
 
 
 def answers(config: Config) -> tuple[AnswerKind, ...]:
-    """What a program can be asked for: labels of a classifier, which has two or more."""
-    return ("logits", "label") if config.shape.labels >= 2 else ("logits",)
+    """What a program can be asked for: the label of a classifier that has several to choose one from."""
+    return ("logits", "label") if config.shape.labels >= 2 and not config.shape.multi_label else ("logits",)
 
 
 def wanted_answer(config: Config, wanted: object) -> AnswerKind:
@@ -107,6 +118,8 @@ def wanted_answer(config: Config, wanted: object) -> AnswerKind:
         if wanted == answer:
             return answer
     kind = f"a classifier of {config.shape.labels} label(s)" if config.shape.labels else "a model of embeddings"
+    if config.shape.multi_label:
+        kind += ", of which several may hold at once (those above 0.5 by the logits' sigmoid)"
     raise LocalInputError(f"answer: want {' or '.join(answers(config))} of {kind}, got {str(wanted)[:20]!r}")
 
 

@@ -1,18 +1,88 @@
-"""The published model as transformers runs it: what the folded reference must equal."""
+"""The published model as transformers runs it: what the folded reference and the private answers must equal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as hf_logging
 
+from models import pipelines
 from models.shape import Softmax
-from models.students import load_student
-from models.text import Tokens
+from models.students import attention_name, load_student
+from models.text import Text, Tokens
 from models.weights import Checkpoint
 from mpcnet.errors import LocalConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A checkpoint's folder as others read it, text by text; nothing of it goes through models.weights.
+
+    `by` names who: transformers, or sentence-transformers, where it is installed and the folder is one of its own.
+    """
+
+    by: str
+    one: Callable[[Text], Tensor] = field(repr=False)
+
+    def __call__(self, texts: Sequence[Text]) -> Tensor:
+        """Embeddings [B, d] or logits [B, labels], float64, each text alone and without padding."""
+        known: dict[Text, Tensor] = {}
+        with torch.inference_mode():
+            for text in dict.fromkeys(texts):
+                known[text] = self.one(text)
+        return torch.stack([known[text] for text in texts])
+
+
+def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
+    """The folder of a checkpoint, with another softmax in the place of transformers' own if it is not "exact".
+
+    :raises LocalConfigError: the checkpoint is random, transformers cannot load it, or it is no BERT and not exact.
+    """
+    source, classifies = _published(found), found.shape.head == "classification"
+    folder = pipelines.root(found.origin, source)
+    if softmax != "exact" and found.shape.relative_buckets:
+        raise LocalConfigError(f"{folder}: transformers' MPNet runs exact softmax only, got {softmax}")
+    arguments: dict[str, Any] = {"dtype": torch.float64, "key_mapping": _key_mapping(found)}
+    arguments |= {} if softmax == "exact" else {"attn_implementation": attention_name(softmax)}
+    hf_logging.disable_progress_bar()  # of loading, which takes no time that anybody waits for
+    try:
+        if not classifies and pipelines.installed() and pipelines.has_modules(folder):
+            return Published("sentence-transformers", pipelines.by_library(folder, arguments))
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+        raise LocalConfigError(
+            f"{folder}: want a folder that the sentence-transformers here loads, got {error}; upgrade it"
+        ) from error
+    try:
+        model = _loaded(AutoModelForSequenceClassification if classifies else AutoModel, source, arguments)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise LocalConfigError(f"{folder}: want a folder that transformers loads, got {error}") from error
+    pipeline = pipelines.Pipeline.of(folder)
+    tokens = pipeline.tokenised(tokenizer, model.config.max_position_embeddings)
+    if classifies:
+        return Published("transformers", lambda text: model(**tokens(text)).logits[0])
+    vector = pipeline.vector(tokenizer)
+    return Published("transformers", lambda text: vector(model(**tokens(text)).last_hidden_state[0]))
+
+
+def _key_mapping(found: Checkpoint) -> dict[str, str]:
+    """For what stands before all names of the checkpoint's file, a wrapper's "module." say."""
+    return {f"^{re.escape(found.prefix)}": ""} if found.prefix else {}
+
+
+def _loaded(kind: Any, source: str, arguments: Mapping[str, Any]) -> Any:
+    """:raises LocalConfigError: weights that the answer needs are not there, and transformers would draw them."""
+    model, report = kind.from_pretrained(source, output_loading_info=True, **arguments)
+    pooled = ("pooler.dense.weight", "pooler.dense.bias") if kind is AutoModel else ()
+    if missing := sorted(set(report["missing_keys"]) - set(pooled)):
+        raise LocalConfigError(f"{source}: want all weights, got none for {', '.join(missing[:3])}")
+    return model.eval()
 
 
 def huggingface_hidden(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtype = torch.float64) -> Tensor:

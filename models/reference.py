@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
+from models.pooling import check_pooled, counted, weights
 from models.relative import bias
 from models.shape import BertShape, Softmax
 from models.weights import centre
@@ -47,7 +48,12 @@ class _Watch:
         return self._show(site, value.permute(0, 2, 3, 1), valid_pairs(self.mask)).permute(0, 3, 1, 2)
 
     def _show(self, site: str, value: Tensor, valid: Tensor) -> Tensor:
-        changed = None if self.observe is None else self.observe(site, value[valid])
+        if self.observe is None:
+            return value
+        if bool(self.mask.all()):  # no padding: picking values by a mask takes several times as long as the model
+            changed = self.observe(site, value.reshape(-1, *value.shape[valid.dim() :]))
+            return value if changed is None else changed.reshape(value.shape)
+        changed = self.observe(site, value[valid])
         if changed is None:
             return value
         value = value.clone()
@@ -88,10 +94,20 @@ def embed(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """Mean of the valid tokens' hidden states, [batch, hidden], not normalised."""
+    """The pooled hidden states and the dense maps of them, [batch, columns], not normalised."""
     hidden = forward(shape, folded, token_ids, type_ids, mask, softmax, observe)
-    weight = mask[:, :, None].to(hidden.dtype)
-    return (hidden * weight).sum(1) / weight.sum(1)
+    vector = torch.cat([_pooled(hidden, kind, mask, shape.pooled_from) for kind in shape.kinds], -1)
+    for i, dense in enumerate(shape.dense):
+        vector = vector @ folded[f"dense{i}.weight"] + folded[f"dense{i}.bias"]
+        vector = torch.tanh(vector) if dense.activation == "tanh" else vector
+    return vector
+
+
+def _pooled(hidden: Tensor, kind: str, mask: Tensor, start: int) -> Tensor:
+    """[batch, seq, hidden] -> [batch, hidden]"""
+    if kind == "max":
+        return hidden.masked_fill(~counted(mask, start)[..., None], -torch.inf).amax(1)
+    return (hidden * weights(kind, mask, start)[..., None].to(hidden.dtype)).sum(1)
 
 
 def classify(
@@ -135,6 +151,7 @@ def check_tokens(shape: BertShape, token_ids: Tensor, type_ids: Tensor, mask: Te
             raise LocalInputError(f"tokens: want {what} in 0 ... {limit - 1}, got one outside")
     if not bool(mask.bool().any(1).all()):
         raise LocalInputError("tokens: want a valid token in every row, got a row of padding")
+    check_pooled(shape, mask)
     if shape.skipped_positions and bool((mask.diff(dim=1) > 0).any()):
         raise LocalInputError(
             "tokens: want padding after the tokens, whose positions this model counts, got some before"

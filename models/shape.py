@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -11,6 +11,16 @@ from mpcnet.errors import LocalConfigError
 
 Activation: TypeAlias = Literal["gelu", "quad"]  # of the feed-forward: erf-GeLU, or MPCFormer's Quad
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
+DenseActivation: TypeAlias = Literal["tanh", "identity"]
+POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A linear map of the pooled vector to so many columns, and what follows it."""
+
+    columns: int
+    activation: DenseActivation
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +30,10 @@ class BertShape:
     layers, hidden (d), heads, ffn, vocab, positions and types count; eps is the LayerNorm's. types 0: no table of them.
     relative_buckets: rows of the table of biases (models.relative); 0: there is none.
     skipped_positions: rows of the position table before that of the first token.
-    head "embedding": hidden states, pooled by their mean; labels is 0.
-    head "classification": BertForSequenceClassification, the pooler reads the first token.
+    head "embedding": hidden states, pooled as `pooling` says: one of POOLINGS, or several joined by "+" whose vectors
+    are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
+    head "classification": BertForSequenceClassification, the pooler reads the first token. multi_label: each logit is a
+    label of its own, not one of several to choose from.
 
     :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head or activation is unknown.
     """
@@ -40,10 +52,13 @@ class BertShape:
     relative_buckets: int = 0
     skipped_positions: int = 0
     activation: Activation = "gelu"
+    pooled_from: int = 0
+    dense: tuple[Dense, ...] = ()
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
-        sizes |= dict.fromkeys(("types", "skipped_positions"), 0)
+        sizes |= dict.fromkeys(("types", "skipped_positions", "pooled_from"), 0)
         wrong = [
             f"{name}: want a whole number of at least {least}, got {getattr(self, name)!r}"
             for name, least in sizes.items()
@@ -57,14 +72,39 @@ class BertShape:
             wrong.append(f"eps: want a number in (0, 1), got {self.eps!r}")
         if self.activation not in get_args(Activation):
             wrong.append(f"activation: want {' or '.join(get_args(Activation))}, got {self.activation!r}")
-        kind = (self.head, self.pooling, self.labels > 0)
-        if kind not in {("embedding", "mean", False), ("classification", "first", True)}:
-            wrong.append(
-                "head, pooling, labels: want embedding, mean, 0 or classification, first, > 0, "
-                f"got {self.head}, {self.pooling}, {self.labels}"
-            )
+        wrong += self._wrong_head()
         if wrong:
             raise LocalConfigError("BERT shape: " + "; ".join(wrong))
+
+    def _wrong_head(self) -> Iterator[str]:
+        classifies = self.head == "classification"
+        known = self.pooling == "first" if classifies else all(kind in POOLINGS for kind in self.pooling.split("+"))
+        if self.head not in ("embedding", "classification") or not known or (self.labels > 0) != classifies:
+            yield (
+                "head, pooling, labels: want embedding, pooling kinds, 0 or classification, first, > 0, "
+                f"got {self.head}, {self.pooling}, {self.labels}"
+            )
+        if classifies and (self.pooled_from or self.dense):
+            yield "pooled_from, dense: want none of a classifier, got some"
+        if self.multi_label and not classifies:
+            yield "multi_label: want a classifier, got an embedding"
+        for place, dense in enumerate(self.dense, 1):
+            if type(dense.columns) is not int or dense.columns < 1 or dense.activation not in get_args(DenseActivation):
+                yield f"dense: want columns and {' or '.join(get_args(DenseActivation))}, got {dense}"
+            elif dense.activation == "identity" and place < len(self.dense):
+                yield "dense: want maps without an activation between them as one, got two"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of pooling whose vectors are concatenated."""
+        return tuple(self.pooling.split("+"))
+
+    @property
+    def columns(self) -> int:
+        """Numbers of an answer: logits, or an embedding's."""
+        if self.head == "classification":
+            return self.labels
+        return self.dense[-1].columns if self.dense else self.hidden * len(self.kinds)
 
     @property
     def head_dim(self) -> int:
@@ -86,7 +126,11 @@ class BertShape:
             raise LocalConfigError(
                 f"BERT shape: missing fields {sorted(want - set(values))}, unknown {sorted(set(values) - want)}"
             )
-        return cls(**values)
+        try:
+            dense = tuple(Dense(**dense) for dense in values["dense"])
+        except TypeError as error:
+            raise LocalConfigError(f"BERT shape: dense: want columns and activation, got {values['dense']}") from error
+        return cls(**{**values, "dense": dense})
 
 
 PRESETS: Mapping[str, BertShape] = {

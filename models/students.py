@@ -64,7 +64,8 @@ SOFTMAXES: Mapping[Softmax, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _implementation(softmax: Softmax) -> str:
+def attention_name(softmax: Softmax) -> str:
+    """What transformers knows a softmax of ours by, once this module is imported."""
     return f"mpcnet_{softmax}"
 
 
@@ -92,8 +93,8 @@ def _attention(normalise: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., t
 
 ACT2FN["quad"] = Quad
 for _name, _normalise in SOFTMAXES.items():
-    AttentionInterface.register(_implementation(_name), _attention(_normalise))
-    AttentionMaskInterface.register(_implementation(_name), sdpa_mask)
+    AttentionInterface.register(attention_name(_name), _attention(_normalise))
+    AttentionMaskInterface.register(attention_name(_name), sdpa_mask)
 
 
 def load_student(
@@ -127,7 +128,7 @@ def load_student(
     model: BertForSequenceClassification = BertForSequenceClassification.from_pretrained(
         str(source),
         config=config,
-        attn_implementation=_implementation(config.softmax),
+        attn_implementation=attention_name(config.softmax),
         dtype=torch.float32,
         ignore_mismatched_sizes=True,
     )

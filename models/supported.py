@@ -1,72 +1,127 @@
-"""What a checkpoint may not ask for, because the private model does not compute it; all of it is named at once."""
+"""What a checkpoint may not ask for, because the private model does not compute it; all of it is named at once.
+
+Each refusal says what was wanted, what was found, and what to do instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-ARCHITECTURES: Mapping[str, tuple[str, ...]] = {  # by model_type; a BERT's if that is not supported either
+from models.tensors import Stored
+
+ARCHITECTURES: Mapping[str, tuple[str, ...]] = {  # by model_type
     "bert": ("BertModel", "BertForSequenceClassification"),
     "mpnet": ("MPNetModel", "MPNetForSequenceClassification", "MPNetForMaskedLM"),  # without the head of the last
 }
-FLOATS = ("F64", "F32", "F16", "BF16")
-SETTINGS: Mapping[str, tuple[Any, ...]] = {  # the accepted values; the first is the default of an absent key
-    "model_type": tuple(ARCHITECTURES),
-    "hidden_act": ("gelu", "quad"),  # the erf form; "gelu_new" and "gelu_pytorch_tanh" are other functions
-    "softmax": (None, "exact", "2quad", "2relu"),  # what a student was distilled with
-    "position_embedding_type": ("absolute",),  # transformers 5 ignores it, and would silently compute another model
-    "relative_attention_num_buckets": (None, 32),  # transformers' MPNet uses 32, whatever is written here
-    "is_decoder": (False,),
-    "add_cross_attention": (False,),
-    "is_encoder_decoder": (False,),
-    "problem_type": (None, "single_label_classification", "regression"),
-    "quantization_config": (None,),
-    "auto_map": (None,),  # the checkpoint brings code of its own
+HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")  # what an encoder's checkpoint may bring beside it
+ALONE = "save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
+FAMILY = "take a BERT or an MPNet, or distil one from it"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The accepted values of a key of config.json, the first of an absent one, and what to do about others."""
+
+    accepted: tuple[Any, ...]
+    instead: str
+
+    def wrong(self, key: str, config: Mapping[str, Any]) -> str:
+        """What is wrong with a configuration; "" if nothing."""
+        value = config.get(key, self.accepted[0])
+        if value in self.accepted:
+            return ""
+        wanted = " or ".join(str(x).lower() if isinstance(x, bool) else str(x) for x in self.accepted if x is not None)
+        return f"{key}: want {wanted or 'none'}, got {value}; {self.instead}"
+
+
+SETTINGS: Mapping[str, Setting] = {
+    # gelu and gelu_python are the erf form; "gelu_new" and "gelu_pytorch_tanh" are other functions
+    "hidden_act": Setting(("gelu", "quad", "gelu_python"), "train it with gelu, or make a student: mpcnet distill"),
+    "softmax": Setting((None, "exact", "2quad", "2relu"), "train it with one of these"),
+    # transformers 5 ignores it, and would silently compute another model
+    "position_embedding_type": Setting(("absolute",), "train it with absolute positions"),
+    # transformers' MPNet uses 32, whatever is written here
+    "relative_attention_num_buckets": Setting((None, 32), "correct config.json"),
+    "is_decoder": Setting((False,), "set it to false if the model was trained to read texts whole"),
+    "add_cross_attention": Setting((False,), "take a model that reads one text"),
+    "is_encoder_decoder": Setting((False,), "take an encoder"),
+    "problem_type": Setting(
+        (None, "single_label_classification", "multi_label_classification", "regression"), "correct config.json"
+    ),
+    "quantization_config": Setting((None,), "load it in transformers, dequantize() it, and save it"),
+    "auto_map": Setting((None,), "take a model of transformers' own code"),  # it brings code of its own
+    "pruned_heads": Setting((None, {}), "take the model of before its pruning"),
 }
+FLOATS = ("F64", "F32", "F16", "BF16")
 LISTED = 4  # names an error shows of each kind; a wrong architecture has hundreds
 
 
-def unsupported_settings(config: Mapping[str, Any], pooling: Mapping[str, Any], adapter: bool) -> list[str]:
-    """What config.json, sentence-transformers' pooling configuration and a PEFT adapter beside it ask for in vain."""
-    wrong = [
-        f"{key}: want {' or '.join(str(value) for value in values if value is not None) or 'none'}, got {config[key]}"
-        for key, values in SETTINGS.items()
-        if config.get(key, values[0]) not in values
-    ]
-    if config.get("pruned_heads"):
-        wrong.append(f"pruned_heads: want none, got {config['pruned_heads']}")
-    architectures = list(config.get("architectures") or ["none"])
-    accepted = ARCHITECTURES.get(str(config.get("model_type")), ARCHITECTURES["bert"])
-    if len(architectures) != 1 or architectures[0] not in accepted:
-        wrong.append(f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}")
+def unsupported_family(config: Mapping[str, Any]) -> str:
+    """Another family of models, of which nothing else needs to be said; "" for ours."""
+    kind = config.get("model_type")
+    if kind is None:
+        return 'model_type: want bert or mpnet, got none; if it is a BERT, add "model_type": "bert" to config.json'
+    if kind not in ARCHITECTURES:
+        return f"model_type: want {' or '.join(ARCHITECTURES)}, got {kind}; {FAMILY}"
+    return ""
+
+
+def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
+    """Another head than ours; "" for none. `classifier`: there are weights of one.
+
+    An old configuration without architectures may mean one for tokens by it, or one for texts.
+    """
+    architectures = [str(name) for name in config.get("architectures") or []]
+    accepted = ARCHITECTURES[config["model_type"]]
+    if len(architectures) > 1 or not set(architectures) <= set(accepted):
+        return f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}; {ALONE}"
+    if not architectures and classifier:
+        return (
+            f"architectures: want {' or '.join(accepted[:2])}, got none beside a classifier's weights; "
+            f'if it is one for whole texts, add "architectures": ["{accepted[1]}"] to config.json'
+        )
+    return ""
+
+
+def unsupported_settings(config: Mapping[str, Any], adapter: bool) -> list[str]:
+    """What config.json and a PEFT adapter beside it ask for in vain."""
+    wrong = [text for key, setting in SETTINGS.items() if (text := setting.wrong(key, config))]
     if adapter:
-        wrong.append("adapters: want them merged into the weights, got adapter_config.json")
-    modes = [key for key, value in pooling.items() if key.startswith("pooling_mode") and value is True]
-    if modes not in ([], ["pooling_mode_mean_tokens"]):
-        wrong.append(f"pooling: want pooling_mode_mean_tokens, got {', '.join(modes)}")
+        wrong.append(
+            "adapters: want them merged into the weights, got adapter_config.json; PEFT's merge_and_unload() does that"
+        )
     return wrong
 
 
 def unsupported_parameters(
-    header: Mapping[str, Any], unknown: list[str], want: Mapping[str, tuple[int, ...]]
+    header: Mapping[str, Stored], unknown: Sequence[str], want: Mapping[str, tuple[int, ...]], heads: bool
 ) -> list[str]:
-    """Parameters of the file's header (safetensors slices) against the wanted shapes, without reading a weight."""
+    """Parameters by our names against the wanted sizes, before a weight is read; `heads` may stand beside them."""
     here = [name for name in want if name in header]
-    sizes = {name: tuple(header[name].get_shape()) for name in here}
+    sizes = {name: header[name].size for name in here}
+    unused = ("pooler.", "classifier.") if heads else ("pooler.",)  # BertModel saves a pooler although it needs none
     groups = {
-        "unknown parameters": unknown,
-        "parameters the configuration does not have": [name for name in header if not (name in want or _unused(name))],
-        "missing parameters": [name for name in want if name not in header],
-        "wrong sizes": [f"{name} want {want[name]}, got {sizes[name]}" for name in here if sizes[name] != want[name]],
-        "not float": [f"{name} {header[name].get_dtype()}" for name in here if header[name].get_dtype() not in FLOATS],
-    }
+        "unknown parameters": ([name for name in unknown if not (heads and name.startswith(HEADS))], ALONE),
+        "parameters the configuration does not have": (
+            [name for name in header if not (name in want or name.startswith(unused))],
+            "take the config.json that was saved with them",
+        ),
+        "missing parameters": (
+            [name for name in want if name not in header], "save the whole model again by save_pretrained"
+        ),
+        "wrong sizes": (
+            [f"{name} want {want[name]}, got {sizes[name]}" for name in here if sizes[name] != want[name]],
+            "take the config.json that was saved with them",
+        ),
+        "not float": (
+            [f"{name} {header[name].type}" for name in here if header[name].type not in FLOATS],
+            "save them as float32",
+        ),
+    }  # fmt: skip
     return [
-        f"{len(names)} {what}: {', '.join(names[:LISTED])}{', ...' if names[LISTED:] else ''}"
-        for what, names in groups.items()
+        f"{len(names)} {what}: {', '.join(names[:LISTED])}{', ...' if names[LISTED:] else ''}; {instead}"
+        for what, (names, instead) in groups.items()
         if names
     ]
-
-
-def _unused(name: str) -> bool:
-    """BertModel saves a pooler although its hidden states do not need it."""
-    return name in ("pooler.weight", "pooler.bias")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from models.inputs import read_lines
 from models.text import Text
 from mpcnet.errors import LocalConfigError, LocalInputError
 
@@ -97,13 +97,12 @@ def read(task: Task, source: str, split: Split) -> Examples:
     path = Path(source) / task.folder / f"{split}.tsv"
     if not path.is_file():
         raise LocalConfigError(f"{task.name}: want {path}, got no such file; --data names the folder of GLUE's folders")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return _examples(task, str(path), _file_rows(task, path, file))
+    return _examples(task, str(path), _file_rows(task, path, read_lines(path)))
 
 
 def _file_rows(task: Task, path: Path, lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
     """A quote is a character like any other in GLUE's files."""
-    rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = (line.split("\t") for line in lines)
     names: tuple[str, ...] = tuple(next(rows, ())) if task.header else COLA_COLUMNS
     if missing := [name for name in task.columns if name not in names]:
         raise LocalConfigError(f"{path}: want columns {', '.join(missing)}, got {', '.join(names) or 'no header line'}")

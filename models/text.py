@@ -1,4 +1,7 @@
-"""Texts to token ids with the model's own tokenizer. Runs at the client: ids are secret, lengths and masks are not."""
+"""Texts to token ids with the model's own tokenizer, prepared as its folder says: the one place that does it.
+
+Runs at the client: ids are secret, lengths and masks are not.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
+from models.pooling import check_pooled
+from models.preprocessing import Preprocessing, lower_letters
+from models.shape import BertShape
 from mpcnet.errors import LocalConfigError, LocalInputError
 
 Text: TypeAlias = "str | tuple[str, str]"
@@ -31,6 +36,120 @@ class Tokens:
         return Tokens(*(x[chosen, :width] for x in (self.ids, self.types, self.mask)))
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One text's tokens; `uncut` is how many there were, if some had to go, and 0 if none had."""
+
+    ids: list[int] = field(repr=False)
+    types: list[int] = field(repr=False)
+    uncut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A tokenizer, what its model's folder asks for, and what the model takes: `shape`, and `limit` tokens at most.
+
+    Without a shape, ids and types are whatever the tokenizer gives.
+    """
+
+    tokenizer: Any = field(repr=False)
+    limit: int
+    preprocessing: Preprocessing | None = None
+    shape: BertShape | None = None
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer_dir: str | Path,
+        limit: int,
+        preprocessing: Preprocessing | None = None,
+        shape: BertShape | None = None,
+    ) -> Reader:
+        """:raises LocalConfigError: there is no tokenizer in `tokenizer_dir`, or none that runs here."""
+        tokenizer = load_tokenizer(tokenizer_dir)
+        if preprocessing is not None and preprocessing.lower_case:
+            lower_letters(tokenizer)
+        return cls(tokenizer, limit, preprocessing, shape)
+
+    def row(self, text: Text) -> Row:
+        """One text, or a pair of texts, in tokens; cut, special tokens kept, if the model's folder says so.
+
+        :raises LocalInputError: it has no tokens, too many, or some that the model has no row for.
+        """
+        given = self._prepared(text)
+        try:
+            for part in parts(text):
+                self._check_words(part)
+            row, uncut = self._cut(given)
+        except LocalInputError:
+            raise
+        except Exception as error:  # the tokenizers library raises bare ones; their text may hold the user's
+            raise LocalInputError(f"want a text that the tokenizer reads, got its {type(error).__name__}") from None
+        if len(row["input_ids"]) > self.limit:
+            raise LocalInputError(
+                f"want at most {self.limit} tokens, got {len(row['input_ids'])}; shorten the text, or cut it in two"
+            )
+        found = Row(row["input_ids"], row.get("token_type_ids") or [0] * len(row["input_ids"]), uncut)
+        return self._checked(found)
+
+    def pad(self, rows: Sequence[Row], length: int = 0) -> Tokens:
+        """The rows as a batch, padded behind their tokens to the longest, or to `length`."""
+        width = max(length, *(len(row.ids) for row in rows))
+        padding = self.tokenizer.pad_token_id or 0
+        if self.shape is not None and padding >= self.shape.vocab:
+            padding = 0  # it is masked, so any row of the table does
+
+        def filled(values: Sequence[list[int]], by: int) -> Tensor:
+            return torch.tensor([row + [by] * (width - len(row)) for row in values])
+
+        mask = [[1] * len(row.ids) for row in rows]
+        return Tokens(
+            filled([row.ids for row in rows], padding), filled([row.types for row in rows], 0), filled(mask, 0)
+        )
+
+    def _prepared(self, text: Text) -> tuple[str, ...]:
+        """The prompt in front of a text, or of the first of a pair."""
+        first, *second = parts(text)
+        return ((self.preprocessing.prompt if self.preprocessing else "") + first, *second)
+
+    def _check_words(self, text: str) -> None:
+        if not text.strip():
+            raise LocalInputError("want words, got an empty text")
+        if not self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]:
+            raise LocalInputError("want words, got a text in which the tokenizer finds none")
+
+    def _cut(self, given: tuple[str, ...]) -> tuple[Any, int]:
+        """The tokens, and how many there were if some had to go."""
+        row = self.tokenizer(*given, verbose=False)
+        most = self.preprocessing.max_tokens if self.preprocessing else 0
+        count = len(row["input_ids"])
+        if not most or count <= most:
+            return row, 0
+        return self.tokenizer(*given, verbose=False, truncation="longest_first", max_length=most), count
+
+    def _checked(self, row: Row) -> Row:
+        """Ids and types that the model has rows for.
+
+        Types are those the tokenizer gives unasked, as transformers takes them; a model without any needs none.
+        """
+        shape = self.shape
+        if shape is None:
+            return row
+        check_pooled(shape, torch.ones(1, len(row.ids)))
+        if max(row.ids) >= shape.vocab:
+            raise LocalInputError(
+                f"want tokens of the model's {shape.vocab} rows, got number {max(row.ids)}: the tokenizer is none of "
+                "these weights, or was added to without resizing their table"
+            )
+        if shape.skipped_positions and shape.skipped_positions - 1 in row.ids:  # MPNet gives padding no position
+            raise LocalInputError("want a text without the padding token, got one that spells it")
+        if not shape.types:
+            return Row(row.ids, [0] * len(row.ids), row.uncut)
+        if max(row.types) >= shape.types:
+            raise LocalInputError(f"want one text: the model has {shape.types} type(s) of token, got a pair")
+        return row
+
+
 def by_length(tokens: Tokens, size: int, limit: int) -> list[list[int]]:
     """The rows of at most `limit` tokens, shortest first, in groups of `size`: neighbours need little padding."""
     counts = tokens.mask.sum(1)
@@ -38,21 +157,28 @@ def by_length(tokens: Tokens, size: int, limit: int) -> list[list[int]]:
     return [fitting[start : start + size] for start in range(0, len(fitting), size)]
 
 
-def encode(tokenizer_dir: str | Path, texts: Sequence[Text], limit: int) -> Tokens:
-    """Token ids of texts, or of pairs of texts, padded to the longest.
+def encode(
+    tokenizer_dir: str | Path,
+    texts: Sequence[Text],
+    limit: int,
+    preprocessing: Preprocessing | None = None,
+    shape: BertShape | None = None,
+) -> Tokens:
+    """Token ids of texts, or of pairs of texts, padded to the longest; see :class:`Reader`.
 
-    :raises LocalInputError: no text, an empty text, or one of more than `limit` tokens (the error says which).
+    :raises LocalInputError: no text, or one that :meth:`Reader.row` refuses (the error says which).
     :raises LocalConfigError: there is no tokenizer in `tokenizer_dir`.
     """
     if not texts:
         raise LocalInputError("texts: want at least one, got none")
-    tokenizer = load_tokenizer(tokenizer_dir)
-    rows = [_encode_one(tokenizer, text, f"text {i + 1} of {len(texts)}", limit) for i, text in enumerate(texts)]
-    ids, types, mask = (
-        pad_sequence([torch.tensor(row[key]) for row in rows], batch_first=True, padding_value=padding)
-        for key, padding in (("input_ids", tokenizer.pad_token_id), ("token_type_ids", 0), ("attention_mask", 0))
-    )
-    return Tokens(ids, types, mask)
+    reader = Reader.of(tokenizer_dir, limit, preprocessing, shape)
+    rows = []
+    for number, text in enumerate(texts, 1):
+        try:
+            rows.append(reader.row(text))
+        except LocalInputError as error:
+            raise LocalInputError(f"text {number} of {len(texts)}: {error}") from None
+    return reader.pad(rows)
 
 
 def encode_full(tokenizer_dir: str | Path, texts: Sequence[Text], length: int) -> Tokens:
@@ -63,14 +189,23 @@ def encode_full(tokenizer_dir: str | Path, texts: Sequence[Text], length: int) -
     """
     tokenizer = load_tokenizer(tokenizer_dir)
     joined = " ".join(part for text in texts for part in parts(text))
-    stream = torch.tensor(tokenizer(joined, add_special_tokens=False, verbose=False)["input_ids"])
-    inner = length - 2  # [CLS] and [SEP]
+    stream = tokenizer(joined, add_special_tokens=False, verbose=False)["input_ids"]
+    first, last = _around(tokenizer(joined, verbose=False)["input_ids"], stream)
+    inner = length - len(first) - len(last)
     if inner < 1 or len(stream) < inner:
-        raise LocalInputError(f"texts: want at least {length} tokens of 3 or more, got {len(stream) + 2}")
-    pieces = stream[: len(stream) // inner * inner].reshape(-1, inner)
-    first, last = (torch.full((len(pieces), 1), id) for id in (tokenizer.cls_token_id, tokenizer.sep_token_id))
-    ids = torch.cat([first, pieces, last], dim=1)
+        least = len(first) + len(last) + 1
+        raise LocalInputError(f"texts: want at least {length} tokens of {least} or more, got {len(stream) + least - 1}")
+    starts = range(0, len(stream) - inner + 1, inner)
+    ids = torch.tensor([first + stream[start : start + inner] + last for start in starts])
     return Tokens(ids, torch.zeros_like(ids), torch.ones_like(ids))
+
+
+def _around(whole: list[int], inner: list[int]) -> tuple[list[int], list[int]]:
+    """The special tokens before and behind a text: [CLS] and [SEP], or whatever the tokenizer adds."""
+    for start in range(len(whole) - len(inner) + 1):
+        if whole[start : start + len(inner)] == inner:
+            return whole[:start], whole[start + len(inner) :]
+    raise LocalInputError("texts: want a tokenizer that adds tokens before and behind a text only, got another")
 
 
 def parts(text: Text) -> tuple[str, ...]:
@@ -78,25 +213,20 @@ def parts(text: Text) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else text
 
 
-def _encode_one(tokenizer: Any, text: Text, which: str, limit: int) -> Any:
-    for part in parts(text):
-        if not tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]:
-            raise LocalInputError(f"{which}: want words, got an empty text")
-    row = tokenizer(*parts(text), return_token_type_ids=True, verbose=False)
-    count = len(row["input_ids"])
-    if count > limit:
-        raise LocalInputError(f"{which}: want at most {limit} tokens, got {count}")
-    return row
-
-
 def load_tokenizer(tokenizer_dir: str | Path) -> Any:
     """The model's own tokenizer.
 
-    :raises LocalConfigError: there is none.
+    :raises LocalConfigError: there is none, or none that runs here.
     """
     from transformers import AutoTokenizer  # two seconds to import: only who tokenises waits for it
 
+    local = Path(tokenizer_dir).is_dir()
     try:
-        return AutoTokenizer.from_pretrained(str(tokenizer_dir), local_files_only=Path(tokenizer_dir).is_dir())
+        return AutoTokenizer.from_pretrained(str(tokenizer_dir), local_files_only=local, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise LocalConfigError(f"{tokenizer_dir}: want a directory or hub name with a tokenizer, got none") from error
+    except Exception as error:  # a damaged tokenizer.json, or a library that this kind of tokenizer needs
+        said = next(iter(str(error).strip().splitlines()), "")
+        raise LocalConfigError(
+            f"{tokenizer_dir}: want a tokenizer that runs here, got {type(error).__name__}: {said}"
+        ) from error

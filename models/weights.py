@@ -11,31 +11,38 @@ so that between two linear maps only the bare normalised value N = (x - mean) / 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from models.names import known_parameters
+from models.configuration import labels, prompt_tokens, read_preprocessing, read_shape, tokenizer_folder
+from models.dense import read_dense
+from models.modules import Modules, read_modules
+from models.names import common_prefix, known_parameters
+from models.preprocessing import Preprocessing
 from models.shape import BertShape, Softmax
-from models.supported import unsupported_parameters, unsupported_settings
+from models.source import find, need, read_object, within
+from models.supported import unsupported_family, unsupported_head, unsupported_parameters, unsupported_settings
+from models.tensors import Stored, floats, stored_tensors
 from mpcnet.errors import LocalConfigError
 
-MPNET_SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
+UNSUPPORTED = "cannot run privately: "
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
     """A model as it was published: float32 tensors under this module's names, and where they came from.
 
-    source is what the tokenizer and the Hugging Face model load from: a directory or a hub name, "" if random.
+    source is the folder that the tokenizer and transformers' own model load from, "" if random; origin is what was
+    asked for.
     softmax is the one it was trained with, if its config.json says so; labels are a classifier's, by its id2label.
+    preprocessing is what is done to texts before, None without a tokenizer. prefix stands before all names in the file,
+    which transformers does not skip ("module.").
     """
 
     shape: BertShape
@@ -46,6 +53,8 @@ class Checkpoint:
     sha256: str
     softmax: Softmax | None = None
     labels: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+    prefix: str = ""
 
 
 def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
@@ -65,6 +74,10 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
+    rows = d * len(shape.kinds)
+    for i, dense in enumerate(shape.dense):
+        sizes[f"dense{i}.weight"] = (dense.columns, rows)
+        rows = dense.columns
     sizes |= {name[:-6] + "bias": size[:1] for name, size in sizes.items() if not name.startswith(tables)}
     if shape.relative_buckets:
         sizes["relative.weight"] = (shape.relative_buckets, shape.heads)
@@ -72,29 +85,44 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
 
 
 def load_checkpoint(source: str | Path) -> Checkpoint:
-    """Read a BERT or MPNet, bare or with a classifier, from a directory (offline) or a Hugging Face hub name.
+    """Read a BERT or MPNet, bare, with a classifier, or with what sentence-transformers adds, from a directory
+    (offline) or a Hugging Face hub name.
 
     :raises LocalConfigError: files are missing or damaged, the model needs something unsupported (all of it is named),
         or a weight is not finite.
     """
     source = str(source)
-    config = _json(_file(source, "config.json"))
-    weights = _file(source, "model.safetensors")
     try:
-        with safe_open(weights, framework="pt") as file:
-            theirs, unknown = known_parameters(list(file.keys()), _model_type(config))
-            header = {name: file.get_slice(key) for name, key in theirs.items()}
-            shape = _supported_shape(source, config, header, unknown)
-            tensors = {name: file.get_tensor(theirs[name]).to(torch.float32) for name in parameter_shapes(shape)}
-    except SafetensorError as error:
-        raise LocalConfigError(f"{weights}: want a safetensors file, got {error}") from error
-    bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
-    if bad:
-        raise LocalConfigError(f"{source}: want finite weights, got inf or nan in {', '.join(bad)}")
-    labels = _labels(config, shape.labels)
+        return _load(source)
+    except LocalConfigError as error:
+        text = str(error)
+        raise error if text.startswith(source) else LocalConfigError(f"{source}: {text}") from error
+
+
+def _load(source: str) -> Checkpoint:
+    modules = read_modules(source)
+    configuration = within(modules.folder, "config.json")
+    if modules.wrong and find(source, configuration) is None:
+        raise LocalConfigError(UNSUPPORTED + "; ".join(modules.wrong))  # with a first module of another kind
+    config = read_object(need(source, configuration))
+    if text := unsupported_family(config):
+        raise LocalConfigError(UNSUPPORTED + text)
+    with stored_tensors(source, modules.folder) as stored:
+        theirs, unknown = known_parameters(list(stored), config["model_type"])
+        adapter = find(source, within(modules.folder, "adapter_config.json")) is not None
+        shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown, adapter)
+        encoder = replace(shape, dense=())
+        tensors = floats(stored, {name: theirs[name] for name in parameter_shapes(encoder)})
+        prefix = common_prefix(list(stored), config["model_type"])
+    if shape.dense:
+        tensors |= read_dense(source, modules.dense)
+    folder = tokenizer_folder(source, modules.folder)
+    preprocessing = read_preprocessing(folder, modules, shape.positions)
+    shape = replace(shape, pooled_from=prompt_tokens(folder, modules, preprocessing))
     return Checkpoint(
-        shape, tensors, source, source, license_of(source), digest(tensors), config.get("softmax"), labels
-    )
+        shape, tensors, folder, source, license_of(source), digest(tensors), config.get("softmax"),
+        labels(config, shape.labels), preprocessing, prefix,
+    )  # fmt: skip
 
 
 def random_checkpoint(shape: BertShape, seed: int) -> Checkpoint:
@@ -138,6 +166,8 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
         folded["pooler.weight"], folded["pooler.bias"] = _after_norm(raw, "pooler", entry)
         folded["classifier.weight"] = raw["classifier.weight"].T
         folded["classifier.bias"] = raw["classifier.bias"]
+    for i in range(len(shape.dense)):
+        folded |= {f"dense{i}.weight": raw[f"dense{i}.weight"].T, f"dense{i}.bias": raw[f"dense{i}.bias"]}
     return {name: value.contiguous() for name, value in folded.items()}
 
 
@@ -182,90 +212,27 @@ def _fold_ffn(raw: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
     )
 
 
-def _file(source: str, name: str, optional: bool = False) -> str:
-    """The local path of a checkpoint's file, fetched from the hub if `source` is a hub name; "" if it may be absent."""
-    from transformers.utils import cached_file  # two seconds to import: only who loads a checkpoint waits for it
-
-    try:
-        path = cached_file(source, name)
-    except OSError:  # no such directory, no such hub name, no network
-        path = None
-    if path is None and not optional:
-        raise LocalConfigError(
-            f"{source}: want a directory or hub name that holds {name}, got none "
-            "(transformers' save_pretrained writes config.json and model.safetensors)"
-        )
-    return "" if path is None else str(path)
-
-
 def _supported_shape(
-    source: str, config: Mapping[str, Any], header: Mapping[str, Any], unknown: list[str]
+    config: Mapping[str, Any], modules: Modules, header: Mapping[str, Stored], unknown: list[str], adapter: bool
 ) -> BertShape:
     """The shape, unless config.json, the files beside it or the parameters ask for anything unsupported."""
-    pooling = _file(source, "1_Pooling/config.json", optional=True)
-    adapter = _file(source, "adapter_config.json", optional=True)
-    wrong = unsupported_settings(config, _json(pooling) if pooling else {}, bool(adapter))
+    classifier = any(name.startswith("classifier.") for name in header)
+    head = "" if modules.embeds else unsupported_head(config, classifier)
+    wrong = [*([head] if head else []), *unsupported_settings(config, adapter), *modules.wrong]
     try:
-        shape = _shape(config, header)
-    except LocalConfigError as error:
+        shape = read_shape(config, modules, header)
+    except (LocalConfigError, TypeError, ValueError) as error:
         wrong.append(str(error))
     else:
-        wrong += unsupported_parameters(header, unknown, parameter_shapes(shape))
+        wanted, beside = parameter_shapes(replace(shape, dense=())), modules.embeds or bool(head)
+        wrong += unsupported_parameters(header, unknown, wanted, beside)
     if wrong:
-        raise LocalConfigError(f"{source}: cannot run privately: " + "; ".join(wrong))
+        raise LocalConfigError(UNSUPPORTED + "; ".join(wrong))
     return shape
-
-
-def _shape(config: Mapping[str, Any], header: Mapping[str, Any]) -> BertShape:
-    from transformers import BertConfig, MPNetConfig
-
-    mpnet = _model_type(config) == "mpnet"
-    values = (MPNetConfig() if mpnet else BertConfig()).to_dict() | dict(config)
-    classifies = any(name.endswith("ForSequenceClassification") for name in values.get("architectures") or [])
-    skipped = MPNET_SKIPPED if mpnet else 0
-    labels = header["classifier.weight"].get_shape()[0] if "classifier.weight" in header else len(values["id2label"])
-    return BertShape(
-        layers=values["num_hidden_layers"],
-        hidden=values["hidden_size"],
-        heads=values["num_attention_heads"],
-        ffn=values["intermediate_size"],
-        vocab=values["vocab_size"],
-        positions=values["max_position_embeddings"] - skipped,
-        types=0 if mpnet else values["type_vocab_size"],
-        eps=float(values["layer_norm_eps"]),
-        head="classification" if classifies else "embedding",
-        labels=labels if classifies else 0,
-        pooling="first" if classifies else "mean",
-        relative_buckets=values["relative_attention_num_buckets"] if mpnet else 0,
-        skipped_positions=skipped,
-        activation="quad" if values["hidden_act"] == "quad" else "gelu",  # another is refused by its name
-    )
-
-
-def _labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """The names of a classifier's labels; without an id2label of so many, the names that transformers would give."""
-    given = config.get("id2label")
-    names = given if isinstance(given, dict) else {}
-    return tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(count))
-
-
-def _model_type(config: Mapping[str, Any]) -> str:
-    """The kind of a checkpoint; another kind than ours is refused by its settings, and read as a BERT until then."""
-    return "mpnet" if config.get("model_type") == "mpnet" else "bert"
-
-
-def _json(path: str) -> dict[str, Any]:
-    try:
-        values = json.loads(Path(path).read_text("utf-8"))
-    except ValueError as error:
-        raise LocalConfigError(f"{path}: want JSON, got {error}") from error
-    if not isinstance(values, dict):
-        raise LocalConfigError(f"{path}: want a JSON object, got {type(values).__name__}")
-    return values
 
 
 def license_of(source: str) -> str:
     """The `license:` line of the model card's front matter."""
-    card = _file(source, "README.md", optional=True)
-    found = re.search(r"^license:\s*(\S+)\s*$", Path(card).read_text("utf-8"), re.MULTILINE) if card else None
+    card = find(source, "README.md")
+    found = re.search(r"^license:\s*(\S+)\s*$", card.read_text("utf-8"), re.MULTILINE) if card else None
     return found[1] if found else "not stated"

@@ -11,11 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from launch import simulate
+from launch.compare import plain_answer
 from launch.evaluation import results
 from launch.evaluation.examples import Choice, choose, groups, in_order, restore
 from launch.evaluation.results import Difference, Evaluation
-from launch.options import warn
-from launch.simulate import Options, Outcome, plain_answer
+from launch.options import warn, warn_of
+from launch.simulate import Options, Outcome
 from models import openings
 from models.bert import AnswerKind
 from models.metrics import score
@@ -41,7 +42,7 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
     with console.status("preparing the model") as status:
         found = checkpoint(options.model)
         check_head(options.model, found, chosen.task)
-        tokens = encode(found.source, chosen.texts, found.shape.positions)
+        tokens = encode(found.source, chosen.texts, found.shape.positions, found.preprocessing, found.shape)
         longest = tokens.ids.shape[1]
         prepared = prepare(
             options.model,
@@ -60,6 +61,9 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
     grouped = groups(sample, options.batch)
     outcome = simulate.run(prepared, [sample.rows(group) for group in grouped], options, console)
     private["private"] = restore(grouped, outcome.private)
+    outside = sum(outcome.document["outside"] or [])
+    if outside:
+        warn_of(f"{outside} of {len(chosen.private)} private examples: a value left its range", console, "bold red")
     return Evaluation(
         task=chosen.task.name,
         headline=chosen.task.headline,
@@ -80,6 +84,7 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
         | _published(prepared, tokens, outputs["float"], options.batch, console),
         **_cost(outcome, len(chosen.private), options),
         load=round(busy, 2),
+        out_of_range=outside if options.audit else None,
         labels=chosen.labels[chosen.private].tolist(),
         outputs={way: results.rows_of(values) for way, values in private.items()},
     )

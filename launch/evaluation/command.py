@@ -11,22 +11,23 @@ import typer
 from launch import report as facts
 from launch.evaluation.examples import SPLIT, Choice, Given, choose, drawn
 from launch.options import (
+    DEMO,
     AnswerName,
     Calibration,
     Json,
     Model,
+    NoAudit,
     SoftmaxName,
     SuiteName,
     Where,
     check_folder,
     console,
     emit,
-    read_text,
     screen,
 )
 from launch.simulate import Options
+from models.inputs import texts_of
 from models.tasks import TASKS
-from models.text import Text
 from mpcnet.errors import LocalConfigError
 
 TaskName = Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}.")]
@@ -52,6 +53,7 @@ def evaluate_command(
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process's kernels.")] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
     calibration: Calibration = None,
+    no_audit: NoAudit = False,
     out: Out = None,
     json_file: Json = "",
 ) -> None:
@@ -65,7 +67,7 @@ def evaluate_command(
     _check(out, json_file)
     options = Options(
         model, suite, softmax, embedding, batch=batch, threads=threads, timeout_s=timeout, calibration=calibration,
-        answer=answer,
+        answer=answer, audit=not no_audit,
     )  # fmt: skip
     found = accuracy.evaluate(Choice(task, data, limit, mpc_limit, seed), options, console)
     if out is not None:
@@ -77,7 +79,7 @@ def evaluate_command(
 
 
 def ranges_command(
-    model: Model = "demo",
+    model: Model = DEMO,
     task: Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}, with --data.")] = "",
     data: Annotated[str, typer.Option(help="As that of mpcnet evaluate.")] = "",
     file: Annotated[Path | None, typer.Option(help="Texts of your own instead, one a line.")] = None,
@@ -125,5 +127,5 @@ def _given(task: str, data: str, file: Path | None, limit: int, seed: int) -> Gi
     if file is None:
         chosen = choose(Choice(task, data, limit, 1, seed))
         return Given(f"{task} {SPLIT}", chosen.texts)
-    lines: list[Text] = [line for line in read_text(file).splitlines() if line.strip()]
+    lines = texts_of(file)
     return Given(file.name, [lines[row] for row in drawn(len(lines), limit, seed)])

@@ -92,7 +92,7 @@ def find(given: Given, model: str, softmax: Softmax | None, file: Path | None, c
         texts = given.texts if found.shape.head == "classification" else single(given.texts)
         if not found.source:
             raise LocalConfigError(f"{model}: want a checkpoint, got {found.origin}")
-        tokens = encode(found.source, texts, found.shape.positions)
+        tokens = encode(found.source, texts, found.shape.positions, found.preprocessing, found.shape)
         longest = tokens.ids.shape[1]
         prepared = prepare(model, "fast", softmax, longest, file, say=status.update)
     warn(prepared, console)

@@ -73,6 +73,7 @@ class Evaluation:
     commit: str
     labels: list[float] = field(repr=False)  # of the private examples
     outputs: Mapping[str, list[list[float]]] = field(repr=False)  # likewise, by way
+    out_of_range: int | None = None  # of the private examples; None if they were not audited
 
     @property
     def key(self) -> tuple[str, ...]:

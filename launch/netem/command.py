@@ -12,7 +12,7 @@ from rich.console import Console
 
 from launch.netem import grid
 from launch.netem.results import FILE
-from launch.options import Model
+from launch.options import DEMO, Model
 from models.shape import Softmax
 from mpcnet.errors import LocalConfigError, describe
 from mpcnet.latency import parse_link
@@ -52,7 +52,7 @@ def netem_command(
         ),
     ] = "auto",
     runs: Annotated[int, typer.Option(min=1, help="Timed requests a point, after one that warms up.")] = 3,
-    model: Model = "demo",
+    model: Model = DEMO,
     out: Annotated[
         Path, typer.Option(help="Folder of the results. Points that it holds already are not measured again.")
     ] = Path("netem-results"),

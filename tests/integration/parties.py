@@ -26,7 +26,7 @@ from models.bounds import bounds
 from models.calibrate import Calibration, calibrate
 from models.planner import plan
 from models.prepare import random_tokens
-from models.shape import BertShape
+from models.shape import BertShape, Dense
 from models.text import Tokens
 from models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.errors import MpcError, one_line
@@ -69,8 +69,12 @@ class Tiny:
 
 
 @cache
-def tiny(labels: int = 0, positions: int = SHAPE.positions) -> Tiny:
-    head = {"head": "classification", "labels": labels, "pooling": "first"} if labels else {}
+def tiny(
+    labels: int = 0, pooling: str = "mean", dense: tuple[Dense, ...] = (), positions: int = SHAPE.positions
+) -> Tiny:
+    head: dict[str, Any] = {"pooling": pooling, "dense": dense}
+    if labels:
+        head = {"head": "classification", "labels": labels, "pooling": "first"}
     raw = random_checkpoint(replace(SHAPE, positions=positions, **head), 1)
     tensors = {name: value if "norm" in name else value * 5 for name, value in raw.tensors.items()}
     checkpoint = replace(raw, tensors=tensors)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from integration.parties import ALICE, SERVERS, tiny
+from integration.parties import ALICE, SERVERS, Tiny, tiny
+from sentences import save_encoder, save_modules
 
 from launch import cli, client, dealer, owner, party, settings
 from launch.certs import ROLES, role_folder
@@ -15,12 +16,18 @@ from launch.network import LISTENERS, free_addresses
 from launch.node import Node, open_node
 from models import program
 from models.prepare import random_tokens
+from models.preprocessing import tokenizer_digest
+from models.shape import Dense
 
 
-@pytest.mark.parametrize("listeners", [LISTENERS, SERVERS], ids=["dealer listens", "dealer dials"])
-def test_deployment_answers(tmp_path: Path, listeners: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("listeners", "model"),
+    [(LISTENERS, tiny()), (SERVERS, tiny()), (LISTENERS, tiny(pooling="max+cls", dense=(Dense(9, "tanh"),)))],
+    ids=["dealer listens", "dealer dials", "pooling and a dense map"],
+)
+def test_deployment_answers(tmp_path: Path, listeners: tuple[str, ...], model: Tiny) -> None:
     """Every role starts from its own folder, and from nothing else."""
-    model, folder = tiny(), tmp_path / "deployment"
+    folder = tmp_path / "deployment"
     addresses = dict(zip(listeners, free_addresses(len(listeners)), strict=True))
     write_deployment(folder, model.config(), addresses, [ALICE], timeout_s=20)
     folders = {role: folder / role_folder(role) for role in (*ROLES, ALICE)}
@@ -45,10 +52,10 @@ def test_deployment_answers(tmp_path: Path, listeners: tuple[str, ...]) -> None:
         model.check(tokens, values)
 
 
-def init(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> None:
-    """`mpcnet init` with random weights of a small shape."""
+def init(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str, model: str = "bert-tiny") -> None:
+    """`mpcnet init`, with random weights of a small shape if no model is named."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
-    monkeypatch.setattr(sys, "argv", ["mpcnet", "init", str(folder), *arguments, "--model", "bert-tiny"])
+    monkeypatch.setattr(sys, "argv", ["mpcnet", "init", str(folder), *arguments, "--model", model])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code in (0, None)
@@ -76,3 +83,22 @@ def test_more_clients_and_a_dealer_without_an_address(tmp_path: Path, monkeypatc
     for role, name in clients.items():
         found = settings.read(folder / name / settings.FILE)
         assert (found.role, found.monitor_port, set(found.addresses)) == (role, 9100, set(SERVERS))
+
+
+def test_clients_get_the_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody else; the program holds its digest, and where texts are cut."""
+    source, folder = tmp_path / "model", tmp_path / "deployment"
+    save_encoder(source / "0_Transformer")
+    save_modules(source, ("Normalize", None))
+    modules = (source / "modules.json").read_text().replace('"path": "",', '"path": "0_Transformer",')
+    (source / "modules.json").write_text(modules)
+    init(monkeypatch, folder, *HOSTS, "--client", "alice", "--length", "16", model=str(source))
+    config = program.read(folder / "server0" / "program.json")
+    assert config.preprocessing is not None
+    assert (config.preprocessing.max_tokens, config.preprocessing.normalize) == (24, True)
+    assert sorted(path.parent.name for path in folder.glob("*/tokenizer")) == ["client", "client-alice"]
+    for role in ("client", "client-alice"):
+        assert tokenizer_digest(folder / role / "tokenizer") == config.preprocessing.tokenizer_sha256
+        assert not list((folder / role / "tokenizer").glob("*.safetensors"))
+    owner_sees = program.agreement(config).settings["texts.tokenizer_sha256"]
+    assert owner_sees == config.preprocessing.tokenizer_sha256

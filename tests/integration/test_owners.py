@@ -25,7 +25,10 @@ async def still_serves(parties: Parties) -> None:
 
 async def test_owner_of_another_model(parties: Parties) -> None:
     other = tiny(LABELS).checkpoint
-    with pytest.raises(LocalConfigError, match=r"the program is for BertShape.*the model has BertShape"):
+    with pytest.raises(
+        LocalConfigError,
+        match=r"head: the program has embedding, the model classification; .*; run mpcnet init again with it",
+    ):
         await owner.main(parties.node("owner"), other, once=True)
 
 

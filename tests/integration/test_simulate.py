@@ -17,7 +17,8 @@ from launch import cli
 from launch.processes import Deployment, PartyFailed
 from launch.report import COST_KEYS
 from launch.simulate import Options, Outcome, simulate
-from models import calibrate
+from models import calibrated
+from models.calibrated import Coverage, Kept
 from models.prepare import prepare
 from mpcnet.errors import LocalInputError
 
@@ -67,6 +68,11 @@ def test_a_plan_says_what_exceeds_the_stock(
     assert "more than a server's stock of 2.15 GB (stock_mib): the run begins with " in told
 
 
+def by_name(document: dict) -> list[dict]:
+    """Its operations. An audit has some wherever a value is looked at, and is listed where it first cost anything."""
+    return sorted(document["operations"], key=lambda row: row["name"])
+
+
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     """Two requests, of one sentence each, in the fast suite."""
@@ -89,39 +95,47 @@ def test_a_simulation_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -
 
 def test_two_requests_cost_twice_the_plan(outcome: Outcome, monkeypatch, capsys) -> None:
     plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "1")
-    for want, got in zip(plan["operations"], outcome.document["operations"], strict=True):
+    for want, got in zip(by_name(plan), by_name(outcome.document), strict=True):
         twice = {key: 2 * want[key] for key in ("rounds", "sent_bytes", "received_bytes")}
         twice |= {"name": want["name"], "dealt_bytes": [2 * value for value in want["dealt_bytes"]]}
         assert {key: got[key] for key in twice} == twice
 
 
-def test_an_audit_in_range(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    found = simulate(TEXTS, Options(length=LENGTH, audit=True, timeout_s=60), cli.console).document
+def test_without_an_audit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asked for by whoever does not say otherwise; who does, pays less."""
+    found = simulate(TEXTS, Options(length=LENGTH, audit=False, timeout_s=60), cli.console).document
     check(found)
-    assert (found["audit"], found["outside"]) == (True, [False, False])
-    plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2", "--audit")
+    assert (found["audit"], found["outside"]) == (False, None)
+    plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2", "--no-audit")
     assert {key: found[key] for key in COST_KEYS} == {key: plan[key] for key in COST_KEYS}
+    audited = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2")
+    assert audited["audit"] is True and audited["offline_bytes"] > plan["offline_bytes"]
 
 
-def test_an_audit_warns(tmp_path: Path) -> None:
+def test_an_answer_out_of_range_is_not_given_out(tmp_path: Path) -> None:
     """As a process, with a calibration of texts that were nothing like these."""
     known = prepare("demo", "fast", "exact").calibration
     ranges = {softmax: dict(sites) for softmax, sites in known.ranges.items()}
     seen = ranges["exact"]["layer3.down.square_sum"]
     ranges["exact"]["layer3.down.square_sum"] = replace(seen, min=seen.min / 1000, max=seen.max / 1000)
-    calibrate.save(replace(known, ranges=ranges), tmp_path / "calibration.json")
+    kept = Kept(replace(known, ranges=ranges), Coverage(512, "by hand"))
+    calibrated.write(kept, tmp_path / "calibration.json")
     file = tmp_path / "simulate.json"
     line = [
-        sys.executable, "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH), "--audit",
+        sys.executable, "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH),
         "--calibration", str(tmp_path / "calibration.json"), "--json", str(file),
     ]  # fmt: skip
     ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert "sentences 1, 2: a value left the calibrated range, so the answer may be wrong" in " ".join(
-        ended.stdout.split()
-    )
+    assert ended.returncode == 65, ended.stderr
+    assert "text 1: a value left the range that the program was planned for; run `mpcnet calibrate" in ended.stderr
+    assert "error: a value left the range" in ended.stdout
     document = json.loads(file.read_text())
-    assert document["outside"] == [True, True] and document["min_cosine"] < 0.99
+    assert document["outside"] == [True, True] and document["min_cosine"] is None and not document["wrong"]
+    assert [sorted(row) for row in document["answers"]] == [["error", "out_of_range"]] * 2
+    ended = subprocess.run([*line, "--accept-out-of-range"], capture_output=True, text=True, timeout=120, check=False)
+    document = json.loads(file.read_text())
+    assert ended.returncode == 0 and document["min_cosine"] < 0.99 and "(out of range)" in ended.stdout
+    assert [sorted(row) for row in document["answers"]] == [["cosine", "out_of_range"]] * 2
 
 
 def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -140,7 +154,7 @@ def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
     document = json.loads(file.read_text())
     check(document)
     plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2")
-    rows = [[{key: row[key] for key in ("name", *COST_KEYS)} for row in doc["operations"]] for doc in (document, plan)]
+    rows = [[{key: row[key] for key in ("name", *COST_KEYS)} for row in by_name(doc)] for doc in (document, plan)]
     assert rows[0] == rows[1]
     assert {key: document[key] for key in COST_KEYS} == {key: plan[key] for key in COST_KEYS}
     assert document["offline_bytes"] == plan["offline_bytes"]
@@ -185,12 +199,12 @@ def test_labels_of_a_student(student: Path, monkeypatch, capsys) -> None:
     plan = planned(monkeypatch, capsys, "--model", str(student), "--length", "6", "--answer", "label")
     of = {row["name"]: row["rounds"] for row in plan["operations"]}
     assert (plan["softmax"], of["argmax"], of["layer0/activation"], of["layer0/attention/2relu"]) == ("2relu", 3, 1, 3)
-    monkeypatch.setattr(cli, "simulate", lambda *given: outcome)
+    monkeypatch.setattr(cli, "simulate_each", lambda *given: outcome)
     monkeypatch.setattr(sys, "argv", ["mpcnet", "simulate", *texts, "--answer", "label"])
     with pytest.raises(SystemExit):
         cli.main()
     shown = capsys.readouterr().out
-    assert "4 of 4 labels are the plaintext model's" in shown and document["labels"][0] in shown
+    assert "4 of 4 labels are the same" in shown and "beside transformers" in shown and document["labels"][0] in shown
 
 
 def test_embeddings_have_no_label() -> None:

@@ -12,6 +12,7 @@ from integration.parties import ALL, Parties, some_tokens
 from launch.certs import create_deployment
 from models import program
 from models.bert import Config
+from models.preprocessing import Preprocessing
 from mpcnet.tls import parse_address
 
 DAY = timedelta(days=1)
@@ -33,6 +34,10 @@ def another_shape(config: Config) -> Config:
     return replace(config, shape=replace(config.shape, layers=2))
 
 
+def another_prompt(config: Config) -> Config:
+    return replace(config, preprocessing=Preprocessing("0" * 64, prompt="query: "))
+
+
 def others(role: str) -> list[str]:
     return [other for other in ALL if other != role]
 
@@ -44,7 +49,12 @@ def nobody_was_served(parties: Parties) -> None:
 @pytest.mark.parametrize("role", ALL)
 @pytest.mark.parametrize(
     ("change", "name"),
-    [(another_suite, "suite"), (another_calibration, "calibration"), (another_shape, "model.layers")],
+    [
+        (another_suite, "suite"),
+        (another_calibration, "calibration"),
+        (another_shape, "model.layers"),
+        (another_prompt, "texts.prompt"),
+    ],
 )
 async def test_another_program(parties: Parties, role: str, change, name: str) -> None:
     """It and the others name what differs."""

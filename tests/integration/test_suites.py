@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from launch import scaling
 from launch.bench import app
-from launch.scaling import RIGHT
 from models.prepare import prepare
 from models.program import Plans, Size
 from mpcnet.errors import LocalInputError
@@ -23,20 +22,21 @@ def test_a_row_is_what_the_plan_says(tmp_path: Path) -> None:
     assert done.exit_code == 0
     rows = [json.loads(text) for text in (tmp_path / "suites.jsonl").read_text().splitlines()]
     for row, softmax in zip(rows, ("exact", "2quad"), strict=True):
-        plan = Plans(prepare("bert-tiny", "fast", softmax, 8).config).infer(Size(1, 8)).ledger.total()
+        plan = Plans(prepare("bert-tiny", "fast", softmax, 8).config).infer(Size(1, 8, audit=True)).ledger.total()
         found = (row["rounds"], row["sent_bytes"], row["dealt_bytes"])
         assert found == (plan.rounds, plan.sent_bytes, plan.dealt_bytes)
-        assert row["n"] == 1 and row["least_cosine"] > RIGHT
+        assert row["n"] == 1 and row["least_cosine"] > 0.9999 and not row["wrong"] and not row["out_of_range"]
         assert row["cpu_ratio"] == pytest.approx(row["server_cpu_s"] / row["plain_cpu_s"], rel=1e-2)
     assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 
 def test_a_wrong_answer_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"model": "m", "suite": "fast", "softmax": "exact", "length": 8, "least_cosine": 0.65}
+    point = {"model": "m", "suite": "fast", "softmax": "exact", "length": 8}
+    row = point | {"least_cosine": 0.65, "wrong": 1, "out_of_range": 2}
     monkeypatch.setattr(scaling, "measure", lambda *arguments: row)
     said = Console(file=io.StringIO(), width=200)
     scaling.run(scaling.Grid(("m",), (8,), ("fast",), ("exact",), 1), None, said)
-    assert "warning: m, fast, exact, 8 tokens: least cosine 0.65: the answer is wrong" in said.file.getvalue()
+    assert "warning: m, fast, exact, 8 tokens: least cosine 0.65: 1 wrong and 2 out of range" in said.file.getvalue()
     assert json.loads(capsys.readouterr().out) == row
 
 

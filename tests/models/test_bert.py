@@ -8,7 +8,7 @@ import pytest
 import torch
 from private import TINY, private_model, tiny_model
 
-from models.calibrate import default_texts, text_batches
+from models.calibration_batches import own_batches, texts_by_kind
 from models.demo import demo_checkpoint
 from models.program import Size, answers, wanted_answer
 from models.reference import embed
@@ -100,7 +100,8 @@ def test_two_hundred_runs_without_a_catastrophic_error() -> None:
 def test_demo_embedding(suite: str, softmax: str) -> None:
     checkpoint = demo_checkpoint()
     texts = ["A man is playing a guitar.", "why?"]
-    model = private_model(checkpoint, text_batches(checkpoint.source, default_texts()[:24], 128), suite, softmax)
+    batches = own_batches(checkpoint, texts_by_kind()["english"][:24], 128)
+    model = private_model(checkpoint, batches, suite, softmax)
     private, whole, floats = model.run(encode(checkpoint.source, texts, 128))
     assert (private - floats).abs().max() < 0.01
     assert torch.cosine_similarity(private, floats).min() > 0.9999

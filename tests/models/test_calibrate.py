@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from models.calibrate import Calibration, Outdated, Range, calibrate, default_texts, load, save, text_batches
+from models.calibrate import Calibration, Outdated, Range, calibrate, load, save
+from models.calibration_batches import built_in_batches
 from models.demo import demo_checkpoint
-from models.prepare import prepare
 from models.reference import forward
 from models.shape import BertShape
-from models.text import Tokens, encode
+from models.text import Tokens
 from models.weights import fold, random_checkpoint
 from mpcnet.errors import LocalConfigError
 
@@ -99,19 +99,6 @@ def test_a_file_of_an_older_version_is_told_apart(calibration, tmp_path):
         load(path, calibration.weights_sha256)
 
 
-def test_a_stored_calibration_of_an_older_version_is_made_again(monkeypatch, tmp_path):
-    """But not a file that the user named."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    made = prepare("bert-tiny", "fast").calibration
-    (stored,) = tmp_path.rglob("mpcnet-calibration-*.json")
-    older = json.loads(stored.read_text()) | {"version": 1}
-    stored.write_text(json.dumps(older))
-    with pytest.raises(Outdated, match="calibrate this model again"):
-        prepare("bert-tiny", "fast", calibration_file=stored)
-    assert json.loads(stored.read_text()) == older
-    assert prepare("bert-tiny", "fast").calibration == made == load(stored, made.weights_sha256)
-
-
 @pytest.mark.parametrize("content", [None, "{", "[]", "\xff"])
 def test_refused_when_no_calibration(tmp_path, content):
     path = tmp_path / "calibration.json"
@@ -132,23 +119,10 @@ def test_unknown_site_no_batch_and_infinite_values(calibration):
         calibrate(SHAPE, broken, batches(), checkpoint.sha256)
 
 
-def test_default_texts_fill_whole_rows_and_hold_pairs():
-    folder = demo_checkpoint().source
-    texts = default_texts()
-    lengths = encode(folder, texts, limit=128).mask.sum(1)
-    assert len(texts) >= 64
-    assert (lengths == 128).sum() >= 3
-    assert lengths.min() <= 3
-    assert any(isinstance(text, tuple) for text in texts)
-    made = text_batches(folder, texts, length=64, size=8)
-    assert all(len(batch.ids) <= 8 and batch.ids.shape[1] <= 64 for batch in made)
-    assert sum(len(batch.ids) for batch in made) == int((lengths <= 64).sum()) + int((lengths - 2).sum() - 4) // 62
-
-
 def test_demo_model_calibrates():
     checkpoint = demo_checkpoint()
     folded = {name: value.float() for name, value in fold(checkpoint).items()}
-    made = text_batches(checkpoint.source, default_texts(), length=128)
+    made = built_in_batches(checkpoint.source, checkpoint.shape, longest=128)
     measured: Calibration = calibrate(checkpoint.shape, folded, [made[0], made[-1]], checkpoint.sha256)
     assert measured.at("exact", "layer0.row_sum").min >= 1 - 1e-6
     assert measured.at("2quad", "layer0.row_sum").max > 128

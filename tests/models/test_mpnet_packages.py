@@ -46,7 +46,7 @@ def pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_unpacked_once(pieces: list[Path]) -> None:
     folder = mpnet.mpnet_model_dir()
-    assert folder == user_cache() / "all-mpnet-base-v2"
+    assert folder == user_cache() / mpnet.UNPACKED
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert found == FILES
     assert list(folder.parent.iterdir()) == [folder]  # neither the joined archive nor anything half made

@@ -12,7 +12,8 @@ from lockstep import Session
 from torch import Tensor
 
 from models.bounds import Bounds, bounds
-from models.calibrate import Calibration, Range, calibrate, default_texts, text_batches
+from models.calibrate import Calibration, Range, calibrate
+from models.calibration_batches import own_batches, texts_by_kind
 from models.demo import demo_checkpoint
 from models.numbers import Numbers
 from models.planner import guarantees, plan, row_guarantees
@@ -36,7 +37,7 @@ SUITE_NAMES = pytest.mark.parametrize("suite", ["fast", "secformer"])
 def demo() -> tuple[BertShape, Bounds, Calibration]:
     checkpoint = demo_checkpoint()
     folded = fold(checkpoint)
-    batches = text_batches(checkpoint.source, default_texts(), 128)
+    batches = own_batches(checkpoint, texts_by_kind()["english"], 128)
     calibration = calibrate(checkpoint.shape, folded, batches, checkpoint.sha256)
     return checkpoint.shape, bounds(checkpoint.shape, folded), calibration
 

@@ -25,7 +25,7 @@ LARGEST = 20e6  # bytes: a package, not a model hub
 
 def test_every_file_is_in_the_package_and_all_are_small():
     names = {path.name for path in FOLDER.iterdir()}
-    assert names == {*SHA256, "LICENSE", "NOTICE", "README.md", "mpcnet-calibration-128.json"}
+    assert names == {*SHA256, "LICENSE", "NOTICE", "README.md", "mpcnet-calibration-512.json"}
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= LARGEST
     settings = tomllib.loads((Path(prepare.__file__).parents[1] / "pyproject.toml").read_text())
     patterns = settings["tool"]["setuptools"]["package-data"]["models"]
@@ -45,7 +45,7 @@ def test_calibration_comes_with_it(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     before = {path: path.stat().st_mtime_ns for path in FOLDER.iterdir()}
     prepared = prepare.prepare("sentiment", "fast", "2quad")
-    assert prepared.calibration == calibrate.load(FOLDER / "mpcnet-calibration-128.json", prepared.checkpoint.sha256)
+    assert prepared.calibration == calibrate.load(FOLDER / "mpcnet-calibration-512.json", prepared.checkpoint.sha256)
     assert {path: path.stat().st_mtime_ns for path in FOLDER.iterdir()} == before and not any(tmp_path.iterdir())
 
 

@@ -1,10 +1,16 @@
 """Texts to tokens: padding, pairs, and what is refused."""
 
+import json
+
 import pytest
 import torch
+from small_models import VOCABULARY, add_word, save_word_level, save_words
+from transformers import AutoTokenizer
 
 from models.demo import demo_model_dir
-from models.text import Tokens, by_length, encode, encode_full
+from models.preprocessing import Preprocessing
+from models.shape import BertShape
+from models.text import Reader, Tokens, by_length, encode, encode_full
 from mpcnet.errors import LocalConfigError, LocalInputError
 
 
@@ -75,3 +81,125 @@ def test_full_rows(folder):
     assert tokens.ids[:, -1].tolist() == [102, 102]
     with pytest.raises(LocalInputError, match="at least 5 tokens of 3 or more, got 4"):
         encode_full(folder, ["one two"], length=5)
+
+
+def reader(folder, limit=64, preprocessing=None, **shape):
+    sizes = {"layers": 1, "hidden": 32, "heads": 2, "ffn": 64, "vocab": len(VOCABULARY), "positions": 128}
+    return Reader.of(folder, limit, preprocessing, BertShape(**(sizes | shape)))
+
+
+@pytest.fixture
+def words(tmp_path):
+    save_words(tmp_path)
+    return tmp_path
+
+
+def test_a_row_is_what_the_tokenizer_gives_alone(words):
+    tokenizer = AutoTokenizer.from_pretrained(words)
+    for text in ("the dog eats", "[SEP] [CLS] [MASK] [PAD]", "\x00\x01 x\u2028y", "e\u0301", "\u4f60\u597d", "a" * 60):
+        row, alone = reader(words).row(text), tokenizer(text)
+        assert (row.ids, row.types, row.uncut) == (alone["input_ids"], alone["token_type_ids"], 0)
+    pair, alone = reader(words).row(("the dog", "a cat")), tokenizer("the dog", "a cat")
+    assert (pair.ids, pair.types) == (alone["input_ids"], alone["token_type_ids"]) and 1 in pair.types
+
+
+def test_padding_stands_behind_whatever_the_tokenizers_side(tmp_path):
+    save_words(tmp_path, padding_side="left")
+    made = reader(tmp_path)
+    tokens = made.pad([made.row("dog"), made.row("the cat sings")], length=7)
+    assert tokens.mask.tolist() == [[1] * 3 + [0] * 4, [1] * 5 + [0] * 2]
+    assert tokens.ids[0, :3].tolist() == made.row("dog").ids
+
+
+def test_a_padding_token_that_the_model_has_no_row_for(tmp_path):
+    save_words(tmp_path, pad_token="<more>")
+    made = reader(tmp_path)
+    assert made.tokenizer.pad_token_id >= len(VOCABULARY)
+    assert made.pad([made.row("dog")], length=5).ids[0, 3:].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("missing", ["pad", "cls", "sep"])
+def test_tokenizers_that_lack_a_special_token(tmp_path, missing):
+    save_word_level(tmp_path, **{missing: False})
+    made = reader(tmp_path)
+    ids = made.pad([made.row("the dog"), made.row("cat")]).ids.tolist()
+    assert ids == [[2, *map(VOCABULARY.index, ("the", "dog")), 3], [2, VOCABULARY.index("cat"), 3, 0]]
+    full = encode_full(tmp_path, ["the dog eats", "the cat sings"], length=5)
+    assert full.ids[:, [0, -1]].tolist() == [[2, 3], [2, 3]] and full.ids.shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "words_of_error"),
+    [
+        ("", {}, "want words, got an empty text"),
+        (" \t\n", {}, "want words, got an empty text"),
+        ("\u200b\x01", {}, "want words, got a text in which the tokenizer finds none"),
+        (("dog", " "), {}, "want words, got an empty text"),
+        ("\ud800", {}, "want a text that the tokenizer reads, got its"),
+        ("dog " * 63, {}, "want at most 64 tokens, got 65; shorten the text"),
+        ("the dog", {"vocab": 50}, r"want tokens of the model's 50 rows, got number \d+: the tokenizer is none of"),
+        (("dog", "cat"), {"types": 1}, r"want one text: the model has 1 type\(s\) of token, got a pair"),
+        ("[UNK] dog", {"types": 0, "skipped_positions": 2}, "want a text without the padding token"),
+        ("dog", {"pooled_from": 5}, "tokens: want some behind the 5 of the prompt"),
+    ],
+)
+def test_one_text_is_refused_by_name(words, text, shape, words_of_error):
+    with pytest.raises(LocalInputError, match=words_of_error) as caught:
+        reader(words, **shape).row(text)
+    assert "dog" not in str(caught.value)
+
+
+def test_an_added_word_is_refused_where_it_is_used(words):
+    add_word(words, "zyzzyva")
+    assert reader(words).row("the dog")
+    with pytest.raises(LocalInputError, match="was added to without resizing their table"):
+        reader(words).row("a zyzzyva sings")
+
+
+def test_models_without_types_are_given_none(words):
+    assert set(reader(words, types=0).row(("dog", "cat")).types) == {0}
+
+
+def test_types_that_the_tokenizer_does_not_give_unasked(words):
+    """As transformers: a model whose tokenizer names no types gets type 0."""
+    config = words / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_input_names": ["input_ids"]}))
+    assert "token_type_ids" not in AutoTokenizer.from_pretrained(words)("dog", "cat")
+    assert set(reader(words).row(("dog", "cat")).types) == {0}
+
+
+def prepared(**settings):
+    return Preprocessing("0" * 64, **settings)
+
+
+def test_texts_are_cut_as_sentence_transformers_cuts_them(words):
+    made = reader(words, 10, prepared(max_tokens=6))
+    row, short = made.row("the dog eats the good cat"), made.row("the dog eats it")
+    names = [VOCABULARY[place] for place in row.ids]
+    assert (names, row.uncut) == (["[CLS]", "the", "dog", "eats", "the", "[SEP]"], 8)
+    assert short.uncut == 7  # "it" is two pieces
+    pair = made.row(("the dog eats", "good cat"))
+    assert [VOCABULARY[place] for place in pair.ids] == ["[CLS]", "the", "dog", "[SEP]", "good", "[SEP]"]
+    with pytest.raises(LocalInputError, match="want at most 5 tokens, got 6"):
+        reader(words, 5, prepared(max_tokens=6)).row("the dog eats the good cat")
+
+
+def test_a_prompt_stands_in_front(words):
+    made = reader(words, preprocessing=prepared(prompt="the dog: "))
+    assert made.row("eats").ids == reader(words).row("the dog: eats").ids
+    assert made.row(("eats", "cat")).ids == reader(words).row(("the dog: eats", "cat")).ids
+    with pytest.raises(LocalInputError, match="got an empty text"):
+        made.row("")
+
+
+def test_letters_are_lowered_if_the_folder_says_so(tmp_path):
+    save_words(tmp_path, do_lower_case=False)
+    assert reader(tmp_path, preprocessing=prepared(lower_case=True)).row("DOG").ids[1] == VOCABULARY.index("dog")
+    assert reader(tmp_path, preprocessing=prepared()).row("DOG").ids[1] == VOCABULARY.index("[UNK]")
+
+
+def test_a_damaged_tokenizer_is_refused(tmp_path):
+    save_words(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "None"}}')
+    with pytest.raises(LocalConfigError, match="want a tokenizer that runs here, got"):
+        encode(tmp_path, ["fine"], limit=8)

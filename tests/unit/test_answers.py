@@ -1,41 +1,114 @@
-"""A classifier's answers by name."""
+"""Answers with their names and all digits, beside the float model's, and those that are not given out."""
 
 import io
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from integration.parties import tiny
 from rich.console import Console
 
-from launch.answers import by_label, table
+from launch.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning
+from models.bert import Config
+from models.text import Text
 
 
-def test_by_label():
-    private, plain = torch.tensor([[0.0, 2.0], [1.0, 1.5]]), torch.tensor([[0.0, 2.0], [1.5, 1.0]])
-    first, second = by_label(("negative", "positive"), private, plain)
-    sure, unsure = (1 / (1 + torch.tensor(-x).exp()).item() for x in (2.0, 0.5))
-    assert first == {
-        "label": "positive", "probability": pytest.approx(sure),
-        "plain_label": "positive", "plain_probability": pytest.approx(sure),
-    }  # fmt: skip
-    assert (second["label"], second["plain_label"]) == ("positive", "negative")
-    assert second["probability"] == pytest.approx(unsure)
+def config(*labels: str, multi_label: bool = False) -> Config:
+    made = tiny(len(labels)).config()
+    return replace(made, labels=labels, shape=replace(made.shape, multi_label=multi_label))
 
 
-def test_a_row_for_each_text():
-    logits = torch.tensor([[0.0, 2.0], [3.0, 1.0]])
-    console = Console(width=120, file=io.StringIO())
-    document = {"answer": "logits", "answers": by_label(("no", "yes"), logits, logits)}
-    console.print(table(["A [b]text[/b].", "Another."], document, logits, logits))
-    shown = console.file.getvalue().splitlines()
-    assert [line for line in shown if "A [b]text[/b]." in line and "yes" in line and "0.8808" in line]
-    assert [line for line in shown if "Another." in line and "no" in line]
+def test_a_classifiers_logits() -> None:
+    found = entry(config("no", "yes"), "logits", torch.tensor([0.25, 2.0], dtype=torch.float64))
+    chance = 1 / (1 + torch.tensor(-1.75, dtype=torch.float64).exp()).item()
+    assert found == {"label": "yes", "probability": pytest.approx(chance), "logits": [0.25, 2.0]}
 
 
-def test_labels_alone():
-    hot = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    document = {"answer": "label", "labels": ["[b]yes", "no"], "plain_labels": ["[b]yes", "[b]yes"]}
-    console = Console(width=120, file=io.StringIO())
-    console.print(table(["One.", "Two."], document, hot, hot))
-    first, second = (line for line in console.file.getvalue().splitlines() if "One." in line or "Two." in line)
-    assert first.count("[b]yes") == 2 and "│ yes " in first
-    assert second.count("[b]yes") == 1 and "│ no   │" in second
+def test_a_label_is_all_that_its_client_learns() -> None:
+    assert entry(config("no", "yes"), "label", torch.tensor([1.0, 0.0])) == {"label": "no"}
+
+
+def test_labels_without_names_are_numbered() -> None:
+    unnamed = replace(config("a", "b"), labels=())
+    assert entry(unnamed, "label", torch.tensor([0.0, 1.0])) == {"label": "LABEL_1"}
+
+
+def test_a_score_has_its_name_and_all_digits() -> None:
+    values = torch.tensor([1.0 / 3], dtype=torch.float64)
+    assert entry(config("relevance"), "logits", values) == {"name": "relevance", "score": 1.0 / 3}
+
+
+def test_labels_that_hold_at_once() -> None:
+    found = entry(config("a", "b", multi_label=True), "logits", torch.tensor([3.0, -3.0]))
+    assert found["labels"] == ["a"] and found["probabilities"]["a"] == pytest.approx(0.952574, abs=1e-5)
+
+
+def test_an_embedding() -> None:
+    assert entry(config(), "logits", torch.tensor([1.0, 2.0])) == {"values": [1.0, 2.0]}
+
+
+def test_what_is_out_of_range_is_not_given_out() -> None:
+    answer = {"label": "yes"}
+    assert guarded(answer, False, "line 3", False) == answer
+    refused = guarded(answer, True, "line 3", False)
+    assert refused == {"error": f"line 3: {OUT_OF_RANGE}", "out_of_range": True}
+    assert (
+        "mpcnet calibrate --model DIR --texts FILE" in refused["error"] and "--accept-out-of-range" in refused["error"]
+    )
+    assert guarded(answer, True, "line 3", True) == {"label": "yes", "out_of_range": True}
+
+
+def test_a_warning_names_the_texts() -> None:
+    assert warning([], False) == ""
+    assert warning(["text 1", "text 4"], False).startswith("text 1, text 4: no answer: a value left the range")
+    assert warning(["text 1"], True).startswith("text 1: a value left its range, so the answer may be wrong")
+
+
+def test_beside_the_float_model() -> None:
+    one, two = torch.tensor([0.0, 2.0]), torch.tensor([2.0, 0.0])
+    found = beside(config("no", "yes"), "logits", one, two)
+    assert (found["label"], found["plain_label"], found["plain_logits"]) == ("yes", "no", [2.0, 0.0])
+    assert beside(config(), "logits", one, two) == {"cosine": 0.0}
+    score = beside(config("relevance"), "logits", one[1:], two[1:])
+    assert score == {"name": "relevance", "score": 2.0, "plain_score": 0.0}
+
+
+def test_nearness() -> None:
+    assert (
+        nearness({"labels": ["a", "b"], "plain_labels": ["a", "a"], "same_labels": 1}) == "1 of 2 labels are the same"
+    )
+    assert nearness({"min_cosine": 0.5, "max_abs_error": 0.25}) == "least cosine 0.500000, largest error 0.25000"
+    assert nearness({"min_cosine": None, "max_abs_error": 0.25}) == "largest error 0.25000"
+    assert nearness({"min_cosine": None, "max_abs_error": None}) == "no answer"
+
+
+def shown(texts: list[Text], rows: list[dict[str, Any]], private: torch.Tensor, plain: torch.Tensor) -> list[str]:
+    console = Console(width=160, file=io.StringIO())
+    console.print(table(texts, {"answers": rows}, private, plain))
+    return [line for line in console.file.getvalue().splitlines() if line.startswith("│")]  # type: ignore[attr-defined]
+
+
+def test_a_row_for_each_text() -> None:
+    made = config("no", "[b]yes")
+    private, plain = torch.tensor([[0.0, 2.0], [0.0, 1.0]]), torch.tensor([[3.0, 1.0], [0.0, 1.0]])
+    rows = [beside(made, "logits", *pair) for pair in zip(private, plain, strict=True)]
+    rows = [rows[0], {"error": "text 2: want words, got an empty text"}, guarded(rows[1], True, "text 3", False)]
+    first, second, third = shown(["A [b]text[/b].", "", ("x", "y\u2028z")], rows, private, plain)
+    assert "A [b]text[/b]." in first and "[b]yes" in first and "0.8808" in first and " no " in first
+    assert "error: want words, got an empty text" in second
+    assert "x | y z" in third and "error: a value left the range" in third and "yes" not in third
+
+
+def test_rows_of_embeddings_scores_and_labels() -> None:
+    private, plain = torch.tensor([[0.5], [0.25]]), torch.tensor([[0.5], [0.5]])
+    scores = [beside(config("relevance"), "logits", *pair) for pair in zip(private, plain, strict=True)]
+    (line, _) = shown(["a", "b"], scores[1:] + scores[:1], private, plain)
+    assert "relevance +0.2500" in line and "0.2500" in line and "cosine" not in line
+    hot = torch.eye(2)
+    labels = [beside(config("no", "yes"), "label", *pair) for pair in ((hot[0], hot[0]), (hot[1], hot[0]))]
+    same, other = shown(["a", "b"], labels, hot, hot)
+    assert "yes" in same and same.count(" no ") == 2 and other.count(" no ") == 2
+    accepted = guarded({"cosine": 0.5}, True, "text 1", True)
+    (vector,) = shown(["a"], [accepted], hot[:1], hot[:1])
+    assert "+1.0000 +0.0000 (out of range)" in vector and "0.500000" in vector

@@ -1,0 +1,146 @@
+"""Private answers held against the published model: what it says, and which of them are not as near as they must be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from launch import answers
+from launch.asked import Asked
+from models import reference
+from models.bert import AnswerKind, Config
+from models.prepare import Prepared
+from models.published import published
+from models.text import Text, Tokens
+
+LEAST_COSINE = 0.999
+MOST_DISTANCE = 0.05  # of an embedding, relative to its length: a vector of another length has the same cosine
+ROUNDING = 0.02  # error of a logit that is rounding, of values up to 1; of larger ones in proportion
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Plain:
+    """What private answers [B, columns] must equal, and who computed it.
+
+    With another softmax than the weights were trained with that is not the published model, which then stands in
+    `published` [B, columns].
+    """
+
+    values: Tensor
+    by: str
+    published: Tensor | None = None
+    published_by: str = ""
+
+
+def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[Tokens]) -> Plain:
+    """The float model's answers in float64; `batches` are the tokens of the same texts, or all that there is.
+
+    :raises LocalConfigError: transformers cannot load the folder.
+    """
+    found, used = prepared.checkpoint, prepared.config.numbers.softmax
+    own = found.softmax or "exact"
+    if texts is None:
+        return Plain(torch.cat([plain_answer(prepared, tokens) for tokens in batches]), "the float model")
+    if used == own:
+        theirs = published(found, own)
+        return Plain(theirs(texts), theirs.by)
+    theirs = published(found, own)
+    if found.shape.relative_buckets:  # transformers' MPNet has its own attention, always exact
+        here = torch.cat([plain_answer(prepared, tokens) for tokens in batches])
+        return Plain(here, f"the float model with {used} softmax", theirs(texts), theirs.by)
+    same = published(found, used)
+    return Plain(same(texts), f"{same.by} with {used} softmax", theirs(texts), theirs.by)
+
+
+def plain_answer(prepared: Prepared, tokens: Tokens) -> Tensor:
+    """The folded float model's, with the same softmax."""
+    config = prepared.config
+    call = reference.classify if config.shape.head == "classification" else reference.embed
+    with torch.inference_mode():
+        found = call(config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, config.numbers.softmax)
+        return found.double()
+
+
+def differing(private: Tensor, plain: Tensor, answer: AnswerKind, classifies: bool) -> list[int]:
+    """The rows that are wrong: beyond rounding for logits and labels, too far in angle or length for embeddings.
+
+    `private` holds one-hot rows if the answer is a label; `plain` are logits or embeddings in any case.
+    """
+    if answer == "label":
+        chosen = (plain * private).sum(1)
+        good = plain.max(1).values - chosen <= 2 * _rounding(plain)  # both logits may be off
+    elif classifies:
+        good = (private - plain).abs().max(1).values <= _rounding(plain)
+    else:
+        distance = (private - plain).norm(dim=1) / plain.norm(dim=1)
+        good = (torch.cosine_similarity(private, plain, dim=1) >= LEAST_COSINE) & (distance <= MOST_DISTANCE)
+    return (~good).nonzero()[:, 0].tolist()
+
+
+def _rounding(logits: Tensor) -> Tensor:
+    return ROUNDING * logits.abs().max(1).values.clamp(min=1)
+
+
+def findings(
+    config: Config,
+    kind: AnswerKind,
+    private: Tensor,
+    plain: Plain,
+    outside: Sequence[bool],
+    accept: bool,
+    found: Asked | None,
+) -> dict[str, Any]:
+    """For a run's document: how near the answers are that are given out, which are wrong, and an entry for each text.
+
+    Rows that are `outside` of their ranges are given out only if they are accepted, and are never called wrong.
+    """
+    names = [found.entries[place].where for place in found.good] if found else _numbered(len(private))
+    shown = [row for row, left in enumerate(outside) if not left or accept]
+    checked = [row for row, left in enumerate(outside) if not left]
+    classifies = config.shape.head == "classification"
+    wrong = differing(private[checked], plain.values[checked], kind, classifies)
+    given = [
+        answers.guarded(answers.beside(config, kind, mine, theirs), left, name, accept)
+        for mine, theirs, left, name in zip(private, plain.values, outside, names, strict=True)
+    ]
+    document = figures(config, kind, private[shown], plain.values[shown]) | {
+        "sentences": len(private),
+        "compared_with": plain.by,
+        "wrong": [names[checked[row]] for row in wrong],
+        "answers": found.in_place(given) if found else given,
+    }
+    if plain.published is None:
+        return document
+    # Another model than the one that is run: shown, and no error.
+    theirs = figures(config, kind, private[shown], plain.published[shown])
+    return document | {"published": {"by": plain.published_by} | theirs}
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"text {number}" for number in range(1, count + 1)]
+
+
+def figures(config: Config, kind: AnswerKind, private: Tensor, plain: Tensor) -> dict[str, Any]:
+    """Labels side by side, or errors and cosines."""
+    return agreement(answers.names(config), private, plain) if kind == "label" else accuracy(private, plain)
+
+
+def accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:
+    """Figures over all rows; of single scores no cosine, which would only be their sign."""
+    cosines = torch.cosine_similarity(private, plain, dim=1) if len(private) and private.shape[1] > 1 else None
+    return {
+        "min_cosine": None if cosines is None else cosines.min().item(),
+        "mean_cosine": None if cosines is None else cosines.mean().item(),
+        "max_abs_error": (private - plain).abs().max().item() if len(private) else None,
+    }
+
+
+def agreement(names: Sequence[str], private: Tensor, plain: Tensor) -> dict[str, Any]:
+    """Labels by name, of one-hot rows and of logits, and in how many texts they are the same."""
+    mine, theirs = ([names[place] for place in rows.argmax(1).tolist()] for rows in (private, plain))
+    same = sum(a == b for a, b in zip(mine, theirs, strict=True))
+    return {"labels": mine, "plain_labels": theirs, "same_labels": same}

@@ -1,0 +1,215 @@
+"""What a model is calibrated on: this project's own texts, rows of every length, and the user's texts beside them.
+
+Ranges grow with the length of a row, with rare tokens and with repeated ones, so there are rows of each kind up to the
+longest. Long rows are dear and few. What a model's tokenizer cannot make of the built-in texts is left out in silence:
+nobody asked for them. All rows of a batch have the same length, so that there is no padding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from models.shape import BertShape
+from models.text import Reader, Text, Tokens, load_tokenizer, parts
+from models.weights import Checkpoint
+from mpcnet.errors import LocalInputError
+
+FOLDER = Path(__file__).with_name("calibration_texts")  # a file a kind
+LONGEST = 2048  # tokens of a row, whatever a model allows: attention grows by the square of it
+KIND_LENGTH = 192  # tokens of the one full row of each kind of text
+SENTENCES = 60  # tokens, said again and again
+PAIR_LENGTH = 128  # and the longest row
+BATCH_TOKENS = 1024  # more would take memory and no less time
+SEED = 0
+WORDS = ("bad", "the", "very", ".", "1", "no", "é", "。")  # that fill a row alone
+RECIPE = 1  # raised when the rows change and the texts do not
+UNUSED = re.compile(r"[\[<]unused")  # no text has these tokens
+
+Row: TypeAlias = tuple[list[int], list[int]]  # ids, types
+
+
+def texts_by_kind() -> dict[str, list[Text]]:
+    """This project's own calibration texts, one a line; a tab separates the two texts of a pair."""
+    return {
+        path.stem: [_text(line) for line in path.read_text("utf-8").split("\n") if line]
+        for path in sorted(FOLDER.glob("*.txt"))
+    }
+
+
+def default_texts() -> list[Text]:
+    """The same in one list."""
+    return [text for texts in texts_by_kind().values() for text in texts]
+
+
+def _text(line: str) -> Text:
+    first, tab, second = line.partition("\t")
+    return (first, second) if tab else line
+
+
+def recipe() -> str:
+    """Tells calibrations apart that were made with other built-in texts or rows."""
+    state = hashlib.sha256(f"{RECIPE}".encode())
+    for path in sorted(FOLDER.glob("*.txt")):
+        state.update(path.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def longest_row(shape: BertShape) -> int:
+    """Tokens of the longest row that is calibrated unasked."""
+    return min(shape.positions, LONGEST)
+
+
+def built_in_batches(tokenizer_dir: str | Path, shape: BertShape, longest: int) -> list[Tokens]:
+    """Every kind of row of up to `longest` tokens that the tokenizer and the model allow.
+
+    :raises LocalConfigError: there is no tokenizer in `tokenizer_dir`.
+    """
+    maker = _Maker.of(load_tokenizer(tokenizer_dir), shape)
+    rows = [*maker.texts(default_texts()), *maker.full(longest), *maker.long_pairs(longest)]
+    return batched([row for row in rows if _fits(shape, row, longest)])
+
+
+def own_batches(found: Checkpoint, texts: Sequence[Text], longest: int) -> list[Tokens]:
+    """The user's texts, prepared and cut as the model's folder says.
+
+    :raises LocalInputError: the model cannot read one of the texts, or it has too many tokens (the error says which).
+    :raises LocalConfigError: the model's folder has no tokenizer.
+    """
+    reader = Reader.of(found.source, longest, found.preprocessing, found.shape)
+    rows = []
+    for number, text in enumerate(texts, 1):
+        try:
+            row = reader.row(text)
+        except LocalInputError as error:
+            raise LocalInputError(f"calibration, text {number} of {len(texts)}: {error}") from None
+        rows.append((row.ids, row.types))
+    return batched(rows)
+
+
+def batched(rows: Sequence[Row]) -> list[Tokens]:
+    """Batches of rows of one length each, shortest first."""
+    by_length: dict[int, list[Row]] = {}
+    for row in rows:
+        by_length.setdefault(len(row[0]), []).append(row)
+    return [
+        _tokens(same[start : start + max(1, BATCH_TOKENS // length)])
+        for length, same in sorted(by_length.items())
+        for start in range(0, len(same), max(1, BATCH_TOKENS // length))
+    ]
+
+
+def _tokens(rows: Sequence[Row]) -> Tokens:
+    ids, types = (torch.tensor([row[place] for row in rows]) for place in (0, 1))
+    return Tokens(ids, types, torch.ones_like(ids))
+
+
+def _fits(shape: BertShape, row: Row, longest: int) -> bool:
+    """Has the model embeddings for it?"""
+    ids, types = row
+    return 0 < len(ids) <= longest and max(ids) < shape.vocab and max(types) < max(shape.types, 1)
+
+
+def _row(encoded: Any) -> Row:
+    return encoded["input_ids"], encoded["token_type_ids"]
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    """Of the words alone."""
+    found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes rows with one tokenizer. `before` and `after` are the tokens it sets around a text."""
+
+    tokenizer: Any
+    before: list[int]
+    after: list[int]
+    streams: Mapping[str, list[int]]  # all words of a kind of text, one after another; none is empty
+    random: list[int]  # ordinary tokens in a random order
+    specials: list[int]
+    unknown: list[int]
+
+    @classmethod
+    def of(cls, tokenizer: Any, shape: BertShape) -> _Maker:
+        joined = {
+            kind: " ".join(part for text in texts for part in parts(text)) for kind, texts in texts_by_kind().items()
+        }
+        streams = {kind: [id for id in _ids(tokenizer, text) if id < shape.vocab] for kind, text in joined.items()}
+        specials = sorted(id for id in tokenizer.all_special_ids if id < shape.vocab)
+        tokens = {id: token for token, id in tokenizer.get_vocab().items() if id < shape.vocab}
+        ordinary = [id for id in sorted(tokens) if id not in specials and not UNUSED.match(tokens[id])]
+        order = torch.randperm(len(ordinary), generator=torch.Generator().manual_seed(SEED)).tolist()
+        unknown = [tokenizer.unk_token_id] if tokenizer.unk_token_id in specials else []
+        return cls(
+            tokenizer,
+            *_frame(tokenizer, [*joined.values()]),
+            {kind: ids for kind, ids in streams.items() if ids},
+            [ordinary[place] for place in order],
+            specials,
+            unknown,
+        )
+
+    def texts(self, texts: Sequence[Text]) -> Iterator[Row]:
+        """Each as it is; those in which the tokenizer finds nothing are left out."""
+        for text in texts:
+            if all(_ids(self.tokenizer, part) for part in parts(text)):
+                yield _row(self.tokenizer(*parts(text), return_token_type_ids=True, verbose=False))
+
+    def full(self, longest: int) -> Iterator[Row]:
+        """Rows of exactly `longest` tokens and of some smaller numbers: more of them, the shorter they are."""
+        everything = [id for ids in self.streams.values() for id in ids]
+        order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(SEED)).tolist()
+        mixed = [everything[place] for place in order]
+        english, indic = (self.streams.get(kind, []) for kind in ("english", "indic"))
+        words = [ids for word in WORDS if (ids := _ids(self.tokenizer, word))]
+        words += [[id] for id in (*self.unknown, *self.random[:4])]
+        specials = [id for pair in zip(self.random, cycle(self.specials)) for id in pair]
+        again = english[:SENTENCES]
+        yield from self._filled(longest, [english, mixed, indic, self.random, again, *words[:1], *words[-1:]])
+        yield from self._filled(min(KIND_LENGTH, longest), [*self.streams.values(), mixed, *words[1:2]])
+        for length, count in ((128, 4), (32, 8), (8, 24), (1 + len(self.before) + len(self.after), 64)):
+            if length <= longest:
+                yield from self._filled(length, [*self._pieces(count, length), *words, specials])
+
+    def long_pairs(self, longest: int) -> Iterator[Row]:
+        """Two long texts in full rows."""
+        texts = [part for text in texts_by_kind()["english"] for part in parts(text)]
+        for length in sorted({longest, min(PAIR_LENGTH, longest)}):
+            # tokenizers keeps what it cuts off, every piece of one text with every piece of the other
+            halves = [" ".join(texts[start::2])[: 8 * length] for start in (0, 1)]
+            if all(_ids(self.tokenizer, half) for half in halves):
+                options = {"truncation": True, "max_length": length, "verbose": False}
+                yield _row(self.tokenizer(*halves, return_token_type_ids=True, **options))
+
+    def _pieces(self, count: int, length: int) -> Iterator[list[int]]:
+        """As many pieces of the random tokens, one after the other."""
+        endless = cycle(self.random)
+        for _ in range(count):
+            yield list(islice(endless, length))
+
+    def _filled(self, length: int, sources: Sequence[Sequence[int]]) -> Iterator[Row]:
+        """A row of `length` tokens from each source, from its start again where it is too short."""
+        inner = length - len(self.before) - len(self.after)
+        for source in sources:
+            if source and inner > 0:
+                yield [*self.before, *islice(cycle(source), inner), *self.after], [0] * length
+
+
+def _frame(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int]]:
+    """What the tokenizer sets before and after a text; nothing if it knows none of these texts."""
+    for text in texts:
+        words, whole = _ids(tokenizer, text[:100]), tokenizer(text[:100], verbose=False)["input_ids"]
+        for start in range(len(whole) - len(words) + 1):
+            if words and whole[start : start + len(words)] == words:
+                return whole[:start], whole[start + len(words) :]
+    return [], []

@@ -1,0 +1,137 @@
+"""From config.json, and what sentence-transformers adds, to the shape, the labels and the preprocessing of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.modules import DenseModule, Modules
+from models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
+from models.shape import BertShape, Dense
+from models.source import find, find_object, within
+from models.tensors import Stored
+from models.text import load_tokenizer
+from mpcnet.errors import LocalConfigError
+
+MPNET_SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
+
+
+def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str, Stored]) -> BertShape:
+    """The shape but for the tokens that pooling leaves out (:func:`prompt_tokens`).
+
+    :raises LocalConfigError: a size is missing or wrong, or modules do not fit each other.
+    """
+    from transformers import BertConfig, MPNetConfig  # two seconds to import: only who loads a checkpoint waits for it
+
+    mpnet = config["model_type"] == "mpnet"
+    values = (MPNetConfig() if mpnet else BertConfig()).to_dict() | dict(config)
+    classifies = not modules.embeds and any(
+        name.endswith("ForSequenceClassification") for name in config.get("architectures") or []
+    )
+    skipped = MPNET_SKIPPED if mpnet else 0
+    shape = BertShape(
+        layers=values["num_hidden_layers"],
+        hidden=values["hidden_size"],
+        heads=values["num_attention_heads"],
+        ffn=values["intermediate_size"],
+        vocab=values["vocab_size"],
+        positions=values["max_position_embeddings"] - skipped,
+        types=0 if mpnet else values["type_vocab_size"],
+        eps=float(values["layer_norm_eps"]),
+        head="classification" if classifies else "embedding",
+        labels=_count(header, values) if classifies else 0,
+        pooling="first" if classifies else "+".join(modules.pooling),
+        relative_buckets=values["relative_attention_num_buckets"] if mpnet else 0,
+        skipped_positions=skipped,
+        activation="quad" if values["hidden_act"] == "quad" else "gelu",  # another is refused by its name
+        dense=() if classifies else _dense(modules.dense),
+        multi_label=classifies and values.get("problem_type") == "multi_label_classification",
+    )
+    wrong = [] if classifies else list(_sizes(shape, modules))
+    if modules.classifies and not classifies:
+        wrong.append("modules.json: want the architecture of a classifier, got that of an encoder; save it again")
+    if wrong:
+        raise LocalConfigError("; ".join(wrong))
+    return shape
+
+
+def _count(header: Mapping[str, Stored], values: Mapping[str, Any]) -> int:
+    return header["classifier.weight"].size[0] if "classifier.weight" in header else len(values["id2label"])
+
+
+def _dense(modules: list[DenseModule]) -> tuple[Dense, ...]:
+    """The maps that are computed: those without an activation are one with what follows (models.dense)."""
+    last = len(modules) - 1
+    return tuple(
+        Dense(module.columns, module.activation)
+        for place, module in enumerate(modules)
+        if module.activation != "identity" or place == last
+    )
+
+
+def _sizes(shape: BertShape, modules: Modules) -> list[str]:
+    """Where a module takes another vector than it is given."""
+    wrong = []
+    if modules.columns not in (None, shape.hidden):
+        wrong.append(f"Pooling: want vectors of {shape.hidden}, got {modules.columns}; save the model again")
+    rows = shape.hidden * len(shape.kinds)
+    for place, module in enumerate(modules.dense):
+        if module.rows != rows:
+            wrong.append(f"Dense {place}: want in_features {rows}, got {module.rows}; save the model again")
+        rows = module.columns
+    return wrong
+
+
+def labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """The names of a classifier's labels; without an id2label of so many, the names that transformers would give."""
+    given = config.get("id2label")
+    names = given if isinstance(given, dict) else {}
+    return tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(count))
+
+
+def tokenizer_folder(source: str, folder: str) -> str:
+    """The local folder of a model's tokenizer, its files fetched from the hub if `source` is a hub name."""
+    for name in TOKENIZER_FILES:
+        find(source, within(folder, name))
+    config = find(source, within(folder, "config.json"))
+    return str(config.parent if config is not None else Path(source, folder))
+
+
+def read_preprocessing(folder: str, modules: Modules, positions: int) -> Preprocessing | None:
+    """What is done to texts, by the tokenizer in `folder`; None if transformers' own folder has none.
+
+    :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer.
+    """
+    if not (modules.given or has_tokenizer(folder)):
+        return None
+    own = find_object(folder, "tokenizer_config.json").get("model_max_length")
+    length = own if modules.max_length is None else modules.max_length
+    limit = positions if type(length) is not int else min(length, positions)  # "none" is 1e30, a float in old files
+    return Preprocessing(
+        tokenizer_digest(folder),
+        limit if modules.given else 0,
+        modules.prompt,
+        modules.lower_case,
+        modules.normalize,
+    )
+
+
+def prompt_tokens(folder: str, modules: Modules, preprocessing: Preprocessing | None) -> int:
+    """How many tokens pooling leaves out: the prompt's, tokenised by itself, without a special one at its end.
+
+    :raises LocalConfigError: the tokenizer cannot be read, or the prompt fills every text.
+    """
+    if modules.include_prompt or not modules.prompt or preprocessing is None:
+        return 0
+    tokenizer = load_tokenizer(folder)
+    if modules.lower_case:
+        lower_letters(tokenizer)
+    ids = tokenizer(modules.prompt, verbose=False)["input_ids"]
+    count = len(ids) - (ids[-1] in tokenizer.all_special_ids)
+    if count + 2 > preprocessing.max_tokens:
+        raise LocalConfigError(
+            f"prompt: want fewer tokens than the {preprocessing.max_tokens} at which texts are cut, got {count}; "
+            "shorten it in config_sentence_transformers.json"
+        )
+    return count

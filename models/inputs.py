@@ -1,0 +1,165 @@
+"""Texts as people give them: words of a command line, a file of lines, JSON lines or two columns. One entry for each.
+
+A line ends at \\n or \\r\\n and nowhere else: U+2028, U+0085, a form feed or a lone \\r are characters of the text. A
+byte order mark at a file's start is no character of it. What is wrong with one line is told in its place, and the
+others go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from models.text import Text
+from mpcnet.errors import LocalConfigError, LocalInputError
+
+Format: TypeAlias = Literal["lines", "jsonl", "tsv"]
+BY_SUFFIX: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv"}
+FOREIGN = (".json", ".csv")  # their lines are no texts: only who says so has them read as lines
+WANTED = 'want a text, a list of two or {"text": ..., "text_pair": ...} in JSON'
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A text or a pair of texts, or what is wrong in its place; `where` is its number, among the words or the lines.
+
+    `plain`: taken as it stands on a command line or in a file of lines, where a pair cannot be told from a text.
+    """
+
+    where: str
+    text: Text | None = field(repr=False)
+    error: str = ""
+    plain: bool = False
+
+
+def entries(
+    words: Sequence[str] = (), file: Path | None = None, pairs: Path | None = None, form: Format | None = None
+) -> list[Entry]:
+    """The texts of a command line, or of one file. Without a `form` the file's name tells: .jsonl, .tsv; else lines.
+
+    A file of pairs holds JSON lines, unless its name or `form` says tsv, and nothing but pairs.
+
+    :raises LocalConfigError: a file is missing, is no text, or its form is not to be told.
+    :raises LocalInputError: there is no text, or more than one source of them.
+    """
+    if sum([bool(words), file is not None, pairs is not None]) > 1:
+        raise LocalInputError("texts: want words, --file or --pairs, got more than one of them")
+    if form and not (file or pairs):
+        raise LocalInputError("--format: want --file or --pairs, whose lines it is of, got neither")
+    path = file or pairs
+    if path is None:
+        found = [Entry(f"text {number}", word, plain=True) for number, word in enumerate(words, 1)]
+    else:
+        found = read_file(path, _form(path, form, pairs is not None), only_pairs=pairs is not None)
+    if not found:
+        raise LocalInputError(f"{path or 'texts'}: want at least one text, got none")
+    return found
+
+
+def read_file(path: Path, form: Format, *, only_pairs: bool = False) -> list[Entry]:
+    """One entry for each line of a file.
+
+    :raises LocalConfigError: it is missing or no text.
+    """
+    parse = {"lines": _plain, "jsonl": _json, "tsv": _columns}[form]
+    return [_entry(f"line {number}", line, parse, only_pairs) for number, line in enumerate(read_lines(path), 1)]
+
+
+def read_lines(path: Path) -> list[str]:
+    """A text file's lines without their ends.
+
+    :raises LocalConfigError: it is missing or no text.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise LocalConfigError(f"{path}: want a text file, got {error.strerror}") from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise LocalConfigError(f"{path}: want text in UTF-8, got other bytes in line {line}; convert it") from error
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines if lines[-1] else lines[:-1]  # what ends with a line's end has no further line
+
+
+def whole(found: Sequence[Entry]) -> list[Text]:
+    """All the texts, for who needs every one of them.
+
+    :raises LocalInputError: one of them is damaged (the error says which).
+    """
+    for entry in found:
+        if entry.error:
+            raise LocalInputError(f"{entry.where}: {entry.error}")
+    return [entry.text for entry in found if entry.text is not None]
+
+
+def texts_of(path: Path) -> list[Text]:
+    """A file's texts, in the form that its name tells; blank lines are left out.
+
+    :raises LocalConfigError: the file cannot be read.
+    :raises LocalInputError: it holds no text, or a damaged line.
+    """
+    found = [entry for entry in entries(file=path) if entry.text is None or not is_blank(entry.text)]
+    if not found:
+        raise LocalInputError(f"{path}: want at least one text, got blank lines")
+    return whole(found)
+
+
+def is_blank(text: Text) -> bool:
+    """Nothing but white space (of a pair, both)."""
+    return not (text if isinstance(text, str) else "".join(text)).strip()
+
+
+def _form(path: Path, form: Format | None, pairs: bool) -> Format:
+    suffix = path.suffix.lower()
+    chosen = form or BY_SUFFIX.get(suffix)
+    if chosen is None and suffix in FOREIGN:
+        raise LocalConfigError(f"{path}: want --format {' or '.join(get_args(Format))} for a {suffix} file, got none")
+    chosen = chosen or ("jsonl" if pairs else "lines")
+    if pairs and chosen == "lines":
+        raise LocalConfigError(f"{path}: want --format jsonl or tsv for pairs, got lines")
+    return chosen
+
+
+def _entry(where: str, line: str, parse: Callable[[str], Text], only_pairs: bool) -> Entry:
+    if not line.strip():
+        return Entry(where, "")
+    try:
+        text = parse(line)
+    except ValueError as error:
+        return Entry(where, None, str(error))
+    if only_pairs and isinstance(text, str):
+        return Entry(where, None, "want a pair of texts, got one text")
+    return Entry(where, text, plain=parse is _plain)
+
+
+def _plain(line: str) -> Text:
+    return line
+
+
+def _columns(line: str) -> Text:
+    """Two columns, where a quote is a character like any other."""
+    columns = line.split("\t")
+    if len(columns) != 2:
+        raise ValueError(f"want two columns with one tab between them, got {len(columns)} column(s)")
+    return columns[0], columns[1]
+
+
+def _json(line: str) -> Text:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        raise ValueError(f"{WANTED}, got no JSON; --format names the form of the file") from None
+    if isinstance(value, dict) and set(value) == {"text"}:
+        value = value["text"]
+    elif isinstance(value, dict) and set(value) == {"text", "text_pair"}:
+        value = [value["text"], value["text_pair"]]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
+        return value[0], value[1]
+    raise ValueError(f"{WANTED}, got another value")

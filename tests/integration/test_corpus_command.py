@@ -1,0 +1,33 @@
+"""`mpcnet bench corpus` on a small model: the oracle beside transformers, kind by kind; once as real processes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from folders import save_model, save_words
+
+from launch import cli
+
+
+def corpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
+    monkeypatch.setattr(sys, "argv", ["mpcnet", "bench", "corpus", *map(str, arguments), "--json", "-"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    shown = capsys.readouterr()
+    assert not ended.value.code, shown.err
+    return json.loads(shown.out)
+
+
+@pytest.mark.parametrize(("each", "where"), [(2, ()), (1, ("--processes",))])
+def test_small_model(tmp_path: Path, monkeypatch, capsys, each: int, where: tuple[str, ...]) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = tmp_path / "model"
+    save_model(model)
+    save_words(model)
+    found = corpus(monkeypatch, capsys, "--model", model, "--each", each, "--longest", 12, *where)
+    kinds = {kind["kind"]: kind for kind in found["kinds"]}
+    assert {"english", "repeated", "vocabulary", "thai"} < set(kinds) and found["n"] == each * len(kinds)
+    assert found["tokens"] <= 12 and found["min_cosine"] > 0.999
+    assert found["answers"] == ("processes" if where else "oracle")
+    assert found["outside"] == (0 if where else None)

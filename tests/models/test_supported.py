@@ -1,0 +1,141 @@
+"""What is no BERT or MPNet that is computed: refused in one line that says what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    BertConfig,
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from models.weights import load_checkpoint
+from mpcnet.errors import LocalConfigError
+
+SIZES = dict(
+    vocab_size=30,
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=8,
+    max_position_embeddings=16,
+)
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Change config.json; None takes a key away."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(LocalConfigError) as caught:
+        load_checkpoint(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        BertForMaskedLM,
+        BertForPreTraining,
+        BertForTokenClassification,
+        BertForQuestionAnswering,
+        BertForNextSentencePrediction,
+        BertForMultipleChoice,
+    ],
+)
+def test_another_head(tmp_path: Path, cls: Any) -> None:
+    """Nothing is said of its weights, which its class explains."""
+    cls(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: cannot run privately: architectures: want BertModel or BertForSequenceClassification, got "
+        f"{cls.__name__}; save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (RobertaModel(RobertaConfig(**SIZES)), "roberta"),
+        (DistilBertModel(DistilBertConfig(vocab_size=30, dim=8, n_layers=1, n_heads=2, hidden_dim=8)), "distilbert"),
+        (AlbertModel(AlbertConfig(**SIZES, embedding_size=8)), "albert"),
+    ],
+)
+def test_another_family(tmp_path: Path, model: Any, kind: str) -> None:
+    model.save_pretrained(tmp_path)
+    assert refusal(tmp_path).endswith(
+        f"model_type: want bert or mpnet, got {kind}; take a BERT or an MPNet, or distil one from it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"hidden_act": "gelu_new"}, "hidden_act: want gelu or quad or gelu_python, got gelu_new; train it with gelu"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type: want absolute, got relative_key; train"),
+        ({"is_decoder": True}, "is_decoder: want false, got True; set it to false if"),
+        ({"problem_type": "ranking"}, "problem_type: want single_label_classification or multi_label_classification"),
+        ({"quantization_config": {"bits": 8}}, "quantization_config: want none, got .*; load it in transformers"),
+        ({"model_type": None}, 'model_type: want bert or mpnet, got none; if it is a BERT, add "model_type": "bert"'),
+        ({"hidden_size": "wide"}, "BERT shape: hidden: want a whole number of at least 1, got 'wide'"),
+    ],
+)  # fmt: skip
+def test_settings(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    edit(tmp_path, **changes)
+    with pytest.raises(LocalConfigError, match=f"cannot run privately: {says}"):
+        load_checkpoint(tmp_path)
+
+
+def test_the_same_activation_by_another_name(tmp_path: Path) -> None:
+    BertModel(BertConfig(**SIZES, hidden_act="gelu_python")).save_pretrained(tmp_path)
+    assert load_checkpoint(tmp_path).shape.activation == "gelu"
+
+
+def test_no_architectures(tmp_path: Path) -> None:
+    """An encoder's weights say what they are; a classifier's may be one for tokens."""
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path / "encoder")
+    edit(tmp_path / "encoder", architectures=None)
+    assert load_checkpoint(tmp_path / "encoder").shape.head == "embedding"
+    BertForSequenceClassification(BertConfig(**SIZES)).save_pretrained(tmp_path / "classifier")
+    edit(tmp_path / "classifier", architectures=None)
+    assert 'add "architectures": ["BertForSequenceClassification"] to config.json' in refusal(tmp_path / "classifier")
+
+
+def test_several_labels_at_once(tmp_path: Path) -> None:
+    config = BertConfig(**SIZES, num_labels=28, problem_type="multi_label_classification")
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    shape = load_checkpoint(tmp_path).shape
+    assert (shape.labels, shape.multi_label) == (28, True)
+
+
+def test_a_wrappers_prefix_before_all_names(tmp_path: Path) -> None:
+    BertForSequenceClassification(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    whole, file = load_checkpoint(tmp_path), tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    for prefix in ("module.", "model.encoder."):
+        save_file({prefix + name: value for name, value in tensors.items()}, file)
+        found = load_checkpoint(tmp_path)
+        assert (found.sha256, found.prefix, whole.prefix) == (whole.sha256, prefix, "")
+    save_file({("module." if "bias" in name else "") + name: value for name, value in tensors.items()}, file)
+    assert "unknown parameters: module." in refusal(tmp_path)

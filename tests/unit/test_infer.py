@@ -1,0 +1,183 @@
+"""`mpcnet infer` up to the servers: its tokenizer, its texts, and what it makes of answers."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from integration.parties import deployed, tiny
+from small_models import VOCABULARY, add_word, save_embedding, save_words
+from typer.testing import CliRunner
+
+from launch import client, infer
+from launch.answers import OUT_OF_RANGE
+from launch.cli import app
+from launch.client import Answer
+from launch.deploy import TOKENIZER
+from launch.node import open_node
+from launch.processes import Deployment
+from launch.settings import read
+from models.bert import Config
+from models.preprocessing import Preprocessing, copy_tokenizer, tokenizer_digest
+from models.text import Tokens
+from mpcnet.errors import LocalConfigError
+
+Asked = list[tuple[Tokens, tuple[Any, ...]]]
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    save_words(tmp_path / "words")
+    return tmp_path / "words"
+
+
+def program(words: Path, labels: Sequence[str] = (), **preprocessing: Any) -> Config:
+    """Of a tiny model whose table is as long as the tokenizer."""
+    made = tiny(len(labels)).config()
+    shape = replace(made.shape, vocab=len(VOCABULARY))
+    how = Preprocessing(tokenizer_digest(words), **preprocessing)
+    return replace(made, shape=shape, labels=tuple(labels), preprocessing=how)
+
+
+@pytest.fixture
+def deploy(tmp_path: Path, words: Path) -> Iterator[Callable[..., Deployment]]:
+    with_ends = []
+
+    def make(config: Config, tokenizer: Path | None = words) -> Deployment:
+        context = deployed(config, tmp_path / "made")
+        made = context.__enter__()
+        with_ends.append(context)
+        place = made.config("client").parent / TOKENIZER
+        if tokenizer is not None and not place.exists():
+            copy_tokenizer(tokenizer, place)
+        return made
+
+    yield make
+    for context in with_ends:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What the servers would have been asked. Their answer to a sentence is its count of tokens; 5 are out of range."""
+    found: Asked = []
+
+    async def ask(node: Any, tokens: Tokens, table: Any, *kind: Any, accept: bool) -> Answer:
+        found.append((tokens, kind))
+        counts = tokens.mask.sum(1).double()
+        values = counts[:, None] * torch.arange(1, 1 + node.config.shape.columns)
+        outside = [count == 5 for count in counts.tolist()] if kind[1] else None
+        return Answer(values, outside, ({}, {}), 0.1, 0.2, 0.3, 0.4)
+
+    monkeypatch.setattr(client, "ask", ask)
+    return found
+
+
+def run(made: Deployment, *line: object) -> tuple[int, Any, str]:
+    """Exit code, JSON, and what was said."""
+    words = [str(word) for word in ("infer", "--config", made.config("client"), *line)]
+    done = CliRunner().invoke(app, words)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, json.loads(done.stdout), done.stderr
+
+
+def test_one_bad_text_among_good_ones(deploy: Any, words: Path, asked: Asked) -> None:
+    code, found, said = run(deploy(program(words)), "dog", "", "dog " * 40, "the dog")
+    assert code == 65
+    assert [list(row) for row in found["answers"]] == [["values"], ["error"], ["error"], ["values"]]
+    assert found["answers"][0]["values"][:2] == [3.0, 6.0] and found["answers"][3]["values"][0] == 4.0
+    assert "text 2: want words, got an empty text; text 3: want at most 16 tokens, got 42" in " ".join(said.split())
+    assert [tokens.mask.sum(1).tolist() for tokens, _ in asked] == [[3, 4]]
+
+
+def test_files_pairs_and_batches(deploy: Any, words: Path, asked: Asked, tmp_path: Path) -> None:
+    made = deploy(program(words, ["relevance"]))
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('["dog", "cat"]\n\n["dog", "the dog"]\n["not", "good"]\n')
+    code, found, _ = run(made, "--pairs", file, "--batch", 2, "--blank", "empty", "--no-audit")
+    assert code == 0 and len(found["requests"]) == 2
+    score = {"name": "relevance", "score": 5.0}
+    assert found["answers"] == [score, {"empty": True}, {"name": "relevance", "score": 6.0}, score]
+    assert [kind for _, kind in asked] == [("logits", False)] * 2 and set(asked[0][0].types[0].tolist()) == {0, 1}
+    file = tmp_path / "lines"
+    file.write_text("dog\u2028cat\nnot\tgood\n\n")
+    code, found, _ = run(made, "--file", file)
+    assert code == 65 and found["answers"][0]["name"] == "relevance"
+    assert found["answers"][1]["error"].startswith("line 2: want one text, got a tab in it")
+    assert found["answers"][2]["error"] == "line 3: want words, got an empty text"
+
+
+def test_answers_are_audited_and_not_given_out_when_out_of_range(deploy: Any, words: Path, asked: Asked) -> None:
+    made = deploy(program(words, ["no", "yes"]))
+    code, found, said = run(made, "dog", "the dog eats")
+    assert code == 65 and asked[0][1] == ("logits", True)
+    assert found["answers"][0]["label"] == "yes" and found["answers"][0]["logits"] == [3.0, 6.0]
+    assert found["answers"][1] == {"error": f"text 2: {OUT_OF_RANGE}", "out_of_range": True}
+    assert "text 2: no answer: a value left the range that the program was planned for" in " ".join(said.split())
+    code, found, _ = run(made, "dog", "the dog eats", "--accept-out-of-range")
+    assert code == 0 and found["answers"][1]["out_of_range"] is True and found["answers"][1]["logits"] == [5.0, 10.0]
+    code, found, _ = run(made, "the dog eats", "--no-audit")
+    assert code == 0 and "out_of_range" not in found["answers"][0]
+
+
+def test_tokens_are_answered_by_row(deploy: Any, words: Path, asked: Asked, tmp_path: Path) -> None:
+    batch = {"ids": [[1, 2, 3, 4, 5], [1, 2, 0, 0, 0]], "types": [[0] * 5] * 2, "mask": [[1] * 5, [1, 1, 0, 0, 0]]}
+    (tmp_path / "tokens").write_text(json.dumps([batch]))
+    made = deploy(program(words, ["no", "yes"]))
+    code, (found,), _ = run(made, "--tokens", tmp_path / "tokens")
+    assert code == 65 and (found["values"], found["outside"]) == ([None, [2.0, 4.0]], [True, False])
+    code, (found,), _ = run(made, "--tokens", tmp_path / "tokens", "--answer", "label", "--accept-out-of-range")
+    assert code == 0 and found["labels"] == [1, 1]
+
+
+def test_cut_texts_and_prompts(deploy: Any, words: Path, asked: Asked) -> None:
+    made = deploy(program(words, max_tokens=6, prompt="the "))
+    code, found, said = run(made, "dog", "dog eats not good cat", "--no-audit")
+    assert code == 0 and (found["answers"][1]["cut_from"], found["answers"][1]["tokens"]) == (8, 6)
+    assert "cut_from" not in found["answers"][0]
+    assert "cut to 6 tokens, as the model's folder says: text 2" in said
+    assert asked[0][0].ids[0, 1].item() == VOCABULARY.index("the")
+
+
+def test_the_tokenizer_is_the_programs(deploy: Any, words: Path, asked: Asked, tmp_path: Path) -> None:
+    """The client's folder brings it; another is refused, with both digests and what to do."""
+    made = deploy(program(words))
+    assert run(made, "dog", "--model", words, "--no-audit")[0] == 0
+    other = save_embedding(tmp_path / "other")
+    add_word(other, "zyzzyva")
+    mine, theirs = tokenizer_digest(words)[:12], tokenizer_digest(other)[:12]
+    want = (
+        f"want the tokenizer of the program, sha256 {mine}..., got {theirs}...; leave out --model, name the directory"
+    )
+    with pytest.raises(LocalConfigError, match=want.replace(".", r"\.")):
+        run(made, "dog", "--model", other)
+    config = made.config("client").parent / TOKENIZER / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("true", "false"))
+    with pytest.raises(LocalConfigError, match="want the tokenizer of the program"):
+        run(made, "dog")
+    assert not asked[1:]
+
+
+def test_a_client_without_a_tokenizer(deploy: Any, words: Path) -> None:
+    made = deploy(program(words), None)
+    with pytest.raises(LocalConfigError, match="want the tokenizer that mpcnet init puts there, got none; copy it"):
+        run(made, "dog")
+
+
+def test_random_weights_take_no_texts(deploy: Any) -> None:
+    node = open_node(read(deploy(tiny().config(), None).config("client")))
+    with pytest.raises(LocalConfigError, match="want a program of a model with a tokenizer, got one of random weights"):
+        client.reader(node)
+
+
+def test_a_public_table_needs_its_model(deploy: Any, words: Path, tmp_path: Path) -> None:
+    node = open_node(read(deploy(replace(program(words), embedding="client")).config("client")))
+    with pytest.raises(LocalConfigError, match="want --model, whose embedding table this program leaves to the client"):
+        infer._table(node, None)
+    save_embedding(tmp_path / "other", hidden_size=16)
+    with pytest.raises(LocalConfigError, match="want a model of the program's shape, got another"):
+        infer._table(node, str(tmp_path / "other"))
