@@ -298,7 +298,7 @@ async def _sums(p: Party, model: Model, normal: Shared, keep: Tensor, kinds: Seq
     stacked = replace(summed[0], value=torch.stack([x.value for x in summed], 1))
     opened = await p.open_one(p.rescale(stacked, POOLED_FRAC).reduce(POOLED_BITS))
     gamma, beta = model.opened["final.gamma"], model.shared["final.beta"]
-    scaled = product(p, lift(p, opened, gamma.bits, limit=0), own_ring(gamma))
+    scaled = product(p, lift(p, opened, gamma.bits, sure=True), own_ring(gamma))
     total = torch.round(shares.sum(-1) * 2.0**POOLED_FRAC).to(torch.int64)
     scaled = scaled + beta.map(lambda x: x[None, None]).scale(total[..., None], POOLED_FRAC)
     return [scaled.take(np.s_[:, i]) for i in range(len(kinds))]
@@ -312,7 +312,7 @@ async def _largest(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shar
     beta = p.rescale(model.shared["final.beta"].reduce(scaled.bits), scaled.frac)
     values = p.rescale(scaled + beta, MAX_FRAC).reduce(MAX_BITS)
     found = await largest(p, values, counted(keep, model.config.shape.pooled_from))
-    wide = lift(p, await p.open_one(found), ring.MAX_BITS, limit=0).shared()
+    wide = lift(p, await p.open_one(found), ring.MAX_BITS, sure=True).shared()
     return p.rescale(wide, POOLED_FRAC + N.WEIGHT_FRAC)
 
 

@@ -1,12 +1,12 @@
 """What no text can exceed: bounds on a model's intermediate values that follow from its weights alone.
 
-LayerNorm's result N has mean 0 and norm sqrt(d) at most. So a linear output N w + b is below sqrt(d) |w - mean(w)| + |b|;
-a score below d |A B'| + sqrt(d) (|A b_k| + |B b_q|) + |b_q b_k|, with the spectral norm of A B' for a head's queries
-N A + b_q and keys N B + b_k; and a context, which is a mean of V's rows, below what V is. Tokens are finitely many, so the
-sums of squares of embeddings are known exactly.
+LayerNorm's result N has mean 0 and norm sqrt(d) at most. So a linear output N w + b is below sqrt(d) |w - mean(w)| +
+|b|; a score below d |A B'| + sqrt(d) (|A b_k| + |B b_q|) + |b_q b_k|, with the spectral norm of A B' for a head's
+queries N A + b_q and keys N B + b_k; and a context, which is a mean of V's rows, below what V is. Tokens are finitely
+many, so the sums of squares of embeddings are known exactly.
 
-All bounds are a little wider than that (`SLACK`), for what rounding adds. Where a value itself went wrong before, nothing
-is proved of what follows; the audit has noticed then (protocols.audit).
+All bounds are a little wider than that (`SLACK`), for what rounding adds. Where a value itself went wrong before,
+nothing is proved of what follows; the audit has noticed then (protocols.audit).
 """
 
 from __future__ import annotations
@@ -56,12 +56,14 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
         weight, bias = folded["classifier.weight"], folded["classifier.bias"]
         differences = (weight[:, :, None] - weight[:, None, :]).abs().sum(0) + (bias[:, None] - bias[None, :]).abs()
         sizes["logits"] = SLACK * float(differences.max())  # tanh is below 1
-    return Bounds(sizes, sums, tuple(scores), float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0)
+    return Bounds(
+        sizes, sums, tuple(scores), float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0
+    )
 
 
 def _embedding_size(shape: BertShape, folded: Folded) -> float:
     words, types, places = _tables(shape, folded)
-    return SLACK * float(sum(table.abs().amax(0) for table in (words, types, places)).max())
+    return SLACK * float((words.abs().amax(0) + types.abs().amax(0) + places.abs().amax(0)).max())
 
 
 def _embedding_sums(shape: BertShape, folded: Folded) -> tuple[float, float]:
@@ -70,7 +72,7 @@ def _embedding_sums(shape: BertShape, folded: Folded) -> tuple[float, float]:
     least, most = float("inf"), 0.0
     for entry in types:
         here = places + entry
-        for rows in words.split(ROWS):
+        for rows in torch.split(words, ROWS):
             found = rows.square().sum(1)[:, None] + 2 * rows @ here.T + here.square().sum(1)
             least, most = min(least, float(found.min())), max(most, float(found.max()))
     added = shape.hidden * shape.eps
@@ -86,14 +88,18 @@ def _tables(shape: BertShape, folded: Folded) -> tuple[Tensor, Tensor, Tensor]:
 def _linear(shape: BertShape, folded: Folded, name: str) -> Tensor:
     """Of each column of N W + b."""
     weight = centre(folded[f"{name}.weight"].T).T
-    return sqrt(shape.hidden) * weight.norm(dim=0) + folded[f"{name}.bias"].abs()
+    columns: Tensor = sqrt(shape.hidden) * weight.norm(dim=0) + folded[f"{name}.bias"].abs()
+    return columns
 
 
 def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Weight [hidden, head_dim] and bias of queries, keys and values, head by head."""
     weight, bias = centre(folded[f"{layer}.qkv.weight"].T).T, folded[f"{layer}.qkv.bias"]
     for head in range(shape.heads):
-        places = [slice(j * shape.hidden + head * shape.head_dim, j * shape.hidden + (head + 1) * shape.head_dim) for j in range(3)]
+        places = [
+            slice(j * shape.hidden + head * shape.head_dim, j * shape.hidden + (head + 1) * shape.head_dim)
+            for j in range(3)
+        ]
         yield [(weight[:, place], bias[place]) for place in places]
 
 

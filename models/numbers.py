@@ -112,7 +112,10 @@ class Numbers:
             table_bits=int(values["table_bits"]),
             table_frac=int(values["table_frac"]),
             value_sizes=tuple(float(size) for size in values["value_sizes"]),
-            rows={site: RowRange(**{name: float(end) for name, end in ends.items()}) for site, ends in values["rows"].items()},
+            rows={
+                site: RowRange(**{name: float(end) for name, end in ends.items()})
+                for site, ends in values["rows"].items()
+            },
             windows=tuple(tuple(_window(window) for window in layer) for layer in values["windows"]),
             query_fracs=tuple(int(frac) for frac in values["query_fracs"]),
             norm_limits=tuple(float(limit) for limit in values["norm_limits"]),

@@ -159,9 +159,9 @@ def _scores(numbers: Numbers, layer: int) -> Iterator[Place]:
     """Where scores are opened, under exact softmax once for each window."""
     label, site = f"layer{layer}/attention", f"layer{layer}.scores"
     if numbers.softmax != "exact":
-        less = -SHIFT if numbers.softmax == "2quad" else 0.0
+        shift = -SHIFT if numbers.softmax == "2quad" else 0.0
         bits = numbers.score_bits(layer)
-        yield Place(f"{label}/{numbers.softmax}", bits, 0, site, N.SCORE_FRAC, "pairs", less=less)
+        yield Place(f"{label}/{numbers.softmax}", bits, 0, site, N.SCORE_FRAC, "pairs", less=shift)
         return
     seen: Counter[int] = Counter()
     for window in numbers.windows[layer]:

@@ -1,13 +1,15 @@
 """Choose the number formats of a model, and prove that they hold for every text, or on calibrated ranges.
 
-A site is proved if the weights bound it (models.bounds) below where its format ends (models.limits). What is not has to fit
-as calibrated, times a margin, and is audited in every request; a model for which that fails is refused, naming every site.
+A site is proved if the weights bound it (models.bounds) below where its format ends (models.limits). What is not has to
+fit as calibrated, times a margin, and is audited in every request; a model for which that fails is refused, naming
+every site.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -46,7 +48,7 @@ UNITS = 32.0  # of a LayerNorm's input are its standard deviation at least: its 
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """What is known of a site: its limit; what no text exceeds, if that is known; what was calibrated, and its margin."""
+    """What is known of a site: its limit; what no text exceeds, if anything; the calibrated range and its margin."""
 
     name: str
     limit: float
@@ -183,19 +185,21 @@ class _Planner:
     @staticmethod
     def _largest(period_bits: int) -> float:
         """Scores up to here have a period: see `_window`."""
-        return 2.0 ** (period_bits - 1) - SLACK - 2 ** (BUCKET_BITS + 1)
+        return 2.0**period_bits / 2 - 2.0 ** (BUCKET_BITS + 1) - SLACK
 
     def _norms(self, i: int) -> float:
         return MARGIN * self.calibration.at("exact", f"layer{i}.norms").max
 
     def _windows(self, i: int, norms: float) -> tuple[Window, ...]:
-        """Each head in the narrowest window that its calibrated scores fit, or that no text leaves; alike ones together."""
-        found: dict[tuple[int, int, bool], list[tuple[int, float]]] = {}
+        """Each head in the narrowest window that its calibrated scores fit, or no text leaves; alike ones together."""
+        found: dict[tuple[int, int, bool], list[tuple[int, float]]] = defaultdict(list)
         for head in range(self.shape.heads):
             most = norms + self.bounds.relative if norms else self.bounds.scores[i][head]
-            *kind, centre = self._window(i, head, most)
-            found.setdefault(tuple(kind), []).append((head, centre))
-        return tuple(Window(*kind, *(tuple(row) for row in zip(*heads, strict=True))) for kind, heads in sorted(found.items()))
+            bits, period, clamped, centre = self._window(i, head, most)
+            found[bits, period, clamped].append((head, centre))
+        return tuple(
+            Window(*kind, *(tuple(row) for row in zip(*heads, strict=True))) for kind, heads in sorted(found.items())
+        )
 
     def _window(self, i: int, head: int, most: float) -> tuple[int, int, bool, float]:
         """The window of a head whose scores no text takes above `most`: bits, period, clamped, and the centre."""
@@ -238,7 +242,7 @@ class _Planner:
         return RowRange(low, min(most, low * 4.0 ** (WIDEST - 1)), most)
 
     def _row_sum(self, i: int) -> RowRange:
-        """With its margin; a row sum of 2ReLU is eps where no score is positive, whether a sample has such a row or not."""
+        """With its margin; a row sum of 2ReLU is eps where no score is positive, as in some row of some text."""
         seen = self.calibration.at(self.softmax, f"layer{i}.row_sum")
         relu = self.softmax == "2relu"
         if not self.suite.wide:
@@ -261,7 +265,8 @@ def _needs(shape: BertShape, numbers: Numbers, suite: Suite) -> Iterator[str]:
     for i in range(shape.layers):
         if (frac := numbers.value_frac(i, numbers.longest)) < LEAST_VALUE_FRAC:
             size = numbers.value_sizes[i]
-            yield f"layer{i}.value: want {LEAST_VALUE_FRAC} fraction bits or more, got {frac} for values up to {size:.4g}"
+            bits = f"{LEAST_VALUE_FRAC} fraction bits or more, got {frac}"
+            yield f"layer{i}.value: want {bits} for values up to {size:.4g}"
     for site, rows in numbers.rows.items():
         root = site.endswith("square_sum")
         limit, least = (RSQRT_LIMIT, RSQRT_LEAST) if root else (RECIPROCAL_LIMIT, RECIPROCAL_LEAST)
@@ -274,4 +279,6 @@ def _needs(shape: BertShape, numbers: Numbers, suite: Suite) -> Iterator[str]:
         else:
             bits = numbers.weigh_bits(int(site.partition(".")[0].removeprefix("layer")), numbers.longest)
             yield from want(f"{site} (rounding of the context)", N.CONTEXT_ERROR, 2.0**-bits.context_frac / rows.low)
-            yield from want(f"{site} (rounding of the reciprocal)", N.CONTEXT_ERROR, 2.0 ** -bits.inverse_frac() * rows.high)
+            yield from want(
+                f"{site} (rounding of the reciprocal)", N.CONTEXT_ERROR, 2.0 ** -bits.inverse_frac() * rows.high
+            )

@@ -14,7 +14,7 @@ from protocols.share import Bits, Shared
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Response:
-    """Shares of the result [B, columns], and of the audit's bits [B, 40]: some of a row are 1 if a value left its range."""
+    """Shares of the result [B, columns], and of the audit's bits [B, 40]: some of a row are 1 if one left its range."""
 
     values: Shared
     outside: Bits | None = None

@@ -5,27 +5,29 @@ is audited: the servers compute, under MPC, one bit a sentence, which only the c
 
 Where it looks. An answer is right if these facts hold:
 
-* A value that grows into a wider ring lies in [-2^(k-2), 2^(k-2)) of the k-bit ring it was opened in. What is not proved
-  to is checked by protocols.arith.lift (`Audit.within`), and V, whose sum over the keys must fit, by models.bert.
-* 1/sqrt and 1/x are right: by point functions, some cell holds x (protocols.cells); by iterations, T r^2 = d and x z = 1
-  to a sixteenth (`Audit.inverse`). That covers LayerNorm's sums of squares and softmax's row sums, too large or small.
+* A value that grows into a wider ring lies in [-2^(k-2), 2^(k-2)) of the k-bit ring it was opened in. What is not
+  proved to is checked by protocols.arith.lift (`Audit.within`), and V, whose sum over the keys must fit, by
+  models.bert.
+* 1/sqrt and 1/x are right: by point functions, some cell holds x (protocols.cells); by iterations, T r^2 = d and x z =
+  1 to a sixteenth (`Audit.inverse`). That covers LayerNorm's sums of squares and softmax's row sums, too large or
+  small.
 * No score of exact softmax is above its row's maximum (protocols.exponential).
 * Scores lie in their ring. Where the weights do not prove it, the norms of queries and keys stay below a bound
   (`Audit.norms`; Cauchy and Schwarz).
 
 How. A check reads an opening that takes place anyway: the dealer shares a one-hot table of a few bits of the mask, and
-whether the value is outside is a parity of entries, which is local (protocols.intervals). Whether a cell holds x is a bit
-of what the servers read from the point function anyway. For what no opening shows (norms; iterations) a few values a row
-are opened besides; they travel in rounds that take place anyway (mpcnet.rounds.Riders).
+whether the value is outside is a parity of entries, which is local (protocols.intervals). Whether a cell holds x is a
+bit of what the servers read from the point function anyway. For what no opening shows (norms; iterations) a few values
+a row are opened besides; they travel in rounds that take place anyway (mpcnet.rounds.Riders).
 
-All bits of a sentence, held as xor shares, are hashed by a fixed public linear map to 40 bits. The hash of the shares is a
-share of the hash, so nothing is sent; it is 0 if every bit is, and only for one pattern in 2^40 otherwise. In the end it
-is multiplied by a dealt random element of GF(2^40), which takes one opening: what the client puts together is 0 where the
-hash is, and otherwise uniform, whatever the hash was. One time in 2^40 it is 0 by chance.
+All bits of a sentence, held as xor shares, are hashed by a fixed public linear map to 40 bits. The hash of the shares
+is a share of the hash, so nothing is sent; it is 0 if every bit is, and only for one pattern in 2^40 otherwise. In the
+end it is multiplied by a dealt random element of GF(2^40), which takes one opening: what the client puts together is 0
+where the hash is, and otherwise uniform, whatever the hash was. One time in 2^40 it is 0 by chance.
 
 What is found by `within`. Every value whose residue in the opened ring is outside its limit: from the limit to three
-times it. Beyond that, a value whose residue comes out inside again is missed. Never flagged: values within 7/9 of a limit,
-or 15/16 if it is a power of two. The other checks miss nothing.
+times it. Beyond that, a value whose residue comes out inside again is missed. Never flagged: values within 7/9 of a
+limit, or 15/16 if it is a power of two. The other checks miss nothing.
 
 What is not looked at: padding; pooling, the pooler and the classifier, which are right in all of their rings.
 """

@@ -8,9 +8,9 @@ Only j = 0, -1, -2 matter: below -16 the result is under 2^-23 and counts as 0. 
 eight entries, 0 at the others, and the servers read those at which it is for these j. There are two ways:
 
 * Arguments down to -56: the entry is r_hi mod 8.
-* Clamped: whether j is 0, -1 or -2 is a bit c, a parity of entries of a one-hot table of r_hi (:mod:`protocols.intervals`)
-  that is opened under a dealt bit rho. The entry is (rho, r_hi mod 4), and the servers read those with rho = 1 xor c^,
-  which are all 0 unless c = 1.
+* Clamped: whether j is 0, -1 or -2 is a bit c, a parity of entries of a one-hot table of r_hi
+  (:mod:`protocols.intervals`) that is opened under a dealt bit rho. The entry is (rho, r_hi mod 4), and the servers
+  read those with rho = 1 xor c^, which are all 0 unless c = 1.
 
 An audit is told of arguments that are out of reach, above or below, by the same table; that takes no round.
 

@@ -43,5 +43,7 @@ async def layer_norm(
     wide = lift(p, await p.open_one(x), sure=sure)
     total = square(p, wide).sum(-1, keepdim=True) + width * eps
     scale = await root(p.at("rsqrt"), total, rows, sqrt(width))
-    factor = lift(p, await p.open_one(p.rescale(scale, rsqrt_frac)), sure=True)  # if T is in its range, as `root` sees to
+    factor = lift(
+        p, await p.open_one(p.rescale(scale, rsqrt_frac)), sure=True
+    )  # if T is in its range, as `root` sees to
     return p.rescale(product(p, wide, factor), frac)

@@ -44,10 +44,9 @@ class WeighBits:
         return WIDE - self.result + self.frac - self.context_frac
 
 
-async def squares(
-    p: Party, scores: Shared, keep: Tensor, bits: int, frac: int, *, sure: bool = False
-) -> Shared:
-    """The numerators of 2Quad, (s + 5)^2, zero where `keep` is 0. Needs |s + 5| < 2^(k-2) as an integer; `sure`: proved.
+async def squares(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int, *, sure: bool = False) -> Shared:
+    """The numerators of 2Quad, (s + 5)^2, zero where `keep` is 0. Needs |s + 5| < 2^(k-2) as an integer; `sure`:
+    proved.
 
     Padding multiplies s + 5: SecFormer's additive -1e4 would be squared.
 
@@ -59,7 +58,8 @@ async def squares(
 
 
 async def relus(p: Party, scores: Shared, keep: Tensor, bits: int, *, sure: bool = False) -> Shared:
-    """The numerators of 2ReLU, max(s, 0), zero where `keep` is 0, exactly. Needs |s| < 2^(k-2) as an integer; `sure`: proved.
+    """The numerators of 2ReLU, max(s, 0), zero where `keep` is 0, exactly. Needs |s| < 2^(k-2) as an integer; `sure`:
+    proved.
 
     One opening serves the comparison and the product; a bit switched by a unit too early would let a row sum below 0.
 
@@ -111,22 +111,24 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window
         *(windowed_exponentials(p, part, keep, frac, window) for part, window in zip(parts, windows, strict=True))
     )
     places = torch.cat(chosen).argsort()
-    return replace(found[0], value=torch.cat([part.value for part in found], 1).index_select(1, places))
+    first: Shared = found[0]
+    return replace(first, value=torch.cat([part.value for part in found], 1).index_select(1, places))
 
 
 async def windowed_exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window: Window) -> Shared:
     """e^(s - m) with max < m <= max + 4, zero where `keep` is 0: [batch, head, query, key], of a window's heads.
 
-    For rows whose scores lie in their head's window and span less than `Window.span`. An audit is told of every other row
-    whose result may be wrong: with a score above its window m may be too low, and then some s - m is above 0; a score
-    below comes out in the window 2^bits too high, and then m is above that, and s - m below -2^bits. What lies more than
-    24 below the maximum counts as 0. Result in a ring of 24 + frac bits.
+    For rows whose scores lie in their head's window and span less than `Window.span`. An audit is told of every other
+    row whose result may be wrong: with a score above its window m may be too low, and then some s - m is above 0; a
+    score below comes out in the window 2^bits too high, and then m is above that, and s - m below -2^bits. What lies
+    more than 24 below the maximum counts as 0. Result in a ring of 24 + frac bits.
 
     The argument s - m needs no opening: s and m are opened, so it is, under the difference of their masks.
 
     Rounds   4, 5 from 256 keys on; 1 more if clamped
     Sends    3 bytes a score for 12 fraction bits, a bit if clamped, and what the maximum takes, each way
-    Offline  64 bytes a score, 2^(period_bits - 6) if clamped or audited, and what the maximum takes: 104 for a window of
+    Offline  64 bytes a score, 2^(period_bits - 6) if clamped or audited, and what the maximum takes: 104 for a window
+    of
              6 bits in a period of 9, 136 for one of 7; and what a row's maximum takes
     Hiding   scores and maxima are opened under fresh masks each; what follows from these words tells no more than they
     Source   exact softmax, protocol.md section 6; deviation: there a rounded score and s - m are opened

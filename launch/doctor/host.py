@@ -49,9 +49,11 @@ def _unsound(config: Config) -> Iterator[str]:
         yield f"value_sizes: want {config.shape.layers} numbers > 0, got {list(numbers.value_sizes)}"
     if not 0 < numbers.longest <= config.shape.positions:
         yield f"longest: want 1 to {config.shape.positions} tokens, got {numbers.longest}"
-    bits = [window.bits for window in numbers.windows]
-    if numbers.softmax == "exact" and (len(bits) != config.shape.layers or not set(bits) <= set(WINDOW_BITS)):
-        yield f"windows: want one of {' or '.join(map(str, WINDOW_BITS))} bits a layer, got {bits}"
+    bits = [window.bits for layer in numbers.windows for window in layer]
+    if numbers.softmax == "exact" and (
+        len(numbers.windows) != config.shape.layers or not set(bits) <= set(WINDOW_BITS)
+    ):
+        yield f"windows: want one of {' or '.join(map(str, WINDOW_BITS))} bits in each layer, got {bits}"
     if not 0 <= numbers.table_frac <= numbers.table_bits - 2 <= 62:
         yield f"table: want fraction bits in a ring, got {numbers.table_frac} in {numbers.table_bits} bits"
     layers = [f"layer{i}" for i in range(config.shape.layers)]

@@ -18,9 +18,9 @@ def weighted_sum(
 ) -> Tensor:
     """Sum over k < 3 of [coarse_k fine 2^-shift] times the share k behind entry `high` of the word's row.
 
-    A row consists of blocks of `near` entries; behind the last of a block comes its first. A word consists of the digits
-    high, coarse, fine; what stands above counts for nothing. `words` are int64, `coarse` [3, values of the digit],
-    `fine` [values of the digit], `shares` [..., E], E and `near` powers of two; brackets are rounded.
+    A row consists of blocks of `near` entries; behind the last of a block comes its first. A word consists of the
+    digits high, coarse, fine; what stands above counts for nothing. `words` are int64, `coarse` [3, values of the
+    digit], `fine` [values of the digit], `shares` [..., E], E and `near` powers of two; brackets are rounded.
 
     :raises ValueError: types or sizes are others.
     """

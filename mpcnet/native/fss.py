@@ -50,8 +50,8 @@ def generate(keys: Tensor, places: Tensor, payload: Tensor, roots: tuple[Tensor,
 def weighted_sum(
     keys: Tensor, party: int, roots: Tensor, corrections: Tensor, opened: Tensor, low: int, table: Tensor, tau_frac: int
 ) -> Tensor:
-    """[2, row]: a server's shares of the payload in every cell of the opened words, int64 [row], times the cell's cubic,
-    and of the payload's first word.
+    """[2, row]: a server's shares of the payload in every cell of the opened words, int64 [row], times the cell's
+    cubic, and of the payload's first word.
 
     `table` is [size of cells, z - 8, power], the finest size 2^low; fractions of a cell have `tau_frac` bits.
     """

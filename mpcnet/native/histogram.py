@@ -1,4 +1,4 @@
-"""Counts of 32, 64 or 128 buckets from rotated one-hot rows (csrc/histogram.c); protocols.rowmax says what they mean."""
+"""Counts of 32 to 256 buckets from rotated one-hot rows (csrc/histogram.c); protocols.rowmax says what they mean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, usable
 _counts = Kernel("mpc_histogram", POINTER, POINTER, POINTER, SIZE, SIZE, INT, POINTER, INT)
 _rows = Kernel("mpc_histogram_rows", POINTER, SIZE, INT, POINTER, INT)
 
-BUCKETS = (32, 64, 128)
+BUCKETS = (32, 64, 128, 256)
 COUNTS = (torch.uint8, torch.int16)  # sums are mod 2^8 or 2^16
 
 

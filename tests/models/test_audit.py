@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-import torch
 from private import TINY, Private, audit, share_model, tiny_model
 from torch import Tensor
 
@@ -38,7 +37,9 @@ def seen(model: Private, tokens: Tokens) -> dict[str, Tensor]:
     """The float model's values."""
     values: dict[str, Tensor] = {}
     softmax = model.config.numbers.softmax
-    reference.embed(model.config.shape, model.folded, tokens.ids, tokens.types, tokens.mask, softmax, values.__setitem__)
+    reference.embed(
+        model.config.shape, model.folded, tokens.ids, tokens.types, tokens.mask, softmax, values.__setitem__
+    )
     return values
 
 
@@ -113,7 +114,9 @@ def test_row_sums_below_and_above_their_range(suite: str, softmax: Softmax) -> N
         ("exact", "embedding.table", slice(None), 12.0, {"embedding.centred"}),
     ],
 )
-def test_a_site_that_is_only_calibrated(softmax: Softmax, name: str, columns: slice, factor: float, sites: set[str]) -> None:
+def test_a_site_that_is_only_calibrated(
+    softmax: Softmax, name: str, columns: slice, factor: float, sites: set[str]
+) -> None:
     """Weights that the formats were not proved for, which the owner would not be let serve."""
     model, tokens = tiny("fast", softmax)
     weight = model.folded[name].clone()

@@ -65,7 +65,9 @@ def test_a_scores_bound_is_nearly_met() -> None:
 
 @pytest.mark.parametrize("shape", [(7, 3), (3, 7), (5, 5)])
 def test_spectral_norms(shape: tuple[int, int]) -> None:
-    x, y = (torch.randn(size, generator=torch.Generator().manual_seed(3), dtype=torch.float64) for size in (shape, (9, 3)))
+    x, y = (
+        torch.randn(size, generator=torch.Generator().manual_seed(3), dtype=torch.float64) for size in (shape, (9, 3))
+    )
     assert _norm(x) == pytest.approx(float(torch.linalg.matrix_norm(x, 2)))
     assert _norm_of_product(y, y.T) == pytest.approx(float(torch.linalg.matrix_norm(y @ y.T, 2)))
 

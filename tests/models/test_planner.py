@@ -103,10 +103,17 @@ def test_the_demo_model_is_proved_but_for_windows_and_the_least_sums() -> None:
 def test_what_is_proved_is_served_whatever_was_calibrated() -> None:
     """Narrow ranges, as of few texts, change windows and the least sums only."""
     shape, known, calibration = demo()
-    narrow = {site: Range(seen.min, seen.min + 0.01 * (seen.max - seen.min), 1) for site, seen in calibration.ranges["exact"].items()}
-    few = plan(shape, known, replace(calibration, ranges={**calibration.ranges, "exact": narrow}), "exact", SUITES["fast"])
+    narrow = {
+        site: Range(seen.min, seen.min + 0.01 * (seen.max - seen.min), 1)
+        for site, seen in calibration.ranges["exact"].items()
+    }
+    few = plan(
+        shape, known, replace(calibration, ranges={**calibration.ranges, "exact": narrow}), "exact", SUITES["fast"]
+    )
     full = planned()
-    assert replace(few, windows=(), rows={}, audited=frozenset()) == replace(full, windows=(), rows={}, audited=frozenset())
+    assert replace(few, windows=(), rows={}, audited=frozenset()) == replace(
+        full, windows=(), rows={}, audited=frozenset()
+    )
     assert all(few.rows[site].high == rows.high for site, rows in full.rows.items())
 
 
@@ -146,7 +153,10 @@ def test_a_head_gets_the_narrowest_window_that_it_fits(low: float, high: float, 
     assert (window.bits, window.centres[window.heads.index(2)]) == (bits, centre)
 
 
-@pytest.mark.parametrize(("span", "clamped", "bits"), [(34.6, False, 6), (34.7, False, 7), (43.3, False, 7), (43.4, True, 7), (97.0, True, 8)])
+@pytest.mark.parametrize(
+    ("span", "clamped", "bits"),
+    [(34.6, False, 6), (34.7, False, 7), (43.3, False, 7), (43.4, True, 7), (97.0, True, 8)],
+)
 def test_rows_that_span_much_are_clamped(span: float, clamped: bool, bits: int) -> None:
     """52 is what the eight buckets of an exponential reach, 116 what a window of 2^7 takes."""
     window = next(w for w in planned(layer3__head1__row_span=Range(0.0, span, 1)).windows[3] if 1 in w.heads)
@@ -191,7 +201,6 @@ def test_values_that_leave_a_long_row_too_few_bits_are_refused() -> None:
 
 
 def test_calibrated_values_serve_where_proved_ones_would_leave_too_few_bits() -> None:
-    shape, _, calibration = demo()
     numbers, known = planned(known=larger(100.0)), larger(100.0)
     assert all(numbers.value_sizes[i] < known.sizes[f"layer{i}.value"] for i in range(6))
     assert {f"layer{i}.value" for i in range(6)} <= numbers.audited

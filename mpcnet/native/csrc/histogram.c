@@ -1,4 +1,4 @@
-/* Counts of 32, 64 or 128 buckets from rotated one-hot rows (protocols/rowmax.py).
+/* Counts of 32, 64, 128 or 256 buckets from rotated one-hot rows (protocols/rowmax.py).
  *
  * counts[row][b] = sum over the kept keys of row of table[key][(opened - b) mod buckets], mod 2^8 or 2^16.
  */
@@ -38,18 +38,16 @@ MPC_INLINE void count_body(const void *job, int64_t first, int64_t n)
     const uint8_t *opened = j->opened, *keep = j->keep;
     int64_t keys = j->keys;
     for (int64_t row = first; row < first + n; row++) {
-        if (j->stored == 1 && j->buckets == 128)
-            COUNT(uint8_t, 128);
-        else if (j->stored == 1 && j->buckets == 64)
-            COUNT(uint8_t, 64);
-        else if (j->stored == 1)
-            COUNT(uint8_t, 32);
-        else if (j->buckets == 128)
-            COUNT(uint16_t, 128);
-        else if (j->buckets == 64)
-            COUNT(uint16_t, 64);
-        else
-            COUNT(uint16_t, 32);
+        switch (j->stored * 1024 + j->buckets) {
+        case 1024 + 32: COUNT(uint8_t, 32); break;
+        case 1024 + 64: COUNT(uint8_t, 64); break;
+        case 1024 + 128: COUNT(uint8_t, 128); break;
+        case 1024 + 256: COUNT(uint8_t, 256); break;
+        case 2048 + 32: COUNT(uint16_t, 32); break;
+        case 2048 + 64: COUNT(uint16_t, 64); break;
+        case 2048 + 128: COUNT(uint16_t, 128); break;
+        default: COUNT(uint16_t, 256);
+        }
     }
 }
 
