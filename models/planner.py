@@ -265,8 +265,8 @@ def _needs(shape: BertShape, numbers: Numbers, suite: Suite) -> Iterator[str]:
     for i in range(shape.layers):
         if (frac := numbers.value_frac(i, numbers.longest)) < LEAST_VALUE_FRAC:
             size = numbers.value_sizes[i]
-            bits = f"{LEAST_VALUE_FRAC} fraction bits or more, got {frac}"
-            yield f"layer{i}.value: want {bits} for values up to {size:.4g}"
+            fraction = f"{LEAST_VALUE_FRAC} fraction bits or more, got {frac}"
+            yield f"layer{i}.value: want {fraction} for values up to {size:.4g}"
     for site, rows in numbers.rows.items():
         root = site.endswith("square_sum")
         limit, least = (RSQRT_LIMIT, RSQRT_LEAST) if root else (RECIPROCAL_LIMIT, RECIPROCAL_LEAST)
