@@ -144,9 +144,7 @@ def test_a_library_that_cannot_read_the_folder_is_named(tmp_path, monkeypatch):
     layout(tmp_path)
     monkeypatch.setattr(pipelines, "installed", lambda: True)
     monkeypatch.setattr(pipelines, "by_library", broken)
-    with pytest.raises(
-        LocalConfigError, match="want a folder that the sentence-transformers here loads, got no such"
-    ):
+    with pytest.raises(LocalConfigError, match="want a folder that the sentence-transformers here loads, got no such"):
         published(load_checkpoint(tmp_path))
 
 
