@@ -101,7 +101,7 @@ def tokenizer_folder(source: str, folder: str) -> str:
 def read_preprocessing(folder: str, modules: Modules, positions: int) -> Preprocessing | None:
     """What is done to texts, by the tokenizer in `folder`; None if transformers' own folder has none.
 
-    :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer, or not the one for it.
+    :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer that does it.
     """
     if not (modules.given or has_tokenizer(folder)):
         return None
