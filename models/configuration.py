@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.modules import DenseModule, Modules
+from models.modules import LEAST_LENGTH, DenseModule, Modules
 from models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
 from models.shape import BertShape, Dense
 from models.source import find, find_object, within
@@ -101,13 +101,19 @@ def tokenizer_folder(source: str, folder: str) -> str:
 def read_preprocessing(folder: str, modules: Modules, positions: int) -> Preprocessing | None:
     """What is done to texts, by the tokenizer in `folder`; None if transformers' own folder has none.
 
-    :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer.
+    :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer that does it.
     """
     if not (modules.given or has_tokenizer(folder)):
         return None
     own = find_object(folder, "tokenizer_config.json").get("model_max_length")
     length = own if modules.max_length is None else modules.max_length
     limit = positions if type(length) is not int else min(length, positions)  # "none" is 1e30, a float in old files
+    if modules.given and limit < LEAST_LENGTH:
+        raise LocalConfigError(
+            f"model_max_length: want at least {LEAST_LENGTH} tokens, got {limit}; correct it in tokenizer_config.json"
+        )
+    if modules.lower_case:
+        lower_letters(load_tokenizer(folder))
     return Preprocessing(
         tokenizer_digest(folder),
         limit if modules.given else 0,

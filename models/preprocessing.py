@@ -122,10 +122,16 @@ def lower_letters(tokenizer: Any) -> None:
     """Let a loaded tokenizer lower its letters first, as sentence-transformers' `do_lower_case` does.
 
     Not the same as lowering the text: names of special tokens in it are found before.
+
+    :raises LocalConfigError: it is none of the tokenizers library, whose steps can be changed.
     """
     from tokenizers.normalizers import Lowercase, Sequence
 
-    backend = tokenizer.backend_tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise LocalConfigError(
+            f"do_lower_case: want a fast tokenizer, got {type(tokenizer).__name__}; save one that lowers letters itself"
+        )
     described = json.loads(backend.to_str())["normalizer"] or {}
     steps = described.get("normalizers", [described])
     if any(step.get("type") == "Lowercase" or step.get("lowercase") is True for step in steps):

@@ -33,6 +33,7 @@ from protocols.share import Shared
 from protocols.suites import SUITES
 
 FORMAT = "mpcnet program"
+AGAIN = "make it again: mpcnet init"
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def read(path: Path) -> Config:
         values = json.loads(path.read_text("utf-8"))
         kind = (values.get("format"), values.get("version"))
         if kind != (FORMAT, mpcnet.__version__):
-            raise LocalConfigError(f"program {path}: want {(FORMAT, mpcnet.__version__)}, got {kind}")
+            raise LocalConfigError(f"program {path}: want {(FORMAT, mpcnet.__version__)}, got {kind}; {AGAIN}")
         if values["embedding"] not in get_args(Embedding):
             raise ValueError(f"embedding {values['embedding']!r}")
         shape, numbers = BertShape.from_dict(values["shape"]), Numbers.from_dict(values["numbers"])
@@ -69,7 +70,7 @@ def read(path: Path) -> Config:
             raise ValueError(f"labels: want {shape.labels} names or none, got {labels!r}")
         return Config(shape, numbers, SUITES[values["suite"]], values["embedding"], preprocessing, labels)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LocalConfigError(f"program {path}: want a program file, got {error!r}") from error
+        raise LocalConfigError(f"program {path}: want a program file, got {error!r}; {AGAIN}") from error
 
 
 def agreement(config: Config) -> Program:

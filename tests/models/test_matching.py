@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from private import TINY, tiny_model
 
+from models import program
 from models.matching import mismatches, overflows
 from models.preprocessing import Preprocessing
+from models.shape import Dense
 from models.weights import fold, random_checkpoint
+from mpcnet.errors import LocalConfigError
 
 TEXTS = Preprocessing("a" * 64, 12, "query: ", False, True)
+
+
+def test_a_program_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """And what differs is named, by settings that a handshake carries."""
+    shape = replace(TINY, pooling="cls+mean", dense=(Dense(8, "tanh"), Dense(4, "identity")))
+    config = tiny_model("fast", "exact", shape)[0].config
+    config = replace(config, shape=replace(shape, pooled_from=1), preprocessing=TEXTS)
+    path = tmp_path / "program.json"
+    program.save(config, path)
+    assert program.read(path) == config
+    assert program.agreement(program.read(path)).digest == program.agreement(config).digest
+    settings = program.agreement(config).settings
+    assert (settings["model.dense"], settings["texts.prompt"]) == ("8 tanh, 4 identity", "query: ")
+    for other in (None, replace(TEXTS, normalize=False), replace(TEXTS, max_tokens=11)):
+        assert program.agreement(replace(config, preprocessing=other)).digest != program.agreement(config).digest
+    values = json.loads(path.read_text())
+    del values["preprocessing"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(LocalConfigError, match=r"want a program file, got .*; make it again: mpcnet init"):
+        program.read(path)
 
 
 def test_the_same_model_and_others() -> None:

@@ -241,6 +241,7 @@ def test_refused_modules(tmp_path: Path, after: Any, pooling: Any, says: str) ->
         ("sentence_bert_config.json", {"modality_config": {"image": {}}}, "modality_config: want texts alone"),
         ("sentence_bert_config.json", {"model_args": {"num_hidden_layers": 1}}, "model_args: want none, got num_hidden_layers"),
         ("sentence_bert_config.json", {"query_length": 32}, "query_length: want none, got 32"),
+        ("tokenizer_config.json", {"model_max_length": 2}, "model_max_length: want at least 3 tokens, got 2; correct it"),
         ("config_sentence_transformers.json", {"truncate_dim": 16}, "truncate_dim: want none, got 16; take it out"),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "want SentenceTransformer, got SparseEncoder"),
         ("config_sentence_transformers.json", {"prompts": {"a": "b"}, "default_prompt_name": "c"}, "default_prompt_name: want one of a, got c"),

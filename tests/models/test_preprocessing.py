@@ -84,3 +84,8 @@ def test_letters_are_lowered_once_and_special_tokens_found_before(tmp_path: Path
     for _ in range(2):
         lower_letters(tokenizer)
         assert tokenizer("The OLD [SEP] Ship")["input_ids"] == [2, 5, 7, 3, 8, 3]
+
+
+def test_a_tokenizer_whose_letters_cannot_be_lowered() -> None:
+    with pytest.raises(LocalConfigError, match="do_lower_case: want a fast tokenizer, got object; save one that"):
+        lower_letters(object())

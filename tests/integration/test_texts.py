@@ -1,0 +1,101 @@
+"""Texts from a client's words to its answers, through the real parties: pairs, bad ones among good ones, and audits."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from integration.parties import LIMIT_S, Parties, Tiny, deployed
+from small_models import layout, save_classifier, save_embedding
+
+from launch import asked, client, infer
+from launch.answers import OUT_OF_RANGE
+from launch.deploy import TOKENIZER
+from models.bert import Config
+from models.calibrate import calibrate
+from models.numbers import plan
+from models.prepare import random_tokens
+from models.preprocessing import copy_tokenizer
+from models.published import published
+from models.text import Text
+from models.weights import fold, load_checkpoint
+from protocols.suites import SUITES
+
+
+@contextmanager
+def served(folder: Path, place: Path, narrow: str = "") -> Iterator[Parties]:
+    """A model's parties. `narrow` names a site whose range is planned a thousand times too small."""
+    found = load_checkpoint(folder)
+    folded = fold(found)
+    batches = [random_tokens(found, 16, length) for length in (3, 8, 16)]
+    known = calibrate(found.shape, folded, batches, found.sha256)
+    if narrow:
+        seen = known.ranges["exact"][narrow]
+        ranges = {**known.ranges["exact"], narrow: replace(seen, min=seen.min / 1000, max=seen.max / 1000)}
+        known = replace(known, ranges={**known.ranges, "exact": ranges})
+    formats = plan(found.shape, known, "exact")
+    config = Config(found.shape, formats, SUITES["fast"], "private", found.preprocessing, found.labels)
+    with deployed(config, place) as made:
+        copy_tokenizer(folder, made.config("client").parent / TOKENIZER)
+        yield Parties(made, Tiny(found, folded, known))
+
+
+async def answer(parties: Parties, target: Path, texts: list[Text], **wanted: Any) -> tuple[int, list[dict[str, Any]]]:
+    """As `mpcnet infer` does; its exit code and its entries."""
+    node = parties.node("client")
+    found = asked.ask(asked.words(texts), client.reader(node))
+    how = infer.Wanted(**({"answer": "logits", "audit": True, "accept": False, "attempts": 1} | wanted))
+    async with asyncio.timeout(LIMIT_S):
+        code = await infer._ask_texts(node, found, None, how, 2, str(target))
+    return code, json.loads(await asyncio.to_thread(target.read_text))["answers"]
+
+
+async def test_pairs_and_one_bad_text(tmp_path: Path) -> None:
+    """Their scores are transformers', each text alone, and nobody's answer moves."""
+    folder = save_classifier(tmp_path / "model", 1)
+    texts: list[Text] = [("the dog eats", "not good"), "", "a cat sings", ("good", "good")]
+    theirs = published(load_checkpoint(folder))([texts[0], texts[2], texts[3]])[:, 0].tolist()
+    with served(folder, tmp_path / "made") as parties:
+        parties.serve()
+        code, found = await answer(parties, tmp_path / "answers.json", texts)
+        await parties.stop()
+    assert code == 65 and found[1] == {"error": "text 2: want words, got an empty text"}
+    for row, score in zip((found[0], found[2], found[3]), theirs, strict=True):
+        assert row["name"] == "LABEL_0" and abs(row["score"] - score) < 0.01
+    assert max(theirs) - min(theirs) > 0.05
+
+
+async def test_out_of_range_is_no_answer(tmp_path: Path) -> None:
+    """Unless it is asked for, and from Python neither."""
+    folder = save_embedding(tmp_path / "model")
+    with served(folder, tmp_path / "made", narrow="layer0.down.square_sum") as parties:
+        parties.serve()
+        code, found = await answer(parties, tmp_path / "answers.json", ["the dog"])
+        assert (code, found) == (65, [{"error": f"text 1: {OUT_OF_RANGE}", "out_of_range": True}])
+        code, found = await answer(parties, tmp_path / "answers.json", ["the dog"], accept=True)
+        assert code == 0 and found[0]["out_of_range"] is True and len(found[0]["values"]) == 32
+        node = parties.node("client")
+        tokens = asked.ask(asked.words(["the dog"]), client.reader(node)).batches(1)[0]
+        silent = await client.ask(node, tokens)
+        assert silent.outside == [True] and bool(silent.values.isnan().all())
+        unaudited = await client.ask(node, tokens, audit=False)
+        assert unaudited.outside is None and not bool(unaudited.values.isnan().any())
+        await parties.stop()
+
+
+async def test_embeddings_are_cut_and_normalised_as_the_folder_asks(tmp_path: Path) -> None:
+    folder = save_embedding(tmp_path / "model")
+    layout(folder, "Normalize", sentence_bert_config={"max_seq_length": 5})
+    theirs = published(load_checkpoint(folder))(["the dog eats a cat"])
+    with served(folder, tmp_path / "made") as parties:
+        parties.serve()
+        code, found = await answer(parties, tmp_path / "answers.json", ["the dog eats a cat"])
+        await parties.stop()
+    mine = torch.tensor([found[0]["values"]], dtype=torch.float64)
+    assert (
+        code == 0 and found[0]["cut_from"] == 7 and abs(mine.norm().item() - 1) < 1e-9 and (mine - theirs).norm() < 0.01
+    )
