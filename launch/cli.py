@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from launch import answers, bench, dealer, distill, owner, party, report, settings
+from launch import answers, bench, dealer, distill, formats, owner, party, report, settings
 from launch.asked import listed
 from launch.calibrate import calibrate_command
 from launch.dashes import TextCommand
@@ -197,6 +197,8 @@ def plan_command(
     document |= {"model": model.removeprefix(BUILTIN), "length": length, "batch": batch}
     document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer, "audit": not no_audit}
     document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
+    known = formats.known(prepared)
+    document["formats"] = [formats.row(site) for site in known]
     if as_json:
         print(json.dumps(document))
         return
@@ -212,6 +214,7 @@ def plan_command(
         "loading the weights, once": f"{loading['rounds']} rounds, {loading['sent_bytes'] / 1e6:.1f} MB each way",
         **({"note": "random weights: for cost and time only"} if prepared.random else {}),
     })  # fmt: skip
+    out.print(formats.table(known))
 
 
 @app.command("init")

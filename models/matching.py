@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from models.bert import Config
+from models.bounds import bounds
+from models.guarantees import unproved
 from models.pooling import too_large
 from models.weights import Checkpoint
 
@@ -21,8 +23,9 @@ def mismatches(config: Config, checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def overflows(config: Config, folded: Mapping[str, Tensor]) -> Iterator[str]:
-    """What of these weights the program's number formats do not hold, for some text."""
+    """What of these weights the program's number formats do not hold, for some text, and no audit looks at."""
     yield from too_large(config.shape, folded)
+    yield from unproved(config.shape, config.numbers, bounds(config.shape, folded))
 
 
 def _differences(program: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[str]:

@@ -8,7 +8,6 @@ every site.
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +15,8 @@ from dataclasses import dataclass, replace
 from models import numbers as N
 from models.bounds import Bounds
 from models.calibrate import Calibration
-from models.limits import MARGIN, Limit, limits, score_margin
+from models.guarantees import guarantees, period_of, row_guarantees
+from models.limits import MARGIN, score_margin
 from models.numbers import Numbers
 from models.shape import BertShape, Softmax
 from mpcnet import ring
@@ -30,7 +30,7 @@ from protocols.division import (
     RSQRT_LIMIT,
     RowRange,
 )
-from protocols.exponential import BUCKET_BITS, ENTRY_BITS
+from protocols.exponential import BUCKET_BITS
 from protocols.rowmax import SLACK, window_limit
 from protocols.softmax import RELU_EPS, SHIFT, Window
 from protocols.suites import Suite
@@ -41,32 +41,8 @@ LEAST_VALUE_FRAC = 6  # of V
 ENOUGH_VALUE_FRAC = 8  # V's bound counts if it leaves so many: they cost 1e-7 of a cosine
 WINDOW_BITS = (6, 7, 8, 9, 10)  # of row maxima: a score's material grows by a byte with each bucket of 2
 PERIOD_BITS = range(9, 13)  # scores are opened modulo: a score's material grows by a byte with each 64
-UNCLAMPED_BITS = BUCKET_BITS + ENTRY_BITS
 RANDOM_WINDOW, RANDOM_PERIOD = 7, 10  # of random weights, whose scores are narrow: as wide as a trained model's
 UNITS = 32.0  # of a LayerNorm's input are its standard deviation at least: its rounding is 1% of a result then
-
-
-@dataclass(frozen=True, slots=True)
-class Guarantee:
-    """What is known of a site: its limit; what no text exceeds, if anything; the calibrated range and its margin."""
-
-    name: str
-    limit: float
-    proved: float | None
-    calibrated: float
-    margin: float
-
-    @property
-    def sure(self) -> bool:
-        return self.proved is not None and self.proved <= self.limit
-
-    @property
-    def holds(self) -> bool:
-        return self.sure or self.margin * self.calibrated <= self.limit
-
-    def __str__(self) -> str:
-        bound = "" if self.proved is None else f", where no text exceeds {self.proved:.4g}"
-        return f"{self.name}: want < {self.limit:g}, got {self.margin * self.calibrated:.4g} with its margin{bound}"
 
 
 def plan(
@@ -97,32 +73,6 @@ def plan(
             "like yours (mpcnet calibrate)"
         )
     return replace(numbers, audited=frozenset(row.name.removesuffix(" (span)") for row in found if not row.sure))
-
-
-def guarantees(shape: BertShape, numbers: Numbers, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
-    """Of every limited site, in the order of the program."""
-    for limit in limits(shape, numbers):
-        proved = _proved(bounds, limit)
-        calibrated = limit.size(calibration.at(numbers.softmax, limit.site))
-        yield Guarantee(limit.name, limit.limit - limit.extra, proved, calibrated, limit.margin)
-
-
-def row_guarantees(numbers: Numbers, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
-    """Of sums of squares and row sums, from above and below: what leaves them is audited."""
-    for site, rows in numbers.rows.items():
-        seen = calibration.at(numbers.softmax, site)
-        least, most = bounds.square_sums.get(site, (None, rows.most or None))
-        yield Guarantee(f"{site} (most)", rows.high, most, seen.max, 1.0)
-        yield Guarantee(f"{site} (1 / least)", 1 / rows.low, None if not least else 1 / least, 1 / seen.min, 1.0)
-
-
-def _proved(bounds: Bounds, limit: Limit) -> float | None:
-    """What no text exceeds at a limited site."""
-    if found := re.fullmatch(r"layer(\d+)\.(?:head(\d+)\.)?(scores|row_span)", limit.site):
-        layer, head, name = found.groups()
-        most = max(bounds.scores[int(layer)]) if head is None else bounds.scores[int(layer)][int(head)]
-        return 2 * most if name == "row_span" else most + abs(limit.centre)
-    return bounds.sizes.get(limit.site)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +169,7 @@ class _Planner:
 
         least = RANDOM_WINDOW if self.random else WINDOW_BITS[0]
         bits = next((bits for bits in WINDOW_BITS if bits >= least and fits(bits)), WINDOW_BITS[-1])
-        # No difference of a score and a maximum, aliased or not, may come out between 0 and the least that is taken.
-        taken = 2.0 ** (bits if clamped(bits) else UNCLAMPED_BITS)
-        wanted = max(most - centre + window_limit(bits) + taken, 2 * most + SLACK) + 2**BUCKET_BITS
+        wanted = period_of(Window(bits, 0, clamped(bits), (), ()), most, centre)
         period = next((bits for bits in PERIOD_BITS if 2.0**bits >= wanted), PERIOD_BITS[-1])
         return bits, max(period, RANDOM_PERIOD) if self.random else period, clamped(bits), centre
 

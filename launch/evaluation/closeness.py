@@ -125,12 +125,17 @@ def groups(tokens: Tokens) -> list[list[int]]:
 def _oracle(
     prepared: Prepared, tokens: Tokens, grouped: Sequence[Sequence[int]], options: Options
 ) -> tuple[Tensor, list[bool] | None]:
-    """Answers of the private program in this process; it has no audit."""
+    """Answers of the private program in this process, audited."""
     with torch.inference_mode(), progress(console) as bar:
         whole = openings.load_plain(prepared.config, prepared.folded)
         each = step(bar, "fixed-point oracle", len(grouped))
-        run: Callable[[Tokens], Tensor] = lambda rows: openings.answer(whole, prepared.folded, rows)  # noqa: E731
-        return in_order(grouped, tokens, run, each).double(), None
+
+        def run(rows: Tokens) -> Tensor:
+            values, outside = openings.audited_answer(whole, prepared.folded, rows)
+            return torch.cat([values, outside.to(values.dtype).unsqueeze(1)], 1)
+
+        found = in_order(grouped, tokens, run, each).double()
+        return found[:, :-1], found[:, -1].bool().tolist()
 
 
 def _private(

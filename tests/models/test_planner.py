@@ -15,8 +15,9 @@ from models.bounds import Bounds, bounds
 from models.calibrate import Calibration, Range, calibrate
 from models.calibration_batches import own_batches, texts_by_kind
 from models.demo import demo_checkpoint
+from models.guarantees import guarantees, row_guarantees, unproved
 from models.numbers import Numbers
-from models.planner import guarantees, plan, row_guarantees
+from models.planner import plan
 from models.prepare import random_tokens
 from models.shape import BertShape, Softmax
 from models.weights import fold, random_checkpoint
@@ -304,3 +305,15 @@ def test_goldschmidt_takes_the_rounds_that_its_range_needs() -> None:
     assert run.ledger.total().rounds == rows.reciprocal_steps(rows.deflation(RECIPROCAL_LIMIT))
     run = session.run(lambda p, t: cells.reciprocal(p, t, rows), session.share(over(rows), 40, 16))
     assert run.ledger.total().rounds == 1
+
+
+def test_the_owner_is_refused_weights_that_the_program_was_not_proved_for() -> None:
+    """Formats that are only calibrated are audited; those that are proved are not, so the weights must fit them."""
+    shape, known, _ = demo()
+    numbers = planned()
+    assert list(unproved(shape, numbers, known)) == []
+    retrained = replace(known, sizes={**known.sizes, "layer2.up": 2000.0})
+    assert list(unproved(shape, numbers, retrained)) == ["layer2.up: proved below 1024, got weights that reach 2000"]
+    found = " ".join(unproved(shape, numbers, larger(20.0)))
+    assert "layer0.down.square_sum: proved below" in found and "layer0.head2.scores: want a period" in found
+    assert "layer2.up" not in " ".join(unproved(shape, replace(numbers, audited=frozenset({"layer2.up"})), retrained))

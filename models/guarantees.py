@@ -1,0 +1,94 @@
+"""What is known of every limited site: proved for every text from the weights, or calibrated and audited."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from models.bounds import Bounds
+from models.calibrate import Calibration
+from models.limits import Limit, limits
+from models.numbers import Numbers
+from models.shape import BertShape
+from protocols.exponential import BUCKET_BITS, ENTRY_BITS
+from protocols.rowmax import SLACK, window_limit
+from protocols.softmax import Window
+
+UNCLAMPED_BITS = BUCKET_BITS + ENTRY_BITS
+ROUNDING = 1 + 1e-6  # of bounds that another host computed
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """What is known of a site: its limit; what no text exceeds, if anything; the calibrated range and its margin."""
+
+    name: str
+    limit: float
+    proved: float | None
+    calibrated: float
+    margin: float
+
+    @property
+    def sure(self) -> bool:
+        return self.proved is not None and self.proved <= self.limit
+
+    @property
+    def holds(self) -> bool:
+        return self.sure or self.margin * self.calibrated <= self.limit
+
+    def __str__(self) -> str:
+        bound = "" if self.proved is None else f", where no text exceeds {self.proved:.4g}"
+        return f"{self.name}: want < {self.limit:g}, got {self.margin * self.calibrated:.4g} with its margin{bound}"
+
+
+def guarantees(shape: BertShape, numbers: Numbers, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
+    """Of every limited site, in the order of the program."""
+    for limit in limits(shape, numbers):
+        calibrated = limit.size(calibration.at(numbers.softmax, limit.site))
+        yield Guarantee(limit.name, limit.limit - limit.extra, proved(bounds, limit), calibrated, limit.margin)
+
+
+def row_guarantees(numbers: Numbers, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
+    """Of sums of squares and row sums, from above and below: what leaves them is audited."""
+    for site, rows in numbers.rows.items():
+        seen = calibration.at(numbers.softmax, site)
+        least, most = bounds.square_sums.get(site, (None, rows.most or None))
+        yield Guarantee(f"{site} (most)", rows.high, most, seen.max, 1.0)
+        yield Guarantee(f"{site} (1 / least)", 1 / rows.low, None if not least else 1 / least, 1 / seen.min, 1.0)
+
+
+def unproved(shape: BertShape, numbers: Numbers, bounds: Bounds) -> Iterator[str]:
+    """Where weights of these bounds exceed formats that were proved of others: no audit would tell."""
+    for limit in limits(shape, numbers):
+        size, most = proved(bounds, limit), limit.limit - limit.extra
+        if ".head" not in limit.site and numbers.sure(limit.site) and size is not None and size > most * ROUNDING:
+            yield f"{limit.name}: proved below {most:.4g}, got weights that reach {size:.4g}"
+    for site, rows in numbers.rows.items():
+        _, most = bounds.square_sums.get(site, (0.0, 0.0))
+        if rows.most and most > rows.most * ROUNDING:
+            yield f"{site}: proved below {rows.most:.4g}, got weights that reach {most:.4g}"
+    for i, windows in enumerate(numbers.windows):
+        for window in windows:
+            for head, centre in zip(window.heads, window.centres, strict=True):
+                size = bounds.scores[i][head]
+                if not numbers.norm_limits[i] and period_of(window, size, centre) > 2.0**window.period_bits:
+                    yield f"layer{i}.head{head}.scores: want a period of 2^{window.period_bits}, got up to {size:.4g}"
+
+
+def period_of(window: Window, most: float, centre: float) -> float:
+    """What a period must hold for scores of up to `most`, so that an audit notices all that leave the window.
+
+    No difference of a score and a maximum, aliased or not, may come out between 0 and the least that is taken.
+    """
+    taken = 2.0 ** (window.bits if window.clamped else UNCLAMPED_BITS)
+    return max(most - centre + window_limit(window.bits) + taken, 2 * most + SLACK) + 2.0**BUCKET_BITS
+
+
+def proved(bounds: Bounds, limit: Limit) -> float | None:
+    """What no text exceeds at a limited site."""
+    if found := re.fullmatch(r"layer(\d+)\.(?:head(\d+)\.)?(scores|row_span)", limit.site):
+        layer, head, name = found.groups()
+        most = max(bounds.scores[int(layer)]) if head is None else bounds.scores[int(layer)][int(head)]
+        return 2 * most if name == "row_span" else most + abs(limit.centre)
+    return bounds.sizes.get(limit.site)
