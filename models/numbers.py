@@ -13,6 +13,7 @@ from typing import Any
 from models.shape import Softmax
 from mpcnet import ring
 from protocols.division import RowRange
+from protocols.exponential import LARGEST
 from protocols.softmax import WeighBits, Window
 
 LEAST_ROW_SUM = 0.0174  # of exact softmax: e^-SLACK = 0.0183 less 5% for rounding; a literal, the same on every host
@@ -65,7 +66,8 @@ class Numbers:
     def softmax_rows(self, layer: int, keys: int) -> RowRange:
         """The range of a row sum: proved for exact softmax (some key has s > m - 4), calibrated for others."""
         if self.softmax == "exact":
-            return RowRange(LEAST_ROW_SUM, float(max(keys, 2)))
+            most = float(max(keys, 2))
+            return RowRange(LEAST_ROW_SUM, most, most * LARGEST)
         return self.rows[f"layer{layer}.row_sum"]
 
     def numerator_frac(self) -> int:

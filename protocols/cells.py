@@ -11,6 +11,7 @@ The public factors are computed in integers, so that two hosts never differ in t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -31,7 +32,8 @@ ARGUMENT_FRAC = 16  # fraction bits of the least x, from 1 to 2: the opening's r
 FACTOR_FRAC = 20  # of the public factors of the least f(x), from 1 to 2
 POWER_FRAC = 18  # of the dealt powers of rho, which factors of f(x) / 8 and less multiply
 TAU_FRAC = 20
-BEYOND_BITS = 3  # of a value beyond the cells the eighths of their range are compared
+BEYOND_BITS = 7  # of a table that tells what is beyond the range; its first unit is a 64th of what the cells reach
+BEYOND_STEP = 5  # bits from one table to the next: 3 units of it and more are surely beyond, 96 of the one below
 SPARE = 2.0**-10  # rounding of x never takes it below the first cell, nor above the last
 WIDEST = 22  # log2 of f(low) / f(high): with the fraction bits above it leaves a sign and a bit of 64
 INVERSE, ROOT = Fraction(-1), Fraction(-1, 2)  # powers of x
@@ -81,7 +83,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
     """factor / sqrt(x) for x in the calibrated range, at ROW_FRAC fraction bits.
 
     Rounds   1
-    Sends    3 bytes a row each way up to high / low = 2^6, 4 up to 2^14, then 5
+    Sends    3 bytes a row each way up to high / low = 2^6, 4 up to 2^14, then 5; of most / low, if `most` is known
     Offline  16 (2 n + 3) + 32 n bytes a row to each server, 4^n about high / low: 496 for 2^12
     Error    relative <= 3e-5 over the range, of which the cubics are 1e-5, and 2^-ROW_FRAC
     Source   protocol.md section 6
@@ -115,14 +117,16 @@ async def _evaluate(
     function = Function(power, Fraction(scale), FACTOR_FRAC - ring.floor_log2(least))
     cells = Cells.of(rows)
     bits = cells.cover.bits
-    shown = await p.open_one(p.rescale(x, cells.frac).reduce(max(bits, cells.ring_bits(rows.most))))
+    fine = x.finer(cells.frac - x.frac) if cells.frac > x.frac else p.rescale(x, cells.frac)
+    shown = await p.open_one(fine.reduce(max(bits, cells.ring_bits(rows.most))))
     opened = shown.reduce(bits)
     points = p.points(opened.mask, lambda r: _powers(r, cells.cover), cells.cover)
     total, covered = _weighted_sum(points, opened, cells, function)
     if p.audit is not None:
         p.audit.flag(_outside(covered, opened))
         if shown.bits > bits:
-            p.audit.flag(_beyond(p, shown, bits))
+            for beyond in _beyond(p, shown, bits, rows.high * (1 + SPARE) * 2.0**cells.frac):
+                p.audit.flag(beyond)
     return p.rescale(Shared(total, 64, POWER_FRAC + function.frac, x.party), frac)
 
 
@@ -137,11 +141,22 @@ def _outside(covered: Tensor, x: Masked) -> Bits:
     return Bits(ring.pack_bits(bit), x.shape, x.party).flip()
 
 
-def _beyond(p: Party, x: Masked, bits: int) -> Bits:
-    """Where x >= 2^bits, and surely not where it is below three quarters of it: it would wrap into another cell."""
-    start = bits - BEYOND_BITS
-    (inside,) = between(digit(p, x, start, x.bits - start), [(0, (1 << BEYOND_BITS) - 2)])
-    return inside.flip()
+def _beyond(p: Party, x: Masked, bits: int, high: float) -> Iterator[Bits]:
+    """Bits of which one is 1 where x >= 2^bits, which would wrap into another cell, and none where x <= high.
+
+    One is 1 from a seventh above `high` on.
+
+    Rounds   0
+    Offline  up to 16 bytes an element and table; a table for every five bits of the ring above 2^bits
+    """
+    start, most = bits - BEYOND_BITS + 1, int(high) >> bits - BEYOND_BITS + 1
+    while True:
+        size = min(BEYOND_BITS, x.bits - start)
+        (inside,) = between(digit(p, x, start, size), [(0, most + 1)])
+        yield inside.flip()
+        if start + size == x.bits:
+            return
+        start, most = start + BEYOND_STEP, 1
 
 
 def _powers(place: Tensor, cover: fss.Cover) -> Tensor:

@@ -35,6 +35,7 @@ BUCKET_BITS = 3  # e^8: the public factor stays below 2^12
 ENTRY_BITS = 3
 DEALT_FRAC = 26  # of e^(-r_lo): times e^8 its rounding is still below 2^-15
 PUBLIC_FRAC = 14
+LARGEST = 2981.0  # e^8: what no result exceeds that an audit was not told of; a literal, the same on every host
 LAST = -2  # the last bucket that can hold more than 2^-23
 EXACT_FRAC = 25  # of the two table digits; e^8 in 37 bits times the other in 26 fits an int64
 
@@ -47,7 +48,8 @@ def reach(bits: int) -> int:
 def exponential(p: Party, x: Masked, frac: int, keep: Tensor) -> Shared:
     """e^x for an opened x in [-56, 0], zero where `keep` is 0; `frac` fraction bits in a ring of 24 + frac bits.
 
-    An audit is told of every x above 0 or below -64.
+    An audit is told of every x from 8 on or below -64, and of none in [-56, 0]. Where it is not told of one above 0, by
+    chance, the result is right, and below e^8.
 
     Rounds   0
     Offline  64 bytes an element, and 2^(k - 6) for a period of 2^k: 8 for k = 9
@@ -65,7 +67,8 @@ def exponential(p: Party, x: Masked, frac: int, keep: Tensor) -> Shared:
 async def clamped_exponential(p: Party, x: Masked, bits: int, frac: int, keep: Tensor) -> Shared:
     """:func:`exponential` for every opened x up to 0 in its ring.
 
-    An audit is told of every x above 0 or below -2^bits, and of none down to -reach(bits).
+    An audit is told of every x from 8 on or below -2^bits, and of none in [-reach(bits), 0]; see exponential for those
+    above 0.
 
     Rounds   1
     Sends    1 bit an element each way

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mpcnet import onehot, ring
 from mpcnet.native import histogram as native
+from mpcnet.shapes import ShapeOnly
 from protocols.arith import lift_bit
 from protocols.boolean import xor_of_products
 from protocols.compare import blocks
@@ -24,6 +25,8 @@ from protocols.share import Bits, Masked, Shared
 
 WIDTH_BITS = 1  # a bucket is 2 wide
 SLACK = 4.0  # m - max is at most this
+DIGIT_BITS = 16  # of words that number buckets
+GROUPED = 1 << 22  # entries at a time, where torch counts: it takes the square of the buckets for a row
 TABLE_BITS = 8  # a count of up to 8 bits is tested for zero by one table
 
 
@@ -74,8 +77,8 @@ def _counts(p: Party, x: Masked, buckets: int, keep: Tensor, bits: int) -> Share
 
 
 def _digit(words: Tensor, low: int) -> Tensor:
-    """The bits from `low` on, as many as a byte holds."""
-    return ring.fit(words >> low, 8)
+    """The bits from `low` on, as many as number the buckets of any window."""
+    return ring.fit(words >> low, DIGIT_BITS)
 
 
 def _hot(digit: Tensor, buckets: int, bits: int) -> Tensor:
@@ -93,7 +96,16 @@ def _histogram(opened: Tensor, keep: Tensor, table: Tensor) -> Tensor:
     buckets = table.shape[-1]
     if native.fits(table.dtype, buckets, table, opened):
         return native.counts(opened, keep.to(torch.uint8), table)
-    rows = len(opened)
+    if isinstance(table, ShapeOnly):
+        return table.sum(1, dtype=table.dtype)
+    parts = range(0, len(opened), max(1, GROUPED // buckets**2))
+    found = [_grouped(*(x[start : start + parts.step] for x in (opened, keep, table))) for start in parts]
+    return torch.cat(found) if found else table.new_zeros(0, buckets)
+
+
+def _grouped(opened: Tensor, keep: Tensor, table: Tensor) -> Tensor:
+    """:func:`_histogram` in torch, of a few rows."""
+    rows, buckets = len(opened), table.shape[-1]
     table = table * keep.to(table.dtype).unsqueeze(-1)
     place = (opened.to(torch.int64) & (buckets - 1)) + buckets * torch.arange(rows).unsqueeze(-1)
     grouped = table.new_zeros(rows * buckets, buckets)

@@ -120,16 +120,17 @@ async def windowed_exponentials(p: Party, scores: Shared, keep: Tensor, frac: in
 
     For rows whose scores lie in their head's window and span less than `Window.span`. An audit is told of every other
     row whose result may be wrong: with a score above its window m may be too low, and then some s - m is above 0; a
-    score below comes out in the window 2^bits too high, and then m is above that, and s - m below -2^bits. What lies
-    more than 24 below the maximum counts as 0. Result in a ring of 24 + frac bits.
+    score below comes out in the window 2^bits too high, and then m is above that, and s - m below -2^bits. Where s - m
+    is above 0 by less than 8, it may not be told: the result is right then, but larger than 1, up to `LARGEST`, and
+    whoever sums a row has to serve that, or look. What lies more than 24 below the maximum counts as 0. Result in a
+    ring of 24 + frac bits.
 
     The argument s - m needs no opening: s and m are opened, so it is, under the difference of their masks.
 
     Rounds   4, 5 from 256 keys on; 1 more if clamped
     Sends    3 bytes a score for 12 fraction bits, a bit if clamped, and what the maximum takes, each way
-    Offline  64 bytes a score, 2^(period_bits - 6) if clamped or audited, and what the maximum takes: 104 for a window
-    of
-             6 bits in a period of 9, 136 for one of 7; and what a row's maximum takes
+    Offline  64 bytes a score, 2^(period_bits - 6) if clamped or audited, and what the maximum takes: 104 for a
+             window of 6 bits in a period of 9, 136 for one of 7; and what a row's maximum takes
     Hiding   scores and maxima are opened under fresh masks each; what follows from these words tells no more than they
     Source   exact softmax, protocol.md section 6; deviation: there a rounded score and s - m are opened
     """

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from hypothesis import settings
-from lockstep import Build, Run, Session, oracle, plain, plan, same_cost
+from lockstep import Build, Run, Session, combine, oracle, plain, plan, same_cost
 from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.ledger import Cost
+from protocols.audit import Audit
+from protocols.party import Party
 from protocols.share import Bits, Shared
 
 few = settings(max_examples=15, derandomize=True, deadline=None)  # examples differ in size, sign and shares
@@ -81,6 +83,53 @@ def _run(build: Build, inputs: Sequence[Input], seed: int, tamper: Any = None) -
     run = session.run(build, *shared, tamper=tamper)
     same_cost(run, plan(build, *shared))
     return run
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One lock-step run under an audit, and the oracle's: what was computed, and which sentences were flagged."""
+
+    run: Run
+    value: Tensor | None
+    flagged: Tensor
+    oracle: Tensor | None
+    oracle_flagged: Tensor
+
+    @property
+    def cost(self) -> Cost:
+        return self.run.ledger.total()
+
+
+def under_audit(build: Callable[..., Any], keep: Tensor) -> Build:
+    """The program under an audit with that padding mask; its result, if any, and the verdict."""
+
+    async def program(p: Party, *inputs: Shared) -> tuple[Shared | None, Bits]:
+        audit = Audit(keep)
+        result = await build(replace(p, audit=audit), *inputs)
+        return result, await audit.verdict(p)
+
+    return program
+
+
+def watched(build: Callable[..., Any], keep: Tensor, *inputs: Input, seed: int = 0) -> Watched:
+    """Run on both servers and the dealer, and in the oracle, under an audit; the cost must be the plan's."""
+    run = _run(under_audit(build, keep), inputs, seed)
+    (first, bits), (second, others), _ = run.results
+    value = None if first is None else combine(first, second)
+    flagged = told(bits, others)
+    return Watched(run, value, flagged, *watched_oracle(build, keep, *inputs))
+
+
+def watched_oracle(build: Callable[..., Any], keep: Tensor, *inputs: Input) -> tuple[Tensor | None, Tensor]:
+    """What the oracle computes, and which sentences it flags."""
+    result, verdict = oracle(under_audit(build, keep), *(plain(i.x, i.bits, i.frac) for i in inputs))
+    return None if result is None else ring.decode(result.value, result.frac, result.bits), told(verdict)
+
+
+def told(*verdicts: Bits) -> Tensor:
+    """The sentences that shares of a verdict flag."""
+    bits = [ring.unpack_bits(verdict.packed, verdict.shape) for verdict in verdicts]
+    return torch.stack(bits).sum(0).remainder(2).any(-1)
 
 
 def check_cost(done: Outcome, rounds: int, sent: int, dealt: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Counts of 32 to 256 buckets from rotated one-hot rows (csrc/histogram.c); protocols.rowmax says what they mean."""
+"""Counts of 32 to 512 buckets from rotated one-hot rows (csrc/histogram.c); protocols.rowmax says what they mean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, usable
 _counts = Kernel("mpc_histogram", POINTER, POINTER, POINTER, SIZE, SIZE, INT, POINTER, INT)
 _rows = Kernel("mpc_histogram_rows", POINTER, SIZE, INT, POINTER, INT)
 
-BUCKETS = (32, 64, 128, 256)
+BUCKETS = (32, 64, 128, 256, 512)
 COUNTS = (torch.uint8, torch.int16)  # sums are mod 2^8 or 2^16
 
 
@@ -22,14 +22,14 @@ def fits(kind: torch.dtype, buckets: int, *tensors: Tensor) -> bool:
 def counts(opened: Tensor, keep: Tensor, tables: Tensor, level: str | None = None) -> Tensor:
     """[row, key], [row, key], [row, key, B] -> [row, B]: bucket b gets entry (opened - b) of each kept key's table.
 
-    `opened` and `keep` are uint8, `tables` of one of `COUNTS`, B one of `BUCKETS`. Of `opened` the bits below B count;
-    a key is kept where `keep` is not 0.
+    `opened` is int16, `keep` uint8, `tables` of one of `COUNTS`, B one of `BUCKETS`. Of `opened` the bits below B
+    count; a key is kept where `keep` is not 0.
 
     :raises ValueError: types or sizes are others.
     """
     if opened.ndim != 2:
         raise ValueError(f"opened: want [row, key], got {list(opened.shape)}")
-    opened = check("opened", opened, torch.uint8, opened.shape)
+    opened = check("opened", opened, torch.int16, opened.shape)
     keep = check("keep", keep, torch.uint8, opened.shape)
     buckets = _counted(tables.dtype, tables.shape[-1])
     tables = check("tables", tables, tables.dtype, (*opened.shape, buckets))
@@ -42,11 +42,11 @@ def counts(opened: Tensor, keep: Tensor, tables: Tensor, level: str | None = Non
 
 
 def rows(words: Tensor, buckets: int, kind: torch.dtype, level: str | None = None) -> Tensor:
-    """[..., buckets] of one of `COUNTS`: 1 at the bucket that the lowest bits of each word (uint8) name, 0 elsewhere.
+    """[..., buckets] of one of `COUNTS`: 1 at the bucket that the lowest bits of each word (int16) name, 0 elsewhere.
 
     :raises ValueError: types are others.
     """
-    words = check("words", words, torch.uint8, words.shape)
+    words = check("words", words, torch.int16, words.shape)
     out = torch.empty(*words.shape, _counted(kind, buckets), dtype=kind)
     _rows(level, words.data_ptr(), words.numel(), buckets, out.data_ptr(), kind.itemsize)
     return out

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mpcnet.errors import LocalStateError
 
-ABI = 8  # MPC_ABI of csrc/kernels.h
+ABI = 9  # MPC_ABI of csrc/kernels.h
 LEVELS = ("portable", "avx2", "avx512", "avx512ifma", "amx")  # by their number in csrc/kernels.h
 FALLBACK = "torch"
 MISSING = "native kernels: not built, torch does their work, slower; install a C compiler, then mpcnet again"

@@ -9,15 +9,18 @@ from lockstep import Build
 from torch import Tensor
 
 from protocols.party import Party
-from protocols.rowmax import Window, coarse_max
+from protocols.rowmax import coarse_max, window_limit
 from protocols.share import Shared
 
-EACH = pytest.mark.parametrize("bits", [6, 7])
+EACH = pytest.mark.parametrize("bits", [6, 7, 8, 9, 10])
+
+
+PERIOD = 10  # bits of the words before their point
 
 
 def rowmax(keep: Tensor, bits: int = 7) -> Build:
     async def build(p: Party, x: Shared) -> Shared:
-        opened = await p.open_one((x + float(Window(bits).limit)).reduce(bits + x.frac))
+        opened = await p.open_one((x + float(window_limit(bits))).reduce(PERIOD + x.frac))
         return (await coarse_max(p, opened, bits, keep)).shared()
 
     return build
@@ -29,7 +32,7 @@ def all_of(x: Input) -> Tensor:
 
 def maxima(top: Tensor, bits: int = 7) -> Tensor:
     """m = 2 T + 2 at the scale of the scores."""
-    return 2 * torch.remainder(top, 2 ** (bits - 1)) + 2 - Window(bits).limit
+    return 2 * torch.remainder(top, 2 ** (PERIOD - 1)) + 2 - window_limit(bits)
 
 
 def excess(top: Tensor, x: Tensor, keep: Tensor, bits: int = 7) -> Tensor:
@@ -38,9 +41,9 @@ def excess(top: Tensor, x: Tensor, keep: Tensor, bits: int = 7) -> Tensor:
 
 
 @few
-@given(st.integers(1, 4), st.integers(1, 30), st.sampled_from([6, 7]), st.integers(0, 2**31))
+@given(st.integers(1, 4), st.integers(1, 30), st.sampled_from([6, 7, 8, 9, 10]), st.integers(0, 2**31))
 def test_within_four_of_the_maximum(rows: int, keys: int, bits: int, seed: int) -> None:
-    limit = Window(bits).limit
+    limit = window_limit(bits)
     x = uniform((rows, keys), -limit, limit - 2.0**-12, 22, 12, seed)
     keep = (torch.rand(keys, generator=torch.Generator().manual_seed(seed)) < 0.7).to(torch.int64)
     keep[seed % keys] = 1
@@ -49,7 +52,7 @@ def test_within_four_of_the_maximum(rows: int, keys: int, bits: int, seed: int) 
         over = excess(top, x.x, keep, bits)
         assert (over > 0).all()
         assert (over <= 4).all()
-    assert (done.run.results[0].bits, done.run.results[0].frac) == (bits - 1, 0)
+    assert (done.run.results[0].bits, done.run.results[0].frac) == (PERIOD - 1, 0)
 
 
 @EACH
@@ -59,18 +62,17 @@ def test_cost(keys: int, rounds: int, bits: int) -> None:
     x = uniform((8, keys), -20, 20, 22, 12)
     done = outcome(rowmax(all_of(x), bits), x)
     short, counts = keys <= 255, 2 ** (bits - 1) - 1
-    sent = 3 * 8 * keys + 8 * counts * (1 if short else 2) + (0 if short else 2 * counts) + counts + 8
+    sent = 3 * 8 * keys + 8 * counts * (1 if short else 2) + (0 if short else 2 * counts) + counts + 8 * 2
     tables = 8 * keys * (counts + 1) * (1 if short else 2)
     zero = counts * 256 if short else counts * (32 + (16 if keys < 512 else 32)) + counts
-    check_cost(done, 1 + rounds, sent, tables + zero + 8 * counts)
-    wide, narrow = (2079, 1023) if short else (448.875, 220.875) if keys < 512 else (574.875, 282.875)
-    assert (zero + 8 * counts) / 8 == (wide if bits == 7 else narrow)
+    check_cost(done, 1 + rounds, sent, tables + zero + 16 * counts)
+    assert (zero + 16 * counts) / 8 == counts * (34 if short else 8.125 if keys < 512 else 10.125)
 
 
 @EACH
 def test_edges(bits: int) -> None:
     """The ends of the range, ties, one ulp around bucket borders, and single keys; 200 masks of each."""
-    ulp, end = 2.0**-12, float(Window(bits).limit)
+    ulp, end = 2.0**-12, float(window_limit(bits))
     rows = [[-end, -end], [end - ulp, -end], [0.0, ulp], [2 - ulp, 2.0], [2.0, 2 + ulp], [1.0, 1 - ulp]]
     x = Input(torch.tensor(rows * 200, dtype=torch.float64), 22, 12)
     over = excess(outcome(rowmax(all_of(x), bits), x).value, x.x, all_of(x), bits)
@@ -118,4 +120,4 @@ def test_no_rows_and_no_keys() -> None:
 
 def test_one_corrupted_reply_changes_the_result() -> None:
     x = uniform((8, 5), -20, 20, 22, 12)
-    check_corruption(rowmax(all_of(x)), x)
+    check_corruption(rowmax(all_of(x), PERIOD), x)

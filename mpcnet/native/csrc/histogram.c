@@ -1,4 +1,4 @@
-/* Counts of 32, 64, 128 or 256 buckets from rotated one-hot rows (protocols/rowmax.py).
+/* Counts of 32, 64, ... 512 buckets from rotated one-hot rows (protocols/rowmax.py).
  *
  * counts[row][b] = sum over the kept keys of row of table[key][(opened - b) mod buckets], mod 2^8 or 2^16.
  */
@@ -10,7 +10,8 @@ enum { ROWS = 8, BLOCK = 512 }; /* rows of keys, and words, that a thread takes 
 struct count {
     int64_t keys;
     int buckets, stored;
-    const uint8_t *opened, *keep;
+    const uint16_t *opened;
+    const uint8_t *keep;
     const void *tables;
     void *counts;
 };
@@ -32,28 +33,37 @@ struct count {
             ((type *)j->counts)[row * BUCKETS + b] = sums[BUCKETS - 1 - b];                                            \
     } while (0)
 
+#define COUNT_ANY(type)                                                                                                \
+    do {                                                                                                               \
+        if (j->buckets == 512)                                                                                         \
+            COUNT(type, 512);                                                                                          \
+        else if (j->buckets == 256)                                                                                    \
+            COUNT(type, 256);                                                                                          \
+        else if (j->buckets == 128)                                                                                    \
+            COUNT(type, 128);                                                                                          \
+        else if (j->buckets == 64)                                                                                     \
+            COUNT(type, 64);                                                                                           \
+        else                                                                                                           \
+            COUNT(type, 32);                                                                                           \
+    } while (0)
+
 MPC_INLINE void count_body(const void *job, int64_t first, int64_t n)
 {
     const struct count *j = job;
-    const uint8_t *opened = j->opened, *keep = j->keep;
+    const uint16_t *opened = j->opened;
+    const uint8_t *keep = j->keep;
     int64_t keys = j->keys;
     for (int64_t row = first; row < first + n; row++) {
-        switch (j->stored * 1024 + j->buckets) {
-        case 1024 + 32: COUNT(uint8_t, 32); break;
-        case 1024 + 64: COUNT(uint8_t, 64); break;
-        case 1024 + 128: COUNT(uint8_t, 128); break;
-        case 1024 + 256: COUNT(uint8_t, 256); break;
-        case 2048 + 32: COUNT(uint16_t, 32); break;
-        case 2048 + 64: COUNT(uint16_t, 64); break;
-        case 2048 + 128: COUNT(uint16_t, 128); break;
-        default: COUNT(uint16_t, 256);
-        }
+        if (j->stored == 1)
+            COUNT_ANY(uint8_t);
+        else
+            COUNT_ANY(uint16_t);
     }
 }
 
 MPC_LOOP(count)
 
-MPC_EXPORT int mpc_histogram(int level, int threads, const uint8_t *opened, const uint8_t *keep, const void *tables,
+MPC_EXPORT int mpc_histogram(int level, int threads, const uint16_t *opened, const uint8_t *keep, const void *tables,
                              int64_t rows, int64_t keys, int buckets, void *counts, int stored)
 {
     struct count job = {keys, buckets, stored, opened, keep, tables, counts};
@@ -63,7 +73,7 @@ MPC_EXPORT int mpc_histogram(int level, int threads, const uint8_t *opened, cons
 
 struct rows {
     int buckets, stored;
-    const uint8_t *words;
+    const uint16_t *words;
     char *rows;
 };
 
@@ -78,7 +88,7 @@ static void rows_block(const void *job, int64_t first, int64_t n)
 }
 
 /* The dealer's rows: 1 at each word's own bucket. Scattered writes are the same at every level. */
-MPC_EXPORT int mpc_histogram_rows(int level, int threads, const uint8_t *words, int64_t count, int buckets, void *rows,
+MPC_EXPORT int mpc_histogram_rows(int level, int threads, const uint16_t *words, int64_t count, int buckets, void *rows,
                                   int stored)
 {
     (void)level;
