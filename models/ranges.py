@@ -7,6 +7,7 @@ planner limits is set beside its calibrated range: by how much would the range h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,8 +37,8 @@ class Site:
 
     @property
     def kind(self) -> str:
-        """The same for all layers."""
-        return self.name.partition(".")[2] if self.name.startswith("layer") else self.name
+        """The same for all layers and heads."""
+        return re.sub(r"^layer\d+\.(head\d+\.)?", "", self.name)
 
     def stretch(self, seen: Range) -> float:
         """By what factor the calibrated range is too narrow; below 1: it is not."""

@@ -16,8 +16,9 @@ from launch import asked, client, infer
 from launch.answers import OUT_OF_RANGE
 from launch.deploy import TOKENIZER
 from models.bert import Config
+from models.bounds import bounds
 from models.calibrate import calibrate
-from models.numbers import plan
+from models.planner import plan
 from models.prepare import random_tokens
 from models.preprocessing import copy_tokenizer
 from models.published import published
@@ -27,17 +28,18 @@ from protocols.suites import SUITES
 
 
 @contextmanager
-def served(folder: Path, place: Path, narrow: str = "") -> Iterator[Parties]:
-    """A model's parties. `narrow` names a site whose range is planned a thousand times too small."""
+def served(folder: Path, place: Path, *, astray: bool = False) -> Iterator[Parties]:
+    """A model's parties; `astray` if its scores are sought in windows where they are not."""
     found = load_checkpoint(folder)
     folded = fold(found)
     batches = [random_tokens(found, 16, length) for length in (3, 8, 16)]
     known = calibrate(found.shape, folded, batches, found.sha256)
-    if narrow:
-        seen = known.ranges["exact"][narrow]
-        ranges = {**known.ranges["exact"], narrow: replace(seen, min=seen.min / 1000, max=seen.max / 1000)}
-        known = replace(known, ranges={**known.ranges, "exact": ranges})
-    formats = plan(found.shape, known, "exact")
+    formats = plan(found.shape, bounds(found.shape, folded), known, "exact", SUITES["fast"])
+    if astray:
+        windows = [
+            [replace(w, centres=tuple(c + 100.0 for c in w.centres)) for w in layer] for layer in formats.windows
+        ]
+        formats = replace(formats, windows=tuple(map(tuple, windows)))
     config = Config(found.shape, formats, SUITES["fast"], "private", found.preprocessing, found.labels)
     with deployed(config, place) as made:
         copy_tokenizer(folder, made.config("client").parent / TOKENIZER)
@@ -72,7 +74,7 @@ async def test_pairs_and_one_bad_text(tmp_path: Path) -> None:
 async def test_out_of_range_is_no_answer(tmp_path: Path) -> None:
     """Unless it is asked for, and from Python neither."""
     folder = save_embedding(tmp_path / "model")
-    with served(folder, tmp_path / "made", narrow="layer0.down.square_sum") as parties:
+    with served(folder, tmp_path / "made", astray=True) as parties:
         parties.serve()
         code, found = await answer(parties, tmp_path / "answers.json", ["the dog"])
         assert (code, found) == (65, [{"error": f"text 1: {OUT_OF_RANGE}", "out_of_range": True}])

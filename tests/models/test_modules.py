@@ -15,8 +15,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from models import calibrate, openings
 from models.bert import Config
+from models.bounds import bounds
 from models.demo import demo_model_dir
-from models.numbers import plan
+from models.planner import plan
 from models.reference import embed
 from models.shape import Dense
 from models.weights import Checkpoint, fold, load_checkpoint
@@ -46,7 +47,8 @@ def privately(found: Checkpoint) -> Tensor:
     assert found.preprocessing is not None
     tokens, folded = tokenise(found.source, found.preprocessing, TEXTS), fold(found)
     ranges = calibrate.calibrate(found.shape, folded, [tokens], found.sha256)
-    config = Config(found.shape, plan(found.shape, ranges, "exact"), SUITES["fast"], "private", found.preprocessing)
+    formats = plan(found.shape, bounds(found.shape, folded), ranges, "exact", SUITES["fast"])
+    config = Config(found.shape, formats, SUITES["fast"], "private", found.preprocessing)
     with torch.inference_mode():
         return finished(found.preprocessing, openings.answer(openings.load_plain(config, folded), folded, tokens))
 

@@ -5,17 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import numbers, openings
+from models import openings
 from models.bert import Config
+from models.bounds import bounds
 from models.calibrate import Calibration, Range, calibrate
-from models.numbers import MARGIN
+from models.limits import MARGIN
+from models.planner import plan
 from models.prepare import random_tokens
 from models.ranges import Site, by_kind, measure, share, sites, stretches, use
-from models.reference import classify
+from models.reference import Folded, classify
 from models.shape import BertShape
 from models.text import Tokens
 from models.weights import Checkpoint, fold, random_checkpoint
-from protocols.rowmax import Window
+from protocols.division import RowRange
 from protocols.suites import SUITES
 
 SHAPE = BertShape(
@@ -43,8 +45,9 @@ def changed(found: Calibration, softmax: str, name: str, seen: Range) -> Calibra
     return replace(found, ranges={**found.ranges, softmax: {**found.ranges[softmax], name: seen}})
 
 
-def program(found: Calibration, softmax: str = "exact") -> Config:
-    return Config(SHAPE, numbers.plan(SHAPE, found, softmax, 16), SUITES["fast"])
+def program(found: Calibration, softmax: str = "exact", suite: str = "secformer", folded: Folded = FOLDED) -> Config:
+    """Of the suite whose ranges are those calibrated, with their margin."""
+    return Config(SHAPE, plan(SHAPE, bounds(SHAPE, folded), found, softmax, SUITES[suite], 16), SUITES[suite])
 
 
 def test_a_site_that_is_limited_from_above() -> None:
@@ -82,7 +85,8 @@ def test_the_calibrating_texts_just_fit(softmax: str) -> None:
             assert each.largest == pytest.approx(1.0, abs=1e-9), each.site.name
         assert len(each.stretches) == 6 and not any(each.passed)
     kinds = by_kind(uses)
-    assert len(kinds["scores"]) == len(kinds["up"]) == 2 and len(kinds["pooler.input"]) == 1
+    assert len(kinds["up"]) == 2 and len(kinds["pooler.input"]) == 1
+    assert len(kinds["scores"]) == (2 * SHAPE.heads if softmax == "exact" else 2)
     assert {each.site.margin for each in kinds["scores"]} == {MARGIN}
     assert ("row_sum" in kinds) == (softmax == "2quad")
     assert ("row_span" in kinds) == (softmax == "exact")
@@ -120,7 +124,10 @@ def test_what_is_said_of_a_text_becomes_of_its_answer(factor: float) -> None:
     found, tokens = calibration(LARGE), some_tokens()
     seen = found.at("exact", SUM)
     moved = changed(found, "exact", SUM, Range(factor * seen.min, factor * seen.max, seen.count))
-    config, folded = program(moved), fold(LARGE)
+    folded = fold(LARGE)
+    planned = program(moved, suite="fast", folded=folded)
+    rows = {**planned.numbers.rows, SUM: RowRange(factor * seen.min / MARGIN, factor * seen.max * MARGIN)}
+    config = replace(planned, numbers=replace(planned.numbers, rows=rows))
     told = next(each for each in measure(config, moved, folded, tokens) if each.site.name == SUM)
     answers = openings.answer(openings.load_plain(config, folded), folded, tokens)
     errors = (answers - classify(SHAPE, folded, tokens.ids, tokens.types, tokens.mask)).abs().amax(1)
@@ -133,10 +140,9 @@ def test_what_is_said_of_a_text_becomes_of_its_answer(factor: float) -> None:
 def test_limits_are_the_planners() -> None:
     found = calibration()
     known = {site.name: site for site in sites(program(found), found)}
-    assert known["layer0.scores"].most == Window(6).limit
-    assert known["layer0.row_span"].most == 52.0
+    assert known["layer0.head1.scores"].most == 31.0
+    assert known["layer0.head1.row_span"].most == 52.0
     assert known["layer0.up"].most == 2.0**10
-    assert known["layer0.context_raw"].most == 2.0**10
 
 
 def test_padding_is_not_looked_at() -> None:
