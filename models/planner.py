@@ -98,7 +98,7 @@ class _Planner:
             fracs = tuple(min(N.QUERY_FRAC, N.QUERY_BITS - period) for period in periods)
         else:
             rows |= {f"layer{i}.row_sum": self._row_sum(i) for i in layers}
-        sizes = tuple(self.bounds.sizes[f"layer{i}.value"] for i in layers)
+        sizes = tuple(_up(self.bounds.sizes[f"layer{i}.value"]) for i in layers)
         numbers = Numbers(
             self.softmax, self.longest, table_bits, table_frac, sizes, rows, windows, fracs, norm_limits, frozenset()
         )
@@ -109,7 +109,7 @@ class _Planner:
         return replace(numbers, value_sizes=sizes)
 
     def _calibrated_value(self, i: int) -> float:
-        return MARGIN * self.calibration.at(self.softmax, f"layer{i}.value").absmax
+        return _up(MARGIN * self.calibration.at(self.softmax, f"layer{i}.value").absmax)
 
     def _table_format(self) -> tuple[int, int]:
         """The embedding's ring: 16 bits (and a three times faster product) if they are enough, else 24."""
@@ -186,8 +186,8 @@ class _Planner:
             return RowRange(seen.min / MARGIN, seen.max * MARGIN)
         frac = table_frac if site.startswith("embedding") else N.CENTRED_FRAC
         units = max(UNITS / 2.0**frac, 1.01 / LARGEST_ROOT)  # the least standard deviation that is served
-        low = max(least, self.shape.hidden * units**2, seen.min / WIDE_MARGIN**2)
-        return RowRange(low, min(most, low * 4.0 ** (WIDEST - 1)), most)
+        low = max(_down(max(least, seen.min / WIDE_MARGIN**2)), self.shape.hidden * units**2)
+        return RowRange(low, min(_up(most), low * 4.0 ** (WIDEST - 1)), _up(most))
 
     def _row_sum(self, i: int) -> RowRange:
         """With its margin; a row sum of 2ReLU is eps where no score is positive, as in some row of some text."""
@@ -200,7 +200,16 @@ class _Planner:
         low = RELU_EPS if relu else seen.min / LEAST_MARGIN
         both = 2 * ring.floor_log2(1 / N.CONTEXT_ERROR)  # what rounding of the quotient's factors takes of their bits
         widest = low * 2.0 ** (64 - N.CONTEXT_BITS + N.CONTEXT_FRAC - both - 1)
-        return RowRange(low, max(min(most, seen.max * WIDE_MARGIN, widest), MARGIN * seen.max), most)
+        return RowRange(low, max(min(_up(most), seen.max * WIDE_MARGIN, widest), MARGIN * seen.max), _up(most))
+
+
+def _up(x: float) -> float:
+    """The next power of two: formats are public, and should tell no more of the weights than they must."""
+    return 2.0 ** ring.ceil_log2(x)
+
+
+def _down(x: float) -> float:
+    return 2.0 ** ring.floor_log2(x)
 
 
 def _needs(shape: BertShape, numbers: Numbers, suite: Suite) -> Iterator[str]:

@@ -227,6 +227,15 @@ def test_row_sums_of_2quad_reach_far_beyond_what_was_calibrated() -> None:
         assert rows.most >= rows.high
 
 
+@pytest.mark.parametrize("softmax", ["exact", "2quad"])
+def test_formats_tell_the_weights_bounds_as_powers_of_two_only(softmax: Softmax) -> None:
+    """They are public."""
+    numbers = planned(softmax, length=128)
+    assert all(
+        size == 2.0 ** ceil_log2(size) for size in (*numbers.value_sizes, *(r.most for r in numbers.rows.values()))
+    )
+
+
 def test_two_logits_too_far_apart_to_be_compared_are_refused() -> None:
     shape = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=50, positions=32, head="classification", labels=2, pooling="first")  # fmt: skip
     checkpoint = random_checkpoint(shape, 1)
