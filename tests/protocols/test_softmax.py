@@ -239,18 +239,29 @@ def test_rounds_of_exponentials(keys: int, rounds: int) -> None:
     assert outcome(exact_numerators(keep, CLAMPED), x).cost.rounds == rounds + 1
 
 
-@pytest.mark.parametrize(("window", "score", "row"), [(WINDOW, 128, 34 * 63), (NARROW, 96, 33 * 31), (CLAMPED, 136, 33 * 63)])
+@pytest.mark.parametrize(
+    ("window", "score", "row"), [(WINDOW, 128, 34 * 63), (NARROW, 96, 33 * 31), (CLAMPED, 136, 33 * 63)]
+)
 def test_cost_of_exponentials(window: Window, score: int, row: int) -> None:
     """Bytes dealt for a score and for a row; and sent: of 21 or 22 bits, a count, a bit and a bit of it, the maximum."""
     x = uniform((1, 16, 8), window.centres[0] - 9, window.centres[0] + 9, 22, 12)
     done = outcome(exact_numerators(KEEP, window), x)
     counts, bit = 2 ** (window.bits - 1) - 1, 16 if window.clamped else 0
-    check_cost(done, 5 if window.clamped else 4, 128 * 3 + bit + 16 * counts + 2 * counts + 16 * (2 if window.period_bits > 9 else 1), 128 * score + 16 * row)
+    check_cost(
+        done,
+        5 if window.clamped else 4,
+        128 * 3 + bit + 16 * counts + 2 * counts + 16 * (2 if window.period_bits > 9 else 1),
+        128 * score + 16 * row,
+    )
 
 
 def test_several_windows_are_as_each_alone() -> None:
     """Heads of three windows, out of order: in the rounds of the longest, each as by itself."""
-    windows = [Window(6, 9, False, (2,), (-6.0,)), Window(7, 9, True, (3, 0), (9.0, 1.0)), Window(7, 10, False, (1,), (0.0,))]
+    windows = [
+        Window(6, 9, False, (2,), (-6.0,)),
+        Window(7, 9, True, (3, 0), (9.0, 1.0)),
+        Window(7, 10, False, (1,), (0.0,)),
+    ]
     x = uniform((2, 4, 5, 8), -11, 11, 22, 12)
 
     async def build(p: Party, scores: Shared) -> Shared:
@@ -266,6 +277,7 @@ def test_several_windows_are_as_each_alone() -> None:
             total, sums = done.value[:, head], done.value[:, head].sum(-1, keepdim=True)
             assert distance(total / sums, softmax(x.x[:, head], KEEP)) <= 6e-3
     assert not done.value[..., KEEP == 0].any()
+
 
 def test_weigh_in_two_rounds_with_point_functions() -> None:
     """Factors and row sums, then the quotient's."""

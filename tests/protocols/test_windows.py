@@ -89,7 +89,9 @@ def check_right_or_flagged(x: Tensor, value: Tensor, flagged: Tensor, windows: l
     assert not (flagged & served(x, windows, keep)).any()
 
 
-CASES = st.tuples(st.sampled_from([6, 7, 8]), st.booleans(), st.floats(-1, 1), st.floats(20, 400), st.integers(0, 2**31))
+CASES = st.tuples(
+    st.sampled_from([6, 7, 8]), st.booleans(), st.floats(-1, 1), st.floats(20, 400), st.integers(0, 2**31)
+)
 
 
 def case(given: tuple[int, bool, float, float, int]) -> tuple[Window, float, int]:
@@ -189,7 +191,14 @@ def test_edges(clamped: bool) -> None:
     used = window(7, clamped, (5.0,), 200.0)
     low, ulp = 5.0 - window_limit(7), 2.0**-FRAC
     high, span = low + 2 * window_limit(7) - ulp, used.span
-    good = [[low, low], [high, high], [low, low + span - ulp], [high - span + ulp, high], [high, high - 1], [low + 1, low]]
+    good = [
+        [low, low],
+        [high, high],
+        [low, low + span - ulp],
+        [high - span + ulp, high],
+        [high, high - 1],
+        [low + 1, low],
+    ]
     bad = [[low - 130, 5.0], [5.0, high + 70], [low - 70, high], [high + 129, low - 129], [low - 9, high]]
     x = torch.tensor((good + bad) * 60, dtype=torch.float64).reshape(-1, 1, 1, 2)
     keep = torch.ones(2, dtype=torch.int64)

@@ -50,7 +50,9 @@ def test_the_same_words(count: int, shape: tuple[int, ...], monkeypatch: pytest.
     for party in (0, 1):
         key = fss.Key(party, roots[party], corrections)
         sums = cells._weighted_sum(key, x, used, function)
-        for part, want in zip(sums, without_kernels(monkeypatch, cells._weighted_sum, key, x, used, function), strict=True):
+        for part, want in zip(
+            sums, without_kernels(monkeypatch, cells._weighted_sum, key, x, used, function), strict=True
+        ):
             assert part.shape == shape
             assert torch.equal(part, want)
 

@@ -19,7 +19,11 @@ def test_counts(level: str, rows: int, keys: int, buckets: int, kind: torch.dtyp
     """`opened` has bits above those that number buckets."""
     rows = min(rows, 9) if buckets > 128 else rows  # torch takes the square of the buckets for a row
     opened, tables = words((rows, keys), torch.int16, 1), words((rows, keys, buckets), kind, 2)
-    for keep in (words((rows, keys), torch.uint8, 3) & 1, torch.ones(rows, keys, dtype=torch.uint8), torch.zeros(rows, keys, dtype=torch.uint8)):
+    for keep in (
+        words((rows, keys), torch.uint8, 3) & 1,
+        torch.ones(rows, keys, dtype=torch.uint8),
+        torch.zeros(rows, keys, dtype=torch.uint8),
+    ):
         want = in_torch(R._histogram, opened, keep, tables)
         got = native.counts(opened, keep, tables, level)
         assert got.dtype == kind
