@@ -110,8 +110,9 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window
     found = await parallel(
         *(windowed_exponentials(p, part, keep, frac, window) for part, window in zip(parts, windows, strict=True))
     )
+    first: Shared = found[0]
     places = torch.cat(chosen).argsort()
-    return replace(found[0], value=torch.cat([part.value for part in found], 1).index_select(1, places))
+    return replace(first, value=torch.cat([part.value for part in found], 1).index_select(1, places))
 
 
 async def windowed_exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window: Window) -> Shared:

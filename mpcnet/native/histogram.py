@@ -1,4 +1,4 @@
-"""Counts of 32, 64, ... 512 buckets from rotated one-hot rows (csrc/histogram.c); protocols.rowmax says what they mean."""
+"""Counts of 32 to 512 buckets from rotated one-hot rows (csrc/histogram.c); protocols.rowmax says what they mean."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def fits(kind: torch.dtype, buckets: int, *tensors: Tensor) -> bool:
 def counts(opened: Tensor, keep: Tensor, tables: Tensor, level: str | None = None) -> Tensor:
     """[row, key], [row, key], [row, key, B] -> [row, B]: bucket b gets entry (opened - b) of each kept key's table.
 
-    `opened` is int16, `keep` uint8, `tables` of one of `COUNTS`, B one of `BUCKETS`. Of `opened` the bits below B count;
-    a key is kept where `keep` is not 0.
+    `opened` is int16, `keep` uint8, `tables` of one of `COUNTS`, B one of `BUCKETS`. Of `opened` the bits below B
+    count; a key is kept where `keep` is not 0.
 
     :raises ValueError: types or sizes are others.
     """

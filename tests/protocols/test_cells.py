@@ -198,7 +198,8 @@ def test_right_or_told(served: tuple[float, float, float], root: bool, kernels: 
     at = [first, first * 7 / 8, rows.low, rows.high, last, last * 31 / 32, 1.14 * rows.high, most]
     at += [last * k for k in (1.5, 2, 2 + 1 / 64, 3, 3.99, 16, 31, 32.5, 64, 64.01, 100, 2048) if last * k <= most]
     near = [value + step * unit for value in at for step in (-1, 0, 1)]
-    near += (2.0 ** torch.linspace(-6, 0, 60, dtype=torch.float64) * most).tolist() + [unit, first / 2, first / 64]
+    near += (2.0 ** torch.linspace(-6, 0, 60, dtype=torch.float64) * most).tolist()
+    near += [unit, first / 2, first / 64]
     near += (2.0 ** torch.linspace(0, 1, 60, dtype=torch.float64) * rows.low).tolist()
     near += torch.linspace(rows.low, rows.high, 100, dtype=torch.float64).tolist()
     frac = min(used.frac, 40)

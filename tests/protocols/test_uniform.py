@@ -25,11 +25,11 @@ from protocols.arith import pi_mul
 from protocols.audit import Audit
 from protocols.compare import pi_lt
 from protocols.division import RowRange
+from protocols.exponential import clamped_exponential, exponential
 from protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial, tanh
 from protocols.layernorm import layer_norm
 from protocols.party import Party
 from protocols.quad import quad
-from protocols.exponential import clamped_exponential, exponential
 from protocols.share import Shared
 from protocols.softmax import RELU_EPS, WeighBits, Window, exponentials, relus, squares, weigh
 

@@ -49,7 +49,7 @@ def rows(sentences: int, windows: list[Window], most: float, seed: int, keys: in
     draw = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=draw, dtype=torch.float64)
+        return torch.rand(shape, generator=draw, dtype=torch.float64)
 
     parts = []
     for w in windows:
@@ -63,7 +63,8 @@ def rows(sentences: int, windows: list[Window], most: float, seed: int, keys: in
         x = place + spread * (random(sentences, count, 1, keys) - 0.5)
         stray = most * (2 * random(sentences, count, 1, keys) - 1)
         parts.append(torch.where(random(sentences, count, 1, keys) < 0.1 * (random(*shape) < 0.3), stray, x))
-    return torch.round(torch.cat(parts, 1).clamp(-most, most) * 2**FRAC) / 2**FRAC
+    whole = torch.cat(parts, 1).clamp(-most, most)
+    return torch.round(whole * 2.0**FRAC) * 2.0**-FRAC
 
 
 def served(x: Tensor, windows: list[Window], keep: Tensor) -> Tensor:
