@@ -110,8 +110,8 @@ async def exponentials(p: Party, scores: Shared, keep: Tensor, frac: int, window
     found = await parallel(
         *(windowed_exponentials(p, part, keep, frac, window) for part, window in zip(parts, windows, strict=True))
     )
-    places = torch.cat(chosen).argsort()
     first: Shared = found[0]
+    places = torch.cat(chosen).argsort()
     return replace(first, value=torch.cat([part.value for part in found], 1).index_select(1, places))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Any
 
 import torch
@@ -166,3 +167,12 @@ def check_corruption(build: Build, *inputs: Input, modulus: int = 1 << 62) -> No
         wrong = _run(build, inputs, 7, flip)
         difference = (wrong.value() - honest.value()) % modulus
         assert difference.any(), f"round {index} was corrupted without effect"
+
+
+def chi_square(digits: Tensor, categories: int) -> float:
+    """The statistic in standard deviations from its mean (Wilson and Hilferty's cube root)."""
+    counts = torch.bincount(digits, minlength=categories).to(torch.float64)
+    expected = digits.numel() / categories
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    free = categories - 1
+    return float(((statistic / free) ** (1 / 3) - (1 - 2 / (9 * free))) / sqrt(2 / (9 * free)))

@@ -1,12 +1,14 @@
 """1/x and 1/sqrt(x) by point functions: relative error over wide ranges, one round, bytes, borders of cells."""
 
+from contextlib import nullcontext
 from fractions import Fraction
 
 import pytest
 import torch
-from checks import Input, Outcome, check_corruption, check_cost, few, log_uniform, outcome, relative, uniform
+from checks import Input, Outcome, check_corruption, check_cost, few, log_uniform, outcome, relative, uniform, watched
 from hypothesis import given
 from hypothesis import strategies as st
+from kernels import without_kernels
 from lockstep import Build, Session, plan
 
 from mpcnet import fss
@@ -154,6 +156,85 @@ def test_a_ring_that_is_too_small() -> None:
 def test_corruption_is_noticed() -> None:
     check_corruption(inverse((0.8, 17.0)), rows_of((0.8, 17.0)))
     check_corruption(root((0.8, 17.0)), rows_of((0.8, 17.0)))
+
+
+def test_a_value_with_more_fraction_bits_than_its_ring_holds() -> None:
+    """Row sums of exact softmax: 16 fraction bits in 40 grow to 22, in a ring for 512 keys of up to e^8."""
+    x = uniform((200,), 0.0174, 512.0, 40, 16)
+
+    async def build(p: Party, x: Shared) -> Shared:
+        z, e = await cells.reciprocal(p, x, RowRange(0.0174, 512.0, 512 * 2981.0))
+        return z.halve(e)
+
+    done = outcome(build, x)
+    check(done, 1 / x.x, INVERSE_ERROR)
+    assert done.cost.sent_bytes == 200 * 6
+
+
+# What an audit is told. Each value is a sentence.
+
+AUDITED = [
+    (0.8, 17.0, 0.0), (0.0174, 12.5, 13 * 2981.0), (0.0174, 15.0, 15 * 2981.0), (35.0, 80_000.0, 2.0**30),
+    (3.0, 3.0, 4.5), (65.0, 500.0, 1e7), (0.0174, 512.0, 512 * 2981.0), (1.0, 3.8, 4.0), (0.0174, 62.0, 62.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "portable"])
+@pytest.mark.parametrize("root", [False, True], ids=["inverse", "root"])
+@pytest.mark.parametrize("served", AUDITED, ids=str)
+def test_right_or_told(served: tuple[float, float, float], root: bool, kernels: bool) -> None:
+    """Never in range; always below the first cell, and from a seventh above the range on where any text leaves it."""
+    rows = RowRange(*served)
+    used, most = Cells.of(rows), max(rows.most, rows.high)
+    unit, last = 2.0**-used.frac, 2.0 ** (used.cover.bits - used.frac)
+    first = 8 * 2.0 ** (used.cover.low - used.frac)
+
+    async def build(p: Party, x: Shared) -> Shared:
+        if root:
+            return await cells.rsqrt(p, x, rows)
+        z, e = await cells.reciprocal(p, x, rows)
+        return z.halve(e)
+
+    at = [first, first * 7 / 8, rows.low, rows.high, last, last * 31 / 32, 1.14 * rows.high, most]
+    at += [last * k for k in (1.5, 2, 2 + 1 / 64, 3, 3.99, 16, 31, 32.5, 64, 64.01, 100, 2048) if last * k <= most]
+    near = [value + step * unit for value in at for step in (-1, 0, 1)]
+    near += (2.0 ** torch.linspace(-6, 0, 60, dtype=torch.float64) * most).tolist()
+    near += [unit, first / 2, first / 64]
+    near += (2.0 ** torch.linspace(0, 1, 60, dtype=torch.float64) * rows.low).tolist()
+    near += torch.linspace(rows.low, rows.high, 100, dtype=torch.float64).tolist()
+    frac = min(used.frac, 40)
+    x = torch.tensor([value for value in near if 0 <= value <= most], dtype=torch.float64)
+    x = torch.round(x * 2.0**frac) / 2.0**frac
+    with nullcontext() if kernels else without_kernels():
+        done = watched(build, torch.ones(len(x), 1), Input(x.unsqueeze(-1), 64, frac), seed=3)
+    want = (x.rsqrt() if root else 1 / x).unsqueeze(-1)
+    inside = (x >= rows.low) & (x <= rows.high)
+    for value, flagged in ((done.value, done.flagged), (done.oracle, done.oracle_flagged)):
+        assert value is not None
+        assert not flagged[inside].any(), x[inside & flagged]
+        assert flagged[x < first * 7 / 8].all()
+        assert flagged[x >= last].all()
+        if rows.most > last:
+            assert flagged[x >= 1.14 * rows.high].all()
+        error = ROOT_ERROR + 2 * 2.0**-26 / float(want.min()) if root else INVERSE_ERROR
+        good = ~flagged
+        beyond = x > rows.high  # of cells above the range, factors have fewer bits than it takes
+        assert relative(value[good & ~beyond], want[good & ~beyond]) <= error
+        assert not (good & beyond).any() or relative(value[good & beyond], want[good & beyond]) <= 8 * error
+
+
+@pytest.mark.parametrize(("most", "beyond"), [(0.0, 0), (2.0**6, 0), (2.0**8, 17), (2.0**13, 33), (2.0**19, 50)])
+def test_cost_of_an_audit(most: float, beyond: int) -> None:
+    """Whether a cell holds x costs nothing; what may be beyond costs tables of 7 bits, one for five bits."""
+    x = Input(torch.full((8, 1), 2.0, dtype=torch.float64), 64, 24)
+
+    async def build(p: Party, x: Shared) -> Shared:
+        return (await cells.reciprocal(p, x, RowRange(0.0174, 60.0, most)))[0]
+
+    bare, under = outcome(build, x).cost, watched(build, torch.ones(8, 1), x).cost
+    assert under.rounds == bare.rounds + 1
+    assert under.sent_bytes == bare.sent_bytes + 8 * 5
+    assert sum(under.dealt_bytes) == sum(bare.dealt_bytes) + 8 * 5 + 8 * beyond
 
 
 # The public integer tables.

@@ -111,6 +111,7 @@ def test_what_is_not_kept_is_0(build: Build, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(globals(), "KEEP", torch.tensor([1, 0, 1, 0]))
     x = given_words([0, 0, -4096, 9 << FRAC], 22, FRAC)
     done = watched(build, torch.ones(1, 1), x)
+    assert done.value is not None
     assert distance(done.value, torch.tensor([1.0, 0, torch.e**-1, 0], dtype=torch.float64)) <= ERROR
     # Bits [B, .] of one sentence: what is not kept is out of reach, and not told.
     x = Input(x.x.reshape(1, 4), 22, FRAC)

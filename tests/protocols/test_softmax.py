@@ -12,23 +12,40 @@ from torch import Tensor
 
 from protocols import cells
 from protocols.division import RECIPROCAL_LIMIT, RowRange, reciprocal
-from protocols.exponential import reach
 from protocols.party import Party
-from protocols.rowmax import SLACK, Window
+from protocols.rowmax import window_limit
 from protocols.share import Shared
-from protocols.softmax import RELU_EPS, Inverse, WeighBits, exponentials, relus, squares, weigh
+from protocols.softmax import (
+    RELU_EPS,
+    Inverse,
+    WeighBits,
+    Window,
+    exponentials,
+    relus,
+    squares,
+    weigh,
+    windowed_exponentials,
+)
 
 EXACT_ROWS, QUAD_ROWS = RowRange(0.95 * math.exp(-4), 128.0), RowRange(10.0, 65_000.0)
 EXACT_BITS = WeighBits(product=40, context_frac=17, result=40, frac=12)
 QUAD_BITS = WeighBits(product=48, context_frac=8, result=40, frac=12)
-WINDOW = Window(7)
+WINDOW = Window(7, 10, False, (0,), (0.0,))
+CLAMPED = Window(7, 9, True, (0,), (9.0,))
+NARROW = Window(6, 9, False, (0,), (-6.0,))
 RELU_ROWS = RowRange(RELU_EPS, 2000.0)
 RELU_BITS = WeighBits(product=48, context_frac=13, result=40, frac=12)
 
 
+async def one_head(p: Party, scores: Shared, keep: Tensor, window: Window) -> Shared:
+    """The numerators of scores [..., query, key]."""
+    whole = scores.reshape(-1, 1, *scores.shape[-2:]) if scores.value.numel() else scores.reshape(1, 1, *scores.shape)
+    return (await windowed_exponentials(p, whole, keep, 16, window)).reshape(*scores.shape)
+
+
 def exact_numerators(keep: Tensor, window: Window = WINDOW) -> Build:
     async def build(p: Party, scores: Shared) -> Shared:
-        return await exponentials(p, scores, keep, 16, window)
+        return await one_head(p, scores, keep, window)
 
     return build
 
@@ -40,9 +57,9 @@ def quad_numerators(keep: Tensor) -> Build:
     return build
 
 
-def exact(keep: Tensor, inverse: Inverse = reciprocal) -> Build:
+def exact(keep: Tensor, inverse: Inverse = reciprocal, window: Window = WINDOW) -> Build:
     async def build(p: Party, scores: Shared, value: Shared) -> Shared:
-        weights = await exponentials(p.at("exp"), scores, keep, 16, WINDOW)
+        weights = await one_head(p.at("exp"), scores, keep, window)
         return await weigh(p, weights, value, EXACT_ROWS, EXACT_BITS, inverse)
 
     return build
@@ -136,11 +153,11 @@ def test_two_relu(rows: int, spread: float, seed: int) -> None:
 
 
 @few
-@given(st.integers(1, 5), st.floats(0.01, 1), st.sampled_from([Window(7), Window(7, 9.0), Window(6, -6.0)]), SEEDS)
+@given(st.integers(1, 5), st.floats(0.01, 1), st.sampled_from([WINDOW, CLAMPED, NARROW]), SEEDS)
 def test_exponentials(rows: int, spread: float, window: Window, seed: int) -> None:
-    """Of rows that span as much as the exponential reaches, less what m may be above the maximum."""
-    half = spread * (reach(window.bits) - SLACK) / 2
-    x = uniform((rows, 8), window.centre - half, window.centre + half - 2.0**-12, 22, 12, seed)
+    """Of rows that span as much as they may, and lie in their window."""
+    half, centre = spread * min(window.span / 2, window_limit(window.bits)), window.centres[0]
+    x = uniform((rows, 8), centre - half, centre + half - 2.0**-12, 22, 12, seed)
     done = outcome(exact_numerators(KEEP, window), x, seed=seed)
     for value in (done.value, done.oracle):
         # e^(s - m) with max < m <= max + 4: the factor e^(max - m) is one number a row, read off the largest score.
@@ -151,7 +168,7 @@ def test_exponentials(rows: int, spread: float, window: Window, seed: int) -> No
         assert (largest <= 1 + 6e-5).all()
         assert distance(value, largest * torch.exp(kept - top)) <= 1e-4
         assert not value[..., KEEP == 0].any()
-    assert done.cost.rounds == 4
+    assert done.cost.rounds == (5 if window.clamped else 4)
     assert (done.run.results[0].bits, done.run.results[0].frac) == (40, 16)
 
 
@@ -170,7 +187,12 @@ def test_exact_softmax_on_many_rows() -> None:
     keep = torch.ones(2, 1, 1, 24, dtype=torch.int64)
     keep[1, ..., 15:] = 0
     scores, value = uniform((2, 3, 24, 24), -20, 20, 22, 12), uniform((2, 3, 24, 5), -4, 4, 40, 12)
-    done = outcome(exact(keep), scores, value)
+    window = Window(7, 10, False, (0, 1, 2), (0.0, 1.0, -1.0))
+
+    async def build(p: Party, scores: Shared, value: Shared) -> Shared:
+        return await weigh(p, await exponentials(p, scores, keep, 16, [window]), value, EXACT_ROWS, EXACT_BITS)
+
+    done = outcome(build, scores, value)
     error = (done.value - softmax(scores.x, keep) @ value.x).abs()
     assert float(error.max()) <= 5e-3
     assert float(error.mean()) <= 4e-4
@@ -199,7 +221,7 @@ def test_weigh_cost() -> None:
     factors = 5 * (2 * 8 * 8 + 2 * 8 * 5)
     raw = 40 - (16 + 12 - 17)  # bits of the rescaled product with V
     quotient = results * ((raw + 7) // 8) + rows * 4  # of 36 bits of the reciprocal, 27 are left
-    numerators = 2 * 8 * 8 * 3 + rows * 63 + rows * 63 // 8 + rows
+    numerators = 2 * 8 * 8 * 3 + rows * 63 + rows * 63 // 8 + 2 * rows
     check_cost(done, rounds=4 + 1 + t, sent=numerators + factors + reciprocal + quotient)
     quad_value = Input(value.x, 48, 12)
     t = QUAD_ROWS.reciprocal_steps(QUAD_ROWS.deflation(RECIPROCAL_LIMIT))
@@ -212,7 +234,49 @@ def test_weigh_cost() -> None:
 @pytest.mark.parametrize(("keys", "rounds"), [(255, 4), (256, 5)])
 def test_rounds_of_exponentials(keys: int, rounds: int) -> None:
     x = uniform((1, keys), -20, 20, 22, 12)
-    assert outcome(exact_numerators(torch.ones(keys, dtype=torch.int64)), x).cost.rounds == rounds
+    keep = torch.ones(keys, dtype=torch.int64)
+    assert outcome(exact_numerators(keep), x).cost.rounds == rounds
+    assert outcome(exact_numerators(keep, CLAMPED), x).cost.rounds == rounds + 1
+
+
+@pytest.mark.parametrize(
+    ("window", "score", "row"), [(WINDOW, 128, 34 * 63), (NARROW, 96, 33 * 31), (CLAMPED, 136, 33 * 63)]
+)
+def test_cost_of_exponentials(window: Window, score: int, row: int) -> None:
+    """Bytes dealt for a score and for a row; and sent: of 21 or 22 bits, a count, a bit and a bit of it, the maximum."""
+    x = uniform((1, 16, 8), window.centres[0] - 9, window.centres[0] + 9, 22, 12)
+    done = outcome(exact_numerators(KEEP, window), x)
+    counts, bit = 2 ** (window.bits - 1) - 1, 16 if window.clamped else 0
+    check_cost(
+        done,
+        5 if window.clamped else 4,
+        128 * 3 + bit + 16 * counts + 2 * counts + 16 * (2 if window.period_bits > 9 else 1),
+        128 * score + 16 * row,
+    )
+
+
+def test_several_windows_are_as_each_alone() -> None:
+    """Heads of three windows, out of order: in the rounds of the longest, each as by itself."""
+    windows = [
+        Window(6, 9, False, (2,), (-6.0,)),
+        Window(7, 9, True, (3, 0), (9.0, 1.0)),
+        Window(7, 10, False, (1,), (0.0,)),
+    ]
+    x = uniform((2, 4, 5, 8), -11, 11, 22, 12)
+
+    async def build(p: Party, scores: Shared) -> Shared:
+        return await exponentials(p, scores, KEEP, 16, windows)
+
+    done = outcome(build, x)
+    assert done.cost.rounds == 5
+    for window in windows:
+        for head, centre in zip(window.heads, window.centres, strict=True):
+            one = Window(window.bits, window.period_bits, window.clamped, (0,), (centre,))
+            alone = outcome(exact_numerators(KEEP, one), Input(x.x[:, head], 22, 12))
+            assert torch.equal(done.oracle[:, head], alone.oracle)
+            total, sums = done.value[:, head], done.value[:, head].sum(-1, keepdim=True)
+            assert distance(total / sums, softmax(x.x[:, head], KEEP)) <= 6e-3
+    assert not done.value[..., KEEP == 0].any()
 
 
 def test_weigh_in_two_rounds_with_point_functions() -> None:
@@ -221,7 +285,7 @@ def test_weigh_in_two_rounds_with_point_functions() -> None:
     done = outcome(exact(KEEP, cells.reciprocal), scores, value)
     assert distance(done.value, softmax(scores.x, KEEP) @ value.x) <= 6e-3
     rows, results = 16, 2 * 8 * 5
-    numerators = 2 * 8 * 8 * 3 + rows * 63 + rows * 63 // 8 + rows
+    numerators = 2 * 8 * 8 * 3 + rows * 63 + rows * 63 // 8 + 2 * rows
     factors, quotient = 5 * (2 * 8 * 8 + results), results * 4 + rows * 5
     check_cost(done, rounds=4 + 2, sent=numerators + factors + rows * 4 + quotient)
 
@@ -242,8 +306,10 @@ def test_one_key_gets_all_the_weight() -> None:
 def test_one_corrupted_reply_changes_the_result() -> None:
     scores = uniform((4, 8), -20, 20, 22, 12)
     check_corruption(quad_numerators(KEEP), scores)
-    check_corruption(exact_numerators(KEEP), scores)
-    check_corruption(exact(KEEP), scores, uniform((8, 3), -4, 4, 40, 12))
+    looked_at = Window(7, 7, False, (0,), (0.0,))  # of a longer period only an audit sees the highest bits
+    check_corruption(exact_numerators(KEEP, looked_at), scores)
+    check_corruption(exact_numerators(KEEP, CLAMPED), scores)
+    check_corruption(exact(KEEP, window=looked_at), scores, uniform((8, 3), -4, 4, 40, 12))
     check_corruption(quad(KEEP), scores, uniform((8, 3), -4, 4, 48, 12))
     check_corruption(relu_numerators(KEEP), scores)
     check_corruption(relu(KEEP), scores, uniform((8, 3), -4, 4, 48, 12))

@@ -12,16 +12,15 @@ from torch import Tensor
 
 from mpcnet import ring
 from protocols.arith import lift, pi_mul, product, square
-from protocols.exponential import exponential
+from protocols.exponential import clamped_exponential, exponential
 from protocols.gelu import gelu, pi_gelu, tanh
 from protocols.party import Party
-from protocols.rowmax import Window, coarse_max
+from protocols.rowmax import coarse_max
 from protocols.share import Shared
-from protocols.softmax import exponentials
+from protocols.softmax import Window, windowed_exponentials
 
 X, Y = uniform((40, 9), -5, 5, 24, 12), uniform((40, 1), -5, 5, 24, 12, 1)
-SCORES = uniform((3, 24), -20, 20, 22, 12)
-WINDOW = Window(7)
+SCORES = uniform((1, 1, 3, 24), -20, 20, 22, 12)
 KEEP = (torch.arange(24) % 5 != 0).to(torch.int64)
 
 
@@ -38,15 +37,26 @@ async def tangent(p: Party, x: Shared) -> Shared:
 
 
 async def power(p: Party, x: Shared) -> Shared:
-    return exponential(p, await p.open_one((-(x + 5.0)).reduce(19)), 16)
+    return exponential(p, await p.open_one((-(x + 5.0)).reduce(19)), 16, torch.tensor(1))
 
 
-async def top(p: Party, x: Shared) -> Shared:
-    return (await coarse_max(p, await p.open_one((x + 20.0).reduce(19)), 7, KEEP)).shared()
+async def clamped_power(p: Party, x: Shared) -> Shared:
+    return await clamped_exponential(p, await p.open_one((-(x + 5.0)).reduce(21)), 8, 16, torch.tensor(1))
+
+
+def top(bits: int) -> Build:
+    async def build(p: Party, x: Shared) -> Shared:
+        return (await coarse_max(p, await p.open_one((x + 20.0).reduce(bits + 12)), bits, KEEP)).shared()
+
+    return build
 
 
 async def numerators(p: Party, x: Shared) -> Shared:
-    return await exponentials(p, x, KEEP, 16, WINDOW)
+    return await windowed_exponentials(p, x, KEEP, 16, Window(7, 9, False, (0,), (0.0,)))
+
+
+async def clamped_numerators(p: Party, x: Shared) -> Shared:
+    return await windowed_exponentials(p, x, KEEP, 16, Window(8, 10, True, (0,), (3.0,)))
 
 
 async def lifted_product(p: Party, x: Shared, y: Shared) -> Shared:
@@ -64,8 +74,11 @@ CASES: dict[str, tuple[Build, tuple[Input, ...], Tensor | None, float]] = {
     "pi_gelu": (fourier_gelu, (X,), torch.nn.functional.gelu(X.x), 2.5e-4),
     "tanh": (tangent, (X,), torch.tanh(X.x), 5e-4),
     "exponential": (power, (X,), torch.exp(-X.x - 5), 5e-5),
-    "coarse_max": (top, (SCORES,), None, 0.0),
+    "clamped_exponential": (clamped_power, (X,), torch.exp(-X.x - 5), 5e-5),
+    "coarse_max": (top(7), (SCORES,), None, 0.0),
+    "coarse_max of wide windows": (top(10), (SCORES,), None, 0.0),
     "exponentials": (numerators, (SCORES,), None, 0.0),
+    "clamped exponentials": (clamped_numerators, (SCORES,), None, 0.0),
     "pi_mul": (pi_mul, (Input(X.x, 64, 12), Input(Y.x, 64, 12)), X.x * Y.x, 0.0),
     "product": (lifted_product, (X, Y), X.x * Y.x, 0.0),
     "square": (lifted_square, (X,), X.x**2, 0.0),

@@ -16,7 +16,7 @@ from launch.doctor.host import check_device, check_disk, check_kernels, check_me
 from models.program import Plans, Size
 from mpcnet.memory import Memory
 from mpcnet.native import library
-from protocols.rowmax import Window
+from protocols.division import RowRange
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,17 @@ from protocols.rowmax import Window
 def test_calibration(pair: tuple[float, float] | None, words: str) -> None:
     config = tiny().config()
     rows = {site: range_ for site, range_ in config.numbers.rows.items() if site != "embedding.square_sum"}
-    rows |= {"embedding.square_sum": pair} if pair else {}
+    rows |= {"embedding.square_sum": RowRange(*pair)} if pair else {}
     found = by_check(check_program(replace(config, numbers=replace(config.numbers, rows=rows))))
     assert found["calibration"].level == "error" and words in found["calibration"].found
 
 
 def test_calibration_of_windows() -> None:
     config = tiny().config()
-    for windows in ((), (*config.numbers.windows[1:], Window(8))):
+    first, *others = config.numbers.windows
+    for windows in ((), ((replace(first[0], bits=5),), *others)):
         found = by_check(check_program(replace(config, numbers=replace(config.numbers, windows=windows))))
-        assert "windows: want one of 6 or 7 bits a layer, got [" in found["calibration"].found
+        assert "windows: want one of 6 or 7 or 8 or 9 or 10 bits in each layer, got [" in found["calibration"].found
 
 
 def test_calibration_of_other_numbers() -> None:
@@ -50,7 +51,7 @@ def test_calibration_of_other_numbers() -> None:
     rows = {site: pair for site, pair in config.numbers.rows.items() if not site.endswith("row_sum")}
     for changes, words in (
         ({"rows": rows}, "layer0.row_sum: want a range"),
-        ({"value_max": math.inf}, "value_max: want a number > 0, got inf"),
+        ({"value_sizes": (math.inf,)}, "value_sizes: want 2 numbers > 0, got [inf]"),
         ({"longest": 17}, "longest: want 1 to 16 tokens, got 17"),
         ({"table_frac": 30}, "table: want fraction bits in a ring, got 30"),
     ):
