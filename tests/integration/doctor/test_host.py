@@ -51,7 +51,7 @@ def test_calibration_of_other_numbers() -> None:
     rows = {site: pair for site, pair in config.numbers.rows.items() if not site.endswith("row_sum")}
     for changes, words in (
         ({"rows": rows}, "layer0.row_sum: want a range"),
-        ({"value_sizes": (math.inf,)}, "value_sizes: want 2 numbers > 0, got [inf]"),
+        ({"value_sizes": (math.inf,)}, "value_sizes: want 1 numbers > 0, got [inf]"),
         ({"longest": 17}, "longest: want 1 to 16 tokens, got 17"),
         ({"table_frac": 30}, "table: want fraction bits in a ring, got 30"),
     ):
