@@ -145,8 +145,8 @@ def _outside(covered: Tensor, x: Masked) -> Bits:
 def _beyond(p: Party, x: Masked, bits: int, high: float) -> Iterator[Bits]:
     """Bits of which one is 1 from a seventh above `high` on, and none up to it.
 
-    From 2^bits on x would wrap into another cell; before that, what it divides may not fit its ring. In the last unit of
-    2^bits a bit may be missing, but no cell holds that x then.
+    From 2^bits on x would wrap into another cell; before that, what it divides may not fit its ring. In the last unit
+    of 2^bits a bit may be missing, but no cell holds that x then.
 
     Rounds   0
     Offline  8 bytes an element, or up to 16 for each table; a table for every five bits of the ring above 2^bits
