@@ -60,6 +60,7 @@ LIMIT_BITS = 4  # a limit is 8 to 16 units of the first table
 OPERAND_BITS = 28  # queries and keys of less than 2^28 in their ring: sums of 128 squares then fit the wide ring
 
 RELATIVE = 12  # fraction bits of a ratio that should be 1
+BEYOND = 9 / 7  # of the end of a range: the least that :func:`outside` can tell from what is in it
 SIGNIFICANT = 10  # bits of the least value of a factor of it
 
 HASH_BITS = 40
@@ -129,10 +130,11 @@ class Audit:
         self._hash = self._hash << np.uint64(1) ^ carried ^ added
 
     def inverse(self, p: Party, x: Shared, y: Shared, rows: RowRange, target: float) -> None:
-        """x y = target to a sixteenth, for positive x, which should be in the range `rows`.
+        """x y = target to a sixteenth, for positive x, which should be in the range `rows`: x below BEYOND times its end.
 
         Rounds   2, which others pay for
         Sends    about 16 bytes a row each way
+        Offline  as :func:`outside`, for x and for the product
         """
         self.riders.start(self._inverse(_own(p), x, y, rows, target))
 
@@ -155,7 +157,10 @@ class Audit:
 
     async def _inverse(self, p: Party, x: Shared, y: Shared, rows: RowRange, target: float) -> None:
         factors = [_significant(p, x, rows.low), _significant(p, y, target / rows.high)]
-        first, second = (lift(p, value) for value in await p.open(*factors))
+        opened = await p.open(*factors)
+        first, second = (lift(p, value) for value in opened)
+        limit = int(BEYOND * rows.high * 2.0 ** opened[0].frac)
+        self.within(p, opened[0], min(limit, 1 << (opened[0].bits - 2)))
         ratio = product(p, first, second).halve(exponent := ring.floor_log2(target))
         error = p.rescale(ratio, RELATIVE) - target / 2.0**exponent
         self.within(p, await p.open_one(error), 1 << (RELATIVE - 4))

@@ -84,7 +84,8 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
 
     Rounds   1
     Sends    3 bytes a row each way up to high / low = 2^6, 4 up to 2^14, then 5; of most / low, if `most` is known
-    Offline  16 (2 n + 3) + 32 n bytes a row to each server, 4^n about high / low: 496 for 2^12
+    Offline  16 (2 n + 3) + 32 n bytes a row to each server, 4^n about high / low: 496 for 2^12; under an
+             audit 8 to 50 more if `most` is above `high`
     Error    relative <= 3e-5 over the range, of which the cubics are 1e-5, and 2^-ROW_FRAC
     Source   protocol.md section 6
     """
@@ -124,7 +125,7 @@ async def _evaluate(
     total, covered = _weighted_sum(points, opened, cells, function)
     if p.audit is not None:
         p.audit.flag(_outside(covered, opened))
-        if shown.bits > bits:
+        if rows.most > rows.high:
             for beyond in _beyond(p, shown, bits, rows.high * (1 + SPARE) * 2.0**cells.frac):
                 p.audit.flag(beyond)
     return p.rescale(Shared(total, 64, POWER_FRAC + function.frac, x.party), frac)
@@ -142,12 +143,13 @@ def _outside(covered: Tensor, x: Masked) -> Bits:
 
 
 def _beyond(p: Party, x: Masked, bits: int, high: float) -> Iterator[Bits]:
-    """Bits of which one is 1 where x >= 2^bits, which would wrap into another cell, and none where x <= high.
+    """Bits of which one is 1 from a seventh above `high` on, and none up to it.
 
-    One is 1 from a seventh above `high` on.
+    From 2^bits on x would wrap into another cell; before that, what it divides may not fit its ring. In the last unit
+    of 2^bits a bit may be missing, but no cell holds that x then.
 
     Rounds   0
-    Offline  up to 16 bytes an element and table; a table for every five bits of the ring above 2^bits
+    Offline  8 bytes an element, or up to 16 for each table; a table for every five bits of the ring above 2^bits
     """
     start, most = bits - BEYOND_BITS + 1, int(high) >> bits - BEYOND_BITS + 1
     while True:

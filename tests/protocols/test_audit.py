@@ -230,3 +230,15 @@ def test_inverses(value: float, error: float, left: int) -> None:
     y = torch.round((1 / x) * 2**20) / 2**20
     y[1, 2] *= 1 + error
     assert verdict(build, torch.ones(SENTENCES, TOKENS), (x, 40, 16), (y, 40, 20))[0] == [0, left, 0]
+
+
+@pytest.mark.parametrize(("high", "most"), [(6.0, 8.0), (100.0, 300.0), (128.0, 2e5)])
+def test_iterations_beyond_their_range(high: float, most: float) -> None:
+    """They converge up to 2.7 times its end; what the row sum divides was planned for the range."""
+    x = torch.cat([torch.linspace(0.02, high, 60), torch.linspace(9 / 7 * high + 0.01, most, 60)]).to(torch.float64)
+
+    async def build(p: Party, x: Shared) -> Shared:
+        return (await division.reciprocal(p, x, RowRange(0.0174, high)))[0]
+
+    found, _ = verdict(build, torch.ones(120, 1), (torch.round(x * 2**16).unsqueeze(-1) * 2.0**-16, 40, 16))
+    assert found == [0] * 60 + [1] * 60

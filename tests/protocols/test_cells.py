@@ -176,6 +176,7 @@ def test_a_value_with_more_fraction_bits_than_its_ring_holds() -> None:
 AUDITED = [
     (0.8, 17.0, 0.0), (0.0174, 12.5, 13 * 2981.0), (0.0174, 15.0, 15 * 2981.0), (35.0, 80_000.0, 2.0**30),
     (3.0, 3.0, 4.5), (65.0, 500.0, 1e7), (0.0174, 512.0, 512 * 2981.0), (1.0, 3.8, 4.0), (0.0174, 62.0, 62.0),
+    (1.0, 4.0, 15.0),
 ]  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def test_right_or_told(served: tuple[float, float, float], root: bool, kernels: 
         assert not flagged[inside].any(), x[inside & flagged]
         assert flagged[x < first * 7 / 8].all()
         assert flagged[x >= last].all()
-        if rows.most > last:
+        if rows.most > rows.high:
             assert flagged[x >= 1.14 * rows.high].all()
         error = ROOT_ERROR + 2 * 2.0**-26 / float(want.min()) if root else INVERSE_ERROR
         good = ~flagged
@@ -223,9 +224,11 @@ def test_right_or_told(served: tuple[float, float, float], root: bool, kernels: 
         assert not (good & beyond).any() or relative(value[good & beyond], want[good & beyond]) <= 8 * error
 
 
-@pytest.mark.parametrize(("most", "beyond"), [(0.0, 0), (2.0**6, 0), (2.0**8, 17), (2.0**13, 33), (2.0**19, 50)])
+@pytest.mark.parametrize(
+    ("most", "beyond"), [(0.0, 0), (60.0, 0), (2.0**6, 8), (2.0**8, 17), (2.0**13, 33), (2.0**19, 50)]
+)
 def test_cost_of_an_audit(most: float, beyond: int) -> None:
-    """Whether a cell holds x costs nothing; what may be beyond costs tables of 7 bits, one for five bits."""
+    """Whether a cell holds x costs nothing; what may be beyond the range costs tables of up to 7 bits, one for five bits."""
     x = Input(torch.full((8, 1), 2.0, dtype=torch.float64), 64, 24)
 
     async def build(p: Party, x: Shared) -> Shared:
