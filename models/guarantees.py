@@ -12,7 +12,7 @@ from models.limits import Limit, limits
 from models.numbers import Numbers
 from models.shape import BertShape
 from protocols.exponential import BUCKET_BITS, ENTRY_BITS
-from protocols.rowmax import SLACK, window_limit
+from protocols.rowmax import window_limit
 from protocols.softmax import Window
 
 UNCLAMPED_BITS = BUCKET_BITS + ENTRY_BITS
@@ -71,8 +71,9 @@ def unproved(shape: BertShape, numbers: Numbers, bounds: Bounds) -> Iterator[str
     for i, windows in enumerate(numbers.windows):
         for window in windows:
             for head, centre in zip(window.heads, window.centres, strict=True):
-                size = bounds.scores[i][head]
-                if not numbers.norm_limits[i] and period_of(window, size, centre) > 2.0**window.period_bits:
+                audited = numbers.norm_limits[i]
+                size = audited + bounds.relative if audited else bounds.scores[i][head]
+                if period_of(window, size, centre) > 2.0**window.period_bits:
                     yield f"layer{i}.head{head}.scores: want a period of 2^{window.period_bits}, got up to {size:.4g}"
 
 
@@ -82,7 +83,9 @@ def period_of(window: Window, most: float, centre: float) -> float:
     No difference of a score and a maximum, aliased or not, may come out between 0 and the least that is taken.
     """
     taken = 2.0 ** (window.bits if window.clamped else UNCLAMPED_BITS)
-    return max(most - centre + window_limit(window.bits) + taken, 2 * most + SLACK) + 2.0**BUCKET_BITS
+    above = most - (centre - window_limit(window.bits))  # of a score, if the maximum used is the window's least
+    below = most + centre + window_limit(window.bits) + 2  # if it is the window's largest, which is one bucket above it
+    return max(above + taken, below) + 2.0**BUCKET_BITS
 
 
 def proved(bounds: Bounds, limit: Limit) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from models.shape import Softmax
 from mpcnet import ring
+from protocols.audit import BEYOND
 from protocols.division import RowRange
 from protocols.exponential import LARGEST
 from protocols.softmax import WeighBits, Window
@@ -84,17 +85,21 @@ class Numbers:
         """Fraction bits of V: what its own ring leaves, and |sum_j a_j v_j| <= sum_j a_j max |v| of the product's."""
         size = self.value_sizes[layer]
         own = VALUE_BITS - 2 - ring.ceil_log2(size)
-        total = self._sum_bits() - ring.ceil_log2(size * self.softmax_rows(layer, keys).high)
+        total = self._sum_bits() - ring.ceil_log2(size * self._most(layer, keys))
         return min(VALUE_FRAC, own, total)
 
     def value_limit(self, layer: int, keys: int) -> int:
         """What an audit holds |V| to, as an integer: so that the weighted sum over the keys stays in its ring."""
-        limit = 2 ** self._sum_bits() / self.softmax_rows(layer, keys).high
+        limit = 2 ** self._sum_bits() / self._most(layer, keys)
         return min(int(limit), 1 << (VALUE_BITS - 2))
 
     def score_bits(self, layer: int) -> int:
         """Of the ring of scores: what the product of queries and keys leaves of theirs."""
         return QUERY_BITS + SCORE_FRAC - self.query_fracs[layer]
+
+    def _most(self, layer: int, keys: int) -> float:
+        """What no row sum exceeds that an audit lets pass."""
+        return BEYOND * self.softmax_rows(layer, keys).high
 
     def _product_bits(self) -> int:
         return 40 if self.softmax == "exact" else 48

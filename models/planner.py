@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from models import numbers as N
 from models.bounds import Bounds
 from models.calibrate import Calibration
-from models.guarantees import guarantees, period_of, row_guarantees
+from models.guarantees import guarantees, period_of, row_guarantees, unproved
 from models.limits import MARGIN, score_margin
 from models.numbers import Numbers
 from models.shape import BertShape, Softmax
@@ -30,8 +30,7 @@ from protocols.division import (
     RSQRT_LIMIT,
     RowRange,
 )
-from protocols.exponential import BUCKET_BITS
-from protocols.rowmax import SLACK, window_limit
+from protocols.rowmax import window_limit
 from protocols.softmax import RELU_EPS, SHIFT, Window
 from protocols.suites import Suite
 
@@ -66,13 +65,16 @@ def plan(
     numbers = planner.numbers()
     found = list(guarantees(shape, numbers, bounds, calibration))
     rows = list(row_guarantees(numbers, bounds, calibration))
+    audited = frozenset(row.name.removesuffix(" (span)") for row in found if not row.sure)
+    numbers = replace(numbers, audited=audited)
     broken = [str(row) for row in [*found, *rows] if not row.holds] + list(_needs(shape, numbers, suite))
+    broken += unproved(shape, numbers, bounds)
     if broken:
         raise LocalConfigError(
             "planner: values could overflow: " + "; ".join(broken) + "; if the model is sound, calibrate it with texts "
             "like yours (mpcnet calibrate)"
         )
-    return replace(numbers, audited=frozenset(row.name.removesuffix(" (span)") for row in found if not row.sure))
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,8 @@ class _Planner:
 
     @staticmethod
     def _largest(period_bits: int) -> float:
-        """Scores up to here have a period: see `_window`."""
-        return 2.0**period_bits / 2 - 2.0 ** (BUCKET_BITS + 1) - SLACK
+        """Scores up to here have a period, in a window about 0: see models.guarantees.period_of."""
+        return 2.0**period_bits - 2.0 ** (WINDOW_BITS[-1] + 1)
 
     def _norms(self, i: int) -> float:
         return MARGIN * self.calibration.at("exact", f"layer{i}.norms").max

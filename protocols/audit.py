@@ -130,7 +130,7 @@ class Audit:
         self._hash = self._hash << np.uint64(1) ^ carried ^ added
 
     def inverse(self, p: Party, x: Shared, y: Shared, rows: RowRange, target: float) -> None:
-        """x y = target to a sixteenth, for positive x, which should be in the range `rows`: x below BEYOND times its end.
+        """x y = target to a sixteenth, for positive x, which should be in the range `rows`: x < BEYOND times its end.
 
         Rounds   2, which others pay for
         Sends    about 16 bytes a row each way
