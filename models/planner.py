@@ -37,7 +37,7 @@ from protocols.suites import Suite
 WIDE_MARGIN = 16.0  # of row sums and sums of squares that cells cover: 64 bytes a row for each factor of 4
 LEAST_MARGIN = 4.0  # of the least of them
 LEAST_VALUE_FRAC = 6  # of V
-ENOUGH_VALUE_FRAC = 8  # V's bound counts if it leaves so many: they cost 1e-7 of a cosine
+ENOUGH_VALUE_FRAC = 7  # V's bound counts if it leaves so many: their rounding costs 1e-6 of a cosine
 WINDOW_BITS = (6, 7, 8, 9, 10)  # of row maxima: a score's material grows by a byte with each bucket of 2
 PERIOD_BITS = range(9, 13)  # scores are opened modulo: a score's material grows by a byte with each 64
 RANDOM_WINDOW, RANDOM_PERIOD = 7, 10  # of random weights, whose scores are narrow: as wide as a trained model's
@@ -100,7 +100,7 @@ class _Planner:
             fracs = tuple(min(N.QUERY_FRAC, N.QUERY_BITS - period) for period in periods)
         else:
             rows |= {f"layer{i}.row_sum": self._row_sum(i) for i in layers}
-        sizes = tuple(_up(self.bounds.sizes[f"layer{i}.value"]) for i in layers)
+        sizes = tuple(float(math.ceil(self.bounds.sizes[f"layer{i}.value"])) for i in layers)
         numbers = Numbers(
             self.softmax, self.longest, table_bits, table_frac, sizes, rows, windows, fracs, norm_limits, frozenset()
         )
@@ -111,7 +111,7 @@ class _Planner:
         return replace(numbers, value_sizes=sizes)
 
     def _calibrated_value(self, i: int) -> float:
-        return _up(MARGIN * self.calibration.at(self.softmax, f"layer{i}.value").absmax)
+        return float(math.ceil(MARGIN * self.calibration.at(self.softmax, f"layer{i}.value").absmax))
 
     def _table_format(self) -> tuple[int, int]:
         """The embedding's ring: 16 bits (and a three times faster product) if they are enough, else 24."""
@@ -206,7 +206,7 @@ class _Planner:
 
 
 def _up(x: float) -> float:
-    """The next power of two: formats are public, and should tell no more of the weights than they must."""
+    """The next power of two: formats are public, and should tell little of the weights."""
     return 2.0 ** ring.ceil_log2(x)
 
 

@@ -171,8 +171,9 @@ def test_no_difference_of_scores_and_maxima_comes_out_near_zero() -> None:
         for window in layer:
             for head, centre in zip(window.heads, window.centres, strict=True):
                 period, taken = 2.0**window.period_bits, 2.0 ** (window.bits if window.clamped else 6)
-                highest = most[head] - (centre - 2.0 ** (window.bits - 1))
-                assert highest < period - taken and 2 * most[head] + 4 < period
+                half = 2.0 ** (window.bits - 1)
+                assert most[head] - centre + half < period - taken  # above the least maximum that may be used
+                assert most[head] + centre + half + 2 < period  # below the largest
                 assert window.period_bits <= 33 - 12 - planned().query_fracs[planned().windows.index(layer)]
 
 
@@ -197,7 +198,9 @@ def test_the_planner_names_every_site_that_could_overflow() -> None:
 
 
 def test_values_that_leave_a_long_row_too_few_bits_are_refused() -> None:
-    with pytest.raises(LocalConfigError, match=r"layer0\.value: want 6 fraction bits or more, got 5"):
+    with pytest.raises(
+        LocalConfigError, match=r"layer0\.value: want 6 fraction bits or more, got 5 for values up to 135"
+    ):
         planned(known=larger(100.0), layer0__value=Range(-90.0, 90.0, 1))
 
 
@@ -205,7 +208,7 @@ def test_calibrated_values_serve_where_proved_ones_would_leave_too_few_bits() ->
     numbers, known = planned(known=larger(100.0)), larger(100.0)
     assert all(numbers.value_sizes[i] < known.sizes[f"layer{i}.value"] for i in range(6))
     assert {f"layer{i}.value" for i in range(6)} <= numbers.audited
-    assert planned().value_frac(0, 512) >= 8
+    assert planned().value_frac(0, 512) >= 7
 
 
 def test_the_row_sums_of_2relu_begin_at_eps() -> None:
@@ -228,12 +231,11 @@ def test_row_sums_of_2quad_reach_far_beyond_what_was_calibrated() -> None:
 
 
 @pytest.mark.parametrize("softmax", ["exact", "2quad"])
-def test_formats_tell_the_weights_bounds_as_powers_of_two_only(softmax: Softmax) -> None:
+def test_formats_tell_little_of_the_weights_bounds(softmax: Softmax) -> None:
     """They are public."""
     numbers = planned(softmax, length=128)
-    assert all(
-        size == 2.0 ** ceil_log2(size) for size in (*numbers.value_sizes, *(r.most for r in numbers.rows.values()))
-    )
+    assert all(rows.most == 2.0 ** ceil_log2(rows.most) for rows in numbers.rows.values())
+    assert all(size == round(size) for size in numbers.value_sizes)
 
 
 def test_two_logits_too_far_apart_to_be_compared_are_refused() -> None:
