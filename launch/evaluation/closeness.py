@@ -135,7 +135,10 @@ def _oracle(
             return torch.cat([values, outside.to(values.dtype).unsqueeze(1)], 1)
 
         found = in_order(grouped, tokens, run, each).double()
-        return found[:, :-1], found[:, -1].bool().tolist()
+    preprocessing, values = prepared.config.preprocessing, found[:, :-1]
+    if preprocessing is not None and preprocessing.normalize:
+        values = torch.nn.functional.normalize(values, dim=1)
+    return values, found[:, -1].bool().tolist()
 
 
 def _private(
