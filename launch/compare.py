@@ -14,7 +14,6 @@ from launch.asked import Asked
 from models import reference
 from models.bert import AnswerKind, Config
 from models.prepare import Prepared
-from models.published import published
 from models.text import Text, Tokens
 
 LEAST_COSINE = 0.999
@@ -41,6 +40,8 @@ def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[To
 
     :raises LocalConfigError: transformers cannot load the folder.
     """
+    from models.published import published  # transformers: only who compares waits for it
+
     found, used = prepared.checkpoint, prepared.config.numbers.softmax
     own = found.softmax or "exact"
     if texts is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
@@ -32,9 +32,11 @@ from launch.options import (
 from launch.simulate import Options
 from models import openings
 from models.prepare import Prepared, prepare
-from models.published import Published, published
 from models.text import Tokens, encode, load_tokenizer
 from mpcnet.errors import LocalConfigError, LocalInputError
+
+if TYPE_CHECKING:
+    from models.published import Published
 
 BUDGET = 1024  # tokens of a request: as many short texts, or two of 512
 
@@ -153,6 +155,8 @@ def _private(
 
 def _theirs(prepared: Prepared, samples: Sequence[Sample]) -> Tensor:
     """What others make of the model's own folder, [n, columns], float64."""
+    from models.published import published  # transformers: only who compares waits for it
+
     theirs = published(prepared.checkpoint, prepared.config.numbers.softmax)
     with torch.inference_mode(), progress(console) as bar:
         each = step(bar, theirs.by, len(samples))

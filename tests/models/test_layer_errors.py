@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.bert import Model
 from models.layer_errors import EMBEDDING, LAYER, Report, measure
-from models.openings import answer, load_plain
+from models.openings import Place, answer, load_plain
 from models.text import Tokens
 from protocols.gelu import gelu
 from protocols.party import Party
@@ -97,8 +97,8 @@ def test_a_square_is_right_by_itself() -> None:
     assert all(0 < block.own["activation"].largest < 2e-3 for block in found.blocks[1:])
 
 
-async def gelu_off(p: Party, x: Shared, bits: int) -> Shared:
-    return await gelu(p, x, bits) + 0.05
+async def gelu_off(p: Party, x: Shared, bits: int, sure: bool) -> Shared:
+    return await gelu(p, x, bits, sure) + 0.05
 
 
 def test_a_wrong_gelu_is_found() -> None:
@@ -139,6 +139,7 @@ def test_a_wrong_projection_is_found() -> None:
 def test_a_program_that_opens_something_else_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokens = small("exact")
     plain = load_plain(model.config, model.folded)
-    monkeypatch.setattr("models.openings._scores", lambda numbers, layer: ("exp", 20, 0.0))
+    nowhere = [Place("nowhere", 20, layer, f"layer{layer}.scores", 12, "pairs") for layer in range(2)]
+    monkeypatch.setattr("models.openings._scores", lambda numbers, layer: [nowhere[layer]])
     with pytest.raises(ValueError, match=r"did not open layer0\.scores, layer1\.scores"):
         measure(plain, model.folded, tokens)

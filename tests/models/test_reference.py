@@ -89,7 +89,7 @@ def test_2relu_by_hand():
     folded, ids = fold(random_checkpoint(SHAPE, seed=2)), torch.tensor([[3, 1, 4, 1]])
     folded |= {name: 40 * value for name, value in folded.items() if name.endswith("qkv.weight")}
     forward(SHAPE, folded, ids, ids * 0, ids * 0 + 1, "2relu", seen.__setitem__)
-    scores = seen["layer0.scores"].reshape(2, 4, 4)  # [head, query, key]
+    scores = seen["layer0.scores"].reshape(4, 4, 2).permute(2, 0, 1)  # [head, query, key]
     value = seen["layer0.value"].reshape(4, 2, 4)  # [seq, head, head_dim]
     assert scores.min() < -0.1 and scores.max() > 0.1
     for head in range(2):
@@ -106,7 +106,7 @@ def test_2quad_by_hand():
     seen = {}
     folded, ids = fold(random_checkpoint(SHAPE, seed=2)), torch.tensor([[3, 1, 4, 1]])
     forward(SHAPE, folded, ids, ids * 0, ids * 0 + 1, "2quad", seen.__setitem__)
-    scores = seen["layer0.scores"].reshape(2, 4, 4)  # [head, query, key]
+    scores = seen["layer0.scores"].reshape(4, 4, 2).permute(2, 0, 1)  # [head, query, key]
     value = seen["layer0.value"].reshape(4, 2, 4)  # [seq, head, head_dim]
     for head in range(2):
         for query in range(4):
@@ -128,10 +128,12 @@ def test_sites_show_valid_tokens_only(softmax):
         "embedding.normal": (rows, 8),
         "layer0.qkv": (rows, 24),
         "layer0.value": (rows, 2, 4),
-        "layer0.scores": (2 * pairs,),
+        "layer0.norms": (rows, 2, 2),
+        "layer0.scores": (pairs, 2),
         "layer0.row_max": (rows, 2, 1),
-        "layer0.row_span": (rows, 2, 1),
-        "layer0.weights": (2 * pairs,),
+        **{f"layer0.head{head}.scores": (pairs, 1) for head in range(2)},
+        **{f"layer0.head{head}.row_span": (rows, 1, 1) for head in range(2)},
+        "layer0.weights": (pairs, 2),
         "layer0.row_sum": (rows, 2, 1),
         "layer0.context_raw": (rows, 2, 4),
         "layer0.context": (rows, 8),
