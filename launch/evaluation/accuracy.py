@@ -22,7 +22,6 @@ from models.bert import AnswerKind
 from models.metrics import score
 from models.prepare import Prepared, checkpoint, prepare
 from models.program import wanted_answer
-from models.published import huggingface_classifier
 from models.tasks import Task
 from models.text import Tokens, encode
 from models.weights import Checkpoint
@@ -128,6 +127,8 @@ def _published(
     shape, softmax = prepared.config.shape, prepared.config.numbers.softmax
     if shape.relative_buckets and softmax != "exact":
         return {}
+    from models.published import huggingface_classifier  # transformers: only who compares waits for it
+
     grouped, run = groups(tokens, batch), huggingface_classifier(prepared.checkpoint, softmax)
     with progress(console) as bar:
         theirs = in_order(grouped, tokens, run, step(bar, "transformers, as a check", len(grouped)))
