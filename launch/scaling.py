@@ -168,6 +168,11 @@ def kept(folder: Path) -> list[dict[str, Any]]:
     return list(dict(rows).values())
 
 
+def _label(name: tuple[Any, ...]) -> str:
+    *words, audit = name
+    return ", ".join([*(word for word in words if word != "none"), *([] if audit else ["no audit"])])
+
+
 def plot(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """growth.png and growth.svg: seconds and online bytes against length, a line for each model, suite and softmax."""
     from matplotlib import rc_context  # plots are no business of parties, which start from the same command
@@ -185,9 +190,7 @@ def plot(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
             lengths = [row["length"] for row in chosen]
             values = [row["total_s"] for row in chosen], [row["sent_bytes"] / 1e6 for row in chosen]
             for axes, ordinates in zip(panels, values, strict=True):
-                axes.plot(
-                    lengths, ordinates, color=colour, marker=marker, label=", ".join(n for n in name if n != "none")
-                )
+                axes.plot(lengths, ordinates, color=colour, marker=marker, label=_label(name))
         for axes, what in zip(panels, ("seconds, offline and online", "MB online, each way"), strict=True):
             axes.set(xlabel="tokens", ylabel=what, ylim=(0, None), xlim=(0, None))
         panels[0].legend(fontsize="small")

@@ -62,7 +62,7 @@ async def test_material_is_there_before_the_request(parties: Parties) -> None:
 async def test_what_does_not_fit_in_memory_is_not_dealt_ahead(parties: Parties) -> None:
     """It would never be complete. Of what fits there is as much as there is room for, and again after each run."""
     parties.serve()
-    words = r"32 x 16 tokens: nothing is dealt ahead: want corrections of at most 1 MB \(stock_mib\), got 5 MB"
+    words = r"32 x 16 tokens: nothing is dealt ahead: want corrections of at most 1 MB \(stock_mib\), got 6 MB"
     await parties.said("server0", words)
     size = max(Plans(parties.node("client").config).infer(Size(1, 5)).ledger.total().dealt_bytes)
     most = (1 << 20) // size

@@ -131,7 +131,7 @@ def test_unsupported_layers(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "launch.cli", "simulate", "--model", str(tmp_path)]
     ended = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     said = [
-        "cannot run privately", "hidden_act: want gelu or quad, got relu", "is_decoder: want False, got True",
+        "cannot run privately", "hidden_act: want gelu or quad", "got relu", "is_decoder: want false, got True",
         "position_embedding_type: want absolute, got relative_key", "1 unknown parameters", "missing parameters",
     ]  # fmt: skip
     assert ended.stdout == ""

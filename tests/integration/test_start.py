@@ -26,7 +26,7 @@ def another_suite(config: Config) -> Config:
 def another_calibration(config: Config) -> Config:
     rows = dict(config.numbers.rows)
     site = next(iter(rows))
-    rows[site] = (rows[site][0], rows[site][1] * 1.01)
+    rows[site] = replace(rows[site], high=rows[site].high * 1.01)
     return replace(config, numbers=replace(config.numbers, rows=rows))
 
 
