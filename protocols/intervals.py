@@ -48,9 +48,9 @@ def between(x: Digit, intervals: Sequence[tuple[int, int]]) -> list[Bits]:
     """
     # R is in (X - b - 1, X - a] if it is above the one end and not above the other; an interval that wraps flips that.
     above = cache(lambda by: onehot.read(x.rows, x.word, (x.size,), x.start, by << x.start).digits[0][0])
+    place = (x.word >> x.start).to(torch.int16)  # narrow: it is only compared
     found = []
     for low, high in intervals:
-        first, last = (((x.word >> x.start) - by) & ((1 << x.size) - 1) for by in (high + 1, low))
-        wraps = ring.pack_bits(last < first)
+        wraps = ring.pack_bits(((place - low) & ((1 << x.size) - 1)) <= high - low)
         found.append(Bits(above(high + 1) ^ above(low), x.shape, x.party).flip(wraps))
     return found
