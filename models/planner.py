@@ -199,10 +199,11 @@ class _Planner:
             return RowRange(RELU_EPS if relu else seen.min / MARGIN, seen.max * MARGIN)
         size = max(self.bounds.scores[i])
         most = self.longest * (size + RELU_EPS if relu else (size + SHIFT) ** 2)
-        low = RELU_EPS if relu else seen.min / LEAST_MARGIN
         both = 2 * ring.floor_log2(1 / N.CONTEXT_ERROR)  # what rounding of the quotient's factors takes of their bits
-        widest = low * 2.0 ** (64 - N.CONTEXT_BITS + N.CONTEXT_FRAC - both - 1)
-        return RowRange(low, max(min(_up(most), seen.max * WIDE_MARGIN, widest), MARGIN * seen.max), _up(most))
+        widest = 2.0 ** (64 - N.CONTEXT_BITS + N.CONTEXT_FRAC - both - 1)  # the largest over the least that is served
+        least = min(max(seen.min / LEAST_MARGIN, MARGIN * seen.max / widest), seen.min / MARGIN)
+        low = RELU_EPS if relu else least
+        return RowRange(low, max(min(_up(most), seen.max * WIDE_MARGIN, low * widest), MARGIN * seen.max), _up(most))
 
 
 def _up(x: float) -> float:
