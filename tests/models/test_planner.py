@@ -192,6 +192,13 @@ def test_what_is_not_proved_is_audited() -> None:
     assert not {"layer0.qkv", "layer0.norms", "layer0.up"} & planned().audited
 
 
+def test_what_no_audit_looks_at_has_to_be_proved() -> None:
+    _, known, _ = demo()
+    wide = replace(known, sizes={**known.sizes, "layer3.qkv": 2.0**19 + 1})
+    with pytest.raises(LocalConfigError, match=r"overflow: layer3\.qkv: want < 524288, .* no text exceeds 5\.243e\+05"):
+        planned(known=wide)
+
+
 def test_the_planner_names_every_site_that_could_overflow() -> None:
     with pytest.raises(LocalConfigError, match=r"layer2\.head4\.row_span.*layer4\.up.*mpcnet calibrate"):
         planned(known=larger(100.0), layer2__head4__row_span=Range(0.0, 2000.0, 1), layer4__up=Range(-3.0, 5000.0, 1))
