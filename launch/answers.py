@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from launch.asked import listed
-from models.bert import AnswerKind, Config
-from models.text import Text
 from mpcnet.errors import one_line
+from mpcnet.launch.asked import listed
+from mpcnet.models.bert import AnswerKind, Config
+from mpcnet.models.text import Text
 
 SHOWN = 48  # characters of a text in a table
 ROWS = 64  # of a table; JSON has them all

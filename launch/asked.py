@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from models.inputs import Entry, is_blank
-from models.text import Reader, Row, Text, Tokens
 from mpcnet.errors import LocalInputError
+from mpcnet.models.inputs import Entry, is_blank
+from mpcnet.models.text import Reader, Row, Text, Tokens
 
 Blank: TypeAlias = Literal["error", "empty"]  # what the answer to a blank line is
 LISTED = 3  # errors that a refusal shows

@@ -12,17 +12,17 @@ import torch
 import typer
 from torch import Tensor
 
-from launch import kernel_bench, predict, report, scaling
-from launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
-from launch.simulate import Options, Outcome, simulate
-from launch.soak import Soak, soak
-from models.inputs import read_lines
-from models.metrics import spearman
-from models.shape import Softmax
 from mpcnet import accelerator
 from mpcnet.errors import LocalInputError
 from mpcnet.latency import parse_link
-from protocols.suites import SUITES
+from mpcnet.launch import kernel_bench, predict, report, scaling
+from mpcnet.launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
+from mpcnet.launch.simulate import Options, Outcome, simulate
+from mpcnet.launch.soak import Soak, soak
+from mpcnet.models.inputs import read_lines
+from mpcnet.models.metrics import spearman
+from mpcnet.models.shape import Softmax
+from mpcnet.protocols.suites import SUITES
 
 app = typer.Typer(no_args_is_help=True, help="Print the figures of the README: accuracy, time, latency.")
 

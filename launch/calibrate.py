@@ -11,15 +11,15 @@ import torch
 import typer
 from rich.table import Table
 
-from launch import report
-from launch.options import DEMO, Json, Model, check_folder, console, emit, screen, warn_of
-from models import calibrated
-from models.calibrated import Kept, Widened
-from models.calibration_batches import own_batches
-from models.inputs import texts_of
-from models.prepare import calibrated_length, calibration_of, checkpoint
-from models.weights import Checkpoint, fold
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch import report
+from mpcnet.launch.options import DEMO, Json, Model, check_folder, console, emit, screen, warn_of
+from mpcnet.models import calibrated
+from mpcnet.models.calibrated import Kept, Widened
+from mpcnet.models.calibration_batches import own_batches
+from mpcnet.models.inputs import texts_of
+from mpcnet.models.prepare import calibrated_length, calibration_of, checkpoint
+from mpcnet.models.weights import Checkpoint, fold
 
 SHOWN = 12  # rows of the table
 

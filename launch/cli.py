@@ -10,19 +10,20 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from launch import answers, bench, dealer, distill, formats, owner, party, report, settings
-from launch.asked import listed
-from launch.calibrate import calibrate_command
-from launch.dashes import TextCommand
-from launch.deploy import write_deployment
-from launch.doctor.command import doctor_command
-from launch.evaluation.closeness import corpus_command
-from launch.evaluation.command import evaluate_command, ranges_command
-from launch.infer import infer_command
-from launch.layers import layers_command
-from launch.netem import command as netem
-from launch.node import failed, open_node, run
-from launch.options import (
+from mpcnet.errors import LocalInputError
+from mpcnet.launch import answers, bench, dealer, distill, formats, owner, party, report, settings
+from mpcnet.launch.asked import listed
+from mpcnet.launch.calibrate import calibrate_command
+from mpcnet.launch.dashes import TextCommand
+from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch.doctor.command import doctor_command
+from mpcnet.launch.evaluation.closeness import corpus_command
+from mpcnet.launch.evaluation.command import evaluate_command, ranges_command
+from mpcnet.launch.infer import infer_command
+from mpcnet.launch.layers import layers_command
+from mpcnet.launch.netem import command as netem
+from mpcnet.launch.node import failed, open_node, run
+from mpcnet.launch.options import (
     DEMO,
     Accept,
     AnswerName,
@@ -45,13 +46,12 @@ from launch.options import (
     screen,
     warn,
 )
-from launch.renew import renew_command
-from launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
-from models.inputs import entries
-from models.prepare import BUILTIN, checkpoint, prepare
-from models.program import Plans, Size, wanted_answer
-from mpcnet.errors import LocalInputError
+from mpcnet.launch.renew import renew_command
+from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.memory import Memory
+from mpcnet.models.inputs import entries
+from mpcnet.models.prepare import BUILTIN, checkpoint, prepare
+from mpcnet.models.program import Plans, Size, wanted_answer
 from mpcnet.tls import parse_address
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(

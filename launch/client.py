@@ -15,26 +15,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from launch import frames, sharing
-from launch.deploy import TOKENIZER
-from launch.node import Node, end
-from launch.wire_names import QUEUED, READY, REQUEST, RESULT
-from models.bert import AnswerKind
-from models.numbers import LOGIT_FRAC
-from models.parameters import encode_tokens
-from models.prepare import tokenizer_source
-from models.preprocessing import tokenizer_digest
-from models.program import Size, wanted_answer
-from models.reference import check_tokens
-from models.text import Reader, Tokens
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError, LocalInputError, RemoteProtocolError
+from mpcnet.launch import frames, sharing
+from mpcnet.launch.deploy import TOKENIZER
+from mpcnet.launch.node import Node, end
+from mpcnet.launch.wire_names import QUEUED, READY, REQUEST, RESULT
 from mpcnet.mesh import Peer
+from mpcnet.models.bert import AnswerKind
+from mpcnet.models.numbers import LOGIT_FRAC
+from mpcnet.models.parameters import encode_tokens
+from mpcnet.models.prepare import tokenizer_source
+from mpcnet.models.preprocessing import tokenizer_digest
+from mpcnet.models.program import Size, wanted_answer
+from mpcnet.models.reference import check_tokens
+from mpcnet.models.text import Reader, Tokens
+from mpcnet.protocols.audit import HASH_BITS
+from mpcnet.protocols.share import Shared
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.wire import Header
-from protocols.audit import HASH_BITS
-from protocols.share import Shared
 
 Table: TypeAlias = Mapping[str, Tensor] | None
 REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from launch import answers
-from launch.asked import Asked
-from models import reference
-from models.bert import AnswerKind, Config
-from models.prepare import Prepared
-from models.text import Text, Tokens
+from mpcnet.launch import answers
+from mpcnet.launch.asked import Asked
+from mpcnet.models import reference
+from mpcnet.models.bert import AnswerKind, Config
+from mpcnet.models.prepare import Prepared
+from mpcnet.models.text import Text, Tokens
 
 LEAST_COSINE = 0.999
 MOST_DISTANCE = 0.05  # of an embedding, relative to its length: a vector of another length has the same cosine
@@ -40,7 +40,7 @@ def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[To
 
     :raises LocalConfigError: transformers cannot load the folder.
     """
-    from models.published import published  # transformers: only who compares waits for it
+    from mpcnet.models.published import published  # transformers: only who compares waits for it
 
     found, used = prepared.checkpoint, prepared.config.numbers.softmax
     own = found.softmax or "exact"

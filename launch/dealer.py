@@ -9,28 +9,28 @@ from typing import TypeVar
 
 import torch
 
-from launch import frames
-from launch.expiry import tell_expiry
-from launch.follower import deal_order
-from launch.heap import loading, release_freed
-from launch.node import Node, peak_bytes
-from launch.service import Service
-from launch.wire_names import LOAD_STREAM, ORDER
-from models.bert import Model, load
-from models.program import Plans, Size, parameter_shapes, token_shape
-from models.respond import respond
 from mpcnet.channel import Channel
 from mpcnet.dealer import Corrections, DealerSource, deal
 from mpcnet.dealing import run_dealer
 from mpcnet.errors import LocalInputError, RemoteProtocolError
+from mpcnet.launch import frames
+from mpcnet.launch.expiry import tell_expiry
+from mpcnet.launch.follower import deal_order
+from mpcnet.launch.heap import loading, release_freed
+from mpcnet.launch.node import Node, peak_bytes
+from mpcnet.launch.service import Service
+from mpcnet.launch.wire_names import LOAD_STREAM, ORDER
 from mpcnet.lobby import SERVERS, join
 from mpcnet.mesh import Peer, Seed, agree_seed
+from mpcnet.models.bert import Model, load
+from mpcnet.models.program import Plans, Size, parameter_shapes, token_shape
+from mpcnet.models.respond import respond
 from mpcnet.prg import Domain, Guard, Keystream
+from mpcnet.protocols.party import Party
 from mpcnet.rounds import Program
 from mpcnet.stream import Stream
 from mpcnet.tasks import race, together
 from mpcnet.wire import Header, Scalar
-from protocols.party import Party
 
 T = TypeVar("T")
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch import settings as settings_file
-from launch.certs import ROLES, create_deployment, role_folder
-from launch.settings import Settings
-from models import program
-from models.bert import Config
-from models.preprocessing import copy_tokenizer
+from mpcnet.launch import settings as settings_file
+from mpcnet.launch.certs import ROLES, create_deployment, role_folder
+from mpcnet.launch.settings import Settings
+from mpcnet.models import program
+from mpcnet.models.bert import Config
+from mpcnet.models.preprocessing import copy_tokenizer
 
 TOKENIZER = "tokenizer"  # a client's, in its folder
 

@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from launch.options import Json, check_folder, console, read_text, screen, write_text
-from launch.training_run import RESULTS, Options, train
-from models.prepare import tokenizer_source
-from models.tasks import HUB, TASKS
-from models.training import Progress, Stage
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.options import Json, check_folder, console, read_text, screen, write_text
+from mpcnet.launch.training_run import RESULTS, Options, train
+from mpcnet.models.prepare import tokenizer_source
+from mpcnet.models.tasks import HUB, TASKS
+from mpcnet.models.training import Progress, Stage
 
 app = typer.Typer(no_args_is_help=True, help="Train classifiers for private inference: a teacher, then its students.")
 WARMUP = 0.1  # of a stage's steps; the rate then falls to 0. The first stage of a distillation has a constant rate.

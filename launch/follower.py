@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from launch import frames
-from launch.guests import MAX_BATCH
-from launch.leader import NO_BUNDLE
-from launch.queue import Request
-from launch.server import Bundle, Server
-from launch.service import unless
-from launch.wire_names import HAVE, ORDER
-from models.bert import Config, Model
-from models.program import Size, wanted_answer
 from mpcnet.errors import LocalInputError, RemoteProtocolError, describe
+from mpcnet.launch import frames
+from mpcnet.launch.guests import MAX_BATCH
+from mpcnet.launch.leader import NO_BUNDLE
+from mpcnet.launch.queue import Request
+from mpcnet.launch.server import Bundle, Server
+from mpcnet.launch.service import unless
+from mpcnet.launch.wire_names import HAVE, ORDER
+from mpcnet.models.bert import Config, Model
+from mpcnet.models.program import Size, wanted_answer
 from mpcnet.wire import Header
 
 MOST_REQUESTS = 1024  # of one run

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from models.guarantees import Guarantee, guarantees, row_guarantees
-from models.prepare import Prepared
+from mpcnet.models.guarantees import Guarantee, guarantees, row_guarantees
+from mpcnet.models.prepare import Prepared
 
 
 def known(prepared: Prepared) -> list[Guarantee]:

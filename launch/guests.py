@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from launch import frames, sharing
-from launch.node import Node, public
-from launch.queue import Queue, Request
-from launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
-from models.parameters import parameters
-from models.program import Size, wanted_answer
-from models.respond import Response
 from mpcnet import ring
 from mpcnet.channel import Channel
 from mpcnet.errors import ChannelError, LocalBusyError, LocalInputError, MpcError, RemoteAbort, RemoteProtocolError
+from mpcnet.launch import frames, sharing
+from mpcnet.launch.node import Node, public
+from mpcnet.launch.queue import Queue, Request
+from mpcnet.launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
 from mpcnet.mesh import Peer
+from mpcnet.models.parameters import parameters
+from mpcnet.models.program import Size, wanted_answer
+from mpcnet.models.respond import Response
+from mpcnet.protocols.share import Shared
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.tasks import end_tasks
 from mpcnet.wire import Header
-from protocols.share import Shared
 
 MAX_BATCH = 256
 MAX_GUESTS = 512  # connections at once

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from launch import answers, asked, client, settings
-from launch.asked import Asked
-from launch.node import Node, open_node, peak_bytes, run
-from launch.options import (
+from mpcnet.errors import ChannelError, LocalConfigError, LocalInputError, RemoteAbort
+from mpcnet.launch import answers, asked, client, settings
+from mpcnet.launch.asked import Asked
+from mpcnet.launch.node import Node, open_node, peak_bytes, run
+from mpcnet.launch.options import (
     MODELS,
     Accept,
     AnswerName,
@@ -31,13 +32,12 @@ from launch.options import (
     read_text,
     write_text,
 )
-from models.bert import AnswerKind
-from models.inputs import entries
-from models.prepare import checkpoint
-from models.program import wanted_answer
-from models.text import Tokens
-from models.weights import fold
-from mpcnet.errors import ChannelError, LocalConfigError, LocalInputError, RemoteAbort
+from mpcnet.models.bert import AnswerKind
+from mpcnet.models.inputs import entries
+from mpcnet.models.prepare import checkpoint
+from mpcnet.models.program import wanted_answer
+from mpcnet.models.text import Tokens
+from mpcnet.models.weights import fold
 
 ANSWERED = "answered in"  # begins the line that tells of an answer
 

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from launch import report
-from launch.heap import keep_freed
 from mpcnet import accelerator, ring
+from mpcnet.launch import report
+from mpcnet.launch.heap import keep_freed
 from mpcnet.native import bound, library
 from mpcnet.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part

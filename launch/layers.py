@@ -9,8 +9,8 @@ import torch
 import typer
 from rich.table import Table
 
-from launch import report
-from launch.options import (
+from mpcnet.launch import report
+from mpcnet.launch.options import (
     DEMO,
     Json,
     Model,
@@ -23,12 +23,12 @@ from launch.options import (
     warn,
     write_text,
 )
-from launch.simulate import DEFAULT_TEXTS
-from models.inputs import texts_of
-from models.layer_errors import EMBEDDING, LAYER, Report, measure
-from models.openings import load_plain
-from models.prepare import Prepared, prepare, random_tokens
-from models.text import Text, Tokens, encode
+from mpcnet.launch.simulate import DEFAULT_TEXTS
+from mpcnet.models.inputs import texts_of
+from mpcnet.models.layer_errors import EMBEDDING, LAYER, Report, measure
+from mpcnet.models.openings import load_plain
+from mpcnet.models.prepare import Prepared, prepare, random_tokens
+from mpcnet.models.text import Text, Tokens, encode
 
 RANDOM_SIZE = (2, 32)  # sentences and tokens for a model without a tokenizer
 

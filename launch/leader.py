@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from launch import frames
-from launch.queue import Request, fits, layout
-from launch.server import Bundle, Server
-from launch.wire_names import HAVE, LOAD_STREAM, ORDER
-from models.bert import Model
-from models.program import Size
 from mpcnet.errors import RemoteProtocolError
+from mpcnet.launch import frames
+from mpcnet.launch.queue import Request, fits, layout
+from mpcnet.launch.server import Bundle, Server
+from mpcnet.launch.wire_names import HAVE, LOAD_STREAM, ORDER
+from mpcnet.models.bert import Model
+from mpcnet.models.program import Size
 from mpcnet.stock import planned_bytes
 from mpcnet.tasks import race
 from mpcnet.wire import Scalar

@@ -17,20 +17,20 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from launch.heap import keep_freed
-from launch.log import Fact, Level, Log
-from launch.monitor import Metrics
-from launch.refusals import Refusals
-from launch.settings import Settings
-from models import program
-from models.bert import Config
 from mpcnet import accelerator
 from mpcnet.channel import Channel
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
 from mpcnet.identity import read_certificate
 from mpcnet.latency import shaped
+from mpcnet.launch.heap import keep_freed
+from mpcnet.launch.log import Fact, Level, Log
+from mpcnet.launch.monitor import Metrics
+from mpcnet.launch.refusals import Refusals
+from mpcnet.launch.settings import Settings
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer, handshake
+from mpcnet.models import program
+from mpcnet.models.bert import Config
 from mpcnet.native import library
 from mpcnet.tls import Identity, Roster, dial
 

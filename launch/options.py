@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from launch.asked import Blank
-from models.bert import AnswerKind, Embedding
-from models.inputs import Format
-from models.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, other_softmax
-from models.shape import PRESETS, Softmax
 from mpcnet.errors import LocalConfigError
-from protocols.suites import SUITES
+from mpcnet.launch.asked import Blank
+from mpcnet.models.bert import AnswerKind, Embedding
+from mpcnet.models.inputs import Format
+from mpcnet.models.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, other_softmax
+from mpcnet.models.shape import PRESETS, Softmax
+from mpcnet.protocols.suites import SUITES
 
 WIDE = 4000  # columns of what goes into a file or a pipe: no line is broken, no word of a table cut
 

@@ -8,18 +8,18 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from torch import Tensor
 
-from launch import frames, sharing
-from launch.expiry import tell_expiry
-from launch.node import Node, end
-from launch.service import unless
-from launch.wire_names import READY, WANT, WEIGHTS
-from models.matching import mismatches, overflows
-from models.parameters import encode, parameters
-from models.prepare import other_softmax
-from models.weights import Checkpoint, fold
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemoteProtocolError
+from mpcnet.launch import frames, sharing
+from mpcnet.launch.expiry import tell_expiry
+from mpcnet.launch.node import Node, end
+from mpcnet.launch.service import unless
+from mpcnet.launch.wire_names import READY, WANT, WEIGHTS
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer
+from mpcnet.models.matching import mismatches, overflows
+from mpcnet.models.parameters import encode, parameters
+from mpcnet.models.prepare import other_softmax
+from mpcnet.models.weights import Checkpoint, fold
 from mpcnet.pauses import Pauses
 from mpcnet.rounds import Part
 from mpcnet.tasks import together

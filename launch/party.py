@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from launch.expiry import tell_expiry
-from launch.follower import follow
-from launch.guests import Guests
-from launch.leader import lead
-from launch.node import Node
-from launch.server import Server
-from launch.service import Service
-from models.program import Plans
 from mpcnet.drawer import Drawer
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.expiry import tell_expiry
+from mpcnet.launch.follower import follow
+from mpcnet.launch.guests import Guests
+from mpcnet.launch.leader import lead
+from mpcnet.launch.node import Node
+from mpcnet.launch.server import Server
+from mpcnet.launch.service import Service
 from mpcnet.lobby import SERVERS, join
 from mpcnet.mesh import Peer, agree_seed
+from mpcnet.models.program import Plans
 from mpcnet.stock import Intake
 from mpcnet.tasks import together
 

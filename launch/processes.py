@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch import settings as settings_file
-from launch.certs import role_folder
-from launch.deploy import write_deployment
-from launch.network import PYTHON, Network
-from models.bert import Config
 from mpcnet.errors import MpcError
+from mpcnet.launch import settings as settings_file
+from mpcnet.launch.certs import role_folder
+from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch.network import PYTHON, Network
+from mpcnet.models.bert import Config
 
 POLL_S = 0.05
 
@@ -42,7 +42,7 @@ class Deployment:
 
     def start(self, role: str, command: str, *arguments: str) -> None:
         """Start `mpcnet COMMAND --config ...` as a process of its own; it talks to its log."""
-        line = [*PYTHON, "launch.cli", command, "--config", str(self.config(role)), *arguments]
+        line = [*PYTHON, "mpcnet.launch.cli", command, "--config", str(self.config(role)), *arguments]
         with self.log(role).open("wb") as log:
             line = self.network.command(role, line)
             self.running[role] = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
@@ -107,7 +107,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     """Make a deployment in a temporary folder (or `keep`), and end its processes on the way out, whatever happens.
 
-    `settings` are more of those of :class:`launch.settings.Settings`, the same for every process.
+    `settings` are more of those of :class:`mpcnet.launch.settings.Settings`, the same for every process.
     """
     folder = keep or Path(tempfile.mkdtemp(prefix="mpcnet-"))
     made = Deployment(folder, network)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from models.program import Size
 from mpcnet.errors import LocalBusyError
 from mpcnet.mesh import Peer
+from mpcnet.models.program import Size
 from mpcnet.ring import Bytes
 
 BUCKETS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # tokens; requests of one bucket may run as one batch

@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from rich.markup import escape
 
-from launch.certs import (
+from mpcnet.errors import LocalConfigError
+from mpcnet.identity import Identity, Roster, fingerprints, read_certificate
+from mpcnet.launch.certs import (
     AUTHORITY,
     AUTHORITY_DAYS,
     Authority,
@@ -37,9 +39,7 @@ from launch.certs import (
     roster_file,
     write_new,
 )
-from launch.options import screen
-from mpcnet.errors import LocalConfigError
-from mpcnet.identity import Identity, Roster, fingerprints, read_certificate
+from mpcnet.launch.options import screen
 
 ORDER = ("dealer", "server0", "server1", "owner")  # who is dialled comes before who dials
 

@@ -11,29 +11,29 @@ from typing import TypeVar
 
 import torch
 
-from launch import frames, report, sharing
-from launch.guests import Guests
-from launch.heap import loading, release_freed
-from launch.node import Node, peak_bytes
-from launch.queue import Request, stack, stack_masks
-from launch.service import unless
-from launch.wire_names import DONE, LOAD_STREAM, ORDER, REQUEST
-from models.bert import Model, load
-from models.program import Plans, Size
-from models.respond import Response, respond
 from mpcnet import ring
+from mpcnet.launch import frames, report, sharing
+from mpcnet.launch.guests import Guests
+from mpcnet.launch.heap import loading, release_freed
+from mpcnet.launch.node import Node, peak_bytes
+from mpcnet.launch.queue import Request, stack, stack_masks
+from mpcnet.launch.service import unless
+from mpcnet.launch.wire_names import DONE, LOAD_STREAM, ORDER, REQUEST
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.lobby import SERVERS
 from mpcnet.mesh import Peer, Seed
+from mpcnet.models.bert import Model, load
+from mpcnet.models.program import Plans, Size
+from mpcnet.models.respond import Response, respond
 from mpcnet.prefill import prefill
 from mpcnet.prg import Domain, Guard, Keystream
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Shared
 from mpcnet.randomness import ServerSource
 from mpcnet.rounds import Program
 from mpcnet.session import run_streams
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import Stream
-from protocols.party import Party
-from protocols.share import Bits, Shared
 
 T = TypeVar("T")
 OWNER = "the model owner"

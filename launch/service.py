@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from launch.monitor import Monitor, cause_of
-from launch.node import Node, end
 from mpcnet.channel import Channel
 from mpcnet.errors import ChannelError, LocalInputError, LocalStorageError, RemoteError
+from mpcnet.launch.monitor import Monitor, cause_of
+from mpcnet.launch.node import Node, end
 from mpcnet.lobby import GUESTS, SERVERS, Lobby, awaits, dials, meet, watch
 from mpcnet.mesh import Peer
 from mpcnet.pauses import Pauses

@@ -40,11 +40,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from launch.network import LISTENERS
-from models.program import Size
 from mpcnet.errors import LocalConfigError
 from mpcnet.latency import Link, parse_link
+from mpcnet.launch.network import LISTENERS
 from mpcnet.lobby import dials
+from mpcnet.models.program import Size
 from mpcnet.tls import parse_address
 
 FILE = "party.toml"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from models.bert import Config
-from models.parameters import Parameter
-from models.program import Size
 from mpcnet import ring
+from mpcnet.models.bert import Config
+from mpcnet.models.parameters import Parameter
+from mpcnet.models.program import Size
 from mpcnet.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part

@@ -14,22 +14,22 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from launch import asked, compare, report
-from launch.asked import Asked, Blank
-from launch.infer import ANSWERED
-from launch.network import Loopback, Network
-from launch.options import DEMO, warn, warn_of
-from launch.processes import Deployment, deployment
-from models.bert import AnswerKind, Embedding
-from models.inputs import Entry
-from models.prepare import BUILTIN, Prepared, prepare, random_tokens
-from models.program import Plans, Size, wanted_answer
-from models.shape import Softmax
-from models.text import Reader, Text, Tokens
 from mpcnet import accelerator
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.latency import parse_link
+from mpcnet.launch import asked, compare, report
+from mpcnet.launch.asked import Asked, Blank
+from mpcnet.launch.infer import ANSWERED
+from mpcnet.launch.network import Loopback, Network
+from mpcnet.launch.options import DEMO, warn, warn_of
+from mpcnet.launch.processes import Deployment, deployment
 from mpcnet.ledger import overlapped
+from mpcnet.models.bert import AnswerKind, Embedding
+from mpcnet.models.inputs import Entry
+from mpcnet.models.prepare import BUILTIN, Prepared, prepare, random_tokens
+from mpcnet.models.program import Plans, Size, wanted_answer
+from mpcnet.models.shape import Softmax
+from mpcnet.models.text import Reader, Text, Tokens
 from mpcnet.native import library
 
 DEFAULT_TEXTS = (

@@ -17,15 +17,15 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from launch import client, settings
-from launch.monitor import cause_of
-from launch.network import Loopback
-from launch.node import Node, open_node
-from launch.processes import Deployment, deployment
-from models import reference
-from models.prepare import Prepared, prepare, random_tokens
-from models.text import Tokens, encode
 from mpcnet.errors import MpcError
+from mpcnet.launch import client, settings
+from mpcnet.launch.monitor import cause_of
+from mpcnet.launch.network import Loopback
+from mpcnet.launch.node import Node, open_node
+from mpcnet.launch.processes import Deployment, deployment
+from mpcnet.models import reference
+from mpcnet.models.prepare import Prepared, prepare, random_tokens
+from mpcnet.models.text import Tokens, encode
 from mpcnet.tasks import together
 
 VICTIMS = ("server0", "server1", "dealer", "owner")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from launch import report
-from launch.options import read_text, write_text
-from models.metrics import score
-from models.tasks import Examples, Task, read, task_of
-from models.training import Progress, Rows, Run, Stage, Trainer, pick, predict, split, tokenise
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.launch import report
+from mpcnet.launch.options import read_text, write_text
+from mpcnet.models.metrics import score
+from mpcnet.models.tasks import Examples, Task, read, task_of
+from mpcnet.models.training import Progress, Rows, Run, Stage, Trainer, pick, predict, split, tokenise
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -165,8 +165,8 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> bool:
 def _models(
     task: Task, options: Options, accelerator: Accelerator
 ) -> tuple[BertForSequenceClassification, Mapping[str, Any]]:
-    from models.distillation import losses
-    from models.students import load_student
+    from mpcnet.models.distillation import losses
+    from mpcnet.models.students import load_student
 
     torch.manual_seed(options.seed)  # of a new head
     model = load_student(options.source, task, options.softmax, options.activation, options.layers)
@@ -181,8 +181,8 @@ def _models(
 
 def _save(model: BertForSequenceClassification, task: Task, options: Options, out: Path) -> None:
     """The checkpoint, its tokenizer, and a card with the licence of what it was made from."""
-    from models.text import load_tokenizer
-    from models.weights import license_of
+    from mpcnet.models.text import load_tokenizer
+    from mpcnet.models.weights import license_of
 
     (model.half() if options.half else model).save_pretrained(out)
     load_tokenizer(options.source).save_pretrained(out)
@@ -192,6 +192,6 @@ def _save(model: BertForSequenceClassification, task: Task, options: Options, ou
 
 def _scores(task: Task, out: Path, dev: Rows, device: torch.device) -> dict[str, float]:
     """Of the files as they were written."""
-    from models.students import load_student
+    from mpcnet.models.students import load_student
 
     return score(task, predict(load_student(out).to(device), dev, device), dev.labels)

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import numbers as N
-from models.numbers import Numbers
-from models.pooling import (
+from mpcnet import ring
+from mpcnet.models import numbers as N
+from mpcnet.models.numbers import Numbers
+from mpcnet.models.pooling import (
     DENSE_BITS,
     DENSE_FRAC,
     MAX_BITS,
@@ -29,22 +30,21 @@ from models.pooling import (
     counted,
     weights,
 )
-from models.preprocessing import Preprocessing
-from models.relative import bias
-from models.shape import BertShape, Dense
-from mpcnet import ring
+from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.relative import bias
+from mpcnet.models.shape import BertShape, Dense
+from mpcnet.protocols.argmax import one_hot_argmax
+from mpcnet.protocols.arith import lift, linear, matmul, own_ring, product
+from mpcnet.protocols.gelu import tanh
+from mpcnet.protocols.layernorm import layer_norm
+from mpcnet.protocols.maximum import largest
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.quad import quad
+from mpcnet.protocols.share import Masked, Shared, Weight
+from mpcnet.protocols.softmax import RELU_EPS, exponentials, relus, squares, weigh
+from mpcnet.protocols.suites import Suite
 from mpcnet.randomness import Secret
 from mpcnet.rounds import parallel
-from protocols.argmax import one_hot_argmax
-from protocols.arith import lift, linear, matmul, own_ring, product
-from protocols.gelu import tanh
-from protocols.layernorm import layer_norm
-from protocols.maximum import largest
-from protocols.party import Party
-from protocols.quad import quad
-from protocols.share import Masked, Shared, Weight
-from protocols.softmax import RELU_EPS, exponentials, relus, squares, weigh
-from protocols.suites import Suite
 
 Embedding: TypeAlias = Literal["private", "client"]
 AnswerKind: TypeAlias = Literal["logits", "label"]  # what a client gets: all results, or which logit is the largest
@@ -266,10 +266,10 @@ async def feed_forward(p: Party, model: Model, projected: Shared, *, sure: bool)
 async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
     """gamma P(N) + beta for every kind of pooling P, concatenated, and the dense maps of it: [B, n, d] -> [B, columns].
 
-    Nothing of it can leave its ring, whatever the text (models.pooling.too_large), so nothing is audited.
+    Nothing of it can leave its ring, whatever the text (mpcnet.models.pooling.too_large), so nothing is audited.
 
-    Rounds   1 for sums over tokens; 2 more than protocols.maximum for the maximum, beside them; 1 for each dense map,
-             and 3 for its tanh
+    Rounds   1 for sums over tokens; 2 more than mpcnet.protocols.maximum for the maximum, beside them; 1 for each dense
+             map, and 3 for its tanh
     """
     shape = model.config.shape
     sums = [kind for kind in shape.kinds if kind != "max"]

@@ -6,7 +6,7 @@ queries N A + b_q and keys N B + b_k; and a context, which is a mean of V's rows
 many, so the sums of squares of embeddings are known exactly.
 
 All bounds are a little wider than that (`SLACK`), for what rounding adds. Where a value itself went wrong before,
-nothing is proved of what follows; the audit has noticed then (protocols.audit).
+nothing is proved of what follows; the audit has noticed then (mpcnet.protocols.audit).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from models.reference import Folded, quad
-from models.shape import BertShape
-from models.weights import centre
+from mpcnet.models.reference import Folded, quad
+from mpcnet.models.shape import BertShape
+from mpcnet.models.weights import centre
 
 SLACK = 1.01  # formats keep 12 fraction bits and more of values and weights
 ROWS = 8192  # of the embedding table, that are combined with all positions at a time
@@ -37,7 +37,7 @@ class Bounds:
 
 
 def bounds(shape: BertShape, folded: Folded) -> Bounds:
-    """The bounds of a folded model, at the sites of models.reference."""
+    """The bounds of a folded model, at the sites of mpcnet.models.reference."""
     sizes: dict[str, float] = {}
     sums: dict[str, tuple[float, float]] = {}
     scores = []

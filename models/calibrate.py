@@ -16,10 +16,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from models.reference import Folded, classify, embed
-from models.shape import BertShape, Softmax
-from models.text import Tokens
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.reference import Folded, classify, embed
+from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.text import Tokens
 
 FORMAT = "mpcnet calibration"
 VERSION = 3
@@ -49,7 +49,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """ranges[softmax][site], the sites of models.reference, over `sentences` rows of `tokens` tokens in all."""
+    """ranges[softmax][site], the sites of mpcnet.models.reference, over `sentences` rows of `tokens` tokens in all."""
 
     weights_sha256: str
     sentences: int

@@ -15,15 +15,15 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import get_args
 
-from models import calibrate
-from models.calibrate import Calibration, record
-from models.calibration_batches import recipe
-from models.files import user_cache
-from models.reference import Folded
-from models.shape import BertShape, Softmax
-from models.text import Tokens
-from models.weights import Checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.models import calibrate
+from mpcnet.models.calibrate import Calibration, record
+from mpcnet.models.calibration_batches import recipe
+from mpcnet.models.files import user_cache
+from mpcnet.models.reference import Folded
+from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.text import Tokens
+from mpcnet.models.weights import Checkpoint
 
 OWN = "mpcnet-calibration-own.json"
 
@@ -81,7 +81,7 @@ def write(kept: Kept, path: Path) -> Kept:
 def read(path: Path, sha256: str) -> Kept:
     """A calibration of these weights.
 
-    :raises LocalConfigError: see :func:`models.calibrate.load`; or nothing tells what it was made on.
+    :raises LocalConfigError: see :func:`mpcnet.models.calibrate.load`; or nothing tells what it was made on.
     """
     calibration = calibrate.load(path, sha256)
     try:

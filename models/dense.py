@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.modules import DenseModule
-from models.tensors import floats, stored_tensors
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.modules import DenseModule
+from mpcnet.models.tensors import floats, stored_tensors
 
 
 def read_dense(source: str, modules: list[DenseModule]) -> dict[str, Tensor]:
-    """dense{i}.weight [out, in] and dense{i}.bias [out] of each map that is computed (models.configuration), float32.
+    """dense{i}.weight [out, in] and dense{i}.bias [out] of each map that is computed (mpcnet.models.configuration),
+    float32.
 
     :raises LocalConfigError: weights are missing, damaged, not finite, or of other sizes than the configuration says.
     """

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from models.students import Outputs, run
-from models.tasks import Task
-from models.training import Batch, Loss
+from mpcnet.models.students import Outputs, run
+from mpcnet.models.tasks import Task
+from mpcnet.models.training import Batch, Loss
 
 
 def losses(task: Task, teacher: nn.Module | None = None) -> Mapping[str, Loss]:

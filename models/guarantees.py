@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from models.bounds import Bounds
-from models.calibrate import Calibration
-from models.limits import Limit, limits
-from models.numbers import Numbers
-from models.shape import BertShape
-from protocols.exponential import BUCKET_BITS, ENTRY_BITS
-from protocols.rowmax import window_limit
-from protocols.softmax import Window
+from mpcnet.models.bounds import Bounds
+from mpcnet.models.calibrate import Calibration
+from mpcnet.models.limits import Limit, limits
+from mpcnet.models.numbers import Numbers
+from mpcnet.models.shape import BertShape
+from mpcnet.protocols.exponential import BUCKET_BITS, ENTRY_BITS
+from mpcnet.protocols.rowmax import window_limit
+from mpcnet.protocols.softmax import Window
 
 UNCLAMPED_BITS = BUCKET_BITS + ENTRY_BITS
 ROUNDING = 1 + 1e-6  # of bounds that another host computed

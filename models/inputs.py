@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from models.text import Text
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.text import Text
 
 Format: TypeAlias = Literal["lines", "jsonl", "tsv"]
 BY_SUFFIX: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv"}

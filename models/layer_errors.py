@@ -1,9 +1,10 @@
 """Where a private model's error comes from, layer by layer.
 
-The fixed-point oracle runs the private program (models.openings) twice. As it is, it shows the error that has added up
-behind each layer. With the input of every operation replaced by the float model's value on the same grid, it shows what
-each operation does wrong by itself, the rounding of its result included. Those own errors are then added to the float
-model's values, one operation at a time, which shows what each does to its layer's normalised result, and to the answer.
+The fixed-point oracle runs the private program (mpcnet.models.openings) twice. As it is, it shows the error that has
+added up behind each layer. With the input of every operation replaced by the float model's value on the same grid, it
+shows what each operation does wrong by itself, the rounding of its result included. Those own errors are then added to
+the float model's values, one operation at a time, which shows what each does to its layer's normalised result, and to
+the answer.
 
 The oracle rounds to nearest. Servers round at random, by up to one unit instead of half of one.
 """
@@ -18,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import reference
-from models.bert import Config, Model
-from models.openings import Place, normal_values, numerators, places
-from models.reference import Folded, Observe, valid_pairs
-from models.text import Tokens
+from mpcnet.models import reference
+from mpcnet.models.bert import Config, Model
+from mpcnet.models.openings import Place, normal_values, numerators, places
+from mpcnet.models.reference import Folded, Observe, valid_pairs
+from mpcnet.models.text import Tokens
+from mpcnet.protocols.softmax import RELU_EPS
 from mpcnet.rounds import Part
-from protocols.softmax import RELU_EPS
 
 EMBEDDING: Mapping[str, str] = {"table": "centred", "norm": "normal"}  # operations and the sites of their results
 LAYER: Mapping[str, str] = {
@@ -97,7 +98,7 @@ class Report:
 
 
 def measure(model: Model, folded: Folded, tokens: Tokens) -> Report:
-    """Compare the oracle's `model` (models.openings.load_plain) with the float model on some tokens."""
+    """Compare the oracle's `model` (mpcnet.models.openings.load_plain) with the float model on some tokens."""
     config = model.config
     floats = _Floats(config, folded, tokens)
     exact: Values = {}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from models import numbers as N
-from models.calibrate import Range
-from models.numbers import Numbers
-from models.shape import BertShape
-from protocols.argmax import DIFFERENCE_BITS
-from protocols.rowmax import window_limit
-from protocols.softmax import SHIFT
+from mpcnet.models import numbers as N
+from mpcnet.models.calibrate import Range
+from mpcnet.models.numbers import Numbers
+from mpcnet.models.shape import BertShape
+from mpcnet.protocols.argmax import DIFFERENCE_BITS
+from mpcnet.protocols.rowmax import window_limit
+from mpcnet.protocols.softmax import SHIFT
 
 MARGIN = 1.5  # of what is audited: texts that the demo model was not calibrated on reach 1.21 of its ranges on SST-2
 SCORE_MARGIN = 1.2  # of scores where windows are wide, which doubles what they cost

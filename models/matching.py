@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from models.bert import Config
-from models.bounds import bounds
-from models.guarantees import unproved
-from models.pooling import too_large
-from models.weights import Checkpoint
+from mpcnet.models.bert import Config
+from mpcnet.models.bounds import bounds
+from mpcnet.models.guarantees import unproved
+from mpcnet.models.pooling import too_large
+from mpcnet.models.weights import Checkpoint
 
 
 def mismatches(config: Config, checkpoint: Checkpoint) -> Iterator[str]:

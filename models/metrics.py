@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from models.tasks import Task
 from mpcnet.errors import LocalInputError
+from mpcnet.models.tasks import Task
 
 
 def score(task: Task, outputs: Tensor, labels: Sequence[float] | Tensor) -> dict[str, float]:

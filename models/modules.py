@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.shape import POOLINGS, DenseActivation
-from models.source import find, find_object, is_below, read_json, within
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.shape import POOLINGS, DenseActivation
+from mpcnet.models.source import find, find_object, is_below, read_json, within
 
 INDEX = "modules.json"
 ORDER: Mapping[int, str] = {0: "Transformer", 1: "Pooling"}

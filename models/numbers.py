@@ -1,7 +1,8 @@
 """Scales and ring widths of a private model: one budget for every model, and what is chosen for one.
 
 A chain of matrix products never gets its bits back: it starts in a 64-bit ring and every rescale takes ring bits with
-the fraction bits (protocols.party.rescale). :mod:`models.planner` chooses, and proves that nothing overflows.
+the fraction bits (mpcnet.protocols.party.rescale). :mod:`mpcnet.models.planner` chooses, and proves that nothing
+overflows.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.shape import Softmax
 from mpcnet import ring
-from protocols.audit import BEYOND
-from protocols.division import RowRange
-from protocols.exponential import LARGEST
-from protocols.softmax import WeighBits, Window
+from mpcnet.models.shape import Softmax
+from mpcnet.protocols.audit import BEYOND
+from mpcnet.protocols.division import RowRange
+from mpcnet.protocols.exponential import LARGEST
+from mpcnet.protocols.softmax import WeighBits, Window
 
 LEAST_ROW_SUM = 0.0174  # of exact softmax: e^-SLACK = 0.0183 less 5% for rounding; a literal, the same on every host
 VALUE_FRAC = 12  # of V, at most; long rows take bits from it

@@ -14,20 +14,20 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from models import numbers as N
-from models.bert import Config, Model, encode, load
-from models.numbers import Numbers
-from models.parameters import encode as encode_weights
-from models.parameters import encode_tokens, parameters
-from models.reference import Folded, valid_pairs
-from models.respond import respond
-from models.text import Tokens
 from mpcnet import ring
+from mpcnet.models import numbers as N
+from mpcnet.models.bert import Config, Model, encode, load
+from mpcnet.models.numbers import Numbers
+from mpcnet.models.parameters import encode as encode_weights
+from mpcnet.models.parameters import encode_tokens, parameters
+from mpcnet.models.reference import Folded, valid_pairs
+from mpcnet.models.respond import respond
+from mpcnet.models.text import Tokens
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
+from mpcnet.protocols.softmax import SHIFT
 from mpcnet.randomness import PlainSource
 from mpcnet.rounds import Done, Part, Program, T, advance
-from protocols.party import Party
-from protocols.share import Shared
-from protocols.softmax import SHIFT
 
 Look: TypeAlias = Callable[[Part, int, Tensor], Tensor]
 View: TypeAlias = Literal["rows", "heads", "pairs"]

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.text import Text, parts
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.text import Text, parts
 
 OLD_MODES = {  # the names of releases before 6, in the order in which their vectors are joined
     "pooling_mode_cls_token": "cls",
@@ -86,7 +86,7 @@ class Pipeline:
             most = self.settings.get("max_seq_length") or min(tokenizer.model_max_length, positions)
             settings = {"truncation": "longest_first", "max_length": most}
         if self.settings.get("do_lower_case"):
-            from models.preprocessing import lower_letters
+            from mpcnet.models.preprocessing import lower_letters
 
             lower_letters(tokenizer)
 

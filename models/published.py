@@ -12,17 +12,17 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from models import pipelines
-from models.shape import Softmax
-from models.students import attention_name, load_student
-from models.text import Text, Tokens
-from models.weights import Checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.models import pipelines
+from mpcnet.models.shape import Softmax
+from mpcnet.models.students import attention_name, load_student
+from mpcnet.models.text import Text, Tokens
+from mpcnet.models.weights import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A checkpoint's folder as others read it, text by text; nothing of it goes through models.weights.
+    """A checkpoint's folder as others read it, text by text; nothing of it goes through mpcnet.models.weights.
 
     `by` names who: transformers, or sentence-transformers, where it is installed and the folder is one of its own.
     """
@@ -108,7 +108,7 @@ def huggingface_logits(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtyp
 def huggingface_classifier(
     checkpoint: Checkpoint, softmax: Softmax = "exact", dtype: torch.dtype = torch.float64
 ) -> Callable[[Tokens], Tensor]:
-    """The classifier loaded once, for batch after batch: transformers' own, or a student (models.students).
+    """The classifier loaded once, for batch after batch: transformers' own, or a student (mpcnet.models.students).
 
     :raises LocalConfigError: the checkpoint is random, or no BERT and not to be run with exact softmax.
     """

@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from models.bert import Config
-from models.calibrate import Calibration, Range, record
-from models.limits import MARGIN, limits
-from models.reference import Folded
-from models.text import Tokens
+from mpcnet.models.bert import Config
+from mpcnet.models.calibrate import Calibration, Range, record
+from mpcnet.models.limits import MARGIN, limits
+from mpcnet.models.reference import Folded
+from mpcnet.models.text import Tokens
 
 STRETCHES = (1.0, 1.1, 1.25, 1.5)
 

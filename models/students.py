@@ -1,8 +1,9 @@
 """BERTs to train for private inference: Hugging Face's classifier with another softmax, and another GeLU.
 
-They are Hugging Face's own modules under their own names: save_pretrained writes a checkpoint that models.weights
-reads. config.json says which functions the weights were trained with ("softmax", "hidden_act"). Transformers knows the
-others only where this module was imported; by itself it refuses "quad", and runs "2quad" as an exact softmax.
+They are Hugging Face's own modules under their own names: save_pretrained writes a checkpoint that
+mpcnet.models.weights reads. config.json says which functions the weights were trained with ("softmax", "hidden_act").
+Transformers knows the others only where this module was imported; by itself it refuses "quad", and runs "2quad" as an
+exact softmax.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from transformers import AttentionInterface, BertConfig, BertForSequenceClassifi
 from transformers.activations import ACT2FN
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from models.reference import QUAD_SHIFT, quad
-from models.shape import Activation, Softmax
-from models.tasks import Task
 from mpcnet.errors import LocalConfigError
-from protocols.softmax import RELU_EPS
+from mpcnet.models.reference import QUAD_SHIFT, quad
+from mpcnet.models.shape import Activation, Softmax
+from mpcnet.models.tasks import Task
+from mpcnet.protocols.softmax import RELU_EPS
 
 
 @dataclass(frozen=True, slots=True)

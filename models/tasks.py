@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from models.inputs import read_lines
-from models.text import Text
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.inputs import read_lines
+from mpcnet.models.text import Text
 
 Split: TypeAlias = Literal["train", "dev"]
 HUB = "glue"  # as a source: the data set of this name, by the `datasets` library

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from models.source import find, is_below, need, read_object, within
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.source import find, is_below, need, read_object, within
 
 SAFE, TORCH = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"  # behind either name, of a checkpoint in shards

@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from models.pooling import check_pooled
-from models.preprocessing import Preprocessing, lower_letters
-from models.shape import BertShape
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.pooling import check_pooled
+from mpcnet.models.preprocessing import Preprocessing, lower_letters
+from mpcnet.models.shape import BertShape
 
 Text: TypeAlias = "str | tuple[str, str]"
 

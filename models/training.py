@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from models.metrics import score
-from models.tasks import Examples, Task
-from models.text import load_tokenizer, parts
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.metrics import score
+from mpcnet.models.tasks import Examples, Task
+from mpcnet.models.text import load_tokenizer, parts
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -20,16 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.configuration import labels, prompt_tokens, read_preprocessing, read_shape, tokenizer_folder
-from models.dense import read_dense
-from models.modules import Modules, read_modules
-from models.names import common_prefix, known_parameters
-from models.preprocessing import Preprocessing
-from models.shape import BertShape, Softmax
-from models.source import find, need, read_object, within
-from models.supported import unsupported_family, unsupported_head, unsupported_parameters, unsupported_settings
-from models.tensors import Stored, floats, stored_tensors
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.configuration import labels, prompt_tokens, read_preprocessing, read_shape, tokenizer_folder
+from mpcnet.models.dense import read_dense
+from mpcnet.models.modules import Modules, read_modules
+from mpcnet.models.names import common_prefix, known_parameters
+from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.source import find, need, read_object, within
+from mpcnet.models.supported import unsupported_family, unsupported_head, unsupported_parameters, unsupported_settings
+from mpcnet.models.tensors import Stored, floats, stored_tensors
 
 UNSUPPORTED = "cannot run privately: "
 

@@ -12,10 +12,10 @@ from itertools import combinations
 import torch
 
 from mpcnet import ring
-from protocols.boolean import xor_of_products
-from protocols.compare import at_least
-from protocols.party import Party
-from protocols.share import Bits, Shared
+from mpcnet.protocols.boolean import xor_of_products
+from mpcnet.protocols.compare import at_least
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Shared
 
 DIFFERENCE_BITS = 26  # five blocks to compare, as many as one round joins
 SHOWN_BITS = 32

@@ -19,10 +19,10 @@ from mpcnet import ring
 from mpcnet.native import lifted as native
 from mpcnet.native.library import usable
 from mpcnet.native.matmul import Packed
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Lifted, Masked, MaskedBits, Shared, Term, Weight
 from mpcnet.randomness import Secret, carry
 from mpcnet.shapes import broadcast
-from protocols.party import Party
-from protocols.share import Lifted, Masked, MaskedBits, Shared, Term, Weight
 
 WIDE = 64  # the ring products land in unless a narrower one is asked for
 

@@ -1,24 +1,24 @@
 """The private range audit: did any value of a sentence leave the range that its number formats serve?
 
-Most ranges are proved for every text from the weights alone (models.bounds), and need no audit. What is only calibrated
-is audited: the servers compute, under MPC, one bit a sentence, which only the client learns.
+Most ranges are proved for every text from the weights alone (mpcnet.models.bounds), and need no audit. What is only
+calibrated is audited: the servers compute, under MPC, one bit a sentence, which only the client learns.
 
 Where it looks. An answer is right if these facts hold:
 
 * A value that grows into a wider ring lies in [-2^(k-2), 2^(k-2)) of the k-bit ring it was opened in. What is not
-  proved to is checked by protocols.arith.lift (`Audit.within`), and V, whose sum over the keys must fit, by
-  models.bert.
-* 1/sqrt and 1/x are right: by point functions, some cell holds x (protocols.cells); by iterations, T r^2 = d and x z =
-  1 to a sixteenth (`Audit.inverse`). That covers LayerNorm's sums of squares and softmax's row sums, too large or
+  proved to is checked by mpcnet.protocols.arith.lift (`Audit.within`), and V, whose sum over the keys must fit, by
+  mpcnet.models.bert.
+* 1/sqrt and 1/x are right: by point functions, some cell holds x (mpcnet.protocols.cells); by iterations, T r^2 = d and
+  x z = 1 to a sixteenth (`Audit.inverse`). That covers LayerNorm's sums of squares and softmax's row sums, too large or
   small.
-* No score of exact softmax is above its row's maximum (protocols.exponential).
+* No score of exact softmax is above its row's maximum (mpcnet.protocols.exponential).
 * Scores lie in their ring. Where the weights do not prove it, the norms of queries and keys stay below a bound
   (`Audit.norms`; Cauchy and Schwarz).
 
 How. A check reads an opening that takes place anyway: the dealer shares a one-hot table of a few bits of the mask, and
-whether the value is outside is a parity of entries, which is local (protocols.intervals). Whether a cell holds x is a
-bit of what the servers read from the point function anyway. For what no opening shows (norms; iterations) a few values
-a row are opened besides; they travel in rounds that take place anyway (mpcnet.rounds.Riders).
+whether the value is outside is a parity of entries, which is local (mpcnet.protocols.intervals). Whether a cell holds x
+is a bit of what the servers read from the point function anyway. For what no opening shows (norms; iterations) a few
+values a row are opened besides; they travel in rounds that take place anyway (mpcnet.rounds.Riders).
 
 All bits of a sentence, held as xor shares, are hashed by a fixed public linear map to 40 bits. The hash of the shares
 is a share of the hash, so nothing is sent; it is 0 if every bit is, and only for one pattern in 2^40 otherwise. In the
@@ -45,13 +45,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.protocols.arith import lift, product, square
+from mpcnet.protocols.division import RowRange
+from mpcnet.protocols.intervals import between, digit
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Masked, Shared
 from mpcnet.rounds import Riders
 from mpcnet.shapes import ShapeOnly
-from protocols.arith import lift, product, square
-from protocols.division import RowRange
-from protocols.intervals import between, digit
-from protocols.party import Party
-from protocols.share import Bits, Masked, Shared
 
 WINDOW = 6  # bits of a table
 STEP = 4  # bits from one table to the next: 3 units of it and more are surely outside, 48 of the one below

@@ -8,8 +8,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from protocols.party import Party
-from protocols.share import Bits, MaskedBits
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, MaskedBits
 
 
 def xor_of_products(p: Party, bits: Sequence[MaskedBits], monomials: Sequence[tuple[int, ...]]) -> Bits:

@@ -6,7 +6,7 @@ t = (lx - lr) / u, which lies in (-1, 1), and hence a cubic in rho = lr / u - 1/
 lx / u - 1/2. The dealer puts 1, rho, rho^2, rho^3 at r's place; each server weighs its shares of every cell with the
 coefficients of that cell, and their sum is a share of f(x) in the 64-bit ring. Nothing is selected or grown.
 
-The public factors are computed in integers, so that two hosts never differ in them (see protocols.series).
+The public factors are computed in integers, so that two hosts never differ in them (see mpcnet.protocols.series).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch import Tensor
 
 from mpcnet import fss, ring
 from mpcnet.native import fss as native
+from mpcnet.protocols.division import ROW_FRAC, Z_FRAC, RowRange
+from mpcnet.protocols.intervals import between, digit
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Masked, Shared
 from mpcnet.shapes import ShapeOnly
-from protocols.division import ROW_FRAC, Z_FRAC, RowRange
-from protocols.intervals import between, digit
-from protocols.party import Party
-from protocols.share import Bits, Masked, Shared
 
 ARGUMENT_FRAC = 16  # fraction bits of the least x, from 1 to 2: the opening's rounding moves it by 1.5e-5 at most
 FACTOR_FRAC = 20  # of the public factors of the least f(x), from 1 to 2
@@ -93,7 +93,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
 
 
 async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
-    """2^e / x and e, for x in the calibrated range: the deflated form of protocols.division.reciprocal.
+    """2^e / x and e, for x in the calibrated range: the deflated form of mpcnet.protocols.division.reciprocal.
 
     Rounds   1
     Sends    as rsqrt

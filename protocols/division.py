@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from math import sqrt
 
 from mpcnet import ring
-from protocols.arith import WIDE, lift, product, square
-from protocols.party import Party
-from protocols.share import Lifted, Shared
+from mpcnet.protocols.arith import WIDE, lift, product, square
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Lifted, Shared
 
 ROW_FRAC = 26  # fraction bits of 1/sqrt and its q
 INVERSE_FRAC = 28  # of 1/x's q: 3e-5, the least of a row of 512, is still known to 1e-4

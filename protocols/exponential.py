@@ -9,12 +9,12 @@ eight entries, 0 at the others, and the servers read those at which it is for th
 
 * Arguments down to -56: the entry is r_hi mod 8.
 * Clamped: whether j is 0, -1 or -2 is a bit c, a parity of entries of a one-hot table of r_hi
-  (:mod:`protocols.intervals`) that is opened under a dealt bit rho. The entry is (rho, r_hi mod 4), and the servers
-  read those with rho = 1 xor c^, which are all 0 unless c = 1.
+  (:mod:`mpcnet.protocols.intervals`) that is opened under a dealt bit rho. The entry is (rho, r_hi mod 4), and the
+  servers read those with rho = 1 xor c^, which are all 0 unless c = 1.
 
 An audit is told of arguments that are out of reach, above or below, by the same table; that takes no round.
 
-The public factor is computed in integers, so that two hosts never differ in it (see protocols.series).
+The public factor is computed in integers, so that two hosts never differ in it (see mpcnet.protocols.series).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from torch import Tensor
 from mpcnet import ring
 from mpcnet.native import exponential as native
 from mpcnet.native.library import usable
-from protocols.intervals import Digit, between, digit
-from protocols.party import Party
-from protocols.share import Masked, Shared
+from mpcnet.protocols.intervals import Digit, between, digit
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Masked, Shared
 
 BUCKET_BITS = 3  # e^8: the public factor stays below 2^12
 ENTRY_BITS = 3

@@ -1,6 +1,7 @@
-"""How the fitted constants of :mod:`protocols.series` and :mod:`protocols.gelu` were made.
+"""How the fitted constants of :mod:`mpcnet.protocols.series` and :mod:`mpcnet.protocols.gelu` were made.
 
-Near-minimax least squares (Lawson's reweighting) on Chebyshev points. Run `python -m protocols.fit` to print them.
+Near-minimax least squares (Lawson's reweighting) on Chebyshev points. Run `python -m mpcnet.protocols.fit` to print
+them.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mpcnet.protocols.arith import lift, lift_bit, product
+from mpcnet.protocols.compare import at_least
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.series import Series, fourier
+from mpcnet.protocols.share import Masked, Shared
 from mpcnet.rounds import parallel
-from protocols.arith import lift, lift_bit, product
-from protocols.compare import at_least
-from protocols.party import Party
-from protocols.series import Series, fourier
-from protocols.share import Masked, Shared
 
-# protocols.fit: GELU_EVEN, ERF, TANH, INNER, OUTER print these.
+# mpcnet.protocols.fit: GELU_EVEN, ERF, TANH, INNER, OUTER print these.
 ODD = (0, 1, 3, 5, 7, 9)
 EVEN_PART = (1.999823426, -1.732060349, -0.2149625821, -0.0457621261, -0.006509708626, -0.0004772625188)
 ERF_SINES = (1.254947516, -0.1205430029, 0.3330170867, -0.08947771123, 0.08657782892, -0.01944445066, 0.008589750349)

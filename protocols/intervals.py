@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mpcnet import onehot, ring
-from protocols.party import Party
-from protocols.share import Bits, Masked
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Masked
 
 
 @dataclass(frozen=True, slots=True, repr=False)

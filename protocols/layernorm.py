@@ -1,6 +1,7 @@
 """LayerNorm of rows whose mean is already zero: x / sqrt(mean(x^2) + eps), without gamma and beta.
 
-The mean is removed by the previous linear map, gamma and beta belong to the next one (models.weights folds them).
+The mean is removed by the previous linear map, gamma and beta belong to the next one (mpcnet.models.weights folds
+them).
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from collections.abc import Callable, Coroutine
 from math import sqrt
 from typing import Any, TypeAlias
 
-from protocols.arith import lift, product, square
-from protocols.division import RowRange, rsqrt
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols.arith import lift, product, square
+from mpcnet.protocols.division import RowRange, rsqrt
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 Root: TypeAlias = Callable[[Party, Shared, RowRange, float], Coroutine[Any, Any, Shared]]
 
@@ -36,7 +37,7 @@ async def layer_norm(
     64 - (x.frac + rsqrt_frac - frac).
 
     Rounds   2 + those of `root`: 2 t - 1 by Goldschmidt, 1 by point functions
-    Error    that of `root` (protocols.division, protocols.cells) relative to each result, and rounding
+    Error    that of `root` (mpcnet.protocols.division, mpcnet.protocols.cells) relative to each result, and rounding
     Source   SecFormer, Pi_LayerNorm; deviation: calibrated deflation, product with the opened x is local
     """
     width = x.shape[-1]

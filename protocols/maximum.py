@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protocols.arith import lift_bit, own_ring, product
-from protocols.compare import at_least
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols.arith import lift_bit, own_ring, product
+from mpcnet.protocols.compare import at_least
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 
 async def largest(p: Party, x: Shared, keep: Tensor) -> Shared:

@@ -14,19 +14,20 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.fss import Cover, Points
+from mpcnet.protocols.share import Bits, Masked, MaskedBits, Shared
 from mpcnet.randomness import Function, PlainSource, Secret, Source
 from mpcnet.rounds import Exchange, Part
-from protocols.share import Bits, Masked, MaskedBits, Shared
 
 if TYPE_CHECKING:
-    from protocols.audit import Audit
+    from mpcnet.protocols.audit import Audit
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
     """A party at one place of the program; `label` names the place in the ledger and in errors.
 
-    An `audit` looks whether values stay in their ranges (:mod:`protocols.audit`); its openings travel with the others.
+    An `audit` looks whether values stay in their ranges (:mod:`mpcnet.protocols.audit`); its openings travel with the
+    others.
     """
 
     source: Source

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from protocols.arith import lift, square
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols.arith import lift, square
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 OUTER_BITS = 3  # Quad is a square divided by 2^3, plus 3/8
 CONSTANT = 0.375

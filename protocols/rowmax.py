@@ -4,7 +4,8 @@ Softmax needs the maximum only to keep e^(s - m) in range. Scores are counted in
 one-hot vectors, and the highest bucket that is not empty gives m with max < m <= max + 4.
 
 The scores of a row should lie in a window of 2^bits less 2, which is known beforehand: half the window is half the
-buckets. The exponential reads the same opening (:mod:`protocols.softmax`), and with it what tells if they do not.
+buckets. The exponential reads the same opening (:mod:`mpcnet.protocols.softmax`), and with it what tells if they do
+not.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from torch import Tensor
 
 from mpcnet import onehot, ring
 from mpcnet.native import histogram as native
+from mpcnet.protocols.arith import lift_bit
+from mpcnet.protocols.boolean import xor_of_products
+from mpcnet.protocols.compare import blocks
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Masked, Shared
 from mpcnet.shapes import ShapeOnly
-from protocols.arith import lift_bit
-from protocols.boolean import xor_of_products
-from protocols.compare import blocks
-from protocols.party import Party
-from protocols.share import Bits, Masked, Shared
 
 WIDTH_BITS = 1  # a bucket is 2 wide
 SLACK = 4.0  # m - max is at most this

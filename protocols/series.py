@@ -22,8 +22,8 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.native import series as native
-from protocols.party import Party
-from protocols.share import Masked, Shared
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Masked, Shared
 
 TRIG_FRAC = 30  # fraction bits of the tables: products of two entries fit an int64
 TABLE_BITS = 10  # an angle is split into digits of this size

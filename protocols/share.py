@@ -3,7 +3,7 @@
 Shared   x = x_0 + x_1 mod 2^bits; the real number is x / 2^frac, x read as signed. Sums, public factors and
          rearrangements are operators and free.
 Masked   public x^ = x + r mod 2^bits with r known to the dealer only. Products of masked values are local
-         (:mod:`protocols.arith`).
+         (:mod:`mpcnet.protocols.arith`).
 Lifted   x as a public linear form in values only the dealer knows, x = X + sum_i c_i 2^(s_i) t_i, in a ring
          that may be wider than the one x was opened in. Masks, wrap bits and opened bits are all such forms, so one
          product rule serves them.

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.protocols.arith import WIDE, lift, lift_bit, matmul, product, square
+from mpcnet.protocols.compare import at_least
+from mpcnet.protocols.division import RowRange, reciprocal
+from mpcnet.protocols.exponential import BUCKET_BITS, ENTRY_BITS, clamped_exponential, exponential, reach
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.rowmax import SLACK, coarse_max, window_limit
+from mpcnet.protocols.share import Masked, Shared
 from mpcnet.rounds import parallel
-from protocols.arith import WIDE, lift, lift_bit, matmul, product, square
-from protocols.compare import at_least
-from protocols.division import RowRange, reciprocal
-from protocols.exponential import BUCKET_BITS, ENTRY_BITS, clamped_exponential, exponential, reach
-from protocols.party import Party
-from protocols.rowmax import SLACK, coarse_max, window_limit
-from protocols.share import Masked, Shared
 
 Inverse: TypeAlias = Callable[[Party, Shared, RowRange], Coroutine[Any, Any, tuple[Shared, int]]]
 SHIFT = 5.0  # c of 2Quad: (x + c)^2; SecFormer and MPCFormer
@@ -32,7 +32,7 @@ RELU_EPS = 0.25  # of 2ReLU: row sums are 0 where no score is positive; 1/4 is e
 
 @dataclass(frozen=True, slots=True)
 class WeighBits:
-    """Widths of the product with V and of its division (planned in models.numbers)."""
+    """Widths of the product with V and of its division (planned in mpcnet.models.numbers)."""
 
     product: int  # ring of numerators, V and their product
     context_frac: int  # fraction bits of the unnormalised product when it is opened

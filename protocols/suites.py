@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from protocols import cells, division
-from protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial
-from protocols.layernorm import Root
-from protocols.party import Party
-from protocols.share import Shared
-from protocols.softmax import Inverse
+from mpcnet.protocols import cells, division
+from mpcnet.protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial
+from mpcnet.protocols.layernorm import Root
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
+from mpcnet.protocols.softmax import Inverse
 
 
 @dataclass(frozen=True, slots=True)

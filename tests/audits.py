@@ -10,9 +10,9 @@ from checks import Input, watched
 from lockstep import Run
 from torch import Tensor
 
-from protocols.arith import lift
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols.arith import lift
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 SENTENCES, TOKENS, WIDTH = 3, 5, 8
 Looked = Callable[..., Any]

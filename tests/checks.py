@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.ledger import Cost
-from protocols.audit import Audit
-from protocols.party import Party
-from protocols.share import Bits, Shared
+from mpcnet.protocols.audit import Audit
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Shared
 
 few = settings(max_examples=15, derandomize=True, deadline=None)  # examples differ in size, sign and shares
 

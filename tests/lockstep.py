@@ -15,10 +15,10 @@ from mpcnet.dealer import DealerSource, deal
 from mpcnet.ledger import Ledger
 from mpcnet.meter import MeterSource, Plan, measure
 from mpcnet.prg import Domain, Guard, Keystream
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 from mpcnet.randomness import PlainSource, ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Part, Program, advance
-from protocols.party import Party
-from protocols.share import Shared
 
 Build = Callable[..., Program[Any]]
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from launch import predict
-from launch.netem.experiment import base, result
-from launch.netem.networks import why_not
-from launch.netem.results import Base, Point, Result
 from mpcnet.latency import Link
+from mpcnet.launch import predict
+from mpcnet.launch.netem.experiment import base, result
+from mpcnet.launch.netem.networks import why_not
+from mpcnet.launch.netem.results import Base, Point, Result
 
 POINT = Point("inproc", "demo", "fast", "exact", 128, 1, 1, 1e8, 0.010)
 ROUNDS, SENT_BYTES, COMPUTE_S = 168, 5_000_000, 1.25

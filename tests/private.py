@@ -9,20 +9,20 @@ import torch
 from lockstep import Run, Session, combine, oracle, same_cost
 from torch import Tensor
 
-from models import calibrate, reference
-from models.bert import AnswerKind, Config, Embedding, infer, load
-from models.bounds import bounds
-from models.parameters import encode, encode_tokens, parameters
-from models.planner import plan
-from models.prepare import random_tokens
-from models.program import Plans, Size
-from models.respond import respond
-from models.shape import BertShape, Softmax
-from models.text import Tokens
-from models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet import ring
-from protocols.share import Shared
-from protocols.suites import SUITES
+from mpcnet.models import calibrate, reference
+from mpcnet.models.bert import AnswerKind, Config, Embedding, infer, load
+from mpcnet.models.bounds import bounds
+from mpcnet.models.parameters import encode, encode_tokens, parameters
+from mpcnet.models.planner import plan
+from mpcnet.models.prepare import random_tokens
+from mpcnet.models.program import Plans, Size
+from mpcnet.models.respond import respond
+from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.text import Tokens
+from mpcnet.models.weights import Checkpoint, fold, random_checkpoint
+from mpcnet.protocols.share import Shared
+from mpcnet.protocols.suites import SUITES
 
 TINY = BertShape(layers=2, hidden=32, heads=2, ffn=64, vocab=50, positions=24)
 

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from models.preprocessing import Preprocessing, lower_letters
-from models.text import Tokens, load_tokenizer
+from mpcnet.models.preprocessing import Preprocessing, lower_letters
+from mpcnet.models.text import Tokens, load_tokenizer
 
 WORDS = (
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),

@@ -16,9 +16,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from launch import settings as settings_file
-from launch.doctor.findings import Finding, Level, attempt, ok
-from launch.doctor.host import (
+from mpcnet.errors import one_line
+from mpcnet.identity import Identity, Roster
+from mpcnet.launch import settings as settings_file
+from mpcnet.launch.doctor.findings import Finding, Level, attempt, ok
+from mpcnet.launch.doctor.host import (
     check_device,
     check_disk,
     check_kernels,
@@ -27,18 +29,16 @@ from launch.doctor.host import (
     check_program,
     memory_bytes,
 )
-from launch.doctor.keys import COPY, check_keys, utc_now
-from launch.doctor.peers import visit_all
-from launch.doctor.running import check_monitor, check_port
-from launch.options import console, screen
-from launch.settings import Settings
-from models import program
-from models.bert import Config
-from models.program import Plans
-from mpcnet.errors import one_line
-from mpcnet.identity import Identity, Roster
+from mpcnet.launch.doctor.keys import COPY, check_keys, utc_now
+from mpcnet.launch.doctor.peers import visit_all
+from mpcnet.launch.doctor.running import check_monitor, check_port
+from mpcnet.launch.options import console, screen
+from mpcnet.launch.settings import Settings
 from mpcnet.lobby import SERVERS, dials
 from mpcnet.memory import Memory
+from mpcnet.models import program
+from mpcnet.models.bert import Config
+from mpcnet.models.program import Plans
 
 COLOURS: dict[Level, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
 

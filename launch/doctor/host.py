@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mpcnet
-from launch.doctor.findings import Finding, attempt, error, ok, warning
-from launch.settings import Settings
-from models import program
-from models.bert import Config
-from models.planner import WINDOW_BITS
-from models.program import Plans, Size
 from mpcnet import accelerator
+from mpcnet.launch.doctor.findings import Finding, attempt, error, ok, warning
+from mpcnet.launch.settings import Settings
 from mpcnet.memory import Memory
+from mpcnet.models import program
+from mpcnet.models.bert import Config
+from mpcnet.models.planner import WINDOW_BITS
+from mpcnet.models.program import Plans, Size
 from mpcnet.native import library
 from mpcnet.tls import parse_address
 

@@ -11,9 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from launch.doctor.findings import Finding, error, ok, warning
-from models import program
-from models.bert import Config
 from mpcnet.errors import (
     ChannelClosed,
     MpcError,
@@ -22,7 +19,10 @@ from mpcnet.errors import (
     RemoteProtocolError,
 )
 from mpcnet.identity import Identity, Roster
+from mpcnet.launch.doctor.findings import Finding, error, ok, warning
 from mpcnet.mesh import VERSION, Look, Program, look
+from mpcnet.models import program
+from mpcnet.models.bert import Config
 from mpcnet.tls import dial
 from mpcnet.wire import Scalar
 

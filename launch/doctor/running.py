@@ -10,11 +10,11 @@ from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-from launch.doctor.findings import Finding, error, ok, warning
-from launch.doctor.keys import DAY_S
-from launch.monitor import HOST
 from mpcnet.errors import MpcError, RemoteAbort
 from mpcnet.identity import Identity, Roster, read_certificate
+from mpcnet.launch.doctor.findings import Finding, error, ok, warning
+from mpcnet.launch.doctor.keys import DAY_S
+from mpcnet.launch.monitor import HOST
 from mpcnet.tls import dial, parse_address
 
 

@@ -10,22 +10,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from launch import simulate
-from launch.compare import plain_answer
-from launch.evaluation import results
-from launch.evaluation.examples import Choice, choose, groups, in_order, restore
-from launch.evaluation.results import Difference, Evaluation
-from launch.options import warn, warn_of
-from launch.simulate import Options, Outcome
-from models import openings
-from models.bert import AnswerKind
-from models.metrics import score
-from models.prepare import Prepared, checkpoint, prepare
-from models.program import wanted_answer
-from models.tasks import Task
-from models.text import Tokens, encode
-from models.weights import Checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch import simulate
+from mpcnet.launch.compare import plain_answer
+from mpcnet.launch.evaluation import results
+from mpcnet.launch.evaluation.examples import Choice, choose, groups, in_order, restore
+from mpcnet.launch.evaluation.results import Difference, Evaluation
+from mpcnet.launch.options import warn, warn_of
+from mpcnet.launch.simulate import Options, Outcome
+from mpcnet.models import openings
+from mpcnet.models.bert import AnswerKind
+from mpcnet.models.metrics import score
+from mpcnet.models.prepare import Prepared, checkpoint, prepare
+from mpcnet.models.program import wanted_answer
+from mpcnet.models.tasks import Task
+from mpcnet.models.text import Tokens, encode
+from mpcnet.models.weights import Checkpoint
 
 PHASES = ("upload", "offline", "online")
 
@@ -127,7 +127,7 @@ def _published(
     shape, softmax = prepared.config.shape, prepared.config.numbers.softmax
     if shape.relative_buckets and softmax != "exact":
         return {}
-    from models.published import huggingface_classifier  # transformers: only who compares waits for it
+    from mpcnet.models.published import huggingface_classifier  # transformers: only who compares waits for it
 
     grouped, run = groups(tokens, batch), huggingface_classifier(prepared.checkpoint, softmax)
     with progress(console) as bar:

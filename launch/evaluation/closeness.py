@@ -12,11 +12,12 @@ import typer
 from rich.table import Table
 from torch import Tensor
 
-from launch import report, simulate
-from launch.evaluation.accuracy import progress, step
-from launch.evaluation.corpus import Sample, corpus, count
-from launch.evaluation.examples import in_order
-from launch.options import (
+from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.launch import report, simulate
+from mpcnet.launch.evaluation.accuracy import progress, step
+from mpcnet.launch.evaluation.corpus import Sample, corpus, count
+from mpcnet.launch.evaluation.examples import in_order
+from mpcnet.launch.options import (
     DEMO,
     Calibration,
     Json,
@@ -29,14 +30,13 @@ from launch.options import (
     screen,
     warn,
 )
-from launch.simulate import Options
-from models import openings
-from models.prepare import Prepared, prepare
-from models.text import Tokens, encode, load_tokenizer
-from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.launch.simulate import Options
+from mpcnet.models import openings
+from mpcnet.models.prepare import Prepared, prepare
+from mpcnet.models.text import Tokens, encode, load_tokenizer
 
 if TYPE_CHECKING:
-    from models.published import Published
+    from mpcnet.models.published import Published
 
 BUDGET = 1024  # tokens of a request: as many short texts, or two of 512
 
@@ -155,7 +155,7 @@ def _private(
 
 def _theirs(prepared: Prepared, samples: Sequence[Sample]) -> Tensor:
     """What others make of the model's own folder, [n, columns], float64."""
-    from models.published import published  # transformers: only who compares waits for it
+    from mpcnet.models.published import published  # transformers: only who compares waits for it
 
     theirs = published(prepared.checkpoint, prepared.config.numbers.softmax)
     with torch.inference_mode(), progress(console) as bar:

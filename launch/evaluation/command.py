@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from launch import report as facts
-from launch.evaluation.examples import SPLIT, Choice, Given, choose, drawn
-from launch.options import (
+from mpcnet.errors import LocalConfigError
+from mpcnet.launch import report as facts
+from mpcnet.launch.evaluation.examples import SPLIT, Choice, Given, choose, drawn
+from mpcnet.launch.options import (
     DEMO,
     AnswerName,
     Calibration,
@@ -25,10 +26,9 @@ from launch.options import (
     emit,
     screen,
 )
-from launch.simulate import Options
-from models.inputs import texts_of
-from models.tasks import TASKS
-from mpcnet.errors import LocalConfigError
+from mpcnet.launch.simulate import Options
+from mpcnet.models.inputs import texts_of
+from mpcnet.models.tasks import TASKS
 
 TaskName = Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}.")]
 Data = Annotated[
@@ -62,7 +62,11 @@ def evaluate_command(
     The examples are those of GLUE's dev set. All of them (or --limit) go through the float model and the oracle, and
     --mpc-limit of them through the real processes, over TLS. Examples of like length share a request.
     """
-    from launch.evaluation import accuracy, report, results  # transformers and plots: only who evaluates waits for them
+    from mpcnet.launch.evaluation import (  # transformers and plots: only who evaluates waits for them
+        accuracy,
+        report,
+        results,
+    )
 
     _check(out, json_file)
     options = Options(
@@ -95,7 +99,7 @@ def ranges_command(
     The plaintext model runs here on each text, one after the other. A private run whose values pass a limit may give a
     wrong answer, and nobody notices: look at texts like yours beforehand.
     """
-    from launch.evaluation import ranges, ranges_report
+    from mpcnet.launch.evaluation import ranges, ranges_report
 
     _check(out, json_file)
     given = _given(task, data, file, limit, seed)

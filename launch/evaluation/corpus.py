@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from models.calibration_batches import default_texts
-from models.text import parts
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.calibration_batches import default_texts
+from mpcnet.models.text import parts
 
 FOLDER = Path(__file__).with_name("corpus_texts")  # a file a kind, a sentence a line
 SEED = 14

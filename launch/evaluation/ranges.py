@@ -9,17 +9,17 @@ from typing import Any
 
 from rich.console import Console
 
-from launch import jsonlines, report
-from launch.evaluation.accuracy import progress, step
-from launch.evaluation.examples import Given, single
-from launch.evaluation.results import display_name
-from launch.options import warn
-from models.calibrate import Calibration
-from models.prepare import checkpoint, prepare
-from models.ranges import STRETCHES, Use, by_kind, measure, share, stretches
-from models.shape import Softmax
-from models.text import encode
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch import jsonlines, report
+from mpcnet.launch.evaluation.accuracy import progress, step
+from mpcnet.launch.evaluation.examples import Given, single
+from mpcnet.launch.evaluation.results import display_name
+from mpcnet.launch.options import warn
+from mpcnet.models.calibrate import Calibration
+from mpcnet.models.prepare import checkpoint, prepare
+from mpcnet.models.ranges import STRETCHES, Use, by_kind, measure, share, stretches
+from mpcnet.models.shape import Softmax
+from mpcnet.models.text import encode
 
 FILE = "ranges.jsonl"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from launch import markdown
-from launch.evaluation import plots, ranges
-from launch.evaluation.ranges import Ranges, SiteUse
-from launch.evaluation.report import percent
-from models.ranges import STRETCHES
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch import markdown
+from mpcnet.launch.evaluation import plots, ranges
+from mpcnet.launch.evaluation.ranges import Ranges, SiteUse
+from mpcnet.launch.evaluation.report import percent
+from mpcnet.models.ranges import STRETCHES
 
 FILE = "ranges.md"
 METHOD = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from launch import markdown
-from launch.evaluation import plots, results
-from launch.evaluation.results import Evaluation, margins
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch import markdown
+from mpcnet.launch.evaluation import plots, results
+from mpcnet.launch.evaluation.results import Evaluation, margins
 
 FILE = "evaluation.md"
 GOAL = 0.005  # of a metric: how far the private one may be from the float model's

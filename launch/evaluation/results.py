@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from launch import jsonlines
-from models.bert import AnswerKind
+from mpcnet.launch import jsonlines
+from mpcnet.models.bert import AnswerKind
 
 FILE = "evaluations.jsonl"
 WAYS = ("float", "oracle", "private")  # the plaintext model, the private program on whole values, the private run

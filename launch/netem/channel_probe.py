@@ -16,11 +16,11 @@ from pathlib import Path
 
 import uvloop
 
-from launch.certs import create_deployment
-from launch.netem.tcp_probe import ECHOES, SMALL, WARM_ECHOES, Flood, flood_for, tcp_settings
 from mpcnet.channel import Channel
 from mpcnet.identity import Identity, Roster
 from mpcnet.latency import Link, parse_link, shaped
+from mpcnet.launch.certs import create_deployment
+from mpcnet.launch.netem.tcp_probe import ECHOES, SMALL, WARM_ECHOES, Flood, flood_for, tcp_settings
 from mpcnet.rounds import Part
 from mpcnet.tls import dial, listen
 from mpcnet.wire import Header

@@ -10,13 +10,13 @@ from typing import Annotated, Literal, TypeVar, get_args
 import typer
 from rich.console import Console
 
-from launch.netem import grid
-from launch.netem.results import FILE
-from launch.options import DEMO, Model
-from models.shape import Softmax
 from mpcnet.errors import LocalConfigError, describe
 from mpcnet.latency import parse_link
-from protocols.suites import SUITES
+from mpcnet.launch.netem import grid
+from mpcnet.launch.netem.results import FILE
+from mpcnet.launch.options import DEMO, Model
+from mpcnet.models.shape import Softmax
+from mpcnet.protocols.suites import SUITES
 
 T = TypeVar("T")
 SOFTMAXES = get_args(Softmax)
@@ -94,7 +94,7 @@ def report_command(
 
 
 def _report(folder: Path) -> None:
-    from launch.netem import report  # draws: half a second to import, only for who needs it
+    from mpcnet.launch.netem import report  # draws: half a second to import, only for who needs it
 
     console.print(f"report: {report.write(folder)}", soft_wrap=True)
 

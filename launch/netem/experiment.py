@@ -17,14 +17,14 @@ from typing import Any, cast
 
 from rich.console import Console
 
-from launch import predict, report
-from launch.netem import networks, probe
-from launch.netem.results import Base, Failure, Point, Result, Spread, Work
-from launch.network import Network
-from launch.simulate import Options, simulate
-from models.shape import Softmax
 from mpcnet.errors import MpcError, describe
 from mpcnet.latency import Link
+from mpcnet.launch import predict, report
+from mpcnet.launch.netem import networks, probe
+from mpcnet.launch.netem.results import Base, Failure, Point, Result, Spread, Work
+from mpcnet.launch.network import Network
+from mpcnet.launch.simulate import Options, simulate
+from mpcnet.models.shape import Softmax
 
 TEXT = "Hello"  # shorter than any length, so the rest is padding: cost and time depend on the shape alone
 PHASES = ("upload", "offline", "online")

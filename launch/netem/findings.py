@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from launch.netem.results import Point, Result
+from mpcnet.launch.netem.results import Point, Result
 
 TOLERANCE = 0.10  # the claim: the residual of every point in the range below is no larger
 CLAIM_RTT_S = (0.001, 0.080)

@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
-from launch.netem import networks
-from launch.netem.experiment import attempt, attempt_base
-from launch.netem.results import Base, Failure, Point, Result, Row, Work, append, load
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.netem import networks
+from mpcnet.launch.netem.experiment import attempt, attempt_base
+from mpcnet.launch.netem.results import Base, Failure, Point, Result, Row, Work, append, load
 
 PREFERENCE = ("netem", "tun", "inproc")  # a kernel's own TCP and shaping first; inproc can be made anywhere
 DAY_S = 86_400.0  # points take minutes: the remaining time is estimated from all of them, not from the last seconds

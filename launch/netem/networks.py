@@ -24,12 +24,12 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from launch.netem.keeper import ADDRESSES
-from launch.netem.namespaces import NetworkFailed
-from launch.netem.tun import DEVICE, Use
-from launch.network import LISTENERS, PYTHON, Loopback, Network
 from mpcnet.errors import LocalConfigError, describe
 from mpcnet.latency import Link
+from mpcnet.launch.netem.keeper import ADDRESSES
+from mpcnet.launch.netem.namespaces import NetworkFailed
+from mpcnet.launch.netem.tun import DEVICE, Use
+from mpcnet.launch.network import LISTENERS, PYTHON, Loopback, Network
 
 KINDS = ("inproc", "netem", "tun", "veth")
 PORT = 4100
@@ -38,10 +38,10 @@ STOP_S = 10.0  # of a keeper, which has at most a few processes to kill
 
 
 class Keeper:
-    """The process that holds a network; see `launch.netem.keeper`."""
+    """The process that holds a network; see `mpcnet.launch.netem.keeper`."""
 
     def __init__(self, kind: str, link: Link) -> None:
-        line = [*PYTHON, "launch.netem.keeper", kind, json.dumps(asdict(link))]
+        line = [*PYTHON, "mpcnet.launch.netem.keeper", kind, json.dumps(asdict(link))]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(line, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603
 
@@ -87,7 +87,7 @@ class Keeper:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """A network of namespaces; see :class:`launch.network.Network`."""
+    """A network of namespaces; see :class:`mpcnet.launch.network.Network`."""
 
     name: str
     namespaces: Mapping[str, str]
@@ -96,11 +96,11 @@ class Hosts:
 
     @property
     def addresses(self) -> Mapping[str, str]:
-        """See :class:`launch.network.Network`."""
+        """See :class:`mpcnet.launch.network.Network`."""
         return {role: f"{ADDRESSES[role]}:{PORT}" for role in LISTENERS}
 
     def command(self, role: str, line: Sequence[str]) -> list[str]:
-        """See :class:`launch.network.Network`. The process is the line's own: its pid, signals and exit code."""
+        """See :class:`mpcnet.launch.network.Network`. The process is the line's own: its pid, signals and exit code."""
         return ["nsenter", f"--net={self.namespaces[role.partition(':')[0]]}", "--", *line]
 
 

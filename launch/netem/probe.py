@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from launch.network import PYTHON, Loopback, Network
 from mpcnet.errors import MpcError
 from mpcnet.latency import Link
+from mpcnet.launch.network import PYTHON, Loopback, Network
 from mpcnet.tls import parse_address
 
-TCP = "launch.netem.tcp_probe"
+TCP = "mpcnet.launch.netem.tcp_probe"
 LIMIT_S = 60.0  # beyond what the probes wait for on purpose
 
 
@@ -39,7 +39,7 @@ class Probed:
     goodput_bps: float
     goodput_back_bps: float
     congestion_control: str  # the machine's own: only one that it allows could be chosen
-    slow_start_after_idle: bool  # see `launch.netem.namespaces`
+    slow_start_after_idle: bool  # see `mpcnet.launch.netem.namespaces`
 
 
 def measure(network: Network, link: Link) -> Probed:
@@ -49,7 +49,7 @@ def measure(network: Network, link: Link) -> Probed:
     """
     limit_s = LIMIT_S + 200 * link.rtt_s
     if isinstance(network, Loopback):
-        found = _run(network, "server1", ["launch.netem.channel_probe", network.net], limit_s)
+        found = _run(network, "server1", ["mpcnet.launch.netem.channel_probe", network.net], limit_s)
     else:
         host, _ = parse_address(network.addresses["server0"])
         with _listener(network, host) as port:

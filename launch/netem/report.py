@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from launch import markdown
-from launch.netem import findings, plots
-from launch.netem.findings import Compared
-from launch.netem.results import Base, Failure, Point, Result, Row, load, rate_name, rtt_name
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch import markdown
+from mpcnet.launch.netem import findings, plots
+from mpcnet.launch.netem.findings import Compared
+from mpcnet.launch.netem.results import Base, Failure, Point, Result, Row, load, rate_name, rtt_name
 
 FILE = "report.md"
 MODEL = (

@@ -1,4 +1,4 @@
-"""e^x for opened x (csrc/exponential.c); what the tables mean stands in protocols.exponential."""
+"""e^x for opened x (csrc/exponential.c); what the tables mean stands in mpcnet.protocols.exponential."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts of 32 to 512 buckets from rotated one-hot rows (csrc/histogram.c); protocols.rowmax says what they mean."""
+"""Counts of 32 to 512 buckets from rotated one-hot rows (csrc/histogram.c); see mpcnet.protocols.rowmax."""
 
 from __future__ import annotations
 

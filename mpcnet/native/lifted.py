@@ -1,4 +1,4 @@
-"""Opened values in wider rings, and their products (csrc/lifted.c); what they mean stands in protocols.arith."""
+"""Opened values in wider rings, and their products (csrc/lifted.c); what they mean stands in mpcnet.protocols.arith."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trigonometric series in integers (csrc/series.c); what they mean stands in protocols.series."""
+"""Trigonometric series in integers (csrc/series.c); what they mean stands in mpcnet.protocols.series."""
 
 from __future__ import annotations
 

@@ -12,27 +12,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from launch import client, dealer, owner, party
-from launch import settings as settings_file
-from launch.deploy import write_deployment
-from launch.log import Log
-from launch.monitor import Metrics
-from launch.network import Loopback
-from launch.node import Node, open_node
-from launch.processes import Deployment
-from models import reference
-from models.bert import AnswerKind, Config
-from models.bounds import bounds
-from models.calibrate import Calibration, calibrate
-from models.planner import plan
-from models.prepare import random_tokens
-from models.shape import BertShape, Dense
-from models.text import Tokens
-from models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.errors import MpcError, one_line
+from mpcnet.launch import client, dealer, owner, party
+from mpcnet.launch import settings as settings_file
+from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch.log import Log
+from mpcnet.launch.monitor import Metrics
+from mpcnet.launch.network import Loopback
+from mpcnet.launch.node import Node, open_node
+from mpcnet.launch.processes import Deployment
 from mpcnet.mesh import Peer
+from mpcnet.models import reference
+from mpcnet.models.bert import AnswerKind, Config
+from mpcnet.models.bounds import bounds
+from mpcnet.models.calibrate import Calibration, calibrate
+from mpcnet.models.planner import plan
+from mpcnet.models.prepare import random_tokens
+from mpcnet.models.shape import BertShape, Dense
+from mpcnet.models.text import Tokens
+from mpcnet.models.weights import Checkpoint, fold, random_checkpoint
+from mpcnet.protocols.suites import SUITES
 from mpcnet.tls import TlsChannel
-from protocols.suites import SUITES
 
 SHAPE = BertShape(layers=1, hidden=32, heads=2, ffn=64, vocab=64, positions=16)
 LABELS = 3

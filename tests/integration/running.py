@@ -12,13 +12,13 @@ from pathlib import Path
 from integration.parties import LIMIT_S, Tiny, deployed
 from safetensors.torch import save_file
 
-from launch import client
-from launch import settings as settings_file
-from launch.node import open_node
-from launch.processes import Deployment
-from models.names import LEAVES, MODULES
-from models.text import Tokens
-from models.weights import Checkpoint
+from mpcnet.launch import client
+from mpcnet.launch import settings as settings_file
+from mpcnet.launch.node import open_node
+from mpcnet.launch.processes import Deployment
+from mpcnet.models.names import LEAVES, MODULES
+from mpcnet.models.text import Tokens
+from mpcnet.models.weights import Checkpoint
 
 COMMANDS = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from folders import save_model, save_words
 
-from launch import cli
-from models.prepare import prepare
+from mpcnet.launch import cli
+from mpcnet.models.prepare import prepare
 
 
 @pytest.fixture

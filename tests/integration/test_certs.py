@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from launch.certs import ROLES, create_deployment
 from mpcnet.errors import (
     LocalConfigError,
 )
 from mpcnet.identity import fingerprints, read_certificate
+from mpcnet.launch.certs import ROLES, create_deployment
 from mpcnet.tls import Identity, Roster
 
 

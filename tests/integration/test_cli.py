@@ -14,10 +14,10 @@ from integration.parties import deployed, tiny
 from kernels import without_kernels
 from safetensors.torch import save_file
 
-from launch import cli, node, simulate
-from launch.processes import Deployment
-from launch.settings import read
 from mpcnet.errors import LocalInputError, RemoteAbort
+from mpcnet.launch import cli, node, simulate
+from mpcnet.launch.processes import Deployment
+from mpcnet.launch.settings import read
 from mpcnet.tls import parse_address
 
 Cli = Callable[..., tuple[int, str]]
@@ -128,7 +128,7 @@ def test_unsupported_layers(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(settings))
     save_file({"encoder.layer.0.attention.self.query.lora_A.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
-    line = [sys.executable, "-m", "launch.cli", "simulate", "--model", str(tmp_path)]
+    line = [sys.executable, "-m", "mpcnet.launch.cli", "simulate", "--model", str(tmp_path)]
     ended = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     said = [
         "cannot run privately", "hidden_act: want gelu or quad", "got relu", "is_decoder: want false, got True",

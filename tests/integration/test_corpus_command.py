@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from folders import save_model, save_words
 
-from launch import cli
+from mpcnet.launch import cli
 
 
 def corpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:

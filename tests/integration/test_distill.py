@@ -9,9 +9,9 @@ import pytest
 from reviews import save_small_bert, write_reviews
 from typer.testing import CliRunner
 
-from launch.cli import app
-from models.weights import load_checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.cli import app
+from mpcnet.models.weights import load_checkpoint
 
 
 def distill(*arguments: object):
@@ -135,7 +135,7 @@ def test_without_accelerate(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_two_processes_share_the_steps(made: Path, tmp_path: Path) -> None:
     """On CPUs; one of them tells, and writes."""
-    launcher = "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "launch.cli"
+    launcher = "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mpcnet.launch.cli"
     teacher = "distill", "teacher", "--task", "sst-2", "--data", made, "--batch", "16", "--epochs", "1"
     line = [sys.executable, *launcher, *teacher, "--model", made / "bert", "--out", tmp_path / "out"]
     ended = subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=200, check=False)

@@ -9,14 +9,14 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 from typer.testing import CliRunner
 
-from launch.cli import app
-from models.demo import demo_model_dir
-from models.prepare import prepare
-from models.program import Plans, Size
-from models.published import huggingface_classifier
-from models.text import encode
-from models.weights import load_checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.cli import app
+from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.prepare import prepare
+from mpcnet.models.program import Plans, Size
+from mpcnet.models.published import huggingface_classifier
+from mpcnet.models.text import encode
+from mpcnet.models.weights import load_checkpoint
 
 TEXTS = [
     "a film of rare charm .", "dull", "it never finds its way , and neither will you .", "lovely to look at !",

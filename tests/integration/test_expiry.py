@@ -13,11 +13,11 @@ from integration import rogue
 from integration.parties import ALICE, ALL, SERVERS, OpenNode, Parties, some_tokens
 from integration.rogue import RogueNode
 
-import launch.expiry
-from launch.certs import role_folder
-from launch.expiry import DAY_S
-from launch.renew import renew
+import mpcnet.launch.expiry
 from mpcnet.identity import Identity
+from mpcnet.launch.certs import role_folder
+from mpcnet.launch.expiry import DAY_S
+from mpcnet.launch.renew import renew
 
 TOKENS, NEXT = some_tokens([5]), some_tokens([4], seed=1)
 MINUTE_DAYS = 1 / 1440
@@ -124,7 +124,7 @@ async def test_whom_no_client_sees(parties: Parties, passing: Time, role: str) -
 @pytest.mark.parametrize("role", [*ALL, "owner"])
 async def test_a_party_says_so_itself(parties: Parties, monkeypatch: pytest.MonkeyPatch, role: str) -> None:
     """Its clock is the test's; nobody else's is, and they warn of the difference."""
-    monkeypatch.setattr(launch.expiry, "LOOK_S", 0.01)
+    monkeypatch.setattr(mpcnet.launch.expiry, "LOOK_S", 0.01)
     ahead_s = 0.0
     node = parties.node(role, OpenNode, clock=lambda: time.time() + ahead_s)
     parties.serve(node)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from integration.parties import ALICE, ALL, LABELS, LIMIT_S, SERVERS, SHAPE, Parties, change, some_tokens
 
-from launch import report
-from launch.client import Answer
-from models.program import Plans, Size
-from models.text import Tokens
+from mpcnet.launch import report
+from mpcnet.launch.client import Answer
 from mpcnet.ledger import overlapped
-from protocols.suites import SUITES
+from mpcnet.models.program import Plans, Size
+from mpcnet.models.text import Tokens
+from mpcnet.protocols.suites import SUITES
 
 VARIANTS = [{"suite": suite, "softmax": softmax} for suite in SUITES for softmax in ("exact", "2quad")]
 HEADS = [{"labels": LABELS}, {"embedding": "client"}, {"labels": LABELS, "embedding": "client"}]

@@ -9,15 +9,15 @@ import torch
 from integration.parties import ALICE, SERVERS, Tiny, tiny
 from sentences import save_encoder, save_modules
 
-from launch import cli, client, dealer, owner, party, settings
-from launch.certs import ROLES, role_folder
-from launch.deploy import write_deployment
-from launch.network import LISTENERS, free_addresses
-from launch.node import Node, open_node
-from models import program
-from models.prepare import random_tokens
-from models.preprocessing import tokenizer_digest
-from models.shape import Dense
+from mpcnet.launch import cli, client, dealer, owner, party, settings
+from mpcnet.launch.certs import ROLES, role_folder
+from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch.network import LISTENERS, free_addresses
+from mpcnet.launch.node import Node, open_node
+from mpcnet.models import program
+from mpcnet.models.prepare import random_tokens
+from mpcnet.models.preprocessing import tokenizer_digest
+from mpcnet.models.shape import Dense
 
 
 @pytest.mark.parametrize(

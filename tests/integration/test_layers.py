@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from launch.cli import app
+from mpcnet.launch.cli import app
 
 OPERATIONS = ("qkv", "scores", "softmax", "context", "out", "out norm", "up", "activation", "down", "down norm")
 

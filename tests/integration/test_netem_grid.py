@@ -10,12 +10,12 @@ from netem_points import COMPUTE_S, OVERHEAD_S, POINT, ROUNDS, SENT_BYTES, docum
 from rich.console import Console
 from typer.testing import CliRunner
 
-from launch.netem import experiment
-from launch.netem.command import app
-from launch.netem.results import FILE, Base, append
-from launch.network import Network
-from launch.simulate import Options, Outcome
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.netem import experiment
+from mpcnet.launch.netem.command import app
+from mpcnet.launch.netem.results import FILE, Base, append
+from mpcnet.launch.network import Network
+from mpcnet.launch.simulate import Options, Outcome
 
 TINY = ["--model", "bert-tiny", "--how", "inproc", "--rtt", "1ms", "--bw", "1gbps", "--length", "8", "--runs", "1"]
 

@@ -10,13 +10,13 @@ import typer
 from integration.sockets import close
 from typer.testing import CliRunner
 
-from launch import certs, renew
-from launch.certs import ROLES, create_deployment
-from launch.doctor.keys import check_keys
-from launch.renew import Renewal, finish, renew_command, replace_all, steps
-from launch.settings import Settings
 from mpcnet.errors import LocalConfigError, MpcError
 from mpcnet.identity import Identity, Roster, fingerprints, read_certificate
+from mpcnet.launch import certs, renew
+from mpcnet.launch.certs import ROLES, create_deployment
+from mpcnet.launch.doctor.keys import check_keys
+from mpcnet.launch.renew import Renewal, finish, renew_command, replace_all, steps
+from mpcnet.launch.settings import Settings
 from mpcnet.tls import dial, listen
 
 

@@ -10,8 +10,8 @@ from integration.parties import ALL, SERVERS, Parties, some_tokens
 from integration.rogue import RogueNode, Which
 from integration.running import Running
 
-from launch.wire_names import RESULT, WEIGHTS
 from mpcnet.errors import MpcError
+from mpcnet.launch.wire_names import RESULT, WEIGHTS
 from mpcnet.lobby import JOIN
 
 TOKENS, NEXT = some_tokens([5, 3]), some_tokens([4], seed=1)

@@ -11,11 +11,11 @@ from small_models import SPECIAL, VOCABULARY, save_embedding
 from torch import Tensor
 from wild import Draw
 
-from launch.options import console
-from launch.simulate import Options, run
-from models import reference
-from models.prepare import prepare
-from models.text import Tokens
+from mpcnet.launch.options import console
+from mpcnet.launch.simulate import Options, run
+from mpcnet.models import reference
+from mpcnet.models.prepare import prepare
+from mpcnet.models.text import Tokens
 
 REQUESTS, BATCH, LENGTH = 13, 8, 40
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from launch.cli import app
+from mpcnet.launch.cli import app
 
 
 def test_sentiment(tmp_path: Path, monkeypatch) -> None:

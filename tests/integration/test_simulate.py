@@ -13,14 +13,14 @@ from kernels import without_kernels
 from rich.console import Console
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
-from launch import cli
-from launch.processes import Deployment, PartyFailed
-from launch.report import COST_KEYS
-from launch.simulate import Options, Outcome, simulate
-from models import calibrated
-from models.calibrated import Coverage, Kept
-from models.prepare import prepare
 from mpcnet.errors import LocalInputError
+from mpcnet.launch import cli
+from mpcnet.launch.processes import Deployment, PartyFailed
+from mpcnet.launch.report import COST_KEYS
+from mpcnet.launch.simulate import Options, Outcome, simulate
+from mpcnet.models import calibrated
+from mpcnet.models.calibrated import Coverage, Kept
+from mpcnet.models.prepare import prepare
 
 TEXTS = ["A private sentence.", "Nobody reads this one either."]
 KEYS = {
@@ -86,7 +86,7 @@ def test_simulate(outcome: Outcome) -> None:
 
 
 def test_a_simulation_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launch.simulate.run", lambda *arguments: None)  # what it would cost is another test's
+    monkeypatch.setattr("mpcnet.launch.simulate.run", lambda *arguments: None)  # what it would cost is another test's
     said = Console(file=io.StringIO())
     with without_kernels():
         simulate(TEXTS, Options(length=LENGTH), said)
@@ -123,7 +123,7 @@ def test_an_answer_out_of_range_is_not_given_out(tmp_path: Path) -> None:
     calibrated.write(kept, tmp_path / "calibration.json")
     file = tmp_path / "simulate.json"
     line = [
-        sys.executable, "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH),
+        sys.executable, "-m", "mpcnet.launch.cli", "simulate", *TEXTS, "--length", str(LENGTH),
         "--calibration", str(tmp_path / "calibration.json"), "--json", str(file),
     ]  # fmt: skip
     ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
@@ -148,7 +148,18 @@ def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("raise SystemExit('not the installed package')")
     file = tmp_path / "simulate.json"
-    line = [sys.executable, "-P", "-m", "launch.cli", "simulate", *TEXTS, "--length", str(LENGTH), "--json", str(file)]
+    line = [
+        sys.executable,
+        "-P",
+        "-m",
+        "mpcnet.launch.cli",
+        "simulate",
+        *TEXTS,
+        "--length",
+        str(LENGTH),
+        "--json",
+        str(file),
+    ]
     ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr and "cosine" in ended.stdout

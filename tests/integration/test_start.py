@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from integration.parties import ALL, Parties, some_tokens
 
-from launch.certs import create_deployment
-from models import program
-from models.bert import Config
-from models.preprocessing import Preprocessing
+from mpcnet.launch.certs import create_deployment
+from mpcnet.models import program
+from mpcnet.models.bert import Config
+from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.tls import parse_address
 
 DAY = timedelta(days=1)

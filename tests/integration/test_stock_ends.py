@@ -7,8 +7,8 @@ import pytest
 from integration.parties import SERVERS, Parties, change, deployed, some_tokens, tiny
 from integration.running import COMMANDS, Running, save
 
-from launch import client
-from models.program import Plans, Size
+from mpcnet.launch import client
+from mpcnet.models.program import Plans, Size
 
 MODEL = tiny(positions=128)
 TOKENS = some_tokens([128] * 64)

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from launch import scaling
-from launch.bench import app
-from models.prepare import prepare
-from models.program import Plans, Size
 from mpcnet.errors import LocalInputError
+from mpcnet.launch import scaling
+from mpcnet.launch.bench import app
+from mpcnet.models.prepare import prepare
+from mpcnet.models.program import Plans, Size
 
 
 def test_a_row_is_what_the_plan_says(tmp_path: Path) -> None:

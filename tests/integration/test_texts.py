@@ -12,19 +12,19 @@ import torch
 from integration.parties import LIMIT_S, Parties, Tiny, deployed
 from small_models import layout, save_classifier, save_embedding
 
-from launch import asked, client, infer
-from launch.answers import OUT_OF_RANGE
-from launch.deploy import TOKENIZER
-from models.bert import Config
-from models.bounds import bounds
-from models.calibrate import calibrate
-from models.planner import plan
-from models.prepare import random_tokens
-from models.preprocessing import copy_tokenizer
-from models.published import published
-from models.text import Text
-from models.weights import fold, load_checkpoint
-from protocols.suites import SUITES
+from mpcnet.launch import asked, client, infer
+from mpcnet.launch.answers import OUT_OF_RANGE
+from mpcnet.launch.deploy import TOKENIZER
+from mpcnet.models.bert import Config
+from mpcnet.models.bounds import bounds
+from mpcnet.models.calibrate import calibrate
+from mpcnet.models.planner import plan
+from mpcnet.models.prepare import random_tokens
+from mpcnet.models.preprocessing import copy_tokenizer
+from mpcnet.models.published import published
+from mpcnet.models.text import Text
+from mpcnet.models.weights import fold, load_checkpoint
+from mpcnet.protocols.suites import SUITES
 
 
 @contextmanager

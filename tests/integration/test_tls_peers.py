@@ -11,7 +11,6 @@ import pytest
 from integration.sockets import Place, both_loops, close, frame, receive_bytes, until
 
 import mpcnet.tls
-from launch.certs import create_deployment
 from mpcnet.channel import abort_header
 from mpcnet.errors import (
     ChannelClosed,
@@ -19,6 +18,7 @@ from mpcnet.errors import (
     RemoteIdentityError,
     RemoteProtocolError,
 )
+from mpcnet.launch.certs import create_deployment
 from mpcnet.tls import Identity, Roster, dial, parse_address
 from mpcnet.wire import PREFIX, Header, Stage, encode
 

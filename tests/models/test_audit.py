@@ -9,13 +9,13 @@ import pytest
 from private import TINY, Private, audit, share_model, tiny_model
 from torch import Tensor
 
-from models import reference
-from models.bounds import bounds
-from models.numbers import Numbers
-from models.program import Size
-from models.shape import Softmax
-from models.text import Tokens
-from protocols.division import RowRange
+from mpcnet.models import reference
+from mpcnet.models.bounds import bounds
+from mpcnet.models.numbers import Numbers
+from mpcnet.models.program import Size
+from mpcnet.models.shape import Softmax
+from mpcnet.models.text import Tokens
+from mpcnet.protocols.division import RowRange
 
 D = TINY.hidden
 BOTH = pytest.mark.parametrize("softmax", ["exact", "2quad"])

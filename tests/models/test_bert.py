@@ -8,12 +8,12 @@ import pytest
 import torch
 from private import TINY, private_model, tiny_model
 
-from models.calibration_batches import own_batches, texts_by_kind
-from models.demo import demo_checkpoint
-from models.program import Size, answers, wanted_answer
-from models.reference import embed
-from models.text import Tokens, encode
 from mpcnet.errors import LocalInputError
+from mpcnet.models.calibration_batches import own_batches, texts_by_kind
+from mpcnet.models.demo import demo_checkpoint
+from mpcnet.models.program import Size, answers, wanted_answer
+from mpcnet.models.reference import embed
+from mpcnet.models.text import Tokens, encode
 
 SUITES = pytest.mark.parametrize("suite", ["secformer", "secformer-v1", "fast"])
 SOFTMAX = pytest.mark.parametrize("softmax", ["exact", "2quad", "2relu"])

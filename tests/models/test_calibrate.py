@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from models.calibrate import Calibration, Outdated, Range, calibrate, load, save
-from models.calibration_batches import built_in_batches
-from models.demo import demo_checkpoint
-from models.reference import forward
-from models.shape import BertShape
-from models.text import Tokens
-from models.weights import fold, random_checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.calibrate import Calibration, Outdated, Range, calibrate, load, save
+from mpcnet.models.calibration_batches import built_in_batches
+from mpcnet.models.demo import demo_checkpoint
+from mpcnet.models.reference import forward
+from mpcnet.models.shape import BertShape
+from mpcnet.models.text import Tokens
+from mpcnet.models.weights import fold, random_checkpoint
 
 SHAPE = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=50, positions=32)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from folders import ATOMS, SPECIAL, save_atoms, save_model, save_words
 
-from models import calibrated, prepare
-from models.calibrate import Calibration, Outdated, Range
-from models.calibrated import Coverage, Kept, widened
-from models.calibration_batches import own_batches, recipe
-from models.weights import fold, load_checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.models import calibrated, prepare
+from mpcnet.models.calibrate import Calibration, Outdated, Range
+from mpcnet.models.calibrated import Coverage, Kept, widened
+from mpcnet.models.calibration_batches import own_batches, recipe
+from mpcnet.models.weights import fold, load_checkpoint
 
 
 @pytest.fixture

@@ -7,11 +7,18 @@ import pytest
 import torch
 from folders import ATOMS, SPECIAL, WORDS, save_atoms, save_words
 
-from models.calibration_batches import BATCH_TOKENS, built_in_batches, default_texts, own_batches, recipe, texts_by_kind
-from models.demo import demo_model_dir
-from models.shape import BertShape
-from models.weights import random_checkpoint
 from mpcnet.errors import LocalInputError
+from mpcnet.models.calibration_batches import (
+    BATCH_TOKENS,
+    built_in_batches,
+    default_texts,
+    own_batches,
+    recipe,
+    texts_by_kind,
+)
+from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.shape import BertShape
+from mpcnet.models.weights import random_checkpoint
 
 SHAPE = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(WORDS), positions=64)
 

@@ -6,11 +6,11 @@ from accelerate import Accelerator
 from reviews import save_small_bert, write_reviews
 from torch import tensor
 
-from models.distillation import inside_error, losses
-from models.metrics import score
-from models.students import Outputs, load_student, run
-from models.tasks import TASKS, read
-from models.training import Batch, Run, Stage, Trainer, collate, predict, split, tokenise
+from mpcnet.models.distillation import inside_error, losses
+from mpcnet.models.metrics import score
+from mpcnet.models.students import Outputs, load_student, run
+from mpcnet.models.tasks import TASKS, read
+from mpcnet.models.training import Batch, Run, Stage, Trainer, collate, predict, split, tokenise
 
 TASK = TASKS["sst-2"]
 

@@ -15,13 +15,13 @@ from mpnets import small_mpnet, small_tokens
 from private import TINY, Private, private_model, tiny_model
 from torch import Tensor
 
-from models.bert import Model
-from models.layer_errors import EMBEDDING, LAYER, Report, measure
-from models.openings import Place, answer, load_plain
-from models.text import Tokens
-from protocols.gelu import gelu
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.models.bert import Model
+from mpcnet.models.layer_errors import EMBEDDING, LAYER, Report, measure
+from mpcnet.models.openings import Place, answer, load_plain
+from mpcnet.models.text import Tokens
+from mpcnet.protocols.gelu import gelu
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 BOTH = pytest.mark.parametrize("softmax", ["exact", "2quad", "2relu"])
 
@@ -140,6 +140,6 @@ def test_a_program_that_opens_something_else_is_not_measured(monkeypatch: pytest
     model, tokens = small("exact")
     plain = load_plain(model.config, model.folded)
     nowhere = [Place("nowhere", 20, layer, f"layer{layer}.scores", 12, "pairs") for layer in range(2)]
-    monkeypatch.setattr("models.openings._scores", lambda numbers, layer: [nowhere[layer]])
+    monkeypatch.setattr("mpcnet.models.openings._scores", lambda numbers, layer: [nowhere[layer]])
     with pytest.raises(ValueError, match=r"did not open layer0\.scores, layer1\.scores"):
         measure(plain, model.folded, tokens)

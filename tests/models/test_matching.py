@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from private import TINY, tiny_model
 
-from models import program
-from models.matching import mismatches, overflows
-from models.preprocessing import Preprocessing
-from models.shape import Dense
-from models.weights import fold, random_checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.models import program
+from mpcnet.models.matching import mismatches, overflows
+from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.shape import Dense
+from mpcnet.models.weights import fold, random_checkpoint
 
 TEXTS = Preprocessing("a" * 64, 12, "query: ", False, True)
 

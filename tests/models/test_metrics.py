@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from models.metrics import score
-from models.tasks import TASKS
 from mpcnet.errors import LocalInputError
+from mpcnet.models.metrics import score
+from mpcnet.models.tasks import TASKS
 
 
 def chosen(answers):

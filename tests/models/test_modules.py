@@ -13,16 +13,16 @@ from sentences import HIDDEN, IDENTITY, TEXTS, dense, finished, hidden_states, s
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
-from models import calibrate, openings
-from models.bert import Config
-from models.bounds import bounds
-from models.demo import demo_model_dir
-from models.planner import plan
-from models.reference import embed
-from models.shape import Dense
-from models.weights import Checkpoint, fold, load_checkpoint
 from mpcnet.errors import LocalConfigError
-from protocols.suites import SUITES
+from mpcnet.models import calibrate, openings
+from mpcnet.models.bert import Config
+from mpcnet.models.bounds import bounds
+from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.planner import plan
+from mpcnet.models.reference import embed
+from mpcnet.models.shape import Dense
+from mpcnet.models.weights import Checkpoint, fold, load_checkpoint
+from mpcnet.protocols.suites import SUITES
 
 NORMALIZE = ("Normalize", None)
 

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from transformers import MPNetForMaskedLM, MPNetForSequenceClassification, MPNetModel
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from models.names import parameter_name
-from models.program import Plans, Size
-from models.published import huggingface_hidden, huggingface_logits
-from models.reference import classify, embed, forward
-from models.relative import BUCKETS, bias, buckets
-from models.shape import BertShape
-from models.weights import fold, load_checkpoint, parameter_shapes, random_checkpoint
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.names import parameter_name
+from mpcnet.models.program import Plans, Size
+from mpcnet.models.published import huggingface_hidden, huggingface_logits
+from mpcnet.models.reference import classify, embed, forward
+from mpcnet.models.relative import BUCKETS, bias, buckets
+from mpcnet.models.shape import BertShape
+from mpcnet.models.weights import fold, load_checkpoint, parameter_shapes, random_checkpoint
 
 SHAPE = replace(TINY, types=0, eps=1e-5, relative_buckets=BUCKETS, skipped_positions=2)
 

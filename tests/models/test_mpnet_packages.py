@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import mpnet, prepare
-from models.files import user_cache
-from models.published import huggingface_hidden
-from models.reference import forward
-from models.text import encode
-from models.weights import fold
 from mpcnet.errors import LocalConfigError
+from mpcnet.models import mpnet, prepare
+from mpcnet.models.files import user_cache
+from mpcnet.models.published import huggingface_hidden
+from mpcnet.models.reference import forward
+from mpcnet.models.text import encode
+from mpcnet.models.weights import fold
 
 FILES = {"config.json": b'{"a": 1}', "1_Pooling/config.json": b"{}", "model.safetensors": bytes(range(256)) * 40}
 

@@ -6,10 +6,10 @@ import pytest
 from small_models import save_embedding
 from typer.testing import CliRunner
 
-from launch.cli import app
-from models.prepare import builtin, checkpoint, folder_of_that_name, tokenizer_source
-from models.shipped import FOLDER
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.cli import app
+from mpcnet.models.prepare import builtin, checkpoint, folder_of_that_name, tokenizer_source
+from mpcnet.models.shipped import FOLDER
 
 
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,24 +11,24 @@ import torch
 from lockstep import Session
 from torch import Tensor
 
-from models.bounds import Bounds, bounds
-from models.calibrate import Calibration, Range, calibrate
-from models.calibration_batches import own_batches, texts_by_kind
-from models.demo import demo_checkpoint
-from models.guarantees import guarantees, row_guarantees, unproved
-from models.numbers import Numbers
-from models.planner import plan
-from models.prepare import random_tokens
-from models.shape import BertShape, Softmax
-from models.weights import fold, random_checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.bounds import Bounds, bounds
+from mpcnet.models.calibrate import Calibration, Range, calibrate
+from mpcnet.models.calibration_batches import own_batches, texts_by_kind
+from mpcnet.models.demo import demo_checkpoint
+from mpcnet.models.guarantees import guarantees, row_guarantees, unproved
+from mpcnet.models.numbers import Numbers
+from mpcnet.models.planner import plan
+from mpcnet.models.prepare import random_tokens
+from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.weights import fold, random_checkpoint
+from mpcnet.protocols import cells
+from mpcnet.protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, RowRange, reciprocal, rsqrt
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
+from mpcnet.protocols.softmax import RELU_EPS, Inverse
+from mpcnet.protocols.suites import SUITES
 from mpcnet.ring import ceil_log2
-from protocols import cells
-from protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, RowRange, reciprocal, rsqrt
-from protocols.party import Party
-from protocols.share import Shared
-from protocols.softmax import RELU_EPS, Inverse
-from protocols.suites import SUITES
 
 POINTS = 400
 SUITE_NAMES = pytest.mark.parametrize("suite", ["fast", "secformer"])

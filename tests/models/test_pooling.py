@@ -8,13 +8,13 @@ import pytest
 import torch
 from private import TINY, private_model, tiny_model
 
-from models.pooling import check_pooled, counted, too_large, weights
-from models.prepare import random_tokens
-from models.program import Size, answers, wanted_answer
-from models.reference import embed
-from models.shape import POOLINGS, BertShape, Dense
-from models.weights import fold, random_checkpoint
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.pooling import check_pooled, counted, too_large, weights
+from mpcnet.models.prepare import random_tokens
+from mpcnet.models.program import Size, answers, wanted_answer
+from mpcnet.models.reference import embed
+from mpcnet.models.shape import POOLINGS, BertShape, Dense
+from mpcnet.models.weights import fold, random_checkpoint
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0], [0, 1, 1, 1]])
 

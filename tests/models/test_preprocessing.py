@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, BertTokenizerFast
 
-from models.preprocessing import Preprocessing, copy_tokenizer, lower_letters, tokenizer_digest
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.preprocessing import Preprocessing, copy_tokenizer, lower_letters, tokenizer_digest
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "Old", "old", "ship", "sails")
 SOME = Preprocessing("0" * 64, 256, "query: ", True, True)

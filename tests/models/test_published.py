@@ -9,13 +9,13 @@ from safetensors.torch import load_file, save_file
 from small_models import layout, save_classifier, save_embedding
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from models import pipelines
-from models.published import published
-from models.reference import classify, embed
-from models.shape import preset
-from models.text import encode
-from models.weights import fold, load_checkpoint, random_checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.models import pipelines
+from mpcnet.models.published import published
+from mpcnet.models.reference import classify, embed
+from mpcnet.models.shape import preset
+from mpcnet.models.text import encode
+from mpcnet.models.weights import fold, load_checkpoint, random_checkpoint
 
 TEXTS = ["the dog eats", "a cat", ("not good", "the cat sings")]
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from models.demo import demo_checkpoint
-from models.published import huggingface_hidden, huggingface_logits
-from models.reference import classify, embed, forward
-from models.shape import BertShape
-from models.text import Tokens, encode
-from models.weights import fold, load_checkpoint, random_checkpoint
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.demo import demo_checkpoint
+from mpcnet.models.published import huggingface_hidden, huggingface_logits
+from mpcnet.models.reference import classify, embed, forward
+from mpcnet.models.shape import BertShape
+from mpcnet.models.text import Tokens, encode
+from mpcnet.models.weights import fold, load_checkpoint, random_checkpoint
 
 TEXTS = [
     "Hello",

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from wild import BATCH, Draw, any_texts, model, usual
 
-from models import reference
-from models.bert import Config
-from models.bounds import bounds
-from models.calibrate import calibrate
-from models.openings import audited_answer, load_plain
-from models.planner import plan
-from models.shape import Softmax
-from models.weights import fold
 from mpcnet.errors import LocalConfigError
-from protocols.suites import SUITES
+from mpcnet.models import reference
+from mpcnet.models.bert import Config
+from mpcnet.models.bounds import bounds
+from mpcnet.models.calibrate import calibrate
+from mpcnet.models.openings import audited_answer, load_plain
+from mpcnet.models.planner import plan
+from mpcnet.models.shape import Softmax
+from mpcnet.models.weights import fold
+from mpcnet.protocols.suites import SUITES
 
 TEXTS = 40
 SOFTMAXES: tuple[Softmax, ...] = ("exact", "2quad", "2relu")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from models import calibrate, prepare, reference
-from models.shipped import FOLDER, SHA256, sentiment_checkpoint
-from models.students import load_student
-from models.tasks import Examples
-from models.text import encode
-from models.training import collate, predict, tokenise
-from models.weights import fold
+from mpcnet.models import calibrate, prepare, reference
+from mpcnet.models.shipped import FOLDER, SHA256, sentiment_checkpoint
+from mpcnet.models.students import load_student
+from mpcnet.models.tasks import Examples
+from mpcnet.models.text import encode
+from mpcnet.models.training import collate, predict, tokenise
+from mpcnet.models.weights import fold
 
 TEXTS = [
     "A wonderful, moving film.",

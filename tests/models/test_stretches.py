@@ -5,20 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import openings
-from models.bert import Config
-from models.bounds import bounds
-from models.calibrate import Calibration, Range, calibrate
-from models.limits import MARGIN
-from models.planner import plan
-from models.prepare import random_tokens
-from models.ranges import Site, by_kind, measure, share, sites, stretches, use
-from models.reference import Folded, classify
-from models.shape import BertShape
-from models.text import Tokens
-from models.weights import Checkpoint, fold, random_checkpoint
-from protocols.division import RowRange
-from protocols.suites import SUITES
+from mpcnet.models import openings
+from mpcnet.models.bert import Config
+from mpcnet.models.bounds import bounds
+from mpcnet.models.calibrate import Calibration, Range, calibrate
+from mpcnet.models.limits import MARGIN
+from mpcnet.models.planner import plan
+from mpcnet.models.prepare import random_tokens
+from mpcnet.models.ranges import Site, by_kind, measure, share, sites, stretches, use
+from mpcnet.models.reference import Folded, classify
+from mpcnet.models.shape import BertShape
+from mpcnet.models.text import Tokens
+from mpcnet.models.weights import Checkpoint, fold, random_checkpoint
+from mpcnet.protocols.division import RowRange
+from mpcnet.protocols.suites import SUITES
 
 SHAPE = BertShape(
     layers=2, hidden=32, heads=2, ffn=64, vocab=64, positions=16, head="classification", labels=2, pooling="first"

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, MPNetConfig
 
-from models.students import SOFTMAXES, Quad, load_student, run
-from models.tasks import TASKS
-from models.weights import load_checkpoint
 from mpcnet.errors import LocalConfigError
-from protocols.softmax import RELU_EPS
+from mpcnet.models.students import SOFTMAXES, Quad, load_student, run
+from mpcnet.models.tasks import TASKS
+from mpcnet.models.weights import load_checkpoint
+from mpcnet.protocols.softmax import RELU_EPS
 
 SMALL = BertConfig(
     vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,

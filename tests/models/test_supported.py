@@ -26,8 +26,8 @@ from transformers import (
     RobertaModel,
 )
 
-from models.weights import load_checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.weights import load_checkpoint
 
 SIZES = dict(
     vocab_size=30,

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
-from models.tensors import stored_tensors
-from models.weights import load_checkpoint
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.tensors import stored_tensors
+from mpcnet.models.weights import load_checkpoint
 
 SIZES = dict(
     vocab_size=50,

@@ -7,11 +7,11 @@ import torch
 from small_models import VOCABULARY, add_word, save_word_level, save_words
 from transformers import AutoTokenizer
 
-from models.demo import demo_model_dir
-from models.preprocessing import Preprocessing
-from models.shape import BertShape
-from models.text import Reader, Tokens, by_length, encode, encode_full
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.shape import BertShape
+from mpcnet.models.text import Reader, Tokens, by_length, encode, encode_full
 
 
 @pytest.fixture(scope="module")

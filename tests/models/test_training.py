@@ -7,11 +7,11 @@ import torch
 from accelerate import Accelerator
 from reviews import save_small_bert, write_reviews
 
-from models.distillation import losses
-from models.students import load_student
-from models.tasks import TASKS, Examples, read
-from models.training import Rows, Run, Stage, Trainer, collate, epoch_order, pick, predict, split, tokenise
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.distillation import losses
+from mpcnet.models.students import load_student
+from mpcnet.models.tasks import TASKS, Examples, read
+from mpcnet.models.training import Rows, Run, Stage, Trainer, collate, epoch_order, pick, predict, split, tokenise
 
 TASK = TASKS["sst-2"]
 STAGES = (

@@ -11,9 +11,9 @@ from lockstep import Session
 from torch import Tensor
 
 from mpcnet import ring
-from protocols.argmax import DIFFERENCE_BITS, one_hot_argmax
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols.argmax import DIFFERENCE_BITS, one_hot_argmax
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 ROWS = 8  # so that a bit of each row is a byte
 

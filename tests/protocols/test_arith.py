@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lockstep import Session
 
+from mpcnet.protocols.arith import lift, lift_bit, matmul, own_ring, pi_matmul, pi_mul, pi_square, product, square
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Shared
 from mpcnet.rounds import parallel
-from protocols.arith import lift, lift_bit, matmul, own_ring, pi_matmul, pi_mul, pi_square, product, square
-from protocols.party import Party
-from protocols.share import Bits, Shared
 
 WORDS = st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=20)
 SEEDS = st.integers(0, 2**31)

@@ -14,17 +14,17 @@ from lockstep import Session, plan, same_cost
 from torch import Tensor
 
 from mpcnet import ring
-from protocols import cells, division
-from protocols.argmax import one_hot_argmax
-from protocols.arith import lift
-from protocols.audit import outside
-from protocols.division import RowRange
-from protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial
-from protocols.layernorm import layer_norm
-from protocols.party import Party
-from protocols.quad import quad
-from protocols.share import Bits, Shared
-from protocols.softmax import Window, exponentials, relus, squares
+from mpcnet.protocols import cells, division
+from mpcnet.protocols.argmax import one_hot_argmax
+from mpcnet.protocols.arith import lift
+from mpcnet.protocols.audit import outside
+from mpcnet.protocols.division import RowRange
+from mpcnet.protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial
+from mpcnet.protocols.layernorm import layer_norm
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.quad import quad
+from mpcnet.protocols.share import Bits, Shared
+from mpcnet.protocols.softmax import Window, exponentials, relus, squares
 
 
 def flagged(words: Tensor, bits: int, limit: int, centre: int, seed: int = 0) -> Tensor:

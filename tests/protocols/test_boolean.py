@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lockstep import Build
 
-from protocols.boolean import xor_of_products
-from protocols.party import Party
-from protocols.share import Bits, Shared
+from mpcnet.protocols.boolean import xor_of_products
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Shared
 
 
 def every_combination(count: int) -> Input:

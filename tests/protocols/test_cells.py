@@ -12,11 +12,11 @@ from kernels import without_kernels
 from lockstep import Build, Session, plan
 
 from mpcnet import fss
-from protocols import cells
-from protocols.cells import Cells
-from protocols.division import RowRange
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols import cells
+from mpcnet.protocols.cells import Cells
+from mpcnet.protocols.division import RowRange
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 # LayerNorm's sums of squares, softmax's row sums, a narrow range, one beyond 4 bytes, and exact powers of two.
 RANGES = [

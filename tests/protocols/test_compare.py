@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from lockstep import Build
 
 from mpcnet import onehot
-from protocols.compare import BLOCK, at_least, pi_lt, tables
-from protocols.party import Party
-from protocols.share import Bits, Shared
+from mpcnet.protocols.compare import BLOCK, at_least, pi_lt, tables
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Shared
 
 
 def compare(thresholds: list[float], drop: int = 0) -> Build:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lockstep import Build
 
-from protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, RowRange, divide, reciprocal, rsqrt
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, RowRange, divide, reciprocal, rsqrt
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 # LayerNorm's sums of squares, softmax's row sums (exact and 2Quad), and ranges narrow enough for few iterations.
 NORM, WIDE_NORM, EXACT, QUAD = (0.8, 17.0), (35.0, 80_000.0), (0.0183, 128.0), (10.0, 65_000.0)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from lockstep import Build
 from torch import Tensor
 
-from protocols import exponential as E
-from protocols.exponential import clamped_exponential, exponential
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols import exponential as E
+from mpcnet.protocols.exponential import clamped_exponential, exponential
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 FRAC, ULP = 12, 2.0**-12
 ERROR = 5e-5

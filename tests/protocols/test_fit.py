@@ -1,10 +1,10 @@
-"""The fitted constants in the code are what protocols.fit prints."""
+"""The fitted constants in the code are what mpcnet.protocols.fit prints."""
 
 import numpy as np
 import pytest
 
-from protocols import fit
-from protocols import gelu as G
+from mpcnet.protocols import fit
+from mpcnet.protocols import gelu as G
 
 COMMITTED = {
     "GELU_EVEN": G.EVEN_PART,

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from lockstep import Build
 from torch import Tensor
 
-from protocols import gelu as G
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols import gelu as G
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 
 def exact(x: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from kernels import without_kernels
 from lockstep import Build
 from torch import Tensor
 
-from protocols.intervals import between, digit
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols.intervals import between, digit
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 EACH = pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "portable"])
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from lockstep import Build
 from torch import Tensor
 
-from protocols import cells
-from protocols.division import RSQRT_LIMIT, RowRange, rsqrt
-from protocols.layernorm import Root, layer_norm
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols import cells
+from mpcnet.protocols.division import RSQRT_LIMIT, RowRange, rsqrt
+from mpcnet.protocols.layernorm import Root, layer_norm
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 EPS = 1e-5
 

@@ -11,7 +11,7 @@ from checks import check_corruption, check_cost, few, given_words, outcome, unif
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.maximum import largest
+from mpcnet.protocols.maximum import largest
 
 BITS, FRAC = 26, 14
 

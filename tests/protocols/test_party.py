@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.prg import Domain, Guard, Keystream
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Shared
 from mpcnet.randomness import ServerSource
 from mpcnet.rounds import Exchange, advance
-from protocols.party import Party
-from protocols.share import Bits, Shared
 
 CHUNK = 4_000_000  # elements: 32 MB a tensor
 SOAK = 25 * CHUNK  # more than the elements that BERT-base rescales for one sentence

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from lockstep import oracle, plain
 from torch import Tensor
 
-from protocols import quad as Q
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols import quad as Q
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 ULP, LIMIT = 2.0**-12, 2.0**10  # of 24 bits with 12 fraction bits: |x + 1| < 2^22 as an integer
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from lockstep import Build
 from torch import Tensor
 
-from protocols.party import Party
-from protocols.rowmax import coarse_max, window_limit
-from protocols.share import Shared
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.rowmax import coarse_max, window_limit
+from mpcnet.protocols.share import Shared
 
 EACH = pytest.mark.parametrize("bits", [6, 7, 8, 9, 10])
 

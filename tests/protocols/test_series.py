@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from lockstep import Build, Session
 from torch import Tensor
 
-from protocols import series as S
-from protocols.gelu import ERF, GELU_EVEN, TANH
-from protocols.party import Party
-from protocols.series import Series, fourier, pi_sin
-from protocols.share import Shared
+from mpcnet.protocols import series as S
+from mpcnet.protocols.gelu import ERF, GELU_EVEN, TANH
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.series import Series, fourier, pi_sin
+from mpcnet.protocols.share import Shared
 
 MIXED = Series(8, cosine=((0, 0.5), (1, -0.75), (3, 0.125)), sine=((1, 1.0), (2, 0.25)))
 

@@ -8,10 +8,10 @@ from checks import Input, check_cost, few, given_words, outcome, uniform
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcnet.protocols.arith import lift, own_ring
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, MaskedBits, Shared
 from mpcnet.randomness import PlainSource
-from protocols.arith import lift, own_ring
-from protocols.party import Party
-from protocols.share import Bits, MaskedBits, Shared
 
 Operator = Callable[[Shared, Shared], Shared]
 X, Y = uniform((4, 6), -5, 5, 40, 12), uniform((4, 6), -5, 5, 40, 12, seed=1)

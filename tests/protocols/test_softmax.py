@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from lockstep import Build
 from torch import Tensor
 
-from protocols import cells
-from protocols.division import RECIPROCAL_LIMIT, RowRange, reciprocal
-from protocols.party import Party
-from protocols.rowmax import window_limit
-from protocols.share import Shared
-from protocols.softmax import (
+from mpcnet.protocols import cells
+from mpcnet.protocols.division import RECIPROCAL_LIMIT, RowRange, reciprocal
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.rowmax import window_limit
+from mpcnet.protocols.share import Shared
+from mpcnet.protocols.softmax import (
     RELU_EPS,
     Inverse,
     WeighBits,

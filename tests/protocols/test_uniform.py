@@ -18,20 +18,20 @@ from lockstep import Run, Session
 from torch import Tensor
 
 from mpcnet import ring
+from mpcnet.protocols import cells
+from mpcnet.protocols.argmax import one_hot_argmax
+from mpcnet.protocols.arith import pi_mul
+from mpcnet.protocols.audit import Audit
+from mpcnet.protocols.compare import pi_lt
+from mpcnet.protocols.division import RowRange
+from mpcnet.protocols.exponential import clamped_exponential, exponential
+from mpcnet.protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial, tanh
+from mpcnet.protocols.layernorm import layer_norm
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.quad import quad
+from mpcnet.protocols.share import Shared
+from mpcnet.protocols.softmax import RELU_EPS, WeighBits, Window, exponentials, relus, squares, weigh
 from mpcnet.rounds import Part, parallel
-from protocols import cells
-from protocols.argmax import one_hot_argmax
-from protocols.arith import pi_mul
-from protocols.audit import Audit
-from protocols.compare import pi_lt
-from protocols.division import RowRange
-from protocols.exponential import clamped_exponential, exponential
-from protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial, tanh
-from protocols.layernorm import layer_norm
-from protocols.party import Party
-from protocols.quad import quad
-from protocols.share import Shared
-from protocols.softmax import RELU_EPS, WeighBits, Window, exponentials, relus, squares, weigh
 
 COUNT = 2400  # elements of the elementwise functions
 LEAST = 2000  # samples a statistic of 64 categories needs

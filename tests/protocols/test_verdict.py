@@ -11,10 +11,10 @@ from lockstep import Session
 from torch import Tensor
 
 from mpcnet import ring
-from protocols import audit as A
-from protocols.arith import lift
-from protocols.party import Party
-from protocols.share import Bits, Shared
+from mpcnet.protocols import audit as A
+from mpcnet.protocols.arith import lift
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Bits, Shared
 
 
 def test_any_single_bit_is_found() -> None:

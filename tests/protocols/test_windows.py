@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mpcnet import ring
-from protocols import cells, division
-from protocols.division import RowRange
-from protocols.exponential import BUCKET_BITS, ENTRY_BITS, LARGEST
-from protocols.party import Party
-from protocols.rowmax import SLACK, window_limit
-from protocols.share import Shared
-from protocols.softmax import WeighBits, Window, exponentials, weigh
+from mpcnet.protocols import cells, division
+from mpcnet.protocols.division import RowRange
+from mpcnet.protocols.exponential import BUCKET_BITS, ENTRY_BITS, LARGEST
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.rowmax import SLACK, window_limit
+from mpcnet.protocols.share import Shared
+from mpcnet.protocols.softmax import WeighBits, Window, exponentials, weigh
 
 FRAC, ERROR = 12, 5e-5
 KEYS = 6

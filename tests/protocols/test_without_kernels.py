@@ -11,13 +11,13 @@ from lockstep import Build
 from torch import Tensor
 
 from mpcnet import ring
-from protocols.arith import lift, pi_mul, product, square
-from protocols.exponential import clamped_exponential, exponential
-from protocols.gelu import gelu, pi_gelu, tanh
-from protocols.party import Party
-from protocols.rowmax import coarse_max
-from protocols.share import Shared
-from protocols.softmax import Window, windowed_exponentials
+from mpcnet.protocols.arith import lift, pi_mul, product, square
+from mpcnet.protocols.exponential import clamped_exponential, exponential
+from mpcnet.protocols.gelu import gelu, pi_gelu, tanh
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.rowmax import coarse_max
+from mpcnet.protocols.share import Shared
+from mpcnet.protocols.softmax import Window, windowed_exponentials
 
 X, Y = uniform((40, 9), -5, 5, 24, 12), uniform((40, 1), -5, 5, 24, 12, 1)
 SCORES = uniform((1, 1, 3, 24), -20, 20, 22, 12)

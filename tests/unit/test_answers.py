@@ -9,9 +9,9 @@ import torch
 from integration.parties import tiny
 from rich.console import Console
 
-from launch.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning
-from models.bert import Config
-from models.text import Text
+from mpcnet.launch.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning
+from mpcnet.models.bert import Config
+from mpcnet.models.text import Text
 
 
 def config(*labels: str, multi_label: bool = False) -> Config:

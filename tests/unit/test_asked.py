@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from small_models import VOCABULARY, save_words
 
-from launch.asked import ask, words
-from models.inputs import Entry
-from models.preprocessing import Preprocessing
-from models.shape import BertShape
-from models.text import Reader
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.asked import ask, words
+from mpcnet.models.inputs import Entry
+from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.shape import BertShape
+from mpcnet.models.text import Reader
 
 SHAPE = BertShape(layers=1, hidden=32, heads=2, ffn=64, vocab=len(VOCABULARY), positions=128)
 CLASSIFIER = BertShape(

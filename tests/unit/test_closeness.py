@@ -2,9 +2,9 @@
 
 import torch
 
-from launch.evaluation.closeness import BUDGET, by_kind, groups, together
-from launch.evaluation.corpus import Sample
-from models.text import Tokens
+from mpcnet.launch.evaluation.closeness import BUDGET, by_kind, groups, together
+from mpcnet.launch.evaluation.corpus import Sample
+from mpcnet.models.text import Tokens
 
 
 def of_lengths(*lengths: int) -> Tokens:

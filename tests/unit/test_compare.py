@@ -11,13 +11,13 @@ import torch
 from integration.parties import tiny
 from small_models import layout, save_classifier, save_embedding
 
-from launch.asked import Asked
-from launch.compare import Plain, differing, findings, plain, plain_answer
-from models.inputs import Entry
-from models.prepare import other_softmax
-from models.students import load_student
-from models.text import Row, encode
-from models.weights import fold, load_checkpoint
+from mpcnet.launch.asked import Asked
+from mpcnet.launch.compare import Plain, differing, findings, plain, plain_answer
+from mpcnet.models.inputs import Entry
+from mpcnet.models.prepare import other_softmax
+from mpcnet.models.students import load_student
+from mpcnet.models.text import Row, encode
+from mpcnet.models.weights import fold, load_checkpoint
 
 
 def rows(*values: list[float]) -> torch.Tensor:

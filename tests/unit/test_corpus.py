@@ -4,10 +4,10 @@ from collections import defaultdict
 
 import pytest
 
-from launch.evaluation.corpus import EACH, corpus, count, cut, sentences
-from models.calibration_batches import default_texts
-from models.demo import demo_model_dir
-from models.text import load_tokenizer, parts
+from mpcnet.launch.evaluation.corpus import EACH, corpus, count, cut, sentences
+from mpcnet.models.calibration_batches import default_texts
+from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.text import load_tokenizer, parts
 
 
 @pytest.fixture(scope="module")

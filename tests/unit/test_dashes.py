@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from launch.dashes import TextCommand
+from mpcnet.launch.dashes import TextCommand
 
 app = typer.Typer()
 

@@ -13,9 +13,9 @@ import pytest
 import typer
 import yaml
 
-from launch import cli
-from launch.monitor import HOST, Metrics, Monitor
-from launch.settings import FILE
+from mpcnet.launch import cli
+from mpcnet.launch.monitor import HOST, Metrics, Monitor
+from mpcnet.launch.settings import FILE
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from launch import frames
 from mpcnet.channel import memory_pair, send_control
 from mpcnet.errors import ChannelTimeout, RemoteProtocolError
+from mpcnet.launch import frames
 from mpcnet.mesh import Peer, Program, handshake
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part

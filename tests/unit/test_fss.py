@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mpcnet import fss, ring
 from mpcnet.native import fss as native
-from protocols.party import Party
-from protocols.share import Shared
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "fss.json").read_text())
 

@@ -98,5 +98,5 @@ def test_weights_of_a_broken_session_are_gone_before_the_next_load() -> None:
 
 
 def test_no_process_holds_what_only_some_commands_need() -> None:
-    code = "import sys, launch.cli; print({'transformers', 'torch._dynamo', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, mpcnet.launch.cli; print({'transformers', 'torch._dynamo', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

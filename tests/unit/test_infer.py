@@ -12,18 +12,18 @@ from integration.parties import deployed, tiny
 from small_models import VOCABULARY, add_word, save_embedding, save_words
 from typer.testing import CliRunner
 
-from launch import client, infer
-from launch.answers import OUT_OF_RANGE
-from launch.cli import app
-from launch.client import Answer
-from launch.deploy import TOKENIZER
-from launch.node import open_node
-from launch.processes import Deployment
-from launch.settings import read
-from models.bert import Config
-from models.preprocessing import Preprocessing, copy_tokenizer, tokenizer_digest
-from models.text import Tokens
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch import client, infer
+from mpcnet.launch.answers import OUT_OF_RANGE
+from mpcnet.launch.cli import app
+from mpcnet.launch.client import Answer
+from mpcnet.launch.deploy import TOKENIZER
+from mpcnet.launch.node import open_node
+from mpcnet.launch.processes import Deployment
+from mpcnet.launch.settings import read
+from mpcnet.models.bert import Config
+from mpcnet.models.preprocessing import Preprocessing, copy_tokenizer, tokenizer_digest
+from mpcnet.models.text import Tokens
 
 Asked = list[tuple[Tokens, tuple[Any, ...]]]
 

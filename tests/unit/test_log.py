@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.log import Log
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.launch.log import Log
 
 HOSTILE = "no\nserver1  all is well\r\x1b[2J\u202e[bold]:smile:"
 

@@ -10,12 +10,12 @@ from mpcnet import ring
 from mpcnet.ledger import Cost, Ledger
 from mpcnet.memory import Memory
 from mpcnet.meter import CHAIN_BYTES, MeterSource, measure
+from mpcnet.protocols.arith import pi_mul, pi_square
+from mpcnet.protocols.compare import pi_lt
+from mpcnet.protocols.gelu import gelu
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part, parallel
-from protocols.arith import pi_mul, pi_square
-from protocols.compare import pi_lt
-from protocols.gelu import gelu
-from protocols.party import Party
-from protocols.share import Shared
 
 
 async def program(p: Party, x: Shared, y: Shared) -> Shared:

@@ -6,7 +6,7 @@ from kernels import SIZES, in_torch, refuse, strangers, words
 
 from mpcnet import ring
 from mpcnet.native import exponential as native
-from protocols import exponential as E
+from mpcnet.protocols import exponential as E
 
 SHIFT = 2 * E.EXACT_FRAC - E.PUBLIC_FRAC
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from mpcnet import fss
 from mpcnet.native import fss as native
+from mpcnet.protocols import cells
+from mpcnet.protocols.share import Masked
 from mpcnet.randomness import Secret
 from mpcnet.shapes import ShapeOnly
-from protocols import cells
-from protocols.share import Masked
 
 pytestmark = pytest.mark.skipif(not native.usable(), reason="no kernels, or no AES instructions")
 

@@ -5,7 +5,7 @@ import torch
 from kernels import SIZES, in_torch, refuse, strangers, words
 
 from mpcnet.native import histogram as native
-from protocols import rowmax as R
+from mpcnet.protocols import rowmax as R
 
 BITS = {torch.uint8: 8, torch.int16: 16}
 EACH = pytest.mark.parametrize("kind", native.COUNTS, ids=str)

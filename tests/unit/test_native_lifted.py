@@ -10,10 +10,10 @@ from torch import Tensor
 
 from mpcnet import ring
 from mpcnet.native import lifted as native
+from mpcnet.protocols import arith as A
+from mpcnet.protocols.share import Lifted, Masked, Term
 from mpcnet.randomness import Secret
 from mpcnet.shapes import broadcast
-from protocols import arith as A
-from protocols.share import Lifted, Masked, Term
 
 Shape = tuple[int, ...]
 BROADCASTS: list[tuple[Shape, Shape]] = [

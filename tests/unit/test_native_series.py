@@ -7,7 +7,7 @@ import torch
 from kernels import SIZES, in_torch, refuse, strangers, words
 
 from mpcnet.native import series as native
-from protocols import series as S
+from mpcnet.protocols import series as S
 
 TURNS = [1, 3, 10, 11, 13, 20]  # bits of an angle
 BIG = 2**63 - 1

@@ -5,8 +5,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from netem_points import made
 
-from launch.netem import plots
-from launch.netem.results import Result
+from mpcnet.launch.netem import plots
+from mpcnet.launch.netem.results import Result
 
 RTTS_S, RATES_BPS = (0.001, 0.02, 0.08), (5e7, 1e9)
 GRID = [

@@ -8,10 +8,10 @@ import pytest
 from netem_points import POINT, document, made, made_base
 from rich.console import Console
 
-from launch.netem import experiment, grid
-from launch.netem.experiment import PointMissed, base, group, grouped, result
-from launch.netem.results import FILE, Base, Failure, Point, Row, append, load
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.netem import experiment, grid
+from mpcnet.launch.netem.experiment import PointMissed, base, group, grouped, result
+from mpcnet.launch.netem.results import FILE, Base, Failure, Point, Row, append, load
 
 FAILED = Failure(POINT, "server1 gave up", "0123abc", "a machine")
 PROBE = {"rtt_s": 0.01, "rtt_spread_s": 0.0, "goodput_bps": 1e8}

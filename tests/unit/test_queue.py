@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from launch.queue import BUCKETS, PER_CLIENT, Queue, Request, bucket, fits, layout, stack, stack_masks
-from models.program import Size
 from mpcnet.errors import LocalBusyError
+from mpcnet.launch.queue import BUCKETS, PER_CLIENT, Queue, Request, bucket, fits, layout, stack, stack_masks
 from mpcnet.mesh import Peer
+from mpcnet.models.program import Size
 
 steady = settings(max_examples=80, derandomize=True, deadline=None)
 CLIENTS = ("client", "client:alice", "client:bob", "client:carol")

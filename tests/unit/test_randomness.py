@@ -17,11 +17,11 @@ from mpcnet.dealer import DealerSource, deal
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.ledger import Ledger
 from mpcnet.prg import Domain, Guard, Keystream
+from mpcnet.protocols.gelu import gelu
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
 from mpcnet.randomness import Balance, PlainSource, Secret, ServerSource, Tape, carry
 from mpcnet.rounds import Done, Part, advance
-from protocols.gelu import gelu
-from protocols.party import Party
-from protocols.share import Shared
 
 
 def keystream(party: int) -> Keystream:

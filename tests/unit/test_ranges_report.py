@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from launch.evaluation import plots, ranges, ranges_report
-from launch.evaluation.ranges import Ranges, Shares
-from models.calibrate import Calibration, Range
-from models.ranges import Site, Use, use
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.evaluation import plots, ranges, ranges_report
+from mpcnet.launch.evaluation.ranges import Ranges, Shares
+from mpcnet.models.calibrate import Calibration, Range
+from mpcnet.models.ranges import Site, Use, use
 
 
 def site(name: str, margin: float = 1.5, most: float = 100.0) -> Site:

@@ -1,6 +1,6 @@
 """Three parties whose connections break and whose processes die, in simulated time: all three always meet again.
 
-The parties run the loop of a real process (`launch.service`) over memory channels. Time passes only when nobody has
+The parties run the loop of a real process (`mpcnet.launch.service`) over memory channels. Time passes only when nobody has
 anything to do, so an hour of waiting takes no time, and a seed always gives the same run.
 """
 
@@ -17,12 +17,12 @@ from typing import Any, cast
 import pytest
 from around import Around
 
-from launch.monitor import Metrics
-from launch.node import Node
-from launch.service import Service
-from launch.settings import Settings
 from mpcnet.channel import Channel, Expect, MemoryChannel, memory_pair
 from mpcnet.errors import ChannelTimeout, MpcError
+from mpcnet.launch.monitor import Metrics
+from mpcnet.launch.node import Node
+from mpcnet.launch.service import Service
+from mpcnet.launch.settings import Settings
 from mpcnet.lobby import Lobby, join
 from mpcnet.mesh import Peer, Program, agree_seed, handshake
 from mpcnet.tasks import end_tasks

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from integration.parties import tiny
 
-from launch.deploy import write_deployment
-from launch.network import LISTENERS, free_addresses
+from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch.network import LISTENERS, free_addresses
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from integration.doctor.visits import DAY, NOW, by_check, config_of, doctor, levels, listening
 from integration.parties import tiny
 
-from launch import settings
-from launch.certs import ROLES, create_deployment
-from launch.doctor.keys import check_keys
+from mpcnet.launch import settings
+from mpcnet.launch.certs import ROLES, create_deployment
+from mpcnet.launch.doctor.keys import check_keys
 
 
 def expire(place: Path, days: float) -> None:

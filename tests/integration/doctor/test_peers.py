@@ -11,15 +11,15 @@ from integration.doctor.visits import config_of, doctor, levels, listening
 from integration.parties import tiny
 from integration.sockets import until
 
-from launch import client, dealer, owner, party, settings
-from launch.certs import ROLES, create_deployment
-from launch.doctor import peers as doctor_peers
-from launch.network import LISTENERS
-from launch.node import open_node
-from models import program
-from models.prepare import random_tokens
+from mpcnet.launch import client, dealer, owner, party, settings
+from mpcnet.launch.certs import ROLES, create_deployment
+from mpcnet.launch.doctor import peers as doctor_peers
+from mpcnet.launch.network import LISTENERS
+from mpcnet.launch.node import open_node
+from mpcnet.models import program
+from mpcnet.models.prepare import random_tokens
+from mpcnet.protocols.suites import SUITES
 from mpcnet.tls import parse_address
-from protocols.suites import SUITES
 
 
 async def test_all_is_well(place: Path) -> None:

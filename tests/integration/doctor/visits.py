@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from launch import settings
-from launch.certs import ROLES
-from launch.doctor import peers as doctor_peers
-from launch.doctor.command import examine
-from launch.doctor.findings import Finding
-from models import program
-from models.bert import Config
 from mpcnet.errors import MpcError
 from mpcnet.identity import Identity, Roster
+from mpcnet.launch import settings
+from mpcnet.launch.certs import ROLES
+from mpcnet.launch.doctor import peers as doctor_peers
+from mpcnet.launch.doctor.command import examine
+from mpcnet.launch.doctor.findings import Finding
 from mpcnet.mesh import handshake
+from mpcnet.models import program
+from mpcnet.models.bert import Config
 from mpcnet.tls import TlsChannel, listen
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
