@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mpcnet import accelerator
 from mpcnet.errors import LocalInputError
-from mpcnet.latency import parse_link
 from mpcnet.launch import kernel_bench, predict, report, scaling
 from mpcnet.launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
 from mpcnet.launch.simulate import Options, Outcome, simulate
@@ -23,6 +22,7 @@ from mpcnet.models.inputs import read_lines
 from mpcnet.models.metrics import spearman
 from mpcnet.models.shape import Softmax
 from mpcnet.protocols.suites import SUITES
+from mpcnet.transport.latency import parse_link
 
 app = typer.Typer(no_args_is_help=True, help="Print the figures of the README: accuracy, time, latency.")
 

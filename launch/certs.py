@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mpcnet.errors import LocalConfigError, describe
-from mpcnet.identity import ROLE_URI, fingerprints, is_role
+from mpcnet.transport.identity import ROLE_URI, fingerprints, is_role
 
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey
 ROLES = ("server0", "server1", "dealer", "owner", "client")
@@ -168,7 +168,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def roster_file(pins: Mapping[str, Sequence[str]]) -> bytes:
-    """The roster that pins these fingerprints for each role; see `mpcnet.identity.Roster`."""
+    """The roster that pins these fingerprints for each role; see `mpcnet.transport.identity.Roster`."""
     document = {"version": 2, "roles": {role: list(found) for role, found in pins.items()}}
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 

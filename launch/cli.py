@@ -52,7 +52,7 @@ from mpcnet.memory import Memory
 from mpcnet.models.inputs import entries
 from mpcnet.models.prepare import BUILTIN, checkpoint, prepare
 from mpcnet.models.program import Plans, Size, wanted_answer
-from mpcnet.tls import parse_address
+from mpcnet.transport.tls import parse_address
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
     "Private BERT inference by secure multi-party computation: two servers and a dealer compute on a client's text, "

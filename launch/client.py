@@ -21,7 +21,6 @@ from mpcnet.launch import frames, sharing
 from mpcnet.launch.deploy import TOKENIZER
 from mpcnet.launch.node import Node, end
 from mpcnet.launch.wire_names import QUEUED, READY, REQUEST, RESULT
-from mpcnet.mesh import Peer
 from mpcnet.models.bert import AnswerKind
 from mpcnet.models.numbers import LOGIT_FRAC
 from mpcnet.models.parameters import encode_tokens
@@ -34,7 +33,8 @@ from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
-from mpcnet.wire import Header
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header
 
 Table: TypeAlias = Mapping[str, Tensor] | None
 REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report

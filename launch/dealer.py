@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import torch
 
-from mpcnet.channel import Channel
 from mpcnet.dealer import Corrections, DealerSource, deal
 from mpcnet.dealing import run_dealer
 from mpcnet.errors import LocalInputError, RemoteProtocolError
@@ -20,8 +19,6 @@ from mpcnet.launch.heap import loading, release_freed
 from mpcnet.launch.node import Node, peak_bytes
 from mpcnet.launch.service import Service
 from mpcnet.launch.wire_names import LOAD_STREAM, ORDER
-from mpcnet.lobby import SERVERS, join
-from mpcnet.mesh import Peer, Seed, agree_seed
 from mpcnet.models.bert import Model, load
 from mpcnet.models.program import Plans, Size, parameter_shapes, token_shape
 from mpcnet.models.respond import respond
@@ -30,7 +27,10 @@ from mpcnet.protocols.party import Party
 from mpcnet.rounds import Program
 from mpcnet.stream import Stream
 from mpcnet.tasks import race, together
-from mpcnet.wire import Header, Scalar
+from mpcnet.transport.channel import Channel
+from mpcnet.transport.handshake import Peer, Seed, agree_seed
+from mpcnet.transport.rendezvous import SERVERS, join
+from mpcnet.transport.wire import Header, Scalar
 
 T = TypeVar("T")
 

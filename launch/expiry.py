@@ -10,9 +10,9 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mpcnet.identity import read_certificate
 from mpcnet.launch.log import Level
 from mpcnet.launch.node import Node
+from mpcnet.transport.identity import read_certificate
 
 DAY_S = 86400.0
 MARKS_DAYS = (30, 7, 1, 0)  # something is said when fewer are left

@@ -15,7 +15,7 @@ from mpcnet.launch.service import unless
 from mpcnet.launch.wire_names import HAVE, ORDER
 from mpcnet.models.bert import Config, Model
 from mpcnet.models.program import Size, wanted_answer
-from mpcnet.wire import Header
+from mpcnet.transport.wire import Header
 
 MOST_REQUESTS = 1024  # of one run
 GRACE_S = 2.0  # a client dials both servers at once: its request may reach us later than server0

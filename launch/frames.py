@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mpcnet.channel import CONTROL, check_control
 from mpcnet.errors import RemoteProtocolError, describe
-from mpcnet.mesh import Peer
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.stream import sizes
-from mpcnet.wire import Header, Value
+from mpcnet.transport.channel import CONTROL, check_control
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header, Value
 
 Check = Callable[[Header], None]
 MOST_ROOM = 1 << 44  # bytes: the most that `stock_mib` allows

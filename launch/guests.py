@@ -13,13 +13,11 @@ import numpy as np
 import torch
 
 from mpcnet import ring
-from mpcnet.channel import Channel
 from mpcnet.errors import ChannelError, LocalBusyError, LocalInputError, MpcError, RemoteAbort, RemoteProtocolError
 from mpcnet.launch import frames, sharing
 from mpcnet.launch.node import Node, public
 from mpcnet.launch.queue import Queue, Request
 from mpcnet.launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
-from mpcnet.mesh import Peer
 from mpcnet.models.parameters import parameters
 from mpcnet.models.program import Size, wanted_answer
 from mpcnet.models.respond import Response
@@ -27,7 +25,9 @@ from mpcnet.protocols.share import Shared
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.tasks import end_tasks
-from mpcnet.wire import Header
+from mpcnet.transport.channel import Channel
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header
 
 MAX_BATCH = 256
 MAX_GUESTS = 512  # connections at once

@@ -15,7 +15,7 @@ from mpcnet.models.bert import Model
 from mpcnet.models.program import Size
 from mpcnet.stock import planned_bytes
 from mpcnet.tasks import race
-from mpcnet.wire import Scalar
+from mpcnet.transport.wire import Scalar
 
 NO_BUNDLE = 0  # stream numbers of requests begin behind that of the load
 

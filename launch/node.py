@@ -18,21 +18,21 @@ from rich.console import Console
 from rich.markup import escape
 
 from mpcnet import accelerator
-from mpcnet.channel import Channel
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
-from mpcnet.identity import read_certificate
-from mpcnet.latency import shaped
 from mpcnet.launch.heap import keep_freed
 from mpcnet.launch.log import Fact, Level, Log
 from mpcnet.launch.monitor import Metrics
 from mpcnet.launch.refusals import Refusals
 from mpcnet.launch.settings import Settings
-from mpcnet.lobby import SERVERS
-from mpcnet.mesh import Peer, handshake
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.native import library
-from mpcnet.tls import Identity, Roster, dial
+from mpcnet.transport.channel import Channel
+from mpcnet.transport.handshake import Peer, handshake
+from mpcnet.transport.identity import read_certificate
+from mpcnet.transport.latency import shaped
+from mpcnet.transport.rendezvous import SERVERS
+from mpcnet.transport.tls import Identity, Roster, dial
 
 console = Console(stderr=True, highlight=False)
 SKEW_S = 60.0  # clocks further apart than this are worth a warning

@@ -14,8 +14,6 @@ from mpcnet.launch.expiry import tell_expiry
 from mpcnet.launch.node import Node, end
 from mpcnet.launch.service import unless
 from mpcnet.launch.wire_names import READY, WANT, WEIGHTS
-from mpcnet.lobby import SERVERS
-from mpcnet.mesh import Peer
 from mpcnet.models.matching import mismatches, overflows
 from mpcnet.models.parameters import encode, parameters
 from mpcnet.models.prepare import other_softmax
@@ -23,6 +21,8 @@ from mpcnet.models.weights import Checkpoint, fold
 from mpcnet.pauses import Pauses
 from mpcnet.rounds import Part
 from mpcnet.tasks import together
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.rendezvous import SERVERS
 
 
 async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:

@@ -14,11 +14,11 @@ from mpcnet.launch.leader import lead
 from mpcnet.launch.node import Node
 from mpcnet.launch.server import Server
 from mpcnet.launch.service import Service
-from mpcnet.lobby import SERVERS, join
-from mpcnet.mesh import Peer, agree_seed
 from mpcnet.models.program import Plans
 from mpcnet.stock import Intake
 from mpcnet.tasks import together
+from mpcnet.transport.handshake import Peer, agree_seed
+from mpcnet.transport.rendezvous import SERVERS, join
 
 
 async def main(node: Node) -> int:

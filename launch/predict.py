@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mpcnet.latency import Link
+from mpcnet.transport.latency import Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalBusyError
-from mpcnet.mesh import Peer
 from mpcnet.models.program import Size
 from mpcnet.ring import Bytes
+from mpcnet.transport.handshake import Peer
 
 BUCKETS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # tokens; requests of one bucket may run as one batch
 PER_CLIENT = 64  # requests that one client may have waiting

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from rich.markup import escape
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.identity import Identity, Roster, fingerprints, read_certificate
 from mpcnet.launch.certs import (
     AUTHORITY,
     AUTHORITY_DAYS,
@@ -40,6 +39,7 @@ from mpcnet.launch.certs import (
     write_new,
 )
 from mpcnet.launch.options import screen
+from mpcnet.transport.identity import Identity, Roster, fingerprints, read_certificate
 
 ORDER = ("dealer", "server0", "server1", "owner")  # who is dialled comes before who dials
 

@@ -20,8 +20,6 @@ from mpcnet.launch.queue import Request, stack, stack_masks
 from mpcnet.launch.service import unless
 from mpcnet.launch.wire_names import DONE, LOAD_STREAM, ORDER, REQUEST
 from mpcnet.ledger import Ledger, overlapped
-from mpcnet.lobby import SERVERS
-from mpcnet.mesh import Peer, Seed
 from mpcnet.models.bert import Model, load
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.respond import Response, respond
@@ -34,6 +32,8 @@ from mpcnet.rounds import Program
 from mpcnet.session import run_streams
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import Stream
+from mpcnet.transport.handshake import Peer, Seed
+from mpcnet.transport.rendezvous import SERVERS
 
 T = TypeVar("T")
 OWNER = "the model owner"

@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mpcnet.channel import Channel
 from mpcnet.errors import ChannelError, LocalInputError, LocalStorageError, RemoteError
 from mpcnet.launch.monitor import Monitor, cause_of
 from mpcnet.launch.node import Node, end
-from mpcnet.lobby import GUESTS, SERVERS, Lobby, awaits, dials, meet, watch
-from mpcnet.mesh import Peer
 from mpcnet.pauses import Pauses
 from mpcnet.tasks import end_tasks, together
+from mpcnet.transport.channel import Channel
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.rendezvous import GUESTS, SERVERS, Lobby, awaits, dials, meet, watch
 
 T = TypeVar("T")
 LONG_S = 30.0  # a session that lasted so long was a good one: the next begins without delay

@@ -41,11 +41,11 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.latency import Link, parse_link
 from mpcnet.launch.network import LISTENERS
-from mpcnet.lobby import dials
 from mpcnet.models.program import Size
-from mpcnet.tls import parse_address
+from mpcnet.transport.latency import Link, parse_link
+from mpcnet.transport.rendezvous import dials
+from mpcnet.transport.tls import parse_address
 
 FILE = "party.toml"
 STOCK_MIB = 2048  # a quarter of a server with 8 GB

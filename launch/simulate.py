@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mpcnet import accelerator
 from mpcnet.errors import LocalInputError, MpcError
-from mpcnet.latency import parse_link
 from mpcnet.launch import asked, compare, report
 from mpcnet.launch.asked import Asked, Blank
 from mpcnet.launch.infer import ANSWERED
@@ -31,6 +30,7 @@ from mpcnet.models.program import Plans, Size, wanted_answer
 from mpcnet.models.shape import Softmax
 from mpcnet.models.text import Reader, Text, Tokens
 from mpcnet.native import library
+from mpcnet.transport.latency import parse_link
 
 DEFAULT_TEXTS = (
     "The new phone takes wonderful pictures in the dark.",

@@ -20,7 +20,6 @@ import mpcnet
 from mpcnet import ring
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.memory import Memory
-from mpcnet.mesh import Program
 from mpcnet.meter import MeterSource, Plan, measure
 from mpcnet.models.bert import AnswerKind, Config, Embedding, Model, load
 from mpcnet.models.numbers import Numbers
@@ -31,6 +30,7 @@ from mpcnet.models.shape import BertShape
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.suites import SUITES
+from mpcnet.transport.handshake import Program
 
 FORMAT = "mpcnet program"
 AGAIN = "make it again: mpcnet init"

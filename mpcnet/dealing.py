@@ -13,13 +13,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from mpcnet import ring
-from mpcnet.channel import CONTROL
 from mpcnet.dealer import Corrections
-from mpcnet.mesh import Peer
 from mpcnet.stream import DEAL, DEALT, Stream, nbytes, turns
 from mpcnet.tasks import group
 from mpcnet.threads import in_thread
-from mpcnet.wire import Header, Scalar
+from mpcnet.transport.channel import CONTROL
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header, Scalar
 
 T = TypeVar("T")
 Frame: TypeAlias = tuple[Stream, Header, Sequence[ring.Bytes]]

@@ -18,7 +18,6 @@ from torch import Tensor
 from mpcnet import ring
 from mpcnet.errors import ChannelError, RemoteProtocolError
 from mpcnet.ledger import Ledger
-from mpcnet.mesh import Peer
 from mpcnet.meter import Segment
 from mpcnet.randomness import ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Program, advance
@@ -26,7 +25,8 @@ from mpcnet.stock import Stock
 from mpcnet.stream import HEAVY_BYTES, ROUND, Awaited, Stream, nbytes
 from mpcnet.tasks import group
 from mpcnet.threads import in_thread
-from mpcnet.wire import Header
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header
 
 T = TypeVar("T")
 Clock = Callable[[], float]

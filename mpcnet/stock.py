@@ -13,15 +13,15 @@ from contextlib import suppress
 from typing import Any
 
 from mpcnet import apart
-from mpcnet.channel import Expect, check_control
 from mpcnet.drawer import Drawer
 from mpcnet.errors import ChannelTimeout, LocalStateError, LocalStorageError, RemoteProtocolError
-from mpcnet.mesh import Peer
 from mpcnet.randomness import Tape
 from mpcnet.ring import Bytes
 from mpcnet.shelf import MemoryShelf, Shelf, TapeShelf
 from mpcnet.stream import DEAL, DEALT, Awaited, Stream, nbytes, turns
-from mpcnet.wire import Header, Value
+from mpcnet.transport.channel import Expect, check_control
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header, Value
 
 
 def planned_bytes(streams: Sequence[Stream], party: int) -> int:

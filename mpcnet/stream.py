@@ -17,7 +17,7 @@ from mpcnet import ring
 from mpcnet.errors import ChannelError, RemoteProtocolError, describe
 from mpcnet.meter import Plan
 from mpcnet.rounds import Part
-from mpcnet.wire import Header
+from mpcnet.transport.wire import Header
 
 ROUND, DEAL = "round", "deal"  # kinds of frames
 DEALT = "dealt"  # the control frame behind a bundle's last correction

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mpcnet.channel import Channel
+from mpcnet.transport.channel import Channel
 
 
 class Around:

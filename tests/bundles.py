@@ -12,11 +12,9 @@ from around import Around
 from torch import Tensor
 
 from mpcnet import ring
-from mpcnet.channel import Channel, memory_pair
 from mpcnet.dealer import Corrections, DealerSource, deal
 from mpcnet.dealing import run_dealer
 from mpcnet.ledger import Cost, Ledger
-from mpcnet.mesh import Peer
 from mpcnet.meter import MeterSource, measure
 from mpcnet.prefill import prefill
 from mpcnet.prg import Domain, Guard, Keystream
@@ -25,7 +23,9 @@ from mpcnet.rounds import Exchange, Part, Program
 from mpcnet.session import run_streams
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import Stream
-from mpcnet.wire import Header
+from mpcnet.transport.channel import Channel, memory_pair
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header
 
 SESSION = bytes(range(16))
 LIGHT, HEAVY = 3, 10_000  # words of 8 bytes: below and above what goes to a thread

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from bundles import SESSION, Bundle, nothing_left, peers
 
-from mpcnet.channel import CONTROL
 from mpcnet.randomness import Tape
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import DEAL, DEALT, turns
-from mpcnet.wire import Header
+from mpcnet.transport.channel import CONTROL
+from mpcnet.transport.wire import Header
 
 FRAME = 24  # bytes of the one correction of a light segment; those of every second segment go to server0
 PARTY = 0

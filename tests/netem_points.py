@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from mpcnet.latency import Link
 from mpcnet.launch import predict
 from mpcnet.launch.netem.experiment import base, result
 from mpcnet.launch.netem.networks import why_not
 from mpcnet.launch.netem.results import Base, Point, Result
+from mpcnet.transport.latency import Link
 
 POINT = Point("inproc", "demo", "fast", "exact", 128, 1, 1, 1e8, 0.010)
 ROUNDS, SENT_BYTES, COMPUTE_S = 168, 5_000_000, 1.25

@@ -17,7 +17,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from mpcnet.errors import one_line
-from mpcnet.identity import Identity, Roster
 from mpcnet.launch import settings as settings_file
 from mpcnet.launch.doctor.findings import Finding, Level, attempt, ok
 from mpcnet.launch.doctor.host import (
@@ -34,11 +33,12 @@ from mpcnet.launch.doctor.peers import visit_all
 from mpcnet.launch.doctor.running import check_monitor, check_port
 from mpcnet.launch.options import console, screen
 from mpcnet.launch.settings import Settings
-from mpcnet.lobby import SERVERS, dials
 from mpcnet.memory import Memory
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.models.program import Plans
+from mpcnet.transport.identity import Identity, Roster
+from mpcnet.transport.rendezvous import SERVERS, dials
 
 COLOURS: dict[Level, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
 

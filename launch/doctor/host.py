@@ -20,7 +20,7 @@ from mpcnet.models.bert import Config
 from mpcnet.models.planner import WINDOW_BITS
 from mpcnet.models.program import Plans, Size
 from mpcnet.native import library
-from mpcnet.tls import parse_address
+from mpcnet.transport.tls import parse_address
 
 LENGTH = 128  # tokens of the request whose memory is planned
 RUNTIME_BYTES = 300_000_000  # Python and torch before the first array, as a client's peak shows

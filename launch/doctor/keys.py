@@ -12,9 +12,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.identity import Identity, Roster, read_certificate
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
 from mpcnet.launch.settings import Settings
+from mpcnet.transport.identity import Identity, Roster, read_certificate
 
 DAY_S = 86400.0
 SOON_DAYS = 30  # of a certificate that is to be renewed: long enough for a planned restart

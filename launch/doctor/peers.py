@@ -18,13 +18,13 @@ from mpcnet.errors import (
     RemoteIdentityError,
     RemoteProtocolError,
 )
-from mpcnet.identity import Identity, Roster
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
-from mpcnet.mesh import VERSION, Look, Program, look
 from mpcnet.models import program
 from mpcnet.models.bert import Config
-from mpcnet.tls import dial
-from mpcnet.wire import Scalar
+from mpcnet.transport.handshake import VERSION, Look, Program, look
+from mpcnet.transport.identity import Identity, Roster
+from mpcnet.transport.tls import dial
+from mpcnet.transport.wire import Scalar
 
 ROUND_TRIPS = 3  # of a greeting: TCP, TLS, the welcome
 SKEW_WARNING_S = 5.0  # more than a slow link and a busy machine make

@@ -11,11 +11,11 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from mpcnet.errors import MpcError, RemoteAbort
-from mpcnet.identity import Identity, Roster, read_certificate
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
 from mpcnet.launch.doctor.keys import DAY_S
 from mpcnet.launch.monitor import HOST
-from mpcnet.tls import dial, parse_address
+from mpcnet.transport.identity import Identity, Roster, read_certificate
+from mpcnet.transport.tls import dial, parse_address
 
 
 async def check_port(role: str, address: str, identity: Identity, roster: Roster, timeout_s: float) -> Finding:

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import uvloop
 
-from mpcnet.channel import Channel
-from mpcnet.identity import Identity, Roster
-from mpcnet.latency import Link, parse_link, shaped
 from mpcnet.launch.certs import create_deployment
 from mpcnet.launch.netem.tcp_probe import ECHOES, SMALL, WARM_ECHOES, Flood, flood_for, tcp_settings
 from mpcnet.rounds import Part
-from mpcnet.tls import dial, listen
-from mpcnet.wire import Header
+from mpcnet.transport.channel import Channel
+from mpcnet.transport.identity import Identity, Roster
+from mpcnet.transport.latency import Link, parse_link, shaped
+from mpcnet.transport.tls import dial, listen
+from mpcnet.transport.wire import Header
 
 ROLES = ("server0", "server1")
 TIMEOUT_S = 10.0

@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 
 from mpcnet.errors import LocalConfigError, describe
-from mpcnet.latency import parse_link
 from mpcnet.launch.netem import grid
 from mpcnet.launch.netem.results import FILE
 from mpcnet.launch.options import DEMO, Model
 from mpcnet.models.shape import Softmax
 from mpcnet.protocols.suites import SUITES
+from mpcnet.transport.latency import parse_link
 
 T = TypeVar("T")
 SOFTMAXES = get_args(Softmax)

@@ -18,13 +18,13 @@ from typing import Any, cast
 from rich.console import Console
 
 from mpcnet.errors import MpcError, describe
-from mpcnet.latency import Link
 from mpcnet.launch import predict, report
 from mpcnet.launch.netem import networks, probe
 from mpcnet.launch.netem.results import Base, Failure, Point, Result, Spread, Work
 from mpcnet.launch.network import Network
 from mpcnet.launch.simulate import Options, simulate
 from mpcnet.models.shape import Softmax
+from mpcnet.transport.latency import Link
 
 TEXT = "Hello"  # shorter than any length, so the rest is padding: cost and time depend on the shape alone
 PHASES = ("upload", "offline", "online")

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from math import inf
 
-from mpcnet.latency import Link
 from mpcnet.launch.netem import namespaces, tun
 from mpcnet.launch.netem.namespaces import NetworkFailed
+from mpcnet.transport.latency import Link
 
 ADDRESSES: Mapping[str, str] = {
     "server0": "10.77.0.1",

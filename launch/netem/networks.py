@@ -25,11 +25,11 @@ from math import inf
 from typing import Any
 
 from mpcnet.errors import LocalConfigError, describe
-from mpcnet.latency import Link
 from mpcnet.launch.netem.keeper import ADDRESSES
 from mpcnet.launch.netem.namespaces import NetworkFailed
 from mpcnet.launch.netem.tun import DEVICE, Use
 from mpcnet.launch.network import LISTENERS, PYTHON, Loopback, Network
+from mpcnet.transport.latency import Link
 
 KINDS = ("inproc", "netem", "tun", "veth")
 PORT = 4100
@@ -170,7 +170,7 @@ def relay_use(network: Network) -> Use | None:
 
 
 def link_text(link: Link) -> str:
-    """The text that :func:`mpcnet.latency.parse_link` reads as this link."""
+    """The text that :func:`mpcnet.transport.latency.parse_link` reads as this link."""
     words = [f"rtt={link.rtt_s * 1e6:.3f}us"]
     if link.bandwidth_bps != inf:
         words.append(f"bw={link.bandwidth_bps / 1e3:.3f}kbps")

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpcnet.errors import MpcError
-from mpcnet.latency import Link
 from mpcnet.launch.network import PYTHON, Loopback, Network
-from mpcnet.tls import parse_address
+from mpcnet.transport.latency import Link
+from mpcnet.transport.tls import parse_address
 
 TCP = "mpcnet.launch.netem.tcp_probe"
 LIMIT_S = 60.0  # beyond what the probes wait for on purpose

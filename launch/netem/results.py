@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mpcnet.latency import Link
 from mpcnet.launch import jsonlines
+from mpcnet.transport.latency import Link
 
 FILE = "results.jsonl"
 

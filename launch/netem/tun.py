@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import inf
 
-from mpcnet.latency import Lane, Link
+from mpcnet.transport.latency import Lane, Link
 
 VNET = struct.Struct("=BBHHHH")  # virtio_net_hdr: flags, gso type, header length, gso size, checksum start and offset
 TRAIN = VNET.size + 65535

@@ -13,7 +13,7 @@ from integration.sockets import Place
 
 import mpcnet.launch.node
 import mpcnet.pauses
-import mpcnet.tls
+import mpcnet.transport.tls
 from mpcnet.launch.certs import ROLES, create_deployment
 
 
@@ -65,7 +65,9 @@ async def parties(
     program = {name: chosen.pop(name) for name in ("suite", "softmax", "embedding") if name in chosen}
     monkeypatch.setattr(mpcnet.pauses, "FIRST_S", 0.01)  # patience with others is not what is tested
     monkeypatch.setattr(mpcnet.pauses, "LONGEST_S", 0.05)
-    monkeypatch.setattr(mpcnet.tls, "GREETING_S", 2.0)  # the kernel accepts for a party that has just been killed
+    monkeypatch.setattr(
+        mpcnet.transport.tls, "GREETING_S", 2.0
+    )  # the kernel accepts for a party that has just been killed
     with deployed(model.config(**program), tmp_path / "deployment", **{"timeout_s": 3.0} | chosen) as made:
         found = Parties(made, model)
         yield found

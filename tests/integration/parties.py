@@ -21,7 +21,6 @@ from mpcnet.launch.monitor import Metrics
 from mpcnet.launch.network import Loopback
 from mpcnet.launch.node import Node, open_node
 from mpcnet.launch.processes import Deployment
-from mpcnet.mesh import Peer
 from mpcnet.models import reference
 from mpcnet.models.bert import AnswerKind, Config
 from mpcnet.models.bounds import bounds
@@ -32,7 +31,8 @@ from mpcnet.models.shape import BertShape, Dense
 from mpcnet.models.text import Tokens
 from mpcnet.models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.protocols.suites import SUITES
-from mpcnet.tls import TlsChannel
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.tls import TlsChannel
 
 SHAPE = BertShape(layers=1, hidden=32, heads=2, ffn=64, vocab=64, positions=16)
 LABELS = 3

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from around import Around
 from integration.parties import OpenNode
 
-from mpcnet.channel import Channel
 from mpcnet.errors import ChannelClosed
-from mpcnet.mesh import Peer
 from mpcnet.rounds import Part
-from mpcnet.tls import TlsChannel
-from mpcnet.wire import PREFIX, Header, encode
+from mpcnet.transport.channel import Channel
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.tls import TlsChannel
+from mpcnet.transport.wire import PREFIX, Header, encode
 
 Misdeed = Callable[["RogueChannel", Header, bytes], Awaitable[None]]
 Which = Callable[[Header], bool]

@@ -8,8 +8,8 @@ import pytest
 
 from mpcnet.errors import MpcError
 from mpcnet.rounds import Part
-from mpcnet.tls import Identity, Roster, Server, TlsChannel, dial, listen, parse_address
-from mpcnet.wire import Header
+from mpcnet.transport.tls import Identity, Roster, Server, TlsChannel, dial, listen, parse_address
+from mpcnet.transport.wire import Header
 
 SESSION = bytes(range(16))
 both_loops = pytest.mark.parametrize("event_loop_policy", ["asyncio", "uvloop"], indirect=True)

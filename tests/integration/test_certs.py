@@ -9,9 +9,9 @@ import pytest
 from mpcnet.errors import (
     LocalConfigError,
 )
-from mpcnet.identity import fingerprints, read_certificate
 from mpcnet.launch.certs import ROLES, create_deployment
-from mpcnet.tls import Identity, Roster
+from mpcnet.transport.identity import fingerprints, read_certificate
+from mpcnet.transport.tls import Identity, Roster
 
 
 def test_deployment_gives_each_role_what_it_needs(deployment: Path) -> None:

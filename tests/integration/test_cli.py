@@ -18,7 +18,7 @@ from mpcnet.errors import LocalInputError, RemoteAbort
 from mpcnet.launch import cli, node, simulate
 from mpcnet.launch.processes import Deployment
 from mpcnet.launch.settings import read
-from mpcnet.tls import parse_address
+from mpcnet.transport.tls import parse_address
 
 Cli = Callable[..., tuple[int, str]]
 

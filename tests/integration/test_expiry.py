@@ -14,10 +14,10 @@ from integration.parties import ALICE, ALL, SERVERS, OpenNode, Parties, some_tok
 from integration.rogue import RogueNode
 
 import mpcnet.launch.expiry
-from mpcnet.identity import Identity
 from mpcnet.launch.certs import role_folder
 from mpcnet.launch.expiry import DAY_S
 from mpcnet.launch.renew import renew
+from mpcnet.transport.identity import Identity
 
 TOKENS, NEXT = some_tokens([5]), some_tokens([4], seed=1)
 MINUTE_DAYS = 1 / 1440

@@ -15,7 +15,7 @@ from integration.running import Running
 
 from mpcnet.launch.node import open_node
 from mpcnet.launch.settings import read
-from mpcnet.tls import BACKLOG, parse_address
+from mpcnet.transport.tls import BACKLOG, parse_address
 
 CONNECTIONS, AT_ONCE = 1000, 100
 TARGETS = ("server0", "server0", "server0", "server1", "dealer")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpcnet.latency import Link
 from mpcnet.launch import processes
 from mpcnet.launch.certs import ROLES
 from mpcnet.launch.netem.networks import Hosts, make, why_not
 from mpcnet.launch.network import LISTENERS, Network
 from mpcnet.models import reference
 from mpcnet.models.prepare import prepare, random_tokens
+from mpcnet.transport.latency import Link
 
 pytestmark = pytest.mark.skipif(why_not("veth") is not None, reason=why_not("veth") or "")
 

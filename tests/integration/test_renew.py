@@ -11,13 +11,13 @@ from integration.sockets import close
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError, MpcError
-from mpcnet.identity import Identity, Roster, fingerprints, read_certificate
 from mpcnet.launch import certs, renew
 from mpcnet.launch.certs import ROLES, create_deployment
 from mpcnet.launch.doctor.keys import check_keys
 from mpcnet.launch.renew import Renewal, finish, renew_command, replace_all, steps
 from mpcnet.launch.settings import Settings
-from mpcnet.tls import dial, listen
+from mpcnet.transport.identity import Identity, Roster, fingerprints, read_certificate
+from mpcnet.transport.tls import dial, listen
 
 
 @pytest.fixture

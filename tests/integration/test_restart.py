@@ -12,7 +12,7 @@ from integration.running import Running
 
 from mpcnet.errors import MpcError
 from mpcnet.launch.wire_names import RESULT, WEIGHTS
-from mpcnet.lobby import JOIN
+from mpcnet.transport.rendezvous import JOIN
 
 TOKENS, NEXT = some_tokens([5, 3]), some_tokens([4], seed=1)
 ROLES = (*ALL, "owner")

@@ -11,17 +11,18 @@ from integration import rogue
 from integration.parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, some_tokens
 from integration.rogue import RogueNode
 
-from mpcnet import channel, ring, tlschannel
+from mpcnet import ring
 from mpcnet.errors import ChannelClosed, LocalInputError, RemoteAbort
 from mpcnet.launch import client, frames, guests, queue, sharing
 from mpcnet.launch.wire_names import QUEUED, READY, REQUEST, RESULT
-from mpcnet.mesh import Peer
 from mpcnet.models.parameters import encode_tokens
 from mpcnet.models.program import Size
 from mpcnet.models.text import Tokens
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
-from mpcnet.tls import parse_address
+from mpcnet.transport import channel, tls_channel
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.tls import parse_address
 
 TOKENS = some_tokens([5])
 Arrays = list[tuple[Part, Bytes]]
@@ -272,7 +273,7 @@ async def test_tokens_that_are_none(parties: Parties, tokens: Tokens, words: str
 @pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
 async def test_waiting_longer_than_the_timeout(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signs of life are enough: for who waits for the owner, in the queue, or for somebody to ask."""
-    monkeypatch.setattr(tlschannel, "PING_S", 0.05)
+    monkeypatch.setattr(tls_channel, "PING_S", 0.05)
     pings = asyncio.Semaphore(0)
 
     def ping() -> channel.Header:
@@ -284,7 +285,7 @@ async def test_waiting_longer_than_the_timeout(parties: Parties, monkeypatch: py
         for _ in range(25 * 2 * 5):
             await asyncio.wait_for(pings.acquire(), 10)
 
-    monkeypatch.setattr(tlschannel, "ping_header", ping)
+    monkeypatch.setattr(tls_channel, "ping_header", ping)
     for role in ALL:
         parties.start(role)
     early = parties.ask(TOKENS)

@@ -13,7 +13,7 @@ from mpcnet.launch.certs import create_deployment
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.models.preprocessing import Preprocessing
-from mpcnet.tls import parse_address
+from mpcnet.transport.tls import parse_address
 
 DAY = timedelta(days=1)
 TOKENS = some_tokens([5])

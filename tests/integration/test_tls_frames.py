@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from integration.sockets import SESSION, Place, both_loops, close, frame, receive_bytes, until
 
-import mpcnet.tlschannel
-from mpcnet.channel import receive_control, send_control
+import mpcnet.transport.tls_channel
 from mpcnet.errors import (
     ChannelClosed,
     ChannelTimeout,
@@ -16,8 +15,9 @@ from mpcnet.errors import (
     RemoteAbort,
     RemoteProtocolError,
 )
-from mpcnet.tlschannel import TlsChannel
-from mpcnet.wire import Header, Stage, encode
+from mpcnet.transport.channel import receive_control, send_control
+from mpcnet.transport.tls_channel import TlsChannel
+from mpcnet.transport.wire import Header, Stage, encode
 
 pytestmark = [pytest.mark.timeout(30), both_loops]
 
@@ -170,7 +170,7 @@ async def test_control_frames_travel(place: Place) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mpcnet.tlschannel, "PING_S", 0.01)
+    monkeypatch.setattr(mpcnet.transport.tls_channel, "PING_S", 0.01)
 
 
 async def beats(channel: TlsChannel, count: int) -> None:

@@ -9,13 +9,13 @@ import pytest
 from integration.sockets import Place, both_loops, close, until
 
 import mpcnet.pauses
-import mpcnet.tls
-from mpcnet.channel import Channel
+import mpcnet.transport.tls
 from mpcnet.errors import ChannelBusy, ChannelTimeout, LocalConfigError, MpcError, RemoteMismatchError
-from mpcnet.lobby import GUESTS, SERVERS, Lobby, awaits, dials, join, meet
-from mpcnet.mesh import Peer, Program, agree_seed, handshake
 from mpcnet.tasks import end_tasks
-from mpcnet.tls import dial, listen, parse_address
+from mpcnet.transport.channel import Channel
+from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
+from mpcnet.transport.rendezvous import GUESTS, SERVERS, Lobby, awaits, dials, join, meet
+from mpcnet.transport.tls import dial, listen, parse_address
 
 pytestmark = [pytest.mark.timeout(30), both_loops]
 ROLES = ("server0", "server1", "dealer")
@@ -61,7 +61,7 @@ def test_address_with_brackets() -> None:
 
 async def test_the_oldest_greeting_gives_way_to_a_flood(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strangers that say nothing keep nobody out, however many they are."""
-    monkeypatch.setattr(mpcnet.tls, "BACKLOG", 2)
+    monkeypatch.setattr(mpcnet.transport.tls, "BACKLOG", 2)
     where = parse_address(place.server.address)
     strangers = []
     for number in range(5):
@@ -77,7 +77,7 @@ async def test_the_oldest_greeting_gives_way_to_a_flood(place: Place, monkeypatc
 
 
 async def test_greetings_are_bounded_when_many_come_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mpcnet.tls, "BACKLOG", 2)
+    monkeypatch.setattr(mpcnet.transport.tls, "BACKLOG", 2)
     most = 0
 
     class Greetings(dict):

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from integration.sockets import Place, both_loops, close, frame, receive_bytes, until
 
-import mpcnet.tls
-from mpcnet.channel import abort_header
+import mpcnet.transport.tls
 from mpcnet.errors import (
     ChannelClosed,
     RemoteAbort,
@@ -19,8 +18,9 @@ from mpcnet.errors import (
     RemoteProtocolError,
 )
 from mpcnet.launch.certs import create_deployment
-from mpcnet.tls import Identity, Roster, dial, parse_address
-from mpcnet.wire import PREFIX, Header, Stage, encode
+from mpcnet.transport.channel import abort_header
+from mpcnet.transport.tls import Identity, Roster, dial, parse_address
+from mpcnet.transport.wire import PREFIX, Header, Stage, encode
 
 pytestmark = [pytest.mark.timeout(30), both_loops]
 
@@ -126,7 +126,7 @@ async def test_dialling_something_else(place: Place) -> None:
 
 
 async def test_a_silent_stranger_is_dropped(deployment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mpcnet.tls, "GREETING_S", 0.05)
+    monkeypatch.setattr(mpcnet.transport.tls, "GREETING_S", 0.05)
     place = Place(deployment)
     await place.start()
     _, writer = await asyncio.open_connection(*parse_address(place.server.address))

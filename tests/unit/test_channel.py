@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from mpcnet.channel import CONTROL, is_ping, memory_pair, ping_header, receive_control, send_control
 from mpcnet.errors import (
     ChannelClosed,
     ChannelTimeout,
@@ -15,7 +14,8 @@ from mpcnet.errors import (
     RemoteProtocolError,
 )
 from mpcnet.rounds import Part
-from mpcnet.wire import Header, encode
+from mpcnet.transport.channel import CONTROL, is_ping, memory_pair, ping_header, receive_control, send_control
+from mpcnet.transport.wire import Header, encode
 
 SESSION = bytes(range(16))
 

@@ -5,13 +5,13 @@ import asyncio
 import numpy as np
 import pytest
 
-from mpcnet.channel import memory_pair, send_control
 from mpcnet.errors import ChannelTimeout, RemoteProtocolError
 from mpcnet.launch import frames
-from mpcnet.mesh import Peer, Program, handshake
 from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
-from mpcnet.wire import Header
+from mpcnet.transport.channel import memory_pair, send_control
+from mpcnet.transport.handshake import Peer, Program, handshake
+from mpcnet.transport.wire import Header
 
 
 async def ends(timeout_s: float | None = None) -> tuple[Peer, Peer]:

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from mpcnet.channel import memory_pair
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort, RemoteProtocolError
-from mpcnet.lobby import SERVERS, Lobby, join, watch
-from mpcnet.mesh import Peer, Program, handshake
-from mpcnet.wire import Header
+from mpcnet.transport.channel import memory_pair
+from mpcnet.transport.handshake import Peer, Program, handshake
+from mpcnet.transport.rendezvous import SERVERS, Lobby, join, watch
+from mpcnet.transport.wire import Header
 
 ROLES = ("server0", "server1", "dealer")
 PROGRAM = Program(bytes(32))

@@ -7,11 +7,11 @@ from math import inf
 
 import pytest
 
-from mpcnet.channel import memory_pair
 from mpcnet.errors import LocalConfigError, RemoteAbort, RemoteProtocolError
-from mpcnet.latency import Lane, Link, ShapedChannel, parse_link, shaped
 from mpcnet.rounds import Part
-from mpcnet.wire import Header, encode
+from mpcnet.transport.channel import memory_pair
+from mpcnet.transport.latency import Lane, Link, ShapedChannel, parse_link, shaped
+from mpcnet.transport.wire import Header, encode
 
 LINK = Link(rtt_s=0.040, bandwidth_bps=8e6)  # 1 MB/s: a byte is a microsecond
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 import pytest
 
 import mpcnet.pauses
-from mpcnet.channel import Channel, memory_pair, receive_control, send_control
 from mpcnet.errors import (
     ChannelTimeout,
     LocalConfigError,
@@ -15,9 +14,10 @@ from mpcnet.errors import (
     RemoteAbort,
     RemoteError,
 )
-from mpcnet.lobby import Lobby, awaits, dials, meet
-from mpcnet.mesh import Peer, Program, handshake
 from mpcnet.tasks import end_tasks
+from mpcnet.transport.channel import Channel, memory_pair, receive_control, send_control
+from mpcnet.transport.handshake import Peer, Program, handshake
+from mpcnet.transport.rendezvous import Lobby, awaits, dials, meet
 
 ROLES = ("server0", "server1", "dealer")
 ALL = dict.fromkeys(ROLES, "host:1")

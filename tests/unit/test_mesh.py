@@ -6,7 +6,6 @@ from math import inf
 
 import pytest
 
-from mpcnet.channel import memory_pair
 from mpcnet.errors import (
     LocalConfigError,
     RemoteAbort,
@@ -14,9 +13,10 @@ from mpcnet.errors import (
     RemoteMismatchError,
     RemoteProtocolError,
 )
-from mpcnet.mesh import VERSION, Look, Peer, Program, Seed, agree_seed, handshake, look
 from mpcnet.rounds import Part
-from mpcnet.wire import Header
+from mpcnet.transport.channel import memory_pair
+from mpcnet.transport.handshake import VERSION, Look, Peer, Program, Seed, agree_seed, handshake, look
+from mpcnet.transport.wire import Header
 
 DIGEST = bytes(range(32))
 PROGRAM = Program(DIGEST, {"frac": 12, "model": "tiny", "exact": True})

@@ -7,11 +7,11 @@ import pytest
 from netem_points import OVERHEAD_S, POINT, WAIT_S, expected_s, made, made_base
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.latency import Link
 from mpcnet.launch.netem import report
 from mpcnet.launch.netem.findings import batches, overlaps, reason
 from mpcnet.launch.netem.report import compose
 from mpcnet.launch.netem.results import Failure, append
+from mpcnet.transport.latency import Link
 
 FAILED = Failure(POINT, "dealer (exit code 70): it | *said* this", "0123abc", "a machine")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mpcnet.latency import Link
 from mpcnet.launch.predict import Counts, Terms, mean_counts, online
+from mpcnet.transport.latency import Link
 
 LINK = Link(rtt_s=0.040, bandwidth_bps=1e8)
 COUNTS = Counts(rounds=100, sent_bytes=2_500_000, compute_s=0.7)

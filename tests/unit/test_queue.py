@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mpcnet.errors import LocalBusyError
 from mpcnet.launch.queue import BUCKETS, PER_CLIENT, Queue, Request, bucket, fits, layout, stack, stack_masks
-from mpcnet.mesh import Peer
 from mpcnet.models.program import Size
+from mpcnet.transport.handshake import Peer
 
 steady = settings(max_examples=80, derandomize=True, deadline=None)
 CLIENTS = ("client", "client:alice", "client:bob", "client:carol")

@@ -17,16 +17,16 @@ from typing import Any, cast
 import pytest
 from around import Around
 
-from mpcnet.channel import Channel, Expect, MemoryChannel, memory_pair
 from mpcnet.errors import ChannelTimeout, MpcError
 from mpcnet.launch.monitor import Metrics
 from mpcnet.launch.node import Node
 from mpcnet.launch.service import Service
 from mpcnet.launch.settings import Settings
-from mpcnet.lobby import Lobby, join
-from mpcnet.mesh import Peer, Program, agree_seed, handshake
 from mpcnet.tasks import end_tasks
-from mpcnet.wire import Header
+from mpcnet.transport.channel import Channel, Expect, MemoryChannel, memory_pair
+from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
+from mpcnet.transport.rendezvous import Lobby, join
+from mpcnet.transport.wire import Header
 
 ROLES = ("server0", "server1", "dealer")
 ALL = dict.fromkeys(ROLES, "host:1")

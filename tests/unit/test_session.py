@@ -30,12 +30,12 @@ from hypothesis import strategies as st
 
 from mpcnet.dealing import run_dealer
 from mpcnet.errors import ChannelClosed, RemoteAbort, RemoteProtocolError
-from mpcnet.mesh import Peer
 from mpcnet.randomness import Tape
 from mpcnet.rounds import Part
 from mpcnet.session import run_streams
 from mpcnet.stream import DEAL, DEALT, ROUND
-from mpcnet.wire import Header
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header
 
 UNEQUAL = (Shape(4), Shape(2, HEAVY), Shape(0), Shape(6, dealt=3), Shape(3, dealt=0))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from bundles import GUARD_S, HEAVY, Bundle, InventedTime, Shape, in_invented_time, peers, replaced, serve
 
-from mpcnet.latency import Link, ShapedChannel
+from mpcnet.transport.latency import Link, ShapedChannel
 
 
 def timed(streams: int, rounds: int, delay_s: float, step_s: float = 0.0) -> tuple[float, float, float]:

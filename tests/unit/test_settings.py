@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.latency import parse_link
 from mpcnet.launch.settings import FILE, Settings, read, write
 from mpcnet.models.program import Size
+from mpcnet.transport.latency import parse_link
 
 ADDRESSES = {"server0": "10.0.0.1:4100", "server1": "10.0.0.2:4100", "dealer": "[::1]:4100"}
 PLAIN = {"role": "server0"}

@@ -25,7 +25,7 @@ from mpcnet.errors import (
     RemoteProtocolError,
 )
 from mpcnet.stream import turns
-from mpcnet.wire import Header
+from mpcnet.transport.wire import Header
 
 # --- order, facts, the end of a bundle ------------------------------------------------------------------------
 

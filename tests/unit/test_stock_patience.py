@@ -10,10 +10,10 @@ from around import Around
 from bundles import Bundle, InventedTime, Shape, in_invented_time, peers, replaced
 from dealing import FRAME, PARTY, WHOLE, Deal, first_frame, use
 
-from mpcnet.channel import Expect
 from mpcnet.errors import ChannelTimeout
 from mpcnet.stock import Intake
-from mpcnet.wire import Header
+from mpcnet.transport.channel import Expect
+from mpcnet.transport.wire import Header
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from math import inf
 
 import pytest
 
-from mpcnet.latency import Link
 from mpcnet.launch.netem.keeper import netem_arguments
 from mpcnet.launch.netem.tun import LEAST_BYTES, MOST_BYTES, VNET, Path, Relay, capacity_bytes, wire_bytes
+from mpcnet.transport.latency import Link
 
 LINK = Link(rtt_s=0.040, bandwidth_bps=8e6)  # 1 MB/s: a byte is a microsecond
 A, B, C = (bytes([10, 77, 0, last]) for last in (1, 2, 3))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mpcnet.errors import LocalInputError, LocalStateError, RemoteProtocolError
 from mpcnet.rounds import Part
-from mpcnet.wire import MAX_HEADER, PREFIX, FrameDecoder, Header, Stage, encode
+from mpcnet.transport.wire import MAX_HEADER, PREFIX, FrameDecoder, Header, Stage, encode
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 DOCUMENT = json.loads((VECTORS / "wire.json").read_text())

@@ -1,7 +1,7 @@
 """Write wire.json: frames that must decode to a header, and bytes that must be refused with a reason.
 
 Run from the repository root: python tests/vectors/make_wire.py
-The bytes are built here with struct and msgpack, not with mpcnet.wire, so that the two check each other.
+The bytes are built here with struct and msgpack, not with mpcnet.transport.wire, so that the two check each other.
 """
 
 import json

@@ -13,13 +13,13 @@ import typer
 from integration.doctor.visits import DAY, NOW, config_of, doctor, levels, listening
 from typer.testing import CliRunner
 
-from mpcnet.identity import Identity, read_certificate
 from mpcnet.launch import settings
 from mpcnet.launch.doctor.command import doctor_command
 from mpcnet.launch.doctor.findings import Finding
 from mpcnet.launch.doctor.running import check_monitor
 from mpcnet.launch.monitor import Metrics, Monitor
 from mpcnet.launch.network import free_addresses
+from mpcnet.transport.identity import Identity, read_certificate
 
 
 async def test_own_party_runs(place: Path) -> None:

@@ -19,7 +19,7 @@ from mpcnet.launch.node import open_node
 from mpcnet.models import program
 from mpcnet.models.prepare import random_tokens
 from mpcnet.protocols.suites import SUITES
-from mpcnet.tls import parse_address
+from mpcnet.transport.tls import parse_address
 
 
 async def test_all_is_well(place: Path) -> None:

@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mpcnet.errors import MpcError
-from mpcnet.identity import Identity, Roster
 from mpcnet.launch import settings
 from mpcnet.launch.certs import ROLES
 from mpcnet.launch.doctor import peers as doctor_peers
 from mpcnet.launch.doctor.command import examine
 from mpcnet.launch.doctor.findings import Finding
-from mpcnet.mesh import handshake
 from mpcnet.models import program
 from mpcnet.models.bert import Config
-from mpcnet.tls import TlsChannel, listen
+from mpcnet.transport.handshake import handshake
+from mpcnet.transport.identity import Identity, Roster
+from mpcnet.transport.tls import TlsChannel, listen
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

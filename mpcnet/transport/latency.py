@@ -20,9 +20,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 
-from mpcnet.channel import Channel, Expect
 from mpcnet.errors import LocalConfigError, MpcError, RemoteProtocolError, describe
-from mpcnet.wire import Header
+from mpcnet.transport.channel import Channel, Expect
+from mpcnet.transport.wire import Header
 
 STAMP = "sent_s"
 STAMP_BYTES = 16  # on the wire: the name (1 + 6), a msgpack float (9); left out of all counts
@@ -127,7 +127,7 @@ class ShapedChannel:
 
     @property
     def peer(self) -> str:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         return self._inner.peer
 
     @property
@@ -141,13 +141,13 @@ class ShapedChannel:
         return self._inner.received_bytes - STAMP_BYTES * self._stamps_received
 
     async def send(self, header: Header, *payload: memoryview, patient: bool = False) -> None:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         stamped = replace(header, fields={**header.fields, STAMP: self._clock()})
         await self._inner.send(stamped, *payload, patient=patient)
         self._stamps_sent += 1
 
     async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         sent_s, bare = 0.0, Header("", b"")
         before = self._inner.received_bytes
 
@@ -164,15 +164,15 @@ class ShapedChannel:
         return bare
 
     async def gone(self) -> MpcError:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         return await self._inner.gone()
 
     async def close(self) -> None:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         await self._inner.close()
 
     def abort(self, reason: str) -> None:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         self._inner.abort(reason)
 
     def _split(self, header: Header) -> tuple[float, Header]:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from mpcnet.channel import CONTROL, NO_SESSION, Channel, check_control, receive_control
 from mpcnet.errors import LocalConfigError, RemoteIdentityError, RemoteMismatchError, RemoteProtocolError
 from mpcnet.rounds import Part
-from mpcnet.wire import Header, Scalar, Value, encode
+from mpcnet.transport.channel import CONTROL, NO_SESSION, Channel, check_control, receive_control
+from mpcnet.transport.wire import Header, Scalar, Value, encode
 
 VERSION = 3  # of the handshake and of everything above frames
 HELLO = "hello"

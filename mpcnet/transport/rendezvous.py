@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from mpcnet.channel import Channel, receive_control, send_control
 from mpcnet.errors import ChannelClosed, ChannelError, LocalConfigError, MpcError, RemoteError, RemoteProtocolError
-from mpcnet.mesh import Peer
 from mpcnet.pauses import Pauses
 from mpcnet.tasks import end_tasks, race, together
-from mpcnet.tls import Identity, OnRefused, Roster, Server, listen
+from mpcnet.transport.channel import Channel, receive_control, send_control
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.tls import Identity, OnRefused, Roster, Server, listen
 
 PAIRS = (("server1", "server0"), ("server0", "dealer"), ("server1", "dealer"))  # who dials, who listens
 SERVERS = ("server0", "server1")
@@ -72,7 +72,7 @@ class Lobby:
     ) -> None:  # fmt: skip
         """Listen.
 
-        :raises MpcError: as :func:`mpcnet.tls.listen`.
+        :raises MpcError: as :func:`mpcnet.transport.tls.listen`.
         """
         self._on_refused = on_refused
         self._server = await listen(

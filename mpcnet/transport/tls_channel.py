@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from typing import cast
 
-from mpcnet.channel import HIGH_WATER, Expect, abort_header, check_abort, check_payload, is_ping, ping_header
 from mpcnet.errors import (
     ChannelClosed,
     ChannelTimeout,
@@ -18,9 +17,10 @@ from mpcnet.errors import (
     MpcError,
     RemoteProtocolError,
 )
-from mpcnet.tcp import TcpConnection
-from mpcnet.tlsengine import TlsEngine
-from mpcnet.wire import FrameDecoder, Header, Stage, encode
+from mpcnet.transport.channel import HIGH_WATER, Expect, abort_header, check_abort, check_payload, is_ping, ping_header
+from mpcnet.transport.tcp import TcpConnection
+from mpcnet.transport.tls_engine import TlsEngine
+from mpcnet.transport.wire import FrameDecoder, Header, Stage, encode
 
 STAGING = 256 * 1024  # bytes read from the socket at once
 SLICE = HIGH_WATER  # bytes encrypted before the loop may do something else
@@ -30,7 +30,7 @@ LINGER_S = 2.0  # how long an end waits for the peer's; its FIN takes a round tr
 
 
 class TlsChannel(asyncio.BufferedProtocol):
-    """See :class:`mpcnet.channel.Channel`; made by `mpcnet.tls.dial` and `listen`."""
+    """See :class:`mpcnet.transport.channel.Channel`; made by `mpcnet.transport.tls.dial` and `listen`."""
 
     def __init__(
         self, context: ssl.SSLContext, *, server_side: bool, where: str, timeout_s: float, linger_s: float = LINGER_S
@@ -87,7 +87,7 @@ class TlsChannel(asyncio.BufferedProtocol):
         self._beat = self._loop.call_later(PING_S, self._on_beat)
 
     async def send(self, header: Header, *payload: memoryview, patient: bool = False) -> None:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         head = encode(header)
         check_payload(header, payload)
         async with self._sending:
@@ -104,7 +104,7 @@ class TlsChannel(asyncio.BufferedProtocol):
             self.sent_bytes += len(head) + header.payload_bytes
 
     async def receive(self, expect: Expect, *, patient: bool = False) -> Header:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         if self._delivery is not None:
             raise LocalStateError(f"two receivers on the channel to {self.peer}")
         if self._failure is not None:
@@ -125,13 +125,13 @@ class TlsChannel(asyncio.BufferedProtocol):
                 self._tcp.abandon()
 
     async def gone(self) -> MpcError:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         await self._gone.wait()
         assert self._failure is not None
         return self._failure
 
     async def close(self) -> None:
-        """See :class:`mpcnet.channel.Channel`.
+        """See :class:`mpcnet.transport.channel.Channel`.
 
         :raises ChannelTimeout: the peer did not take our last frames.
         """
@@ -142,7 +142,7 @@ class TlsChannel(asyncio.BufferedProtocol):
             raise ChannelTimeout(f"{self.peer} did not take our last frames within {self._tcp.linger_s:g} s")
 
     def abort(self, reason: str) -> None:
-        """See :class:`mpcnet.channel.Channel`."""
+        """See :class:`mpcnet.transport.channel.Channel`."""
         if self._failure is None:
             self._tell(reason)
             self._fail(ChannelClosed(f"channel to {self.peer}: aborted here: {reason}"))

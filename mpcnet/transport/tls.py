@@ -14,12 +14,12 @@ import socket
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from mpcnet.channel import NO_SESSION, receive_control, send_control
 from mpcnet.errors import ChannelBusy, ChannelClosed, ChannelTimeout, LocalConfigError, MpcError, describe
-from mpcnet.identity import Identity, Roster
 from mpcnet.pauses import Pauses
 from mpcnet.tasks import end_tasks
-from mpcnet.tlschannel import LINGER_S, TlsChannel
+from mpcnet.transport.channel import NO_SESSION, receive_control, send_control
+from mpcnet.transport.identity import Identity, Roster
+from mpcnet.transport.tls_channel import LINGER_S, TlsChannel
 
 __all__ = ["Identity", "Roster", "Server", "TlsChannel", "dial", "listen", "parse_address"]
 

@@ -24,7 +24,7 @@ from mpcnet.errors import (
     describe,
     one_line,
 )
-from mpcnet.wire import FrameDecoder, Header, Stage, Value, encode
+from mpcnet.transport.wire import FrameDecoder, Header, Stage, Value, encode
 
 CONTROL = "control"
 ABORT = "abort"
