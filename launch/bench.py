@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor
 
-from mpcnet import accelerator
+from mpcnet.arrays import accelerator
 from mpcnet.errors import LocalInputError
 from mpcnet.launch import kernel_bench, predict, report, scaling
 from mpcnet.launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console

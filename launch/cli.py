@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
+from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalInputError
 from mpcnet.launch import answers, bench, dealer, distill, formats, owner, party, report, settings
 from mpcnet.launch.asked import listed
@@ -48,7 +49,6 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.renew import renew_command
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
-from mpcnet.memory import Memory
 from mpcnet.models.inputs import entries
 from mpcnet.models.prepare import BUILTIN, checkpoint, prepare
 from mpcnet.models.program import Plans, Size, wanted_answer

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, LocalInputError, RemoteProtocolError
 from mpcnet.launch import frames, sharing
 from mpcnet.launch.deploy import TOKENIZER
@@ -31,7 +32,6 @@ from mpcnet.models.reference import check_tokens
 from mpcnet.models.text import Reader, Tokens
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared
-from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header

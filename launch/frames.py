@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import RemoteProtocolError, describe
-from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.stream import sizes
 from mpcnet.transport.channel import CONTROL, check_control

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelError, LocalBusyError, LocalInputError, MpcError, RemoteAbort, RemoteProtocolError
 from mpcnet.launch import frames, sharing
 from mpcnet.launch.node import Node, public
@@ -22,7 +23,6 @@ from mpcnet.models.parameters import parameters
 from mpcnet.models.program import Size, wanted_answer
 from mpcnet.models.respond import Response
 from mpcnet.protocols.share import Shared
-from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.tasks import end_tasks
 from mpcnet.transport.channel import Channel

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mpcnet import apart
+from mpcnet.arrays import buffers
 
 # glibc's <malloc.h>
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8
@@ -46,7 +46,7 @@ def loading() -> Iterator[None]:
     if rare:
         gc.unfreeze()
         gc.collect()
-    apart.release()
+    buffers.release()
     _set((MMAP_THRESHOLD, APART_BYTES), (MMAP_MAX, MAPPINGS))
     try:
         yield

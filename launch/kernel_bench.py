@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mpcnet import accelerator, ring
+from mpcnet.arrays import accelerator, ring
+from mpcnet.arrays.native import bound, library
 from mpcnet.launch import report
 from mpcnet.launch.heap import keep_freed
-from mpcnet.native import bound, library
 from mpcnet.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part
 

@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from mpcnet import accelerator
+from mpcnet.arrays import accelerator
+from mpcnet.arrays.native import library
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
 from mpcnet.launch.heap import keep_freed
 from mpcnet.launch.log import Fact, Level, Log
@@ -26,7 +27,6 @@ from mpcnet.launch.refusals import Refusals
 from mpcnet.launch.settings import Settings
 from mpcnet.models import program
 from mpcnet.models.bert import Config
-from mpcnet.native import library
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, handshake
 from mpcnet.transport.identity import read_certificate

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalBusyError
 from mpcnet.models.program import Size
-from mpcnet.ring import Bytes
 from mpcnet.transport.handshake import Peer
 
 BUCKETS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # tokens; requests of one bucket may run as one batch

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.launch import frames, report, sharing
 from mpcnet.launch.guests import Guests
 from mpcnet.launch.heap import loading, release_freed

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.ring import Bytes
 from mpcnet.models.bert import Config
 from mpcnet.models.parameters import Parameter
 from mpcnet.models.program import Size
 from mpcnet.prg import SEED_BYTES, Domain, Guard, Keystream
-from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 
 SEED = Part(8, (SEED_BYTES,), "seed")

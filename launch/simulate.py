@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from mpcnet import accelerator
+from mpcnet.arrays import accelerator
+from mpcnet.arrays.native import library
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.launch import asked, compare, report
 from mpcnet.launch.asked import Asked, Blank
@@ -29,7 +30,6 @@ from mpcnet.models.prepare import BUILTIN, Prepared, prepare, random_tokens
 from mpcnet.models.program import Plans, Size, wanted_answer
 from mpcnet.models.shape import Softmax
 from mpcnet.models.text import Reader, Text, Tokens
-from mpcnet.native import library
 from mpcnet.transport.latency import parse_link
 
 DEFAULT_TEXTS = (

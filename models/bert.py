@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.models import numbers as N
 from mpcnet.models.numbers import Numbers
 from mpcnet.models.pooling import (

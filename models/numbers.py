@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.models.shape import Softmax
 from mpcnet.protocols.audit import BEYOND
 from mpcnet.protocols.division import RowRange

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.models import numbers as N
 from mpcnet.models.bert import Config, Model, encode, load
 from mpcnet.models.numbers import Numbers

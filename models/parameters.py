@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.errors import LocalConfigError
 from mpcnet.models import numbers as N
 from mpcnet.models.bert import Config

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.errors import LocalConfigError
 from mpcnet.models import numbers as N
 from mpcnet.models.bounds import Bounds

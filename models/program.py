@@ -17,9 +17,9 @@ from typing import Any, get_args
 import torch
 
 import mpcnet
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.memory import Memory
 from mpcnet.meter import MeterSource, Plan, measure
 from mpcnet.models.bert import AnswerKind, Config, Embedding, Model, load
 from mpcnet.models.numbers import Numbers

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-from mpcnet import fss, ring
+from mpcnet import fss
+from mpcnet.arrays import ring
 from mpcnet.prg import Keystream
 from mpcnet.randomness import Balance, Function, Secret, dealt_value
 from mpcnet.rounds import Done, Part, Program, T, advance

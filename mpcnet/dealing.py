@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.dealer import Corrections
 from mpcnet.stream import DEAL, DEALT, Stream, nbytes, turns
 from mpcnet.tasks import group

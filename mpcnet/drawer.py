@@ -35,9 +35,9 @@ from cryptography.hazmat.primitives.ciphers import (
     modes,
 )
 
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalInputError, LocalStateError, LocalStorageError, describe
 from mpcnet.folder import Folder, disk_failed
-from mpcnet.ring import Bytes
 
 _KEY_BYTES = 32
 _TAG_BYTES = 16

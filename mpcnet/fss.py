@@ -34,10 +34,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.native import fss as native
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import fss as native
+from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.rounds import Part
-from mpcnet.shapes import ShapeOnly
 
 Words: TypeAlias = NDArray[np.uint64]
 

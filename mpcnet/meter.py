@@ -16,9 +16,10 @@ from typing import Any
 import msgpack
 from torch import Tensor
 
-from mpcnet import fss, ring
+from mpcnet import fss
+from mpcnet.arrays import ring
+from mpcnet.arrays.memory import Memory
 from mpcnet.ledger import Ledger
-from mpcnet.memory import Memory
 from mpcnet.randomness import Balance, Function, Secret
 from mpcnet.rounds import Done, Part, Program, advance
 

@@ -13,9 +13,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.native import onehot as native
-from mpcnet.shapes import ShapeOnly
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import onehot as native
+from mpcnet.arrays.shapes import ShapeOnly
 
 
 def entries(sizes: Sequence[int]) -> int:

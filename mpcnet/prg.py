@@ -17,9 +17,9 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import keystream
 from mpcnet.errors import LocalStateError
-from mpcnet.native import keystream
 
 SEED_BYTES = 32
 _ZEROS = memoryview(bytes(1 << 20))  # encrypted to give the keystream; 1 MiB stays in the cache

@@ -29,7 +29,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mpcnet import fss, ring
+from mpcnet import fss
+from mpcnet.arrays import ring
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.prg import Keystream
 from mpcnet.rounds import Part

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.errors import ChannelError, RemoteProtocolError
 from mpcnet.ledger import Ledger
 from mpcnet.meter import Segment

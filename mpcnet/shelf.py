@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mpcnet.arrays.ring import Bytes
 from mpcnet.drawer import Drawer, SealedTape, TapeReader, TapeWriter
-from mpcnet.ring import Bytes
 from mpcnet.stream import HEAVY_BYTES
 from mpcnet.threads import in_thread
 

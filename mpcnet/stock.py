@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from mpcnet import apart
+from mpcnet.arrays import buffers
+from mpcnet.arrays.ring import Bytes
 from mpcnet.drawer import Drawer
 from mpcnet.errors import ChannelTimeout, LocalStateError, LocalStorageError, RemoteProtocolError
 from mpcnet.randomness import Tape
-from mpcnet.ring import Bytes
 from mpcnet.shelf import MemoryShelf, Shelf, TapeShelf
 from mpcnet.stream import DEAL, DEALT, Awaited, Stream, nbytes, turns
 from mpcnet.transport.channel import Expect, check_control
@@ -296,7 +296,7 @@ class Intake:
             if parts := stream.plan.segments[sequence].dealt[self.party]:
                 await self._room(stock, nbytes(parts))
                 header = stream.header(DEAL, self._dealer.session, sequence, parts)
-                awaited = Awaited(header, self._dealer.name, apart.empty)
+                awaited = Awaited(header, self._dealer.name, buffers.empty)
                 await self._listen(stream, sequence, awaited)
                 await stock.put(awaited.payload)
         await stock.finish((await self._listen(stream, sequence, self._dealt)).fields)

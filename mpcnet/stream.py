@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.errors import ChannelError, RemoteProtocolError, describe
 from mpcnet.meter import Plan
 from mpcnet.rounds import Part

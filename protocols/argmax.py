@@ -11,7 +11,7 @@ from itertools import combinations
 
 import torch
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.protocols.boolean import xor_of_products
 from mpcnet.protocols.compare import at_least
 from mpcnet.protocols.party import Party

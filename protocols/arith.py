@@ -15,14 +15,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.native import lifted as native
-from mpcnet.native.library import usable
-from mpcnet.native.matmul import Packed
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import lifted as native
+from mpcnet.arrays.native.library import usable
+from mpcnet.arrays.native.matmul import Packed
+from mpcnet.arrays.shapes import broadcast
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Lifted, Masked, MaskedBits, Shared, Term, Weight
 from mpcnet.randomness import Secret, carry
-from mpcnet.shapes import broadcast
 
 WIDE = 64  # the ring products land in unless a narrower one is asked for
 

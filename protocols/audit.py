@@ -44,14 +44,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.protocols.arith import lift, product, square
 from mpcnet.protocols.division import RowRange
 from mpcnet.protocols.intervals import between, digit
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Masked, Shared
 from mpcnet.rounds import Riders
-from mpcnet.shapes import ShapeOnly
 
 WINDOW = 6  # bits of a table
 STEP = 4  # bits from one table to the next: 3 units of it and more are surely outside, 48 of the one below

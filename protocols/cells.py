@@ -20,13 +20,14 @@ from math import isqrt, sqrt
 import torch
 from torch import Tensor
 
-from mpcnet import fss, ring
-from mpcnet.native import fss as native
+from mpcnet import fss
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import fss as native
+from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.protocols.division import ROW_FRAC, Z_FRAC, RowRange
 from mpcnet.protocols.intervals import between, digit
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Masked, Shared
-from mpcnet.shapes import ShapeOnly
 
 ARGUMENT_FRAC = 16  # fraction bits of the least x, from 1 to 2: the opening's rounding moves it by 1.5e-5 at most
 FACTOR_FRAC = 20  # of the public factors of the least f(x), from 1 to 2

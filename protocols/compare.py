@@ -18,7 +18,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from mpcnet import onehot, ring
+from mpcnet import onehot
+from mpcnet.arrays import ring
 from mpcnet.protocols.arith import lift_bit
 from mpcnet.protocols.boolean import xor_of_products
 from mpcnet.protocols.party import Party

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.protocols.arith import WIDE, lift, product, square
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Lifted, Shared

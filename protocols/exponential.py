@@ -24,9 +24,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.native import exponential as native
-from mpcnet.native.library import usable
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import exponential as native
+from mpcnet.arrays.native.library import usable
 from mpcnet.protocols.intervals import Digit, between, digit
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Masked, Shared

@@ -14,7 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mpcnet import onehot, ring
+from mpcnet import onehot
+from mpcnet.arrays import ring
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Masked
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.fss import Cover, Points
 from mpcnet.protocols.share import Bits, Masked, MaskedBits, Shared
 from mpcnet.randomness import Function, PlainSource, Secret, Source

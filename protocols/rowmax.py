@@ -15,14 +15,15 @@ from math import prod
 import torch
 from torch import Tensor
 
-from mpcnet import onehot, ring
-from mpcnet.native import histogram as native
+from mpcnet import onehot
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import histogram as native
+from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.protocols.arith import lift_bit
 from mpcnet.protocols.boolean import xor_of_products
 from mpcnet.protocols.compare import blocks
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Masked, Shared
-from mpcnet.shapes import ShapeOnly
 
 WIDTH_BITS = 1  # a bucket is 2 wide
 SLACK = 4.0  # m - max is at most this

@@ -20,8 +20,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.native import series as native
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import series as native
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Masked, Shared
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.native import lifted as native
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import lifted as native
 from mpcnet.randomness import Secret
 
 Rearrange = Callable[[Tensor], Tensor]
@@ -125,7 +125,7 @@ class Masked:
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Weight:
-    """A matrix opened once under a standing mask; both are kept at wire width (:func:`mpcnet.ring.narrow`)."""
+    """A matrix opened once under a standing mask; both are kept at wire width (:func:`mpcnet.arrays.ring.narrow`)."""
 
     opened: Tensor  # uint8 [rows, columns, bytes of a word], and so are the views of the mask
     mask: Secret

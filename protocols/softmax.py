@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.protocols.arith import WIDE, lift, lift_bit, matmul, product, square
 from mpcnet.protocols.compare import at_least
 from mpcnet.protocols.division import RowRange, reciprocal

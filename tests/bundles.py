@@ -11,7 +11,7 @@ import torch
 from around import Around
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.dealer import Corrections, DealerSource, deal
 from mpcnet.dealing import run_dealer
 from mpcnet.ledger import Cost, Ledger

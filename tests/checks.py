@@ -12,7 +12,7 @@ from hypothesis import settings
 from lockstep import Build, Run, Session, combine, oracle, plain, plan, same_cost
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.ledger import Cost
 from mpcnet.protocols.audit import Audit
 from mpcnet.protocols.party import Party

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcnet.native import library
-from mpcnet.shapes import ShapeOnly
+from mpcnet.arrays.native import library
+from mpcnet.arrays.shapes import ShapeOnly
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.dealer import DealerSource, deal
 from mpcnet.ledger import Ledger
 from mpcnet.meter import MeterSource, Plan, measure

@@ -9,7 +9,7 @@ import torch
 from lockstep import Run, Session, combine, oracle, same_cost
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.models import calibrate, reference
 from mpcnet.models.bert import AnswerKind, Config, Embedding, infer, load
 from mpcnet.models.bounds import bounds

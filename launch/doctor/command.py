@@ -16,6 +16,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from mpcnet.arrays.memory import Memory
 from mpcnet.errors import one_line
 from mpcnet.launch import settings as settings_file
 from mpcnet.launch.doctor.findings import Finding, Level, attempt, ok
@@ -33,7 +34,6 @@ from mpcnet.launch.doctor.peers import visit_all
 from mpcnet.launch.doctor.running import check_monitor, check_port
 from mpcnet.launch.options import console, screen
 from mpcnet.launch.settings import Settings
-from mpcnet.memory import Memory
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.models.program import Plans

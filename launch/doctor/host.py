@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mpcnet
-from mpcnet import accelerator
+from mpcnet.arrays import accelerator
+from mpcnet.arrays.memory import Memory
+from mpcnet.arrays.native import library
 from mpcnet.launch.doctor.findings import Finding, attempt, error, ok, warning
 from mpcnet.launch.settings import Settings
-from mpcnet.memory import Memory
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.models.planner import WINDOW_BITS
 from mpcnet.models.program import Plans, Size
-from mpcnet.native import library
 from mpcnet.transport.tls import parse_address
 
 LENGTH = 128  # tokens of the request whose memory is planned

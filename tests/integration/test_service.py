@@ -11,14 +11,14 @@ from integration import rogue
 from integration.parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, some_tokens
 from integration.rogue import RogueNode
 
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelClosed, LocalInputError, RemoteAbort
 from mpcnet.launch import client, frames, guests, queue, sharing
 from mpcnet.launch.wire_names import QUEUED, READY, REQUEST, RESULT
 from mpcnet.models.parameters import encode_tokens
 from mpcnet.models.program import Size
 from mpcnet.models.text import Tokens
-from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.transport import channel, tls_channel
 from mpcnet.transport.handshake import Peer

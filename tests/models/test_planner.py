@@ -11,6 +11,7 @@ import torch
 from lockstep import Session
 from torch import Tensor
 
+from mpcnet.arrays.ring import ceil_log2
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.bounds import Bounds, bounds
 from mpcnet.models.calibrate import Calibration, Range, calibrate
@@ -28,7 +29,6 @@ from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.softmax import RELU_EPS, Inverse
 from mpcnet.protocols.suites import SUITES
-from mpcnet.ring import ceil_log2
 
 POINTS = 400
 SUITE_NAMES = pytest.mark.parametrize("suite", ["fast", "secformer"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lockstep import Session, plan, same_cost
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.protocols import cells, division
 from mpcnet.protocols.argmax import one_hot_argmax
 from mpcnet.protocols.arith import lift

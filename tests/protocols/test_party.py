@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lockstep import Session
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared

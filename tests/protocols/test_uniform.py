@@ -17,7 +17,7 @@ from checks import chi_square
 from lockstep import Run, Session
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.protocols import cells
 from mpcnet.protocols.argmax import one_hot_argmax
 from mpcnet.protocols.arith import pi_mul

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lockstep import Session
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.protocols import audit as A
 from mpcnet.protocols.arith import lift
 from mpcnet.protocols.party import Party

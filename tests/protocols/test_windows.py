@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.protocols import cells, division
 from mpcnet.protocols.division import RowRange
 from mpcnet.protocols.exponential import BUCKET_BITS, ENTRY_BITS, LARGEST

@@ -10,7 +10,7 @@ from kernels import without_kernels
 from lockstep import Build
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.protocols.arith import lift, pi_mul, product, square
 from mpcnet.protocols.exponential import clamped_exponential, exponential
 from mpcnet.protocols.gelu import gelu, pi_gelu, tanh

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mpcnet.arrays.native import library
 from mpcnet.drawer import Drawer
-from mpcnet.native import library
 
 
 @pytest.fixture

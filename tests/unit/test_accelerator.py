@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcnet import accelerator, ring
-from mpcnet.accelerator import Accelerator
+from mpcnet.arrays import accelerator, ring
+from mpcnet.arrays.accelerator import Accelerator
+from mpcnet.arrays.native.matmul import Packed
 from mpcnet.errors import LocalBusyError, LocalConfigError
-from mpcnet.native.matmul import Packed
 
 BITS = (9, 16, 24, 32, 33, 40, 48, 52, 64)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -12,8 +12,8 @@ import torch
 from bundles import GUARD_S, Bundle, Shape
 from dealing import WHOLE, Deal
 
-from mpcnet import apart, ring
-from mpcnet.ring import Bytes
+from mpcnet.arrays import buffers, ring
+from mpcnet.arrays.ring import Bytes
 
 
 def is_apart(array: Bytes) -> bool:
@@ -23,20 +23,20 @@ def is_apart(array: Bytes) -> bool:
     return isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap)
 
 
-@pytest.mark.parametrize("nbytes", [0, 1, apart.LEAST_BYTES - 1, apart.LEAST_BYTES, apart.HUGE_BYTES + 5])
+@pytest.mark.parametrize("nbytes", [0, 1, buffers.LEAST_BYTES - 1, buffers.LEAST_BYTES, buffers.HUGE_BYTES + 5])
 def test_an_array_to_write(nbytes: int) -> None:
-    array = apart.empty(nbytes)
+    array = buffers.empty(nbytes)
     assert array.shape == (nbytes,) and array.dtype == np.uint8 and array.flags.writeable
     array[:] = 7
     assert int(array.sum()) == 7 * nbytes
-    assert is_apart(array) == (sys.platform == "linux" and nbytes >= apart.LEAST_BYTES)
+    assert is_apart(array) == (sys.platform == "linux" and nbytes >= buffers.LEAST_BYTES)
 
 
 class Used:
     """A pool, and what was taken from it by name."""
 
     def __init__(self) -> None:
-        self.pool, self.taken = apart._Pool(), dict[str, mmap.mmap]()
+        self.pool, self.taken = buffers._Pool(), dict[str, mmap.mmap]()
 
     def take(self, name: str, mib: int) -> int:
         self.taken[name] = self.pool.take(mib << 20)
@@ -96,35 +96,35 @@ VIEWS: dict[str, Callable[[Bytes], Any]] = {  # as what arrives is handed on
 @pytest.mark.parametrize("make", VIEWS.values(), ids=VIEWS)
 def test_a_view_holds_its_memory(make: Callable[[Bytes], Any]) -> None:
     """Only when the last is gone another array may lie there: material in use would be overwritten by other material."""
-    apart.release()
-    arrays = [apart.empty(1 << 20) for _ in range(8)]
+    buffers.release()
+    arrays = [buffers.empty(1 << 20) for _ in range(8)]
     taken = arrays.pop()
     taken[:] = 1
     place, view = taken.ctypes.data, make(taken)
     before = torch.as_tensor(view).clone()
     del arrays[:4]
     del taken
-    others = [apart.empty(1 << 20) for _ in range(4)]
+    others = [buffers.empty(1 << 20) for _ in range(4)]
     for other in others:
         other[:] = 2
         assert other.ctypes.data != place
     assert torch.equal(torch.as_tensor(view), before)
     del other, others, view
-    again = [apart.empty(1 << 20) for _ in range(4)]
+    again = [buffers.empty(1 << 20) for _ in range(4)]
     assert place in [array.ctypes.data for array in again]
     del again, arrays
-    apart.release()
+    buffers.release()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mappings of Linux")
 async def test_what_is_dealt_lies_apart_if_it_is_large() -> None:
-    bundle, deal = Bundle(Shape(2, words=apart.LEAST_BYTES)), Deal()
+    bundle, deal = Bundle(Shape(2, words=buffers.LEAST_BYTES)), Deal()
     sending = deal.sending(bundle)
     stock = deal.intake.expect(bundle.streams)
     async with asyncio.timeout(GUARD_S):
         await stock.ready(WHOLE)
         await sending
         payloads = [tape.payload for tape in [await stock.next(0) for _ in range(3)] if tape.payload is not None]
-    assert payloads and all(is_apart(raw) == (raw.nbytes >= apart.LEAST_BYTES) for raw in payloads)
+    assert payloads and all(is_apart(raw) == (raw.nbytes >= buffers.LEAST_BYTES) for raw in payloads)
     assert any(map(is_apart, payloads))
     await deal.close()

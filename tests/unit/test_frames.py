@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelTimeout, RemoteProtocolError
 from mpcnet.launch import frames
-from mpcnet.ring import Bytes
 from mpcnet.rounds import Part
 from mpcnet.transport.channel import memory_pair, send_control
 from mpcnet.transport.handshake import Peer, Program, handshake

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from lockstep import Session, plan
 from torch import Tensor
 
-from mpcnet import fss, ring
-from mpcnet.native import fss as native
+from mpcnet import fss
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import fss as native
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 

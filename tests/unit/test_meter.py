@@ -6,9 +6,9 @@ import pytest
 import torch
 from lockstep import Session, plan, same_cost
 
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.memory import Memory
 from mpcnet.ledger import Cost, Ledger
-from mpcnet.memory import Memory
 from mpcnet.meter import CHAIN_BYTES, MeterSource, measure
 from mpcnet.protocols.arith import pi_mul, pi_square
 from mpcnet.protocols.compare import pi_lt

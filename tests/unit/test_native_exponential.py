@@ -4,8 +4,8 @@ import pytest
 import torch
 from kernels import SIZES, in_torch, refuse, strangers, words
 
-from mpcnet import ring
-from mpcnet.native import exponential as native
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import exponential as native
 from mpcnet.protocols import exponential as E
 
 SHIFT = 2 * E.EXACT_FRAC - E.PUBLIC_FRAC

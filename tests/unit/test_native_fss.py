@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from mpcnet import fss
-from mpcnet.native import fss as native
+from mpcnet.arrays.native import fss as native
+from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.protocols import cells
 from mpcnet.protocols.share import Masked
 from mpcnet.randomness import Secret
-from mpcnet.shapes import ShapeOnly
 
 pytestmark = pytest.mark.skipif(not native.usable(), reason="no kernels, or no AES instructions")
 

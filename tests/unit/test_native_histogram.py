@@ -4,7 +4,7 @@ import pytest
 import torch
 from kernels import SIZES, in_torch, refuse, strangers, words
 
-from mpcnet.native import histogram as native
+from mpcnet.arrays.native import histogram as native
 from mpcnet.protocols import rowmax as R
 
 BITS = {torch.uint8: 8, torch.int16: 16}

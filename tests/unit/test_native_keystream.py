@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from mpcnet.native import keystream, library
-from mpcnet.native.keystream import Counter
+from mpcnet.arrays.native import keystream, library
+from mpcnet.arrays.native.keystream import Counter
 from mpcnet.prg import LibraryCounter
 
 pytestmark = pytest.mark.skipif(not keystream.usable(), reason="no kernels, or no VAES")

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import library, packing
+from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.errors import LocalStateError
-from mpcnet.native import library, packing
 from mpcnet.rounds import Part
-from mpcnet.shapes import ShapeOnly
 
 needs_kernels = pytest.mark.skipif(library.load() is None, reason="the kernels were not built")
 

@@ -8,12 +8,12 @@ import torch
 from kernels import KINDS, SIZES, in_torch, refuse, strangers, words
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.native import lifted as native
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import lifted as native
+from mpcnet.arrays.shapes import broadcast
 from mpcnet.protocols import arith as A
 from mpcnet.protocols.share import Lifted, Masked, Term
 from mpcnet.randomness import Secret
-from mpcnet.shapes import broadcast
 
 Shape = tuple[int, ...]
 BROADCASTS: list[tuple[Shape, Shape]] = [

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.native import library, matmul
-from mpcnet.native.matmul import Packed
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import library, matmul
+from mpcnet.arrays.native.matmul import Packed
 
 BITS = (9, 12, 16, 17, 24, 32, 33, 40, 48, 52, 53, 64)
 SIZES = (1, 7, 8, 9, 127, 129)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.native import library, packing
-from mpcnet.native.packing import Bytes
-from mpcnet.shapes import ShapeOnly
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import library, packing
+from mpcnet.arrays.native.packing import Bytes
+from mpcnet.arrays.shapes import ShapeOnly
 
 BITS = (2, 7, 8, 9, 12, 16, 17, 22, 24, 25, 28, 32, 33, 40, 41, 48, 52, 56, 63, 64)
 COUNTS = (0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 21, 22, 127, 129, 70_000)  # the last is more than a thread takes at a time

@@ -6,7 +6,7 @@ import pytest
 import torch
 from kernels import SIZES, in_torch, refuse, strangers, words
 
-from mpcnet.native import series as native
+from mpcnet.arrays.native import series as native
 from mpcnet.protocols import series as S
 
 TURNS = [1, 3, 10, 11, 13, 20]  # bits of an angle

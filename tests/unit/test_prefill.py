@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mpcnet import dealing, ring
+from mpcnet import dealing
+from mpcnet.arrays import ring
 from mpcnet.meter import MeterSource, measure
 from mpcnet.prefill import prefill
 from mpcnet.randomness import Source

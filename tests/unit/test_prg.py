@@ -11,9 +11,9 @@ from checks import few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcnet import ring
+from mpcnet.arrays import ring
+from mpcnet.arrays.native import keystream as native_keystream
 from mpcnet.errors import LocalStateError
-from mpcnet.native import keystream as native_keystream
 from mpcnet.prg import Domain, Guard, Keystream
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "prg.json").read_text())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lockstep import Session
 from torch import Tensor
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.dealer import DealerSource, deal
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.ledger import Ledger

@@ -12,7 +12,7 @@ from checks import few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcnet import ring
+from mpcnet.arrays import ring
 from mpcnet.rounds import Part
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "fixed_point.json").read_text())

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcnet import ring
-from mpcnet.memory import Memory
-from mpcnet.shapes import ShapeOnly, broadcast
+from mpcnet.arrays import ring
+from mpcnet.arrays.memory import Memory
+from mpcnet.arrays.shapes import ShapeOnly, broadcast
 
 TYPES = [torch.bool, torch.uint8, torch.int16, torch.int32, torch.int64, torch.float64]
 INTEGERS = TYPES[1:5]

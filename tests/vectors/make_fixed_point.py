@@ -1,7 +1,7 @@
 """Write fixed_point.json: encodings, rescaled shares and wire forms, and calls that must be refused.
 
 Run from the repository root: python tests/vectors/make_fixed_point.py
-The numbers are computed here with Python's integers and fractions, not with mpcnet.ring.
+The numbers are computed here with Python's integers and fractions, not with mpcnet.arrays.ring.
 """
 
 import hashlib

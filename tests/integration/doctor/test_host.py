@@ -10,12 +10,12 @@ from integration.doctor.visits import by_check, config_of, doctor, levels, liste
 from integration.parties import tiny
 from kernels import without_kernels
 
+from mpcnet.arrays.memory import Memory
+from mpcnet.arrays.native import library
 from mpcnet.launch import settings
 from mpcnet.launch.doctor import host as doctor_host
 from mpcnet.launch.doctor.host import check_device, check_disk, check_kernels, check_memory, check_program, memory_bytes
-from mpcnet.memory import Memory
 from mpcnet.models.program import Plans, Size
-from mpcnet.native import library
 from mpcnet.protocols.division import RowRange
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, usable
+from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, check, usable
 
 _counts = Kernel("mpc_histogram", POINTER, POINTER, POINTER, SIZE, SIZE, INT, POINTER, INT)
 _rows = Kernel("mpc_histogram_rows", POINTER, SIZE, INT, POINTER, INT)

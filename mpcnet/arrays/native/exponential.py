@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, digit
+from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, check, digit
 
 _sum = Kernel("mpc_exponential_sum", POINTER, SIZE, SIZE, SIZE, INT, INT, POINTER, POINTER, INT, POINTER, POINTER)
 _rows = Kernel("mpc_exponential_rows", POINTER, SIZE, SIZE, INT, POINTER, POINTER)

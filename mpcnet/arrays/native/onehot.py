@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, usable
+from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, check, usable
 
 _tables = Kernel("mpc_onehot_tables", POINTER, SIZE, POINTER, INT, INT, POINTER)
 _read = Kernel("mpc_onehot_read", POINTER, POINTER, SIZE, SIZE, POINTER, INT, INT, POINTER)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check
-from mpcnet.words import dtype
+from mpcnet.arrays.dtypes import dtype
+from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, check
 
 Bytes = NDArray[np.uint8]
 

@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 
-from mpcnet.ring import Bytes
+from mpcnet.arrays.ring import Bytes
 
 LEAST_BYTES = 1 << 18  # smaller ones cost more in a mapping than they leave behind in a heap
 HUGE_BYTES = 1 << 21

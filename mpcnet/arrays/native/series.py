@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check, digit, usable
+from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, check, digit, usable
 
 _ANGLES = (POINTER, SIZE, INT, INT, POINTER, POINTER, POINTER, INT)  # words, count, Angles, harmonics
 _sum = Kernel("mpc_series_sum", *_ANGLES, POINTER, POINTER, SIZE, POINTER, POINTER, INT)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpcnet.memory import Storage, counting
+from mpcnet.arrays.memory import Storage, counting
 
 Shape = tuple[int, ...]
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from mpcnet.arrays.dtypes import dtype
+from mpcnet.arrays.native.matmul import Packed, Right
 from mpcnet.errors import LocalBusyError, LocalConfigError
-from mpcnet.native.matmul import Packed, Right
-from mpcnet.words import dtype
 
 CPU = "cpu"
 MOST_DEPTH = (2**31 - 1) // 2**14  # of all planes together: products of signed bytes that 32 bits can sum
@@ -89,7 +89,8 @@ class Accelerator:
         )
 
     def combine(self, terms: Sequence[tuple[int, Tensor, Packed]], c: Tensor | None, bits: int) -> Tensor:
-        """c + sum of sign a b mod 2^bits, as :func:`mpcnet.native.matmul.combine` has it, of terms that it takes.
+        """c + sum of sign a b mod 2^bits, as :func:`mpcnet.arrays.native.matmul.combine` has it, of terms that it
+        takes.
 
         :raises LocalBusyError: the device has no room for them.
         """

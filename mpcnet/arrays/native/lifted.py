@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from mpcnet.native.library import INT, POINTER, SIZE, Kernel, usable
+from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, usable
 
 _product = Kernel("mpc_lifted_product", POINTER, SIZE, POINTER)
 _share = Kernel("mpc_lifted_share", POINTER, SIZE, POINTER)

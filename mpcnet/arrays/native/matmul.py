@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mpcnet.native import library
-from mpcnet.native.library import POINTER, SIZE, Kernel
-from mpcnet.shapes import broadcast
-from mpcnet.words import dtype
+from mpcnet.arrays.dtypes import dtype
+from mpcnet.arrays.native import library
+from mpcnet.arrays.native.library import POINTER, SIZE, Kernel
+from mpcnet.arrays.shapes import broadcast
 
 LEAST_BITS = 9  # of a ring: products of bytes are left to torch
 MOST_BATCH = 4  # dimensions of a batch

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Goes up with every change of an exported function; mpcnet/native/library.py wants the same number. */
+/* Goes up with every change of an exported function; mpcnet/arrays/native/library.py wants the same number. */
 #define MPC_ABI 9
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

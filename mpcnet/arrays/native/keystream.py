@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcnet.native import library
-from mpcnet.native.library import POINTER, SIZE, Kernel
+from mpcnet.arrays.native import library
+from mpcnet.arrays.native.library import POINTER, SIZE, Kernel
 
 KEY_BYTES = 16
 

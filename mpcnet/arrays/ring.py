@@ -6,8 +6,8 @@ stands above, so reduction is needed at three places only: before packing, befor
 integer, and before a real number is decoded. Narrow storage is not only memory: a 16-bit integer matrix product
 runs about three times faster than a 64-bit one.
 
-What takes time has kernels (:mod:`mpcnet.native`); the formulas of torch beside them say what those compute, and do it
-where the kernels were not built.
+What takes time has kernels (:mod:`mpcnet.arrays.native`); the formulas of torch beside them say what those compute, and
+do it where the kernels were not built.
 
 Bits (k = 1) are kept as they travel: eight to a byte, one flat array however many dimensions they stand for. Sums mod 2
 are xors then, of 64 bits in one instruction.
@@ -24,14 +24,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpcnet import accelerator
-from mpcnet.native import matmul as products
-from mpcnet.native import packing
-from mpcnet.native.library import usable
-from mpcnet.native.matmul import Packed
+from mpcnet.arrays import accelerator
+from mpcnet.arrays.dtypes import MAX_BITS, dtype
+from mpcnet.arrays.native import matmul as products
+from mpcnet.arrays.native import packing
+from mpcnet.arrays.native.library import usable
+from mpcnet.arrays.native.matmul import Packed
+from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.rounds import Part
-from mpcnet.shapes import ShapeOnly
-from mpcnet.words import MAX_BITS, dtype
 
 __all__ = ["MAX_BITS", "dtype"]
 
@@ -119,7 +119,7 @@ def matmul(a: Tensor, b: Tensor | Packed, bits: int) -> Tensor:
 def combine(terms: Sequence[tuple[int, Tensor, Tensor | Packed]], c: Tensor | None, bits: int) -> Tensor:
     """c + the sum of sign a b mod 2^k, for one or two terms (sign, a, b); in one pass where there are kernels.
 
-    Where the process has an accelerator (:mod:`mpcnet.accelerator`), products by weights run there.
+    Where the process has an accelerator (:mod:`mpcnet.arrays.accelerator`), products by weights run there.
     """
     gpu = accelerator.chosen()
     if gpu is not None and gpu.takes(terms, bits):
@@ -227,7 +227,7 @@ def add_opened(mine: Tensor, theirs: Tensor, bits: int) -> Tensor:
 
 
 def zeros(shape: Sequence[int], bits: int, device: str = "cpu") -> Tensor:
-    """Zeros, or on the device "meta" only their shape (:mod:`mpcnet.shapes`)."""
+    """Zeros, or on the device "meta" only their shape (:mod:`mpcnet.arrays.shapes`)."""
     stored = stored_shape(shape, bits)
     if device == "meta":
         return cast(Tensor, ShapeOnly(stored, dtype(bits)))

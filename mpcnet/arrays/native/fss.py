@@ -7,8 +7,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mpcnet.native import library
-from mpcnet.native.library import INT, POINTER, SIZE, Kernel, check
+from mpcnet.arrays.native import library
+from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, check
 
 _generate = Kernel("mpc_fss_generate", POINTER, POINTER, POINTER, POINTER, POINTER, SIZE, INT, POINTER)
 _sum = Kernel(

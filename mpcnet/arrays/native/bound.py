@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from mpcnet.native.library import INT, POINTER, SIZE, Kernel
+from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel
 
 _bound = Kernel("mpc_bound", INT, SIZE, POINTER)
 
