@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import torch
 
-from mpcnet.dealer import Corrections, DealerSource, deal
 from mpcnet.dealing import run_dealer
 from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.launch import frames
@@ -22,8 +21,9 @@ from mpcnet.launch.wire_names import LOAD_STREAM, ORDER
 from mpcnet.models.bert import Model, load
 from mpcnet.models.program import Plans, Size, parameter_shapes, token_shape
 from mpcnet.models.respond import respond
-from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.protocols.party import Party
+from mpcnet.randomness.dealer import Corrections, DealerSource, deal
+from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.rounds import Program
 from mpcnet.stream import Stream
 from mpcnet.tasks import race, together

@@ -24,7 +24,7 @@ from mpcnet.arrays import accelerator, ring
 from mpcnet.arrays.native import bound, library
 from mpcnet.launch import report
 from mpcnet.launch.heap import keep_freed
-from mpcnet.prg import SEED_BYTES, Domain, Guard, Keystream
+from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part
 
 TOKENS, HIDDEN, FFN, HEADS, VOCAB = 128, 768, 3072, 12, 30_524  # BERT-base; the vocabulary with the two types

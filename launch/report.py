@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mpcnet.ledger import Cost, Ledger
-from mpcnet.meter import Plan
 from mpcnet.prefill import prefill
+from mpcnet.randomness.meter import Plan
 from mpcnet.stream import Stream, nbytes
 
 

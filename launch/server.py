@@ -24,10 +24,10 @@ from mpcnet.models.bert import Model, load
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.respond import Response, respond
 from mpcnet.prefill import prefill
-from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
-from mpcnet.randomness import ServerSource
+from mpcnet.randomness.prg import Domain, Guard, Keystream
+from mpcnet.randomness.source import ServerSource
 from mpcnet.rounds import Program
 from mpcnet.session import run_streams
 from mpcnet.stock import Intake, Stock

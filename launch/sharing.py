@@ -17,7 +17,7 @@ from mpcnet.arrays.ring import Bytes
 from mpcnet.models.bert import Config
 from mpcnet.models.parameters import Parameter
 from mpcnet.models.program import Size
-from mpcnet.prg import SEED_BYTES, Domain, Guard, Keystream
+from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part
 
 SEED = Part(8, (SEED_BYTES,), "seed")

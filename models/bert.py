@@ -43,7 +43,7 @@ from mpcnet.protocols.quad import quad
 from mpcnet.protocols.share import Masked, Shared, Weight
 from mpcnet.protocols.softmax import RELU_EPS, exponentials, relus, squares, weigh
 from mpcnet.protocols.suites import Suite
-from mpcnet.randomness import Secret
+from mpcnet.randomness.source import Secret
 from mpcnet.rounds import parallel
 
 Embedding: TypeAlias = Literal["private", "client"]

@@ -26,7 +26,7 @@ from mpcnet.models.text import Tokens
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.softmax import SHIFT
-from mpcnet.randomness import PlainSource
+from mpcnet.randomness.source import PlainSource
 from mpcnet.rounds import Done, Part, Program, T, advance
 
 Look: TypeAlias = Callable[[Part, int, Tensor], Tensor]

@@ -20,7 +20,6 @@ import mpcnet
 from mpcnet.arrays import ring
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.meter import MeterSource, Plan, measure
 from mpcnet.models.bert import AnswerKind, Config, Embedding, Model, load
 from mpcnet.models.numbers import Numbers
 from mpcnet.models.parameters import parameters
@@ -30,6 +29,7 @@ from mpcnet.models.shape import BertShape
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.suites import SUITES
+from mpcnet.randomness.meter import MeterSource, Plan, measure
 from mpcnet.transport.handshake import Program
 
 FORMAT = "mpcnet program"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from mpcnet.arrays import ring
-from mpcnet.dealer import Corrections
+from mpcnet.randomness.dealer import Corrections
 from mpcnet.stream import DEAL, DEALT, Stream, nbytes, turns
 from mpcnet.tasks import group
 from mpcnet.threads import in_thread

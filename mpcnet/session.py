@@ -18,8 +18,8 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.errors import ChannelError, RemoteProtocolError
 from mpcnet.ledger import Ledger
-from mpcnet.meter import Segment
-from mpcnet.randomness import ServerSource, Tape
+from mpcnet.randomness.meter import Segment
+from mpcnet.randomness.source import ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Program, advance
 from mpcnet.stock import Stock
 from mpcnet.stream import HEAVY_BYTES, ROUND, Awaited, Stream, nbytes

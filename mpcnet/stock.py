@@ -16,7 +16,7 @@ from mpcnet.arrays import buffers
 from mpcnet.arrays.ring import Bytes
 from mpcnet.drawer import Drawer
 from mpcnet.errors import ChannelTimeout, LocalStateError, LocalStorageError, RemoteProtocolError
-from mpcnet.randomness import Tape
+from mpcnet.randomness.source import Tape
 from mpcnet.shelf import MemoryShelf, Shelf, TapeShelf
 from mpcnet.stream import DEAL, DEALT, Awaited, Stream, nbytes, turns
 from mpcnet.transport.channel import Expect, check_control

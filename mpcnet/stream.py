@@ -1,6 +1,6 @@
 """One run of one program on the channels, and the frames that its plan demands.
 
-The plan (mpcnet.meter) says what every frame must be before it comes: kind, stream, sequence number, running
+The plan (mpcnet.randomness.meter) says what every frame must be before it comes: kind, stream, sequence number, running
 transcript, parts. A frame that is lost, repeated, reordered, or of another program is refused when its header is seen,
 before any memory is allocated for it.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from mpcnet.arrays import ring
 from mpcnet.errors import ChannelError, RemoteProtocolError, describe
-from mpcnet.meter import Plan
+from mpcnet.randomness.meter import Plan
 from mpcnet.rounds import Part
 from mpcnet.transport.wire import Header
 

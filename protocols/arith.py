@@ -22,7 +22,7 @@ from mpcnet.arrays.native.matmul import Packed
 from mpcnet.arrays.shapes import broadcast
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Lifted, Masked, MaskedBits, Shared, Term, Weight
-from mpcnet.randomness import Secret, carry
+from mpcnet.randomness.source import Secret, carry
 
 WIDE = 64  # the ring products land in unless a narrower one is asked for
 

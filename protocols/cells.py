@@ -1,7 +1,7 @@
 """1/x and 1/sqrt(x) over a wide range in the round that opens x: point functions pick a polynomial's cell.
 
 x is opened as x^ = x + r. Let a cell of size u hold x: with lx = x^ mod u, lr = r mod u and z the difference of the
-cells of x^ and r, x = z u + lx - lr, exactly (:mod:`mpcnet.fss`). So f(x) is on that cell a public cubic in
+cells of x^ and r, x = z u + lx - lr, exactly (:mod:`mpcnet.randomness.fss`). So f(x) is on that cell a public cubic in
 t = (lx - lr) / u, which lies in (-1, 1), and hence a cubic in rho = lr / u - 1/2 with coefficients that are public at
 lx / u - 1/2. The dealer puts 1, rho, rho^2, rho^3 at r's place; each server weighs its shares of every cell with the
 coefficients of that cell, and their sum is a share of f(x) in the 64-bit ring. Nothing is selected or grown.
@@ -20,7 +20,6 @@ from math import isqrt, sqrt
 import torch
 from torch import Tensor
 
-from mpcnet import fss
 from mpcnet.arrays import ring
 from mpcnet.arrays.native import fss as native
 from mpcnet.arrays.shapes import ShapeOnly
@@ -28,6 +27,7 @@ from mpcnet.protocols.division import ROW_FRAC, Z_FRAC, RowRange
 from mpcnet.protocols.intervals import between, digit
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Masked, Shared
+from mpcnet.randomness import fss
 
 ARGUMENT_FRAC = 16  # fraction bits of the least x, from 1 to 2: the opening's rounding moves it by 1.5e-5 at most
 FACTOR_FRAC = 20  # of the public factors of the least f(x), from 1 to 2

@@ -18,12 +18,12 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from mpcnet import onehot
 from mpcnet.arrays import ring
 from mpcnet.protocols.arith import lift_bit
 from mpcnet.protocols.boolean import xor_of_products
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Masked, MaskedBits, Shared
+from mpcnet.randomness import onehot
 
 BLOCK = 5  # bits of a block, at most: its table has 2^5 entries; 4 needs more joins, 6 twice the dealt bits
 GROUP = 4  # blocks joined in one round once there are more than GROUP + 1

@@ -14,10 +14,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mpcnet import onehot
 from mpcnet.arrays import ring
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Masked
+from mpcnet.randomness import onehot
 
 
 @dataclass(frozen=True, slots=True, repr=False)

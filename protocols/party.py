@@ -1,7 +1,7 @@
 """The context a protocol runs in: the only object through which it can spend a round or draw a secret.
 
 One class serves all four interpreters; they differ in the `Source` of their randomness and in who drives the
-coroutine (see mpcnet.randomness): computing server, dealer, meter, fixed-point oracle.
+coroutine (see mpcnet.randomness.source): computing server, dealer, meter, fixed-point oracle.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.fss import Cover, Points
 from mpcnet.protocols.share import Bits, Masked, MaskedBits, Shared
-from mpcnet.randomness import Function, PlainSource, Secret, Source
+from mpcnet.randomness.fss import Cover, Points
+from mpcnet.randomness.source import Function, PlainSource, Secret, Source
 from mpcnet.rounds import Exchange, Part
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ class Party:
         return self.source.deal(function, secrets, shape, bits, self.label)
 
     def points(self, secret: Secret, payload: Function, cover: Cover) -> Points:
-        """Keys of a point function from the dealer: payload(r) at the place r, 0 elsewhere (mpcnet.fss); no round.
+        """Keys of a point function from the dealer: payload(r) at the place r, 0 elsewhere (mpcnet.randomness.fss); no
+        round.
 
         Offline: 16 bytes an element and level of the tree and 32 a size of cells, to each server.
         """

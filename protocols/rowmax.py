@@ -15,7 +15,6 @@ from math import prod
 import torch
 from torch import Tensor
 
-from mpcnet import onehot
 from mpcnet.arrays import ring
 from mpcnet.arrays.native import histogram as native
 from mpcnet.arrays.shapes import ShapeOnly
@@ -24,6 +23,7 @@ from mpcnet.protocols.boolean import xor_of_products
 from mpcnet.protocols.compare import blocks
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Masked, Shared
+from mpcnet.randomness import onehot
 
 WIDTH_BITS = 1  # a bucket is 2 wide
 SLACK = 4.0  # m - max is at most this

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.native import lifted as native
-from mpcnet.randomness import Secret
+from mpcnet.randomness.source import Secret
 
 Rearrange = Callable[[Tensor], Tensor]
 

@@ -12,13 +12,13 @@ from around import Around
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.dealer import Corrections, DealerSource, deal
 from mpcnet.dealing import run_dealer
 from mpcnet.ledger import Cost, Ledger
-from mpcnet.meter import MeterSource, measure
 from mpcnet.prefill import prefill
-from mpcnet.prg import Domain, Guard, Keystream
-from mpcnet.randomness import ServerSource, Source
+from mpcnet.randomness.dealer import Corrections, DealerSource, deal
+from mpcnet.randomness.meter import MeterSource, measure
+from mpcnet.randomness.prg import Domain, Guard, Keystream
+from mpcnet.randomness.source import ServerSource, Source
 from mpcnet.rounds import Exchange, Part, Program
 from mpcnet.session import run_streams
 from mpcnet.stock import Intake, Stock

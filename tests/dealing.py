@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from bundles import SESSION, Bundle, nothing_left, peers
 
-from mpcnet.randomness import Tape
+from mpcnet.randomness.source import Tape
 from mpcnet.stock import Intake, Stock
 from mpcnet.stream import DEAL, DEALT, turns
 from mpcnet.transport.channel import CONTROL

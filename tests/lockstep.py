@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.dealer import DealerSource, deal
 from mpcnet.ledger import Ledger
-from mpcnet.meter import MeterSource, Plan, measure
-from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
-from mpcnet.randomness import PlainSource, ServerSource, Tape
+from mpcnet.randomness.dealer import DealerSource, deal
+from mpcnet.randomness.meter import MeterSource, Plan, measure
+from mpcnet.randomness.prg import Domain, Guard, Keystream
+from mpcnet.randomness.source import PlainSource, ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Part, Program, advance
 
 Build = Callable[..., Program[Any]]

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from kernels import without_kernels
 from lockstep import Build, Session, plan
 
-from mpcnet import fss
 from mpcnet.protocols import cells
 from mpcnet.protocols.cells import Cells
 from mpcnet.protocols.division import RowRange
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
+from mpcnet.randomness import fss
 
 # LayerNorm's sums of squares, softmax's row sums, a narrow range, one beyond 4 bytes, and exact powers of two.
 RANGES = [

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lockstep import Build
 
-from mpcnet import onehot
 from mpcnet.protocols.compare import BLOCK, at_least, pi_lt, tables
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
+from mpcnet.randomness import onehot
 
 
 def compare(thresholds: list[float], drop: int = 0) -> Build:

@@ -11,10 +11,10 @@ from lockstep import Session
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
-from mpcnet.randomness import ServerSource
+from mpcnet.randomness.prg import Domain, Guard, Keystream
+from mpcnet.randomness.source import ServerSource
 from mpcnet.rounds import Exchange, advance
 
 CHUNK = 4_000_000  # elements: 32 MB a tensor

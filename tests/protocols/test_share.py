@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mpcnet.protocols.arith import lift, own_ring
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, MaskedBits, Shared
-from mpcnet.randomness import PlainSource
+from mpcnet.randomness.source import PlainSource
 
 Operator = Callable[[Shared, Shared], Shared]
 X, Y = uniform((4, 6), -5, 5, 40, 12), uniform((4, 6), -5, 5, 40, 12, seed=1)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from lockstep import Session, plan
 from torch import Tensor
 
-from mpcnet import fss
 from mpcnet.arrays import ring
 from mpcnet.arrays.native import fss as native
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
+from mpcnet.randomness import fss
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "fss.json").read_text())
 

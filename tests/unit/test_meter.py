@@ -9,12 +9,12 @@ from lockstep import Session, plan, same_cost
 from mpcnet.arrays import ring
 from mpcnet.arrays.memory import Memory
 from mpcnet.ledger import Cost, Ledger
-from mpcnet.meter import CHAIN_BYTES, MeterSource, measure
 from mpcnet.protocols.arith import pi_mul, pi_square
 from mpcnet.protocols.compare import pi_lt
 from mpcnet.protocols.gelu import gelu
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
+from mpcnet.randomness.meter import CHAIN_BYTES, MeterSource, measure
 from mpcnet.rounds import Part, parallel
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcnet import fss
 from mpcnet.arrays.native import fss as native
 from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.protocols import cells
 from mpcnet.protocols.share import Masked
-from mpcnet.randomness import Secret
+from mpcnet.randomness import fss
+from mpcnet.randomness.source import Secret
 
 pytestmark = pytest.mark.skipif(not native.usable(), reason="no kernels, or no AES instructions")
 

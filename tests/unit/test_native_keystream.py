@@ -7,7 +7,7 @@ import torch
 
 from mpcnet.arrays.native import keystream, library
 from mpcnet.arrays.native.keystream import Counter
-from mpcnet.prg import LibraryCounter
+from mpcnet.randomness.prg import LibraryCounter
 
 pytestmark = pytest.mark.skipif(not keystream.usable(), reason="no kernels, or no VAES")
 

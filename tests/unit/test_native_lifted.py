@@ -13,7 +13,7 @@ from mpcnet.arrays.native import lifted as native
 from mpcnet.arrays.shapes import broadcast
 from mpcnet.protocols import arith as A
 from mpcnet.protocols.share import Lifted, Masked, Term
-from mpcnet.randomness import Secret
+from mpcnet.randomness.source import Secret
 
 Shape = tuple[int, ...]
 BROADCASTS: list[tuple[Shape, Shape]] = [

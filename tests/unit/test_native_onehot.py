@@ -6,8 +6,8 @@ import pytest
 import torch
 from kernels import SIZES, in_torch, refuse, strangers, words
 
-from mpcnet import onehot
 from mpcnet.arrays.native import onehot as native
+from mpcnet.randomness import onehot
 
 DIGITS = [(3,), (4,), (5,), (6,), (7,), (8,), (5, 4, 4), (3, 8, 7, 3, 6), (4,) * 16]
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mpcnet import onehot
 from mpcnet.arrays import ring
+from mpcnet.randomness import onehot
 
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple)
 WORDS = st.integers(-(2**63), 2**63 - 1)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mpcnet import dealing
 from mpcnet.arrays import ring
-from mpcnet.meter import MeterSource, measure
 from mpcnet.prefill import prefill
-from mpcnet.randomness import Source
+from mpcnet.randomness.meter import MeterSource, measure
+from mpcnet.randomness.source import Source
 from mpcnet.rounds import Exchange, Part
 from mpcnet.stream import Stream, turns
 

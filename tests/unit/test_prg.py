@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mpcnet.arrays import ring
 from mpcnet.arrays.native import keystream as native_keystream
 from mpcnet.errors import LocalStateError
-from mpcnet.prg import Domain, Guard, Keystream
+from mpcnet.randomness.prg import Domain, Guard, Keystream
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "prg.json").read_text())
 SEED = bytes(range(32))

@@ -13,14 +13,14 @@ from lockstep import Session
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.dealer import DealerSource, deal
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.ledger import Ledger
-from mpcnet.prg import Domain, Guard, Keystream
 from mpcnet.protocols.gelu import gelu
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
-from mpcnet.randomness import Balance, PlainSource, Secret, ServerSource, Tape, carry
+from mpcnet.randomness.dealer import DealerSource, deal
+from mpcnet.randomness.prg import Domain, Guard, Keystream
+from mpcnet.randomness.source import Balance, PlainSource, Secret, ServerSource, Tape, carry
 from mpcnet.rounds import Done, Part, advance
 
 

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from mpcnet.dealing import run_dealer
 from mpcnet.errors import ChannelClosed, RemoteAbort, RemoteProtocolError
-from mpcnet.randomness import Tape
+from mpcnet.randomness.source import Tape
 from mpcnet.rounds import Part
 from mpcnet.session import run_streams
 from mpcnet.stream import DEAL, DEALT, ROUND

@@ -1,7 +1,7 @@
 """Write fss.json: keys of point functions, what each server reads from them, and what must be refused.
 
 Run from the repository root: python tests/vectors/make_fss.py
-The construction is spelled out here on Python integers, one node at a time from the root, not with mpcnet.fss.
+The construction is spelled out here on Python integers, one node at a time from the root, not with mpcnet.randomness.fss.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Write prg.json: keystream words of seeds and domains, and seeds that must be refused.
 
 Run from the repository root: python tests/vectors/make_prg.py
-The construction is spelled out here with hashlib and AES in ECB mode on explicit counter blocks, not with mpcnet.prg.
+The construction is spelled out here with hashlib and AES in ECB mode on explicit counter blocks, not with mpcnet.randomness.prg.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Point functions (csrc/fss.c); what they mean stands in :mod:`mpcnet.fss` and mpcnet.protocols.cells."""
+"""Point functions (csrc/fss.c); what they mean stands in :mod:`mpcnet.randomness.fss` and mpcnet.protocols.cells."""
 
 from __future__ import annotations
 

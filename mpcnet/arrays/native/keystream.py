@@ -1,4 +1,4 @@
-"""AES-128 in counter mode (csrc/keystream.c): the keystream of :mod:`mpcnet.prg`, from any byte on."""
+"""AES-128 in counter mode (csrc/keystream.c): the keystream of :mod:`mpcnet.randomness.prg`, from any byte on."""
 
 from __future__ import annotations
 

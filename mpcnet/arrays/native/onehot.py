@@ -1,4 +1,4 @@
-"""One-hot tables of digits (csrc/onehot.c); what they mean stands in :mod:`mpcnet.onehot`."""
+"""One-hot tables of digits (csrc/onehot.c); what they mean stands in :mod:`mpcnet.randomness.onehot`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/* Point functions (mpcnet/fss.py): the dealer's corrections, and a server's sum over all cells of its shares times a
+/* Point functions (mpcnet/randomness/fss.py): the dealer's corrections, and a server's sum over all cells of its shares times a
  * cubic (protocols/cells.py). The same bytes as there, by the processor's AES instructions; where it has none, Python
  * does it. One version, for AVX2: wider registers gained nothing beside AES, and four blocks to a register (VAES) a
  * quarter, under 1% of a layer.

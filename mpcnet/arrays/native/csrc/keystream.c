@@ -1,4 +1,4 @@
-/* AES-128 in counter mode, two or four blocks to a register (VAES): the keystream of mpcnet/prg.py, byte for byte what the
+/* AES-128 in counter mode, two or four blocks to a register (VAES): the keystream of mpcnet/randomness/prg.py, byte for byte what the
  * library there gives, which has one block to a register. Where a processor has no VAES, the library does it. */
 
 #include "aes.h"

@@ -1,4 +1,4 @@
-/* One-hot tables of digits (mpcnet/onehot.py): made by the dealer, read by the servers at public digits.
+/* One-hot tables of digits (mpcnet/randomness/onehot.py): made by the dealer, read by the servers at public digits.
  *
  * A row holds the tables of all digits of a word side by side, lowest digit first; a digit of b >= 3 bits has a table of
  * 2^b bits, that is 2^(b - 3) bytes.

@@ -16,11 +16,11 @@ from typing import Any
 import msgpack
 from torch import Tensor
 
-from mpcnet import fss
 from mpcnet.arrays import ring
 from mpcnet.arrays.memory import Memory
 from mpcnet.ledger import Ledger
-from mpcnet.randomness import Balance, Function, Secret
+from mpcnet.randomness import fss
+from mpcnet.randomness.source import Balance, Function, Secret
 from mpcnet.rounds import Done, Part, Program, advance
 
 CHAIN_BYTES = 8

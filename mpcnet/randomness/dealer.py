@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-from mpcnet import fss
 from mpcnet.arrays import ring
-from mpcnet.prg import Keystream
-from mpcnet.randomness import Balance, Function, Secret, dealt_value
+from mpcnet.randomness import fss
+from mpcnet.randomness.prg import Keystream
+from mpcnet.randomness.source import Balance, Function, Secret, dealt_value
 from mpcnet.rounds import Done, Part, Program, T, advance
 
 

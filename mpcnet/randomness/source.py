@@ -8,13 +8,13 @@ A program asks its `Source` for three things, in program order:
   server expands its share from the seed, the other receives the correction. The receiver alternates so that both
   dealer links carry the same load.
 * `points(secret, payload, cover)`: keys of a point function, a function of such a value that stands at the value's own
-  place (:mod:`mpcnet.fss`). Each server expands its seed, and both receive the same corrections.
+  place (:mod:`mpcnet.randomness.fss`). Each server expands its seed, and both receive the same corrections.
 
 | source | `Secret.share` | `Secret.plain` |
 |---|---|---|
 | server (here) | its additive share | unknown |
-| dealer (:mod:`mpcnet.dealer`) | shape only | the value |
-| meter (:mod:`mpcnet.meter`) | shape only | unknown |
+| dealer (:mod:`mpcnet.randomness.dealer`) | shape only | the value |
+| meter (:mod:`mpcnet.randomness.meter`) | shape only | unknown |
 | oracle (here) | the value, with every mask zero | the value |
 
 A zero mask turns every masked formula into the plain one, so the oracle runs the same protocol code.
@@ -29,10 +29,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mpcnet import fss
 from mpcnet.arrays import ring
 from mpcnet.errors import RemoteProtocolError
-from mpcnet.prg import Keystream
+from mpcnet.randomness import fss
+from mpcnet.randomness.prg import Keystream
 from mpcnet.rounds import Part
 
 Function = Callable[..., Tensor]
