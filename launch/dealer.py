@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import torch
 
-from mpcnet.dealing import run_dealer
 from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.launch import frames
 from mpcnet.launch.expiry import tell_expiry
@@ -25,7 +24,8 @@ from mpcnet.protocols.party import Party
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.rounds import Program
-from mpcnet.stream import Stream
+from mpcnet.runtime.dealing import run_dealer
+from mpcnet.runtime.stream import Stream
 from mpcnet.tasks import race, together
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, Seed, agree_seed

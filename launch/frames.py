@@ -9,7 +9,7 @@ import numpy as np
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import RemoteProtocolError, describe
 from mpcnet.rounds import Part
-from mpcnet.stream import sizes
+from mpcnet.runtime.stream import sizes
 from mpcnet.transport.channel import CONTROL, check_control
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header, Value

@@ -13,7 +13,7 @@ from mpcnet.launch.server import Bundle, Server
 from mpcnet.launch.wire_names import HAVE, LOAD_STREAM, ORDER
 from mpcnet.models.bert import Model
 from mpcnet.models.program import Size
-from mpcnet.stock import planned_bytes
+from mpcnet.runtime.correction_buffer import planned_bytes
 from mpcnet.tasks import race
 from mpcnet.transport.wire import Scalar
 

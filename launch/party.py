@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from mpcnet.drawer import Drawer
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.expiry import tell_expiry
 from mpcnet.launch.follower import follow
@@ -15,7 +14,8 @@ from mpcnet.launch.node import Node
 from mpcnet.launch.server import Server
 from mpcnet.launch.service import Service
 from mpcnet.models.program import Plans
-from mpcnet.stock import Intake
+from mpcnet.runtime.correction_buffer import Intake
+from mpcnet.runtime.sealed_tape import Drawer
 from mpcnet.tasks import together
 from mpcnet.transport.handshake import Peer, agree_seed
 from mpcnet.transport.rendezvous import SERVERS, join

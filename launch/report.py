@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mpcnet.ledger import Cost, Ledger
-from mpcnet.prefill import prefill
 from mpcnet.randomness.meter import Plan
-from mpcnet.stream import Stream, nbytes
+from mpcnet.runtime.prefill import prefill
+from mpcnet.runtime.stream import Stream, nbytes
 
 
 def cost(value: Cost) -> dict[str, Any]:

@@ -23,15 +23,15 @@ from mpcnet.ledger import Ledger, overlapped
 from mpcnet.models.bert import Model, load
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.respond import Response, respond
-from mpcnet.prefill import prefill
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource
 from mpcnet.rounds import Program
-from mpcnet.session import run_streams
-from mpcnet.stock import Intake, Stock
-from mpcnet.stream import Stream
+from mpcnet.runtime.correction_buffer import Intake, Stock
+from mpcnet.runtime.prefill import prefill
+from mpcnet.runtime.session import run_streams
+from mpcnet.runtime.stream import Stream
 from mpcnet.transport.handshake import Peer, Seed
 from mpcnet.transport.rendezvous import SERVERS
 

@@ -12,17 +12,17 @@ from around import Around
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.dealing import run_dealer
 from mpcnet.ledger import Cost, Ledger
-from mpcnet.prefill import prefill
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
 from mpcnet.randomness.meter import MeterSource, measure
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource, Source
 from mpcnet.rounds import Exchange, Part, Program
-from mpcnet.session import run_streams
-from mpcnet.stock import Intake, Stock
-from mpcnet.stream import Stream
+from mpcnet.runtime.correction_buffer import Intake, Stock
+from mpcnet.runtime.dealing import run_dealer
+from mpcnet.runtime.prefill import prefill
+from mpcnet.runtime.session import run_streams
+from mpcnet.runtime.stream import Stream
 from mpcnet.transport.channel import Channel, memory_pair
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header

@@ -7,8 +7,8 @@ import numpy as np
 from bundles import SESSION, Bundle, nothing_left, peers
 
 from mpcnet.randomness.source import Tape
-from mpcnet.stock import Intake, Stock
-from mpcnet.stream import DEAL, DEALT, turns
+from mpcnet.runtime.correction_buffer import Intake, Stock
+from mpcnet.runtime.stream import DEAL, DEALT, turns
 from mpcnet.transport.channel import CONTROL
 from mpcnet.transport.wire import Header
 

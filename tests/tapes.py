@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mpcnet.drawer import Drawer, SealedTape, TapeReader
+from mpcnet.runtime.sealed_tape import Drawer, SealedTape, TapeReader
 
 PIECE, TAG = 1 << 20, 16
 RECORDS = [b"the first record", b"", b"another record.."]  # 16, 0 and 16 bytes: two can be swapped

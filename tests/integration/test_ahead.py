@@ -14,9 +14,9 @@ from integration import rogue
 from integration.parties import LIMIT_S, SERVERS, Parties, some_tokens
 from integration.rogue import RogueNode
 
-from mpcnet.drawer import SealedTape, TapeReader, TapeWriter
-from mpcnet.folder import SUFFIX
 from mpcnet.models.program import Plans, Size
+from mpcnet.runtime.sealed_tape import SealedTape, TapeReader, TapeWriter
+from mpcnet.runtime.tape_folder import SUFFIX
 
 TOKENS = some_tokens([5])
 Damage = Callable[[Path, pytest.MonkeyPatch], None]

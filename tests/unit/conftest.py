@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mpcnet.arrays.native import library
-from mpcnet.drawer import Drawer
+from mpcnet.runtime.sealed_tape import Drawer
 
 
 @pytest.fixture

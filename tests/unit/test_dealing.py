@@ -7,9 +7,9 @@ import pytest
 from bundles import GUARD_S, HEAVY, Bundle, Shape, Trio
 from torch import Tensor
 
-from mpcnet import dealing
-from mpcnet.dealing import _Room, run_dealer
 from mpcnet.randomness.dealer import Corrections
+from mpcnet.runtime import dealing
+from mpcnet.runtime.dealing import _Room, run_dealer
 from mpcnet.tasks import end_tasks
 from mpcnet.threads import in_thread
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tapes import PIECE, RECORDS, failing, rest, sealed
 
-from mpcnet.drawer import Drawer, SealedTape, TapeReader
 from mpcnet.errors import LocalConfigError, LocalInputError, LocalStateError, LocalStorageError
+from mpcnet.runtime.sealed_tape import Drawer, SealedTape, TapeReader
 
 
 @few

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tapes import PIECE, RECORDS, TAG, failing, rest, sealed
 
-from mpcnet.drawer import Drawer
 from mpcnet.errors import LocalConfigError, LocalStateError, LocalStorageError
+from mpcnet.runtime.sealed_tape import Drawer
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tapes import RECORDS, TAG, rest, sealed
 
-from mpcnet.drawer import Drawer, SealedTape
 from mpcnet.errors import LocalStateError, LocalStorageError
+from mpcnet.runtime.sealed_tape import Drawer, SealedTape
 
 
 def read_until_refused(tape: SealedTape, name: str) -> list[bytes]:

@@ -10,13 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mpcnet import dealing
 from mpcnet.arrays import ring
-from mpcnet.prefill import prefill
 from mpcnet.randomness.meter import MeterSource, measure
 from mpcnet.randomness.source import Source
 from mpcnet.rounds import Exchange, Part
-from mpcnet.stream import Stream, turns
+from mpcnet.runtime import dealing
+from mpcnet.runtime.prefill import prefill
+from mpcnet.runtime.stream import Stream, turns
 
 many = settings(max_examples=40, derandomize=True, deadline=None)
 WORD = 8  # bytes

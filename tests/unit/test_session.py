@@ -28,12 +28,12 @@ from checks import few
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcnet.dealing import run_dealer
 from mpcnet.errors import ChannelClosed, RemoteAbort, RemoteProtocolError
 from mpcnet.randomness.source import Tape
 from mpcnet.rounds import Part
-from mpcnet.session import run_streams
-from mpcnet.stream import DEAL, DEALT, ROUND
+from mpcnet.runtime.dealing import run_dealer
+from mpcnet.runtime.session import run_streams
+from mpcnet.runtime.stream import DEAL, DEALT, ROUND
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header
 

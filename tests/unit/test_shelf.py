@@ -11,8 +11,8 @@ import pytest
 from bundles import GUARD_S, HEAVY, SESSION, Bundle, Shape, Trio, check, nothing_left
 from dealing import FRAME, WHOLE, Deal, bundle_bytes, first_frame, same, use
 
-from mpcnet.drawer import Drawer
 from mpcnet.errors import LocalStateError, LocalStorageError
+from mpcnet.runtime.sealed_tape import Drawer
 
 
 def tapes(folder: Path) -> list[Path]:

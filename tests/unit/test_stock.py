@@ -18,13 +18,13 @@ from dealing import FRAME, PARTY, WHOLE, Deal, bundle_bytes, first_frame, quiet,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcnet.drawer import Drawer
 from mpcnet.errors import (
     ChannelClosed,
     LocalStateError,
     RemoteProtocolError,
 )
-from mpcnet.stream import turns
+from mpcnet.runtime.sealed_tape import Drawer
+from mpcnet.runtime.stream import turns
 from mpcnet.transport.wire import Header
 
 # --- order, facts, the end of a bundle ------------------------------------------------------------------------

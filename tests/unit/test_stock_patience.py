@@ -11,7 +11,7 @@ from bundles import Bundle, InventedTime, Shape, in_invented_time, peers, replac
 from dealing import FRAME, PARTY, WHOLE, Deal, first_frame, use
 
 from mpcnet.errors import ChannelTimeout
-from mpcnet.stock import Intake
+from mpcnet.runtime.correction_buffer import Intake
 from mpcnet.transport.channel import Expect
 from mpcnet.transport.wire import Header
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mpcnet.arrays.ring import Bytes
-from mpcnet.drawer import Drawer, SealedTape, TapeReader, TapeWriter
-from mpcnet.stream import HEAVY_BYTES
+from mpcnet.runtime.sealed_tape import Drawer, SealedTape, TapeReader, TapeWriter
+from mpcnet.runtime.stream import HEAVY_BYTES
 from mpcnet.threads import in_thread
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpcnet.stream import Stream, nbytes, turns
+from mpcnet.runtime.stream import Stream, nbytes, turns
 
 
 def prefill(streams: Sequence[Stream], rooms: Sequence[int]) -> int:

@@ -1,7 +1,7 @@
-"""Run programs over channels: a server's side of several streams at once. The dealer's is in `mpcnet.dealing`.
+"""Run programs over channels: a server's side of several streams at once. The dealer's is in `mpcnet.runtime.dealing`.
 
-The dealer deals for streams in turn (`mpcnet.stream.turns`). The servers let each go on at its own pace: while one
-computes, another waits for its frame, which may be in flight for longer than many small steps take.
+The dealer deals for streams in turn (`mpcnet.runtime.stream.turns`). The servers let each go on at its own pace: while
+one computes, another waits for its frame, which may be in flight for longer than many small steps take.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from mpcnet.ledger import Ledger
 from mpcnet.randomness.meter import Segment
 from mpcnet.randomness.source import ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Program, advance
-from mpcnet.stock import Stock
-from mpcnet.stream import HEAVY_BYTES, ROUND, Awaited, Stream, nbytes
+from mpcnet.runtime.correction_buffer import Stock
+from mpcnet.runtime.stream import HEAVY_BYTES, ROUND, Awaited, Stream, nbytes
 from mpcnet.tasks import group
 from mpcnet.threads import in_thread
 from mpcnet.transport.handshake import Peer

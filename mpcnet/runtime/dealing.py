@@ -1,8 +1,8 @@
 """The dealer's side of a run: one thread makes the corrections, and the event loop sends them.
 
 The thread does not wait for the loop between segments, which may be busy with a frame for longer than a segment takes
-to make; only for room, when too much has been made for a server that has not left. `mpcnet.prefill` says why the other
-server then has what it needs.
+to make; only for room, when too much has been made for a server that has not left. `mpcnet.runtime.prefill` says why
+the other server then has what it needs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from mpcnet.arrays import ring
 from mpcnet.randomness.dealer import Corrections
-from mpcnet.stream import DEAL, DEALT, Stream, nbytes, turns
+from mpcnet.runtime.stream import DEAL, DEALT, Stream, nbytes, turns
 from mpcnet.tasks import group
 from mpcnet.threads import in_thread
 from mpcnet.transport.channel import CONTROL

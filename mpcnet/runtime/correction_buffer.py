@@ -1,7 +1,7 @@
 """Corrections that the dealer has sent ahead of their use: bounded in bytes in memory, or on sealed tapes on disk.
 
 The channel from the dealer has one reader, the intake. Bundles arrive in the order in which they were asked for, each
-with its segments in the order of `mpcnet.stream.turns`, and behind the last of them the dealer's public facts.
+with its segments in the order of `mpcnet.runtime.stream.turns`, and behind the last of them the dealer's public facts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from mpcnet.arrays import buffers
 from mpcnet.arrays.ring import Bytes
-from mpcnet.drawer import Drawer
 from mpcnet.errors import ChannelTimeout, LocalStateError, LocalStorageError, RemoteProtocolError
 from mpcnet.randomness.source import Tape
-from mpcnet.shelf import MemoryShelf, Shelf, TapeShelf
-from mpcnet.stream import DEAL, DEALT, Awaited, Stream, nbytes, turns
+from mpcnet.runtime.correction_store import MemoryShelf, Shelf, TapeShelf
+from mpcnet.runtime.sealed_tape import Drawer
+from mpcnet.runtime.stream import DEAL, DEALT, Awaited, Stream, nbytes, turns
 from mpcnet.transport.channel import Expect, check_control
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header, Value
@@ -49,7 +49,7 @@ class Stock:
     async def ready(self, segments: int) -> None:
         """Wait until so many segments have arrived, and all bundles before this one; from a tape, until it is finished.
 
-        They are received whatever the limit says: see `mpcnet.prefill`, which chooses as many as fit.
+        They are received whatever the limit says: see `mpcnet.runtime.prefill`, which chooses as many as fit.
 
         :raises ChannelTimeout: nothing came from the dealer for the intake's patience.
         :raises MpcError: the dealer failed.
@@ -186,7 +186,7 @@ class Intake:
 
     At the limit it stops reading, and the dealer soon stops sending. It reads on if nothing is held at all, or if
     somebody waits for a frame that is still to come: so it holds one frame at least, and nobody waits for ever
-    (`mpcnet.prefill` says why).
+    (`mpcnet.runtime.prefill` says why).
     """
 
     def __init__(

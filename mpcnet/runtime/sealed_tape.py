@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.ciphers import (
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalInputError, LocalStateError, LocalStorageError, describe
-from mpcnet.folder import Folder, disk_failed
+from mpcnet.runtime.tape_folder import Folder, disk_failed
 
 _KEY_BYTES = 32
 _TAG_BYTES = 16
