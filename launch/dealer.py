@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from mpcnet.aio.tasks import race, together
 from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.launch import frames
 from mpcnet.launch.expiry import tell_expiry
@@ -26,7 +27,6 @@ from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.rounds import Program
 from mpcnet.runtime.dealing import run_dealer
 from mpcnet.runtime.stream import Stream
-from mpcnet.tasks import race, together
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, Seed, agree_seed
 from mpcnet.transport.rendezvous import SERVERS, join

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from mpcnet.aio.tasks import end_tasks
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelError, LocalBusyError, LocalInputError, MpcError, RemoteAbort, RemoteProtocolError
@@ -24,7 +25,6 @@ from mpcnet.models.program import Size, wanted_answer
 from mpcnet.models.respond import Response
 from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part
-from mpcnet.tasks import end_tasks
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mpcnet.aio.tasks import race
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.launch import frames
 from mpcnet.launch.queue import Request, fits, layout
@@ -14,7 +15,6 @@ from mpcnet.launch.wire_names import HAVE, LOAD_STREAM, ORDER
 from mpcnet.models.bert import Model
 from mpcnet.models.program import Size
 from mpcnet.runtime.correction_buffer import planned_bytes
-from mpcnet.tasks import race
 from mpcnet.transport.wire import Scalar
 
 NO_BUNDLE = 0  # stream numbers of requests begin behind that of the load

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from torch import Tensor
 
+from mpcnet.aio.backoff import Pauses
+from mpcnet.aio.tasks import together
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemoteProtocolError
 from mpcnet.launch import frames, sharing
 from mpcnet.launch.expiry import tell_expiry
@@ -18,9 +20,7 @@ from mpcnet.models.matching import mismatches, overflows
 from mpcnet.models.parameters import encode, parameters
 from mpcnet.models.prepare import other_softmax
 from mpcnet.models.weights import Checkpoint, fold
-from mpcnet.pauses import Pauses
 from mpcnet.rounds import Part
-from mpcnet.tasks import together
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.rendezvous import SERVERS
 

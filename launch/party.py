@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from mpcnet.aio.tasks import together
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.expiry import tell_expiry
 from mpcnet.launch.follower import follow
@@ -16,7 +17,6 @@ from mpcnet.launch.service import Service
 from mpcnet.models.program import Plans
 from mpcnet.runtime.correction_buffer import Intake
 from mpcnet.runtime.sealed_tape import Drawer
-from mpcnet.tasks import together
 from mpcnet.transport.handshake import Peer, agree_seed
 from mpcnet.transport.rendezvous import SERVERS, join
 

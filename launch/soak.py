@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
+from mpcnet.aio.tasks import together
 from mpcnet.errors import MpcError
 from mpcnet.launch import client, settings
 from mpcnet.launch.monitor import cause_of
@@ -26,7 +27,6 @@ from mpcnet.launch.processes import Deployment, deployment
 from mpcnet.models import reference
 from mpcnet.models.prepare import Prepared, prepare, random_tokens
 from mpcnet.models.text import Tokens, encode
-from mpcnet.tasks import together
 
 VICTIMS = ("server0", "server1", "dealer", "owner")
 COMMANDS = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model"}

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mpcnet.aio.threads import in_thread
 from mpcnet.arrays.ring import Bytes
 from mpcnet.runtime.sealed_tape import Drawer, SealedTape, TapeReader, TapeWriter
 from mpcnet.runtime.stream import HEAVY_BYTES
-from mpcnet.threads import in_thread
 
 
 class Shelf(Protocol):

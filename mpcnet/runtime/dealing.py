@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+from mpcnet.aio.tasks import group
+from mpcnet.aio.threads import in_thread
 from mpcnet.arrays import ring
 from mpcnet.randomness.dealer import Corrections
 from mpcnet.runtime.stream import DEAL, DEALT, Stream, nbytes, turns
-from mpcnet.tasks import group
-from mpcnet.threads import in_thread
 from mpcnet.transport.channel import CONTROL
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header, Scalar

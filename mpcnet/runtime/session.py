@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from mpcnet.aio.tasks import group
+from mpcnet.aio.threads import in_thread
 from mpcnet.arrays import ring
 from mpcnet.errors import ChannelError, RemoteProtocolError
 from mpcnet.ledger import Ledger
@@ -23,8 +25,6 @@ from mpcnet.randomness.source import ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Program, advance
 from mpcnet.runtime.correction_buffer import Stock
 from mpcnet.runtime.stream import HEAVY_BYTES, ROUND, Awaited, Stream, nbytes
-from mpcnet.tasks import group
-from mpcnet.threads import in_thread
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header
 

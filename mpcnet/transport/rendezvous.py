@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
+from mpcnet.aio.backoff import Pauses
+from mpcnet.aio.tasks import end_tasks, race, together
 from mpcnet.errors import ChannelClosed, ChannelError, LocalConfigError, MpcError, RemoteError, RemoteProtocolError
-from mpcnet.pauses import Pauses
-from mpcnet.tasks import end_tasks, race, together
 from mpcnet.transport.channel import Channel, receive_control, send_control
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.tls import Identity, OnRefused, Roster, Server, listen

@@ -14,9 +14,9 @@ import socket
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
+from mpcnet.aio.backoff import Pauses
+from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelBusy, ChannelClosed, ChannelTimeout, LocalConfigError, MpcError, describe
-from mpcnet.pauses import Pauses
-from mpcnet.tasks import end_tasks
 from mpcnet.transport.channel import NO_SESSION, receive_control, send_control
 from mpcnet.transport.identity import Identity, Roster
 from mpcnet.transport.tls_channel import LINGER_S, TlsChannel

@@ -11,8 +11,8 @@ from integration.parties import Parties, deployed, tiny
 from integration.running import Running, processes
 from integration.sockets import Place
 
+import mpcnet.aio.backoff
 import mpcnet.launch.node
-import mpcnet.pauses
 import mpcnet.transport.tls
 from mpcnet.launch.certs import ROLES, create_deployment
 
@@ -63,8 +63,8 @@ async def parties(
     chosen = dict(getattr(request, "param", {}))
     model = tiny(chosen.pop("labels", 0))
     program = {name: chosen.pop(name) for name in ("suite", "softmax", "embedding") if name in chosen}
-    monkeypatch.setattr(mpcnet.pauses, "FIRST_S", 0.01)  # patience with others is not what is tested
-    monkeypatch.setattr(mpcnet.pauses, "LONGEST_S", 0.05)
+    monkeypatch.setattr(mpcnet.aio.backoff, "FIRST_S", 0.01)  # patience with others is not what is tested
+    monkeypatch.setattr(mpcnet.aio.backoff, "LONGEST_S", 0.05)
     monkeypatch.setattr(
         mpcnet.transport.tls, "GREETING_S", 2.0
     )  # the kernel accepts for a party that has just been killed

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from integration.sockets import Place, both_loops, close, until
 
-import mpcnet.pauses
+import mpcnet.aio.backoff
 import mpcnet.transport.tls
+from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelBusy, ChannelTimeout, LocalConfigError, MpcError, RemoteMismatchError
-from mpcnet.tasks import end_tasks
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
 from mpcnet.transport.rendezvous import GUESTS, SERVERS, Lobby, awaits, dials, join, meet
@@ -160,8 +160,8 @@ class Party:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mpcnet.pauses, "FIRST_S", 0.005)
-    monkeypatch.setattr(mpcnet.pauses, "LONGEST_S", 0.02)
+    monkeypatch.setattr(mpcnet.aio.backoff, "FIRST_S", 0.005)
+    monkeypatch.setattr(mpcnet.aio.backoff, "LONGEST_S", 0.02)
 
 
 @pytest.fixture(params=[ROLES, SERVERS], ids=["all listen", "hidden dealer"])

@@ -7,11 +7,11 @@ import pytest
 from bundles import GUARD_S, HEAVY, Bundle, Shape, Trio
 from torch import Tensor
 
+from mpcnet.aio.tasks import end_tasks
+from mpcnet.aio.threads import in_thread
 from mpcnet.randomness.dealer import Corrections
 from mpcnet.runtime import dealing
 from mpcnet.runtime.dealing import _Room, run_dealer
-from mpcnet.tasks import end_tasks
-from mpcnet.threads import in_thread
 
 
 @pytest.mark.parametrize("frames", [0, 1, 3])

@@ -6,7 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-import mpcnet.pauses
+import mpcnet.aio.backoff
+from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import (
     ChannelTimeout,
     LocalConfigError,
@@ -14,7 +15,6 @@ from mpcnet.errors import (
     RemoteAbort,
     RemoteError,
 )
-from mpcnet.tasks import end_tasks
 from mpcnet.transport.channel import Channel, memory_pair, receive_control, send_control
 from mpcnet.transport.handshake import Peer, Program, handshake
 from mpcnet.transport.rendezvous import Lobby, awaits, dials, meet
@@ -103,8 +103,8 @@ async def turns(count: int) -> None:
 
 @pytest.fixture
 def town(monkeypatch: pytest.MonkeyPatch) -> Town:
-    monkeypatch.setattr(mpcnet.pauses, "FIRST_S", 0)
-    monkeypatch.setattr(mpcnet.pauses, "LONGEST_S", 0)
+    monkeypatch.setattr(mpcnet.aio.backoff, "FIRST_S", 0)
+    monkeypatch.setattr(mpcnet.aio.backoff, "LONGEST_S", 0)
     return Town()
 
 

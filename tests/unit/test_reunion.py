@@ -17,12 +17,12 @@ from typing import Any, cast
 import pytest
 from around import Around
 
+from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelTimeout, MpcError
 from mpcnet.launch.monitor import Metrics
 from mpcnet.launch.node import Node
 from mpcnet.launch.service import Service
 from mpcnet.launch.settings import Settings
-from mpcnet.tasks import end_tasks
 from mpcnet.transport.channel import Channel, Expect, MemoryChannel, memory_pair
 from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
 from mpcnet.transport.rendezvous import Lobby, join

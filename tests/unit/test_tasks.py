@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mpcnet.tasks import end_tasks, race, together
+from mpcnet.aio.tasks import end_tasks, race, together
 
 
 class Work:
