@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalInputError
-from mpcnet.launch import answers, bench, dealer, distill, formats, owner, party, report, settings
+from mpcnet.launch import answers, bench, distill, formats, report, settings
 from mpcnet.launch.asked import listed
 from mpcnet.launch.calibrate import calibrate_command
 from mpcnet.launch.dashes import TextCommand
@@ -20,10 +20,8 @@ from mpcnet.launch.deploy import write_deployment
 from mpcnet.launch.doctor.command import doctor_command
 from mpcnet.launch.evaluation.closeness import corpus_command
 from mpcnet.launch.evaluation.command import evaluate_command, ranges_command
-from mpcnet.launch.infer import infer_command
 from mpcnet.launch.layers import layers_command
 from mpcnet.launch.netem import command as netem
-from mpcnet.launch.node import failed, open_node, run
 from mpcnet.launch.options import (
     DEMO,
     Accept,
@@ -47,6 +45,9 @@ from mpcnet.launch.options import (
     screen,
     warn,
 )
+from mpcnet.launch.party import dealer, owner, party
+from mpcnet.launch.party.infer import infer_command
+from mpcnet.launch.party.node import failed, open_node, run
 from mpcnet.launch.renew import renew_command
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.models.inputs import entries

@@ -19,9 +19,9 @@ from mpcnet.arrays.native import library
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.launch import asked, compare, report
 from mpcnet.launch.asked import Asked, Blank
-from mpcnet.launch.infer import ANSWERED
 from mpcnet.launch.network import Loopback, Network
 from mpcnet.launch.options import DEMO, warn, warn_of
+from mpcnet.launch.party.infer import ANSWERED
 from mpcnet.launch.processes import Deployment, deployment
 from mpcnet.ledger import overlapped
 from mpcnet.models.bert import AnswerKind, Embedding

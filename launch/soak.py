@@ -19,10 +19,11 @@ from torch import Tensor
 
 from mpcnet.aio.tasks import together
 from mpcnet.errors import MpcError
-from mpcnet.launch import client, settings
-from mpcnet.launch.monitor import cause_of
+from mpcnet.launch import settings
 from mpcnet.launch.network import Loopback
-from mpcnet.launch.node import Node, open_node
+from mpcnet.launch.party import client
+from mpcnet.launch.party.monitor import cause_of
+from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.processes import Deployment, deployment
 from mpcnet.models import reference
 from mpcnet.models.prepare import Prepared, prepare, random_tokens

@@ -13,7 +13,7 @@ from typing import Any
 from mpcnet.errors import MpcError, RemoteAbort
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
 from mpcnet.launch.doctor.keys import DAY_S
-from mpcnet.launch.monitor import HOST
+from mpcnet.launch.party.monitor import HOST
 from mpcnet.transport.identity import Identity, Roster, read_certificate
 from mpcnet.transport.tls import dial, parse_address
 

@@ -21,8 +21,9 @@ def empty(nbytes: int) -> Bytes:
     """An array of so many bytes, apart from the heap, until the last view is dropped. All of it is to be written first:
     it may hold an earlier run's material, as freed memory of the heap does, until the next load at the latest.
 
-    In a heap that keeps what is freed (launch/heap.py) hundreds of megabytes that are used up piece by piece leave
-    holes; what a run makes meanwhile fills them in part only, so the process would grow while it needs less and less.
+    In a heap that keeps what is freed (launch/party/heap.py) hundreds of megabytes that are used up piece by piece
+    leave holes; what a run makes meanwhile fills them in part only, so the process would grow while it needs less and
+    less.
     """
     if nbytes < LEAST_BYTES or sys.platform != "linux":
         return np.empty(nbytes, np.uint8)

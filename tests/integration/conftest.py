@@ -12,7 +12,7 @@ from integration.running import Running, processes
 from integration.sockets import Place
 
 import mpcnet.aio.backoff
-import mpcnet.launch.node
+import mpcnet.launch.party.node
 import mpcnet.transport.tls
 from mpcnet.launch.certs import ROLES, create_deployment
 
@@ -26,8 +26,8 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
 
 @pytest.fixture(autouse=True)
 def shared_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A party sets up its whole process (`mpcnet.launch.heap`). All tests share this one, where such settings would stay."""
-    monkeypatch.setattr(mpcnet.launch.node, "keep_freed", lambda: True)
+    """A party sets up its whole process (`mpcnet.launch.party.heap`). All tests share this one, where such settings would stay."""
+    monkeypatch.setattr(mpcnet.launch.party.node, "keep_freed", lambda: True)
     thresholds = gc.get_threshold()
     yield
     assert gc.get_threshold() == thresholds

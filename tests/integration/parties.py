@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import MpcError, one_line
-from mpcnet.launch import client, dealer, owner, party
 from mpcnet.launch import settings as settings_file
 from mpcnet.launch.deploy import write_deployment
-from mpcnet.launch.log import Log
-from mpcnet.launch.monitor import Metrics
 from mpcnet.launch.network import Loopback
-from mpcnet.launch.node import Node, open_node
+from mpcnet.launch.party import client, dealer, owner, party
+from mpcnet.launch.party.log import Log
+from mpcnet.launch.party.monitor import Metrics
+from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.processes import Deployment
 from mpcnet.models import reference
 from mpcnet.models.bert import AnswerKind, Config

@@ -15,7 +15,8 @@ from kernels import without_kernels
 from safetensors.torch import save_file
 
 from mpcnet.errors import LocalInputError, RemoteAbort
-from mpcnet.launch import cli, node, simulate
+from mpcnet.launch import cli, simulate
+from mpcnet.launch.party import node
 from mpcnet.launch.processes import Deployment
 from mpcnet.launch.settings import read
 from mpcnet.transport.tls import parse_address

@@ -13,9 +13,9 @@ from integration import rogue
 from integration.parties import ALICE, ALL, SERVERS, OpenNode, Parties, some_tokens
 from integration.rogue import RogueNode
 
-import mpcnet.launch.expiry
+import mpcnet.launch.party.expiry
 from mpcnet.launch.certs import role_folder
-from mpcnet.launch.expiry import DAY_S
+from mpcnet.launch.party.expiry import DAY_S
 from mpcnet.launch.renew import renew
 from mpcnet.transport.identity import Identity
 
@@ -124,7 +124,7 @@ async def test_whom_no_client_sees(parties: Parties, passing: Time, role: str) -
 @pytest.mark.parametrize("role", [*ALL, "owner"])
 async def test_a_party_says_so_itself(parties: Parties, monkeypatch: pytest.MonkeyPatch, role: str) -> None:
     """Its clock is the test's; nobody else's is, and they warn of the difference."""
-    monkeypatch.setattr(mpcnet.launch.expiry, "LOOK_S", 0.01)
+    monkeypatch.setattr(mpcnet.launch.party.party.expiry, "LOOK_S", 0.01)
     ahead_s = 0.0
     node = parties.node(role, OpenNode, clock=lambda: time.time() + ahead_s)
     parties.serve(node)

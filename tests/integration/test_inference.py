@@ -7,7 +7,7 @@ import torch
 from integration.parties import ALICE, ALL, LABELS, LIMIT_S, SERVERS, SHAPE, Parties, change, some_tokens
 
 from mpcnet.launch import report
-from mpcnet.launch.client import Answer
+from mpcnet.launch.party.client import Answer
 from mpcnet.ledger import overlapped
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.text import Tokens

@@ -9,11 +9,12 @@ import torch
 from integration.parties import ALICE, SERVERS, Tiny, tiny
 from sentences import save_encoder, save_modules
 
-from mpcnet.launch import cli, client, dealer, owner, party, settings
+from mpcnet.launch import cli, settings
 from mpcnet.launch.certs import ROLES, role_folder
 from mpcnet.launch.deploy import write_deployment
 from mpcnet.launch.network import LISTENERS, free_addresses
-from mpcnet.launch.node import Node, open_node
+from mpcnet.launch.party import client, dealer, owner, party
+from mpcnet.launch.party.node import Node, open_node
 from mpcnet.models import program
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.preprocessing import tokenizer_digest

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import mpcnet
 from mpcnet import errors
-from mpcnet.launch.monitor import BUCKETS_S, CLIENT_S, Metrics, Monitor, cause_of
+from mpcnet.launch.party.monitor import BUCKETS_S, CLIENT_S, Metrics, Monitor, cause_of
 
 pytestmark = pytest.mark.timeout(30)
 DAY_S = 86400.0

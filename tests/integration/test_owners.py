@@ -9,8 +9,8 @@ from integration.parties import ALL, LABELS, SERVERS, Parties, some_tokens, tiny
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, RemoteMismatchError
-from mpcnet.launch import frames, owner, sharing
-from mpcnet.launch.wire_names import WANT, WEIGHTS
+from mpcnet.launch.party import frames, owner, sharing
+from mpcnet.launch.party.control_frames import WANT, WEIGHTS
 from mpcnet.rounds import Part
 
 TOKENS = some_tokens([5])

@@ -11,7 +11,7 @@ from integration.rogue import RogueNode, Which
 from integration.running import Running
 
 from mpcnet.errors import MpcError
-from mpcnet.launch.wire_names import RESULT, WEIGHTS
+from mpcnet.launch.party.control_frames import RESULT, WEIGHTS
 from mpcnet.transport.rendezvous import JOIN
 
 TOKENS, NEXT = some_tokens([5, 3]), some_tokens([4], seed=1)

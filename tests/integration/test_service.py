@@ -14,8 +14,8 @@ from integration.rogue import RogueNode
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelClosed, LocalInputError, RemoteAbort
-from mpcnet.launch import client, frames, guests, queue, sharing
-from mpcnet.launch.wire_names import QUEUED, READY, REQUEST, RESULT
+from mpcnet.launch.party import client, frames, guests, queue, sharing
+from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
 from mpcnet.models.parameters import encode_tokens
 from mpcnet.models.program import Size
 from mpcnet.models.text import Tokens

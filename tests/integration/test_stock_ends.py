@@ -7,7 +7,7 @@ import pytest
 from integration.parties import SERVERS, Parties, change, deployed, some_tokens, tiny
 from integration.running import COMMANDS, Running, save
 
-from mpcnet.launch import client
+from mpcnet.launch.party import client
 from mpcnet.models.program import Plans, Size
 
 MODEL = tiny(positions=128)

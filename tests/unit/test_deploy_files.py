@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from mpcnet.launch import cli
-from mpcnet.launch.monitor import HOST, Metrics, Monitor
+from mpcnet.launch.party.monitor import HOST, Metrics, Monitor
 from mpcnet.launch.settings import FILE
 
 ROOT = Path(__file__).parents[2]

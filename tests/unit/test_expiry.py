@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from mpcnet.launch.expiry import DAY_S, Expiry
+from mpcnet.launch.party.expiry import DAY_S, Expiry
 
 END = datetime(2030, 1, 31, 12, 30, tzinfo=UTC)
 DAY = "2030-01-31 12:30 UTC"

@@ -7,7 +7,7 @@ import pytest
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelTimeout, RemoteProtocolError
-from mpcnet.launch import frames
+from mpcnet.launch.party import frames
 from mpcnet.rounds import Part
 from mpcnet.transport.channel import memory_pair, send_control
 from mpcnet.transport.handshake import Peer, Program, handshake

@@ -13,12 +13,12 @@ from small_models import VOCABULARY, add_word, save_embedding, save_words
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch import client, infer
 from mpcnet.launch.answers import OUT_OF_RANGE
 from mpcnet.launch.cli import app
-from mpcnet.launch.client import Answer
 from mpcnet.launch.deploy import TOKENIZER
-from mpcnet.launch.node import open_node
+from mpcnet.launch.party import client, infer
+from mpcnet.launch.party.client import Answer
+from mpcnet.launch.party.node import open_node
 from mpcnet.launch.processes import Deployment
 from mpcnet.launch.settings import read
 from mpcnet.models.bert import Config

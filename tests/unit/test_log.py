@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.launch.log import Log
+from mpcnet.launch.party.log import Log
 
 HOSTILE = "no\nserver1  all is well\r\x1b[2J\u202e[bold]:smile:"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mpcnet.errors import LocalBusyError
-from mpcnet.launch.queue import BUCKETS, PER_CLIENT, Queue, Request, bucket, fits, layout, stack, stack_masks
+from mpcnet.launch.party.queue import BUCKETS, PER_CLIENT, Queue, Request, bucket, fits, layout, stack, stack_masks
 from mpcnet.models.program import Size
 from mpcnet.transport.handshake import Peer
 

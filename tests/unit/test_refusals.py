@@ -1,7 +1,7 @@
 """A flood of strangers is told in a few lines, and none of them is forgotten."""
 
 from mpcnet.errors import RemoteProtocolError
-from mpcnet.launch.refusals import MOST, PERIOD_S, Refusals
+from mpcnet.launch.party.refusals import MOST, PERIOD_S, Refusals
 
 ERROR = RemoteProtocolError("this is not our TLS 1.3")
 

@@ -1,6 +1,6 @@
 """Three parties whose connections break and whose processes die, in simulated time: all three always meet again.
 
-The parties run the loop of a real process (`mpcnet.launch.service`) over memory channels. Time passes only when nobody has
+The parties run the loop of a real process (`mpcnet.launch.party.party.service`) over memory channels. Time passes only when nobody has
 anything to do, so an hour of waiting takes no time, and a seed always gives the same run.
 """
 
@@ -19,9 +19,9 @@ from around import Around
 
 from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelTimeout, MpcError
-from mpcnet.launch.monitor import Metrics
-from mpcnet.launch.node import Node
-from mpcnet.launch.service import Service
+from mpcnet.launch.party.monitor import Metrics
+from mpcnet.launch.party.node import Node
+from mpcnet.launch.party.service import Service
 from mpcnet.launch.settings import Settings
 from mpcnet.transport.channel import Channel, Expect, MemoryChannel, memory_pair
 from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake

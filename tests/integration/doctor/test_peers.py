@@ -11,11 +11,12 @@ from integration.doctor.visits import config_of, doctor, levels, listening
 from integration.parties import tiny
 from integration.sockets import until
 
-from mpcnet.launch import client, dealer, owner, party, settings
+from mpcnet.launch import settings
 from mpcnet.launch.certs import ROLES, create_deployment
 from mpcnet.launch.doctor import peers as doctor_peers
 from mpcnet.launch.network import LISTENERS
-from mpcnet.launch.node import open_node
+from mpcnet.launch.party import client, dealer, owner, party
+from mpcnet.launch.party.node import open_node
 from mpcnet.models import program
 from mpcnet.models.prepare import random_tokens
 from mpcnet.protocols.suites import SUITES

@@ -10,8 +10,8 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mpcnet.launch.log import Level
-from mpcnet.launch.node import Node
+from mpcnet.launch.party.log import Level
+from mpcnet.launch.party.node import Node
 from mpcnet.transport.identity import read_certificate
 
 DAY_S = 86400.0

@@ -18,10 +18,10 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, LocalInputError, RemoteProtocolError
-from mpcnet.launch import frames, sharing
 from mpcnet.launch.deploy import TOKENIZER
-from mpcnet.launch.node import Node, end
-from mpcnet.launch.wire_names import QUEUED, READY, REQUEST, RESULT
+from mpcnet.launch.party import frames, sharing
+from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
+from mpcnet.launch.party.node import Node, end
 from mpcnet.models.bert import AnswerKind
 from mpcnet.models.numbers import LOGIT_FRAC
 from mpcnet.models.parameters import encode_tokens

@@ -16,10 +16,10 @@ from mpcnet.aio.tasks import end_tasks
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelError, LocalBusyError, LocalInputError, MpcError, RemoteAbort, RemoteProtocolError
-from mpcnet.launch import frames, sharing
-from mpcnet.launch.node import Node, public
-from mpcnet.launch.queue import Queue, Request
-from mpcnet.launch.wire_names import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
+from mpcnet.launch.party import frames, sharing
+from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
+from mpcnet.launch.party.node import Node, public
+from mpcnet.launch.party.queue import Queue, Request
 from mpcnet.models.parameters import parameters
 from mpcnet.models.program import Size, wanted_answer
 from mpcnet.models.respond import Response

@@ -11,11 +11,11 @@ from torch import Tensor
 from mpcnet.aio.backoff import Pauses
 from mpcnet.aio.tasks import together
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemoteProtocolError
-from mpcnet.launch import frames, sharing
-from mpcnet.launch.expiry import tell_expiry
-from mpcnet.launch.node import Node, end
-from mpcnet.launch.service import unless
-from mpcnet.launch.wire_names import READY, WANT, WEIGHTS
+from mpcnet.launch.party import frames, sharing
+from mpcnet.launch.party.control_frames import READY, WANT, WEIGHTS
+from mpcnet.launch.party.expiry import tell_expiry
+from mpcnet.launch.party.node import Node, end
+from mpcnet.launch.party.service import unless
 from mpcnet.models.matching import mismatches, overflows
 from mpcnet.models.parameters import encode, parameters
 from mpcnet.models.prepare import other_softmax

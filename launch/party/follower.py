@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mpcnet.errors import LocalInputError, RemoteProtocolError, describe
-from mpcnet.launch import frames
-from mpcnet.launch.guests import MAX_BATCH
-from mpcnet.launch.leader import NO_BUNDLE
-from mpcnet.launch.queue import Request
-from mpcnet.launch.server import Bundle, Server
-from mpcnet.launch.service import unless
-from mpcnet.launch.wire_names import HAVE, ORDER
+from mpcnet.launch.party import frames
+from mpcnet.launch.party.control_frames import HAVE, ORDER
+from mpcnet.launch.party.guests import MAX_BATCH
+from mpcnet.launch.party.leader import NO_BUNDLE
+from mpcnet.launch.party.queue import Request
+from mpcnet.launch.party.server import Bundle, Server
+from mpcnet.launch.party.service import unless
 from mpcnet.models.bert import Config, Model
 from mpcnet.models.program import Size, wanted_answer
 from mpcnet.transport.wire import Header

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from mpcnet.aio.tasks import race
 from mpcnet.errors import RemoteProtocolError
-from mpcnet.launch import frames
-from mpcnet.launch.queue import Request, fits, layout
-from mpcnet.launch.server import Bundle, Server
-from mpcnet.launch.wire_names import HAVE, LOAD_STREAM, ORDER
+from mpcnet.launch.party import frames
+from mpcnet.launch.party.control_frames import HAVE, LOAD_STREAM, ORDER
+from mpcnet.launch.party.queue import Request, fits, layout
+from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.models.bert import Model
 from mpcnet.models.program import Size
 from mpcnet.runtime.correction_buffer import planned_bytes

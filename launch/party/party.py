@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from mpcnet.aio.tasks import together
 from mpcnet.errors import LocalInputError
-from mpcnet.launch.expiry import tell_expiry
-from mpcnet.launch.follower import follow
-from mpcnet.launch.guests import Guests
-from mpcnet.launch.leader import lead
-from mpcnet.launch.node import Node
-from mpcnet.launch.server import Server
-from mpcnet.launch.service import Service
+from mpcnet.launch.party.expiry import tell_expiry
+from mpcnet.launch.party.follower import follow
+from mpcnet.launch.party.guests import Guests
+from mpcnet.launch.party.leader import lead
+from mpcnet.launch.party.node import Node
+from mpcnet.launch.party.server import Server
+from mpcnet.launch.party.service import Service
 from mpcnet.models.program import Plans
 from mpcnet.runtime.correction_buffer import Intake
 from mpcnet.runtime.sealed_tape import Drawer

@@ -16,8 +16,8 @@ from typing import TypeVar
 from mpcnet.aio.backoff import Pauses
 from mpcnet.aio.tasks import end_tasks, together
 from mpcnet.errors import ChannelError, LocalInputError, LocalStorageError, RemoteError
-from mpcnet.launch.monitor import Monitor, cause_of
-from mpcnet.launch.node import Node, end
+from mpcnet.launch.party.monitor import Monitor, cause_of
+from mpcnet.launch.party.node import Node, end
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.rendezvous import GUESTS, SERVERS, Lobby, awaits, dials, meet, watch

@@ -11,13 +11,13 @@ import torch
 
 from mpcnet.aio.tasks import race, together
 from mpcnet.errors import LocalInputError, RemoteProtocolError
-from mpcnet.launch import frames
-from mpcnet.launch.expiry import tell_expiry
-from mpcnet.launch.follower import deal_order
-from mpcnet.launch.heap import loading, release_freed
-from mpcnet.launch.node import Node, peak_bytes
-from mpcnet.launch.service import Service
-from mpcnet.launch.wire_names import LOAD_STREAM, ORDER
+from mpcnet.launch.party import frames
+from mpcnet.launch.party.control_frames import LOAD_STREAM, ORDER
+from mpcnet.launch.party.expiry import tell_expiry
+from mpcnet.launch.party.follower import deal_order
+from mpcnet.launch.party.heap import loading, release_freed
+from mpcnet.launch.party.node import Node, peak_bytes
+from mpcnet.launch.party.service import Service
 from mpcnet.models.bert import Model, load
 from mpcnet.models.program import Plans, Size, parameter_shapes, token_shape
 from mpcnet.models.respond import respond

@@ -13,9 +13,8 @@ import torch
 import typer
 
 from mpcnet.errors import ChannelError, LocalConfigError, LocalInputError, RemoteAbort
-from mpcnet.launch import answers, asked, client, settings
+from mpcnet.launch import answers, asked, settings
 from mpcnet.launch.asked import Asked
-from mpcnet.launch.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.options import (
     MODELS,
     Accept,
@@ -32,6 +31,8 @@ from mpcnet.launch.options import (
     read_text,
     write_text,
 )
+from mpcnet.launch.party import client
+from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.models.bert import AnswerKind
 from mpcnet.models.inputs import entries
 from mpcnet.models.prepare import checkpoint
