@@ -12,11 +12,13 @@ from rich.markup import escape
 
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalInputError
-from mpcnet.launch import answers, bench, distill, formats, report, settings
+from mpcnet.launch import answers, bench, distill, formats, report
 from mpcnet.launch.asked import listed
 from mpcnet.launch.calibrate import calibrate_command
 from mpcnet.launch.dashes import TextCommand
-from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch.deployment import settings
+from mpcnet.launch.deployment.deploy import write_deployment
+from mpcnet.launch.deployment.renew import renew_command
 from mpcnet.launch.doctor.command import doctor_command
 from mpcnet.launch.evaluation.closeness import corpus_command
 from mpcnet.launch.evaluation.command import evaluate_command, ranges_command
@@ -48,7 +50,6 @@ from mpcnet.launch.options import (
 from mpcnet.launch.party import dealer, owner, party
 from mpcnet.launch.party.infer import infer_command
 from mpcnet.launch.party.node import failed, open_node, run
-from mpcnet.launch.renew import renew_command
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.models.inputs import entries
 from mpcnet.models.prepare import BUILTIN, checkpoint, prepare

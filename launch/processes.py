@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import MpcError
-from mpcnet.launch import settings as settings_file
-from mpcnet.launch.certs import role_folder
-from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch.deployment import settings as settings_file
+from mpcnet.launch.deployment.certs import role_folder
+from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.network import PYTHON, Network
 from mpcnet.models.bert import Config
 
@@ -107,7 +107,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     """Make a deployment in a temporary folder (or `keep`), and end its processes on the way out, whatever happens.
 
-    `settings` are more of those of :class:`mpcnet.launch.settings.Settings`, the same for every process.
+    `settings` are more of those of :class:`mpcnet.launch.deployment.settings.Settings`, the same for every process.
     """
     folder = keep or Path(tempfile.mkdtemp(prefix="mpcnet-"))
     made = Deployment(folder, network)

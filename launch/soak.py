@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mpcnet.aio.tasks import together
 from mpcnet.errors import MpcError
-from mpcnet.launch import settings
+from mpcnet.launch.deployment import settings
 from mpcnet.launch.network import Loopback
 from mpcnet.launch.party import client
 from mpcnet.launch.party.monitor import cause_of

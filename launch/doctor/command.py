@@ -18,7 +18,8 @@ from rich.table import Table
 
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import one_line
-from mpcnet.launch import settings as settings_file
+from mpcnet.launch.deployment import settings as settings_file
+from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, Level, attempt, ok
 from mpcnet.launch.doctor.host import (
     check_device,
@@ -33,7 +34,6 @@ from mpcnet.launch.doctor.keys import COPY, check_keys, utc_now
 from mpcnet.launch.doctor.peers import visit_all
 from mpcnet.launch.doctor.running import check_monitor, check_port
 from mpcnet.launch.options import console, screen
-from mpcnet.launch.settings import Settings
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.models.program import Plans

@@ -14,8 +14,8 @@ import mpcnet
 from mpcnet.arrays import accelerator
 from mpcnet.arrays.memory import Memory
 from mpcnet.arrays.native import library
+from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, attempt, error, ok, warning
-from mpcnet.launch.settings import Settings
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.models.planner import WINDOW_BITS

@@ -12,8 +12,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
-from mpcnet.launch.settings import Settings
 from mpcnet.transport.identity import Identity, Roster, read_certificate
 
 DAY_S = 86400.0

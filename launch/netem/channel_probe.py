@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from mpcnet.launch.certs import create_deployment
+from mpcnet.launch.deployment.certs import create_deployment
 from mpcnet.launch.netem.tcp_probe import ECHOES, SMALL, WARM_ECHOES, Flood, flood_for, tcp_settings
 from mpcnet.rounds import Part
 from mpcnet.transport.channel import Channel

@@ -18,7 +18,7 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, LocalInputError, RemoteProtocolError
-from mpcnet.launch.deploy import TOKENIZER
+from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
 from mpcnet.launch.party.node import Node, end

@@ -13,8 +13,9 @@ import torch
 import typer
 
 from mpcnet.errors import ChannelError, LocalConfigError, LocalInputError, RemoteAbort
-from mpcnet.launch import answers, asked, settings
+from mpcnet.launch import answers, asked
 from mpcnet.launch.asked import Asked
+from mpcnet.launch.deployment import settings
 from mpcnet.launch.options import (
     MODELS,
     Accept,

@@ -20,11 +20,11 @@ from rich.markup import escape
 from mpcnet.arrays import accelerator
 from mpcnet.arrays.native import library
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
+from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.party.heap import keep_freed
 from mpcnet.launch.party.log import Fact, Level, Log
 from mpcnet.launch.party.monitor import Metrics
 from mpcnet.launch.party.refusals import Refusals
-from mpcnet.launch.settings import Settings
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.transport.channel import Channel

@@ -47,7 +47,7 @@ class Identity:
 
     @classmethod
     def in_folder(cls, folder: Path) -> Identity:
-        """The layout that `mpcnet.launch.certs` writes."""
+        """The layout that `mpcnet.launch.deployment.certs` writes."""
         return cls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
 
     def role(self) -> str:
@@ -99,7 +99,8 @@ class Roster:
 
     @classmethod
     def load(cls, path: Path) -> Roster:
-        """Read the JSON that `mpcnet.launch.certs` writes: {"version": 2, "roles": {ROLE: [FINGERPRINT, ...]}}.
+        """Read the JSON that `mpcnet.launch.deployment.certs` writes: {"version": 2, "roles": {ROLE: [FINGERPRINT,
+        ...]}}.
 
         Version 1 has one fingerprint for each role, without a list.
 

@@ -14,7 +14,7 @@ from integration.sockets import Place
 import mpcnet.aio.backoff
 import mpcnet.launch.party.node
 import mpcnet.transport.tls
-from mpcnet.launch.certs import ROLES, create_deployment
+from mpcnet.launch.deployment.certs import ROLES, create_deployment
 
 
 @pytest.fixture

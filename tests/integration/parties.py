@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import MpcError, one_line
-from mpcnet.launch import settings as settings_file
-from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch.deployment import settings as settings_file
+from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.network import Loopback
 from mpcnet.launch.party import client, dealer, owner, party
 from mpcnet.launch.party.log import Log

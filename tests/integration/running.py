@@ -12,7 +12,7 @@ from pathlib import Path
 from integration.parties import LIMIT_S, Tiny, deployed
 from safetensors.torch import save_file
 
-from mpcnet.launch import settings as settings_file
+from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.party import client
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.processes import Deployment

@@ -9,7 +9,7 @@ import pytest
 from mpcnet.errors import (
     LocalConfigError,
 )
-from mpcnet.launch.certs import ROLES, create_deployment
+from mpcnet.launch.deployment.certs import ROLES, create_deployment
 from mpcnet.transport.identity import fingerprints, read_certificate
 from mpcnet.transport.tls import Identity, Roster
 

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 from mpcnet.errors import LocalInputError, RemoteAbort
 from mpcnet.launch import cli, simulate
+from mpcnet.launch.deployment.settings import read
 from mpcnet.launch.party import node
 from mpcnet.launch.processes import Deployment
-from mpcnet.launch.settings import read
 from mpcnet.transport.tls import parse_address
 
 Cli = Callable[..., tuple[int, str]]

@@ -14,9 +14,9 @@ from integration.parties import ALICE, ALL, SERVERS, OpenNode, Parties, some_tok
 from integration.rogue import RogueNode
 
 import mpcnet.launch.party.expiry
-from mpcnet.launch.certs import role_folder
+from mpcnet.launch.deployment.certs import role_folder
+from mpcnet.launch.deployment.renew import renew
 from mpcnet.launch.party.expiry import DAY_S
-from mpcnet.launch.renew import renew
 from mpcnet.transport.identity import Identity
 
 TOKENS, NEXT = some_tokens([5]), some_tokens([4], seed=1)

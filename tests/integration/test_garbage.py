@@ -13,8 +13,8 @@ import pytest
 from integration.parties import ALICE, ALL, some_tokens
 from integration.running import Running
 
+from mpcnet.launch.deployment.settings import read
 from mpcnet.launch.party.node import open_node
-from mpcnet.launch.settings import read
 from mpcnet.transport.tls import BACKLOG, parse_address
 
 CONNECTIONS, AT_ONCE = 1000, 100

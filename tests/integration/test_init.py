@@ -9,9 +9,10 @@ import torch
 from integration.parties import ALICE, SERVERS, Tiny, tiny
 from sentences import save_encoder, save_modules
 
-from mpcnet.launch import cli, settings
-from mpcnet.launch.certs import ROLES, role_folder
-from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch import cli
+from mpcnet.launch.deployment import settings
+from mpcnet.launch.deployment.certs import ROLES, role_folder
+from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.network import LISTENERS, free_addresses
 from mpcnet.launch.party import client, dealer, owner, party
 from mpcnet.launch.party.node import Node, open_node

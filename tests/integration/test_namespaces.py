@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mpcnet.launch import processes
-from mpcnet.launch.certs import ROLES
+from mpcnet.launch.deployment.certs import ROLES
 from mpcnet.launch.netem.networks import Hosts, make, why_not
 from mpcnet.launch.network import LISTENERS, Network
 from mpcnet.models import reference

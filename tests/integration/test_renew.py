@@ -11,11 +11,11 @@ from integration.sockets import close
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError, MpcError
-from mpcnet.launch import certs, renew
-from mpcnet.launch.certs import ROLES, create_deployment
+from mpcnet.launch.deployment import certs, renew
+from mpcnet.launch.deployment.certs import ROLES, create_deployment
+from mpcnet.launch.deployment.renew import Renewal, finish, renew_command, replace_all, steps
+from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.keys import check_keys
-from mpcnet.launch.renew import Renewal, finish, renew_command, replace_all, steps
-from mpcnet.launch.settings import Settings
 from mpcnet.transport.identity import Identity, Roster, fingerprints, read_certificate
 from mpcnet.transport.tls import dial, listen
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from integration.parties import ALL, Parties, some_tokens
 
-from mpcnet.launch.certs import create_deployment
+from mpcnet.launch.deployment.certs import create_deployment
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.models.preprocessing import Preprocessing

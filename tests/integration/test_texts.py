@@ -14,7 +14,7 @@ from small_models import layout, save_classifier, save_embedding
 
 from mpcnet.launch import asked
 from mpcnet.launch.answers import OUT_OF_RANGE
-from mpcnet.launch.deploy import TOKENIZER
+from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import client, infer
 from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds

@@ -17,7 +17,7 @@ from mpcnet.errors import (
     RemoteIdentityError,
     RemoteProtocolError,
 )
-from mpcnet.launch.certs import create_deployment
+from mpcnet.launch.deployment.certs import create_deployment
 from mpcnet.transport.channel import abort_header
 from mpcnet.transport.tls import Identity, Roster, dial, parse_address
 from mpcnet.transport.wire import PREFIX, Header, Stage, encode

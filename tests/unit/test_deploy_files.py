@@ -14,8 +14,8 @@ import typer
 import yaml
 
 from mpcnet.launch import cli
+from mpcnet.launch.deployment.settings import FILE
 from mpcnet.launch.party.monitor import HOST, Metrics, Monitor
-from mpcnet.launch.settings import FILE
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

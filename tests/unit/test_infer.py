@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.answers import OUT_OF_RANGE
 from mpcnet.launch.cli import app
-from mpcnet.launch.deploy import TOKENIZER
+from mpcnet.launch.deployment.deploy import TOKENIZER
+from mpcnet.launch.deployment.settings import read
 from mpcnet.launch.party import client, infer
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.processes import Deployment
-from mpcnet.launch.settings import read
 from mpcnet.models.bert import Config
 from mpcnet.models.preprocessing import Preprocessing, copy_tokenizer, tokenizer_digest
 from mpcnet.models.text import Tokens

@@ -19,10 +19,10 @@ from around import Around
 
 from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelTimeout, MpcError
+from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.party.monitor import Metrics
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.service import Service
-from mpcnet.launch.settings import Settings
 from mpcnet.transport.channel import Channel, Expect, MemoryChannel, memory_pair
 from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
 from mpcnet.transport.rendezvous import Lobby, join

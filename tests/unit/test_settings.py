@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch.settings import FILE, Settings, read, write
+from mpcnet.launch.deployment.settings import FILE, Settings, read, write
 from mpcnet.models.program import Size
 from mpcnet.transport.latency import parse_link
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from integration.parties import tiny
 
-from mpcnet.launch.deploy import write_deployment
+from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.network import LISTENERS, free_addresses
 
 

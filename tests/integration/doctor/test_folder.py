@@ -9,8 +9,8 @@ import pytest
 from integration.doctor.visits import DAY, NOW, by_check, config_of, doctor, levels, listening
 from integration.parties import tiny
 
-from mpcnet.launch import settings
-from mpcnet.launch.certs import ROLES, create_deployment
+from mpcnet.launch.deployment import settings
+from mpcnet.launch.deployment.certs import ROLES, create_deployment
 from mpcnet.launch.doctor.keys import check_keys
 
 

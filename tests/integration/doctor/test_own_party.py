@@ -13,7 +13,7 @@ import typer
 from integration.doctor.visits import DAY, NOW, config_of, doctor, levels, listening
 from typer.testing import CliRunner
 
-from mpcnet.launch import settings
+from mpcnet.launch.deployment import settings
 from mpcnet.launch.doctor.command import doctor_command
 from mpcnet.launch.doctor.findings import Finding
 from mpcnet.launch.doctor.running import check_monitor

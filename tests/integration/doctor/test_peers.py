@@ -11,8 +11,8 @@ from integration.doctor.visits import config_of, doctor, levels, listening
 from integration.parties import tiny
 from integration.sockets import until
 
-from mpcnet.launch import settings
-from mpcnet.launch.certs import ROLES, create_deployment
+from mpcnet.launch.deployment import settings
+from mpcnet.launch.deployment.certs import ROLES, create_deployment
 from mpcnet.launch.doctor import peers as doctor_peers
 from mpcnet.launch.network import LISTENERS
 from mpcnet.launch.party import client, dealer, owner, party

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mpcnet.errors import MpcError
-from mpcnet.launch import settings
-from mpcnet.launch.certs import ROLES
+from mpcnet.launch.deployment import settings
+from mpcnet.launch.deployment.certs import ROLES
 from mpcnet.launch.doctor import peers as doctor_peers
 from mpcnet.launch.doctor.command import examine
 from mpcnet.launch.doctor.findings import Finding

@@ -5,8 +5,8 @@
     DIR/authority/{ca.pem,ca-key.pem}                         kept apart: no party needs the key
     DIR/ROLE/{ca.pem,cert.pem,key.pem,roster.json}            all that ROLE needs, nothing of the others
 
-The roster pins public keys, so that a certificate can be renewed (`mpcnet.launch.renew`) without a change at the other
-hosts.
+The roster pins public keys, so that a certificate can be renewed (`mpcnet.launch.deployment.renew`) without a change at
+the other hosts.
 """
 
 from __future__ import annotations

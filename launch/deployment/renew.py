@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from rich.markup import escape
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch.certs import (
+from mpcnet.launch.deployment.certs import (
     AUTHORITY,
     AUTHORITY_DAYS,
     Authority,

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpcnet.launch import settings as settings_file
-from mpcnet.launch.certs import ROLES, create_deployment, role_folder
-from mpcnet.launch.settings import Settings
+from mpcnet.launch.deployment import settings as settings_file
+from mpcnet.launch.deployment.certs import ROLES, create_deployment, role_folder
+from mpcnet.launch.deployment.settings import Settings
 from mpcnet.models import program
 from mpcnet.models.bert import Config
 from mpcnet.models.preprocessing import copy_tokenizer
