@@ -12,8 +12,7 @@ from rich.markup import escape
 
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalInputError
-from mpcnet.launch import answers, bench, distill, formats, report
-from mpcnet.launch.asked import listed
+from mpcnet.launch import bench, distill, formats, report
 from mpcnet.launch.calibrate import calibrate_command
 from mpcnet.launch.dashes import TextCommand
 from mpcnet.launch.deployment import settings
@@ -50,6 +49,8 @@ from mpcnet.launch.options import (
 from mpcnet.launch.party import dealer, owner, party
 from mpcnet.launch.party.infer import infer_command
 from mpcnet.launch.party.node import failed, open_node, run
+from mpcnet.launch.requests import answers
+from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.models.inputs import entries
 from mpcnet.models.prepare import BUILTIN, checkpoint, prepare

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch.asked import Blank
+from mpcnet.launch.requests.asked import Blank
 from mpcnet.models.bert import AnswerKind, Embedding
 from mpcnet.models.inputs import Format
 from mpcnet.models.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, other_softmax

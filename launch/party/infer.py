@@ -13,8 +13,6 @@ import torch
 import typer
 
 from mpcnet.errors import ChannelError, LocalConfigError, LocalInputError, RemoteAbort
-from mpcnet.launch import answers, asked
-from mpcnet.launch.asked import Asked
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.options import (
     MODELS,
@@ -34,6 +32,8 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.party import client
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
+from mpcnet.launch.requests import answers, asked
+from mpcnet.launch.requests.asked import Asked
 from mpcnet.models.bert import AnswerKind
 from mpcnet.models.inputs import entries
 from mpcnet.models.prepare import checkpoint

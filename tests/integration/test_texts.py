@@ -12,10 +12,10 @@ import torch
 from integration.parties import LIMIT_S, Parties, Tiny, deployed
 from small_models import layout, save_classifier, save_embedding
 
-from mpcnet.launch import asked
-from mpcnet.launch.answers import OUT_OF_RANGE
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import client, infer
+from mpcnet.launch.requests import asked
+from mpcnet.launch.requests.answers import OUT_OF_RANGE
 from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds
 from mpcnet.models.calibrate import calibrate

@@ -9,7 +9,7 @@ import torch
 from integration.parties import tiny
 from rich.console import Console
 
-from mpcnet.launch.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning
+from mpcnet.launch.requests.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning
 from mpcnet.models.bert import Config
 from mpcnet.models.text import Text
 

@@ -6,7 +6,7 @@ import pytest
 from small_models import VOCABULARY, save_words
 
 from mpcnet.errors import LocalInputError
-from mpcnet.launch.asked import ask, words
+from mpcnet.launch.requests.asked import ask, words
 from mpcnet.models.inputs import Entry
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape

@@ -11,8 +11,8 @@ import torch
 from integration.parties import tiny
 from small_models import layout, save_classifier, save_embedding
 
-from mpcnet.launch.asked import Asked
-from mpcnet.launch.compare import Plain, differing, findings, plain, plain_answer
+from mpcnet.launch.requests.asked import Asked
+from mpcnet.launch.requests.compare import Plain, differing, findings, plain, plain_answer
 from mpcnet.models.inputs import Entry
 from mpcnet.models.prepare import other_softmax
 from mpcnet.models.students import load_student

@@ -13,7 +13,6 @@ from small_models import VOCABULARY, add_word, save_embedding, save_words
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch.answers import OUT_OF_RANGE
 from mpcnet.launch.cli import app
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.deployment.settings import read
@@ -21,6 +20,7 @@ from mpcnet.launch.party import client, infer
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.processes import Deployment
+from mpcnet.launch.requests.answers import OUT_OF_RANGE
 from mpcnet.models.bert import Config
 from mpcnet.models.preprocessing import Preprocessing, copy_tokenizer, tokenizer_digest
 from mpcnet.models.text import Tokens

@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mpcnet.errors import one_line
-from mpcnet.launch.asked import listed
+from mpcnet.launch.requests.asked import listed
 from mpcnet.models.bert import AnswerKind, Config
 from mpcnet.models.text import Text
 

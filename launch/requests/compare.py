@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpcnet.launch import answers
-from mpcnet.launch.asked import Asked
+from mpcnet.launch.requests import answers
+from mpcnet.launch.requests.asked import Asked
 from mpcnet.models import reference
 from mpcnet.models.bert import AnswerKind, Config
 from mpcnet.models.prepare import Prepared
