@@ -16,7 +16,7 @@ from mpcnet.arrays import accelerator
 from mpcnet.errors import LocalInputError
 from mpcnet.launch import kernel_bench, predict, report, scaling
 from mpcnet.launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
-from mpcnet.launch.simulate import Options, Outcome, simulate
+from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
 from mpcnet.launch.soak import Soak, soak
 from mpcnet.models.inputs import read_lines
 from mpcnet.models.metrics import spearman

@@ -51,7 +51,7 @@ from mpcnet.launch.party.infer import infer_command
 from mpcnet.launch.party.node import failed, open_node, run
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
-from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
+from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.models.inputs import entries
 from mpcnet.models.prepare import BUILTIN, checkpoint, prepare
 from mpcnet.models.program import Plans, Size, wanted_answer

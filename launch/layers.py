@@ -23,7 +23,7 @@ from mpcnet.launch.options import (
     warn,
     write_text,
 )
-from mpcnet.launch.simulate import DEFAULT_TEXTS
+from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS
 from mpcnet.models.inputs import texts_of
 from mpcnet.models.layer_errors import EMBEDDING, LAYER, Report, measure
 from mpcnet.models.openings import load_plain

@@ -20,11 +20,11 @@ from torch import Tensor
 from mpcnet.aio.tasks import together
 from mpcnet.errors import MpcError
 from mpcnet.launch.deployment import settings
-from mpcnet.launch.network import Loopback
 from mpcnet.launch.party import client
 from mpcnet.launch.party.monitor import cause_of
 from mpcnet.launch.party.node import Node, open_node
-from mpcnet.launch.processes import Deployment, deployment
+from mpcnet.launch.simulation.network import Loopback
+from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.models import reference
 from mpcnet.models.prepare import Prepared, prepare, random_tokens
 from mpcnet.models.text import Tokens, encode

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch.network import LISTENERS
+from mpcnet.launch.simulation.network import LISTENERS
 from mpcnet.models.program import Size
 from mpcnet.transport.latency import Link, parse_link
 from mpcnet.transport.rendezvous import dials

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.launch import report, simulate
+from mpcnet.launch import report
 from mpcnet.launch.evaluation.accuracy import progress, step
 from mpcnet.launch.evaluation.corpus import Sample, corpus, count
 from mpcnet.launch.evaluation.examples import in_order
@@ -30,7 +30,8 @@ from mpcnet.launch.options import (
     screen,
     warn,
 )
-from mpcnet.launch.simulate import Options
+from mpcnet.launch.simulation import simulate
+from mpcnet.launch.simulation.simulate import Options
 from mpcnet.models import openings
 from mpcnet.models.prepare import Prepared, prepare
 from mpcnet.models.text import Tokens, encode, load_tokenizer

@@ -26,7 +26,7 @@ from mpcnet.launch.options import (
     emit,
     screen,
 )
-from mpcnet.launch.simulate import Options
+from mpcnet.launch.simulation.simulate import Options
 from mpcnet.models.inputs import texts_of
 from mpcnet.models.tasks import TASKS
 

@@ -28,7 +28,7 @@ from mpcnet.errors import LocalConfigError, describe
 from mpcnet.launch.netem.keeper import ADDRESSES
 from mpcnet.launch.netem.namespaces import NetworkFailed
 from mpcnet.launch.netem.tun import DEVICE, Use
-from mpcnet.launch.network import LISTENERS, PYTHON, Loopback, Network
+from mpcnet.launch.simulation.network import LISTENERS, PYTHON, Loopback, Network
 from mpcnet.transport.latency import Link
 
 KINDS = ("inproc", "netem", "tun", "veth")
@@ -87,7 +87,7 @@ class Keeper:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """A network of namespaces; see :class:`mpcnet.launch.network.Network`."""
+    """A network of namespaces; see :class:`mpcnet.launch.simulation.network.Network`."""
 
     name: str
     namespaces: Mapping[str, str]
@@ -96,11 +96,11 @@ class Hosts:
 
     @property
     def addresses(self) -> Mapping[str, str]:
-        """See :class:`mpcnet.launch.network.Network`."""
+        """See :class:`mpcnet.launch.simulation.network.Network`."""
         return {role: f"{ADDRESSES[role]}:{PORT}" for role in LISTENERS}
 
     def command(self, role: str, line: Sequence[str]) -> list[str]:
-        """See :class:`mpcnet.launch.network.Network`. The process is the line's own: its pid, signals and exit code."""
+        """See :class:`mpcnet.launch.simulation.network.Network`. The process is the line's own: its pid, signals and exit code."""
         return ["nsenter", f"--net={self.namespaces[role.partition(':')[0]]}", "--", *line]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpcnet.errors import MpcError
-from mpcnet.launch.network import PYTHON, Loopback, Network
+from mpcnet.launch.simulation.network import PYTHON, Loopback, Network
 from mpcnet.transport.latency import Link
 from mpcnet.transport.tls import parse_address
 

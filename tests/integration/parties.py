@@ -15,12 +15,12 @@ from torch import Tensor
 from mpcnet.errors import MpcError, one_line
 from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.deploy import write_deployment
-from mpcnet.launch.network import Loopback
 from mpcnet.launch.party import client, dealer, owner, party
 from mpcnet.launch.party.log import Log
 from mpcnet.launch.party.monitor import Metrics
 from mpcnet.launch.party.node import Node, open_node
-from mpcnet.launch.processes import Deployment
+from mpcnet.launch.simulation.network import Loopback
+from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.models import reference
 from mpcnet.models.bert import AnswerKind, Config
 from mpcnet.models.bounds import bounds

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.party import client
 from mpcnet.launch.party.node import open_node
-from mpcnet.launch.processes import Deployment
+from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.models.names import LEAVES, MODULES
 from mpcnet.models.text import Tokens
 from mpcnet.models.weights import Checkpoint

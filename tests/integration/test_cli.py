@@ -15,10 +15,11 @@ from kernels import without_kernels
 from safetensors.torch import save_file
 
 from mpcnet.errors import LocalInputError, RemoteAbort
-from mpcnet.launch import cli, simulate
+from mpcnet.launch import cli
 from mpcnet.launch.deployment.settings import read
 from mpcnet.launch.party import node
-from mpcnet.launch.processes import Deployment
+from mpcnet.launch.simulation import simulate
+from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.transport.tls import parse_address
 
 Cli = Callable[..., tuple[int, str]]

@@ -13,9 +13,9 @@ from mpcnet.launch import cli
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.deployment.certs import ROLES, role_folder
 from mpcnet.launch.deployment.deploy import write_deployment
-from mpcnet.launch.network import LISTENERS, free_addresses
 from mpcnet.launch.party import client, dealer, owner, party
 from mpcnet.launch.party.node import Node, open_node
+from mpcnet.launch.simulation.network import LISTENERS, free_addresses
 from mpcnet.models import program
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.preprocessing import tokenizer_digest

@@ -14,8 +14,8 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.netem import experiment
 from mpcnet.launch.netem.command import app
 from mpcnet.launch.netem.results import FILE, Base, append
-from mpcnet.launch.network import Network
-from mpcnet.launch.simulate import Options, Outcome
+from mpcnet.launch.simulation.network import Network
+from mpcnet.launch.simulation.simulate import Options, Outcome
 
 TINY = ["--model", "bert-tiny", "--how", "inproc", "--rtt", "1ms", "--bw", "1gbps", "--length", "8", "--runs", "1"]
 

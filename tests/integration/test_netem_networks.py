@@ -22,7 +22,7 @@ from mpcnet.launch.netem.keeper import ADDRESSES
 from mpcnet.launch.netem.namespaces import NetworkFailed
 from mpcnet.launch.netem.networks import KINDS, Hosts, link_text, make, relay_use, why_not
 from mpcnet.launch.netem.probe import ProbeFailed, measure
-from mpcnet.launch.network import LISTENERS, Network
+from mpcnet.launch.simulation.network import LISTENERS, Network
 from mpcnet.transport.latency import Link, parse_link
 
 LINK = Link(rtt_s=0.020, bandwidth_bps=1e8)

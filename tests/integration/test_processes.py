@@ -9,7 +9,7 @@ from integration.parties import ALL, SERVERS, deployed, some_tokens, tiny
 from integration.running import Running
 
 from mpcnet.errors import ChannelClosed, MpcError
-from mpcnet.launch.processes import PartyFailed
+from mpcnet.launch.simulation.processes import PartyFailed
 
 TOKENS, NEXT = some_tokens([5, 3]), some_tokens([4], seed=1)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from wild import Draw
 
 from mpcnet.launch.options import console
-from mpcnet.launch.simulate import Options, run
+from mpcnet.launch.simulation.simulate import Options, run
 from mpcnet.models import reference
 from mpcnet.models.prepare import prepare
 from mpcnet.models.text import Tokens

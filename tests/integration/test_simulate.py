@@ -15,9 +15,9 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from mpcnet.errors import LocalInputError
 from mpcnet.launch import cli
-from mpcnet.launch.processes import Deployment, PartyFailed
 from mpcnet.launch.report import COST_KEYS
-from mpcnet.launch.simulate import Options, Outcome, simulate
+from mpcnet.launch.simulation.processes import Deployment, PartyFailed
+from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
 from mpcnet.models import calibrated
 from mpcnet.models.calibrated import Coverage, Kept
 from mpcnet.models.prepare import prepare
@@ -86,7 +86,9 @@ def test_simulate(outcome: Outcome) -> None:
 
 
 def test_a_simulation_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpcnet.launch.simulate.run", lambda *arguments: None)  # what it would cost is another test's
+    monkeypatch.setattr(
+        "mpcnet.launch.simulation.simulate.run", lambda *arguments: None
+    )  # what it would cost is another test's
     said = Console(file=io.StringIO())
     with without_kernels():
         simulate(TEXTS, Options(length=LENGTH), said)

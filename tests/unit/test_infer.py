@@ -19,8 +19,8 @@ from mpcnet.launch.deployment.settings import read
 from mpcnet.launch.party import client, infer
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.party.node import open_node
-from mpcnet.launch.processes import Deployment
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
+from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.models.bert import Config
 from mpcnet.models.preprocessing import Preprocessing, copy_tokenizer, tokenizer_digest
 from mpcnet.models.text import Tokens

@@ -6,7 +6,7 @@ import pytest
 from integration.parties import tiny
 
 from mpcnet.launch.deployment.deploy import write_deployment
-from mpcnet.launch.network import LISTENERS, free_addresses
+from mpcnet.launch.simulation.network import LISTENERS, free_addresses
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from mpcnet.launch.deployment import settings
 from mpcnet.launch.doctor.command import doctor_command
 from mpcnet.launch.doctor.findings import Finding
 from mpcnet.launch.doctor.running import check_monitor
-from mpcnet.launch.network import free_addresses
 from mpcnet.launch.party.monitor import Metrics, Monitor
+from mpcnet.launch.simulation.network import free_addresses
 from mpcnet.transport.identity import Identity, read_certificate
 
 

@@ -14,9 +14,9 @@ from integration.sockets import until
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.deployment.certs import ROLES, create_deployment
 from mpcnet.launch.doctor import peers as doctor_peers
-from mpcnet.launch.network import LISTENERS
 from mpcnet.launch.party import client, dealer, owner, party
 from mpcnet.launch.party.node import open_node
+from mpcnet.launch.simulation.network import LISTENERS
 from mpcnet.models import program
 from mpcnet.models.prepare import random_tokens
 from mpcnet.protocols.suites import SUITES

@@ -18,12 +18,12 @@ from mpcnet.arrays import accelerator
 from mpcnet.arrays.native import library
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.launch import report
-from mpcnet.launch.network import Loopback, Network
 from mpcnet.launch.options import DEMO, warn, warn_of
 from mpcnet.launch.party.infer import ANSWERED
-from mpcnet.launch.processes import Deployment, deployment
 from mpcnet.launch.requests import asked, compare
 from mpcnet.launch.requests.asked import Asked, Blank
+from mpcnet.launch.simulation.network import Loopback, Network
+from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.ledger import overlapped
 from mpcnet.models.bert import AnswerKind, Embedding
 from mpcnet.models.inputs import Entry
