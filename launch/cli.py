@@ -12,7 +12,9 @@ from rich.markup import escape
 
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalInputError
-from mpcnet.launch import bench, distill, formats, report
+from mpcnet.launch import distill, formats, report
+from mpcnet.launch.bench import command as bench
+from mpcnet.launch.bench.layers import layers_command
 from mpcnet.launch.calibrate import calibrate_command
 from mpcnet.launch.dashes import TextCommand
 from mpcnet.launch.deployment import settings
@@ -21,7 +23,6 @@ from mpcnet.launch.deployment.renew import renew_command
 from mpcnet.launch.doctor.command import doctor_command
 from mpcnet.launch.evaluation.closeness import corpus_command
 from mpcnet.launch.evaluation.command import evaluate_command, ranges_command
-from mpcnet.launch.layers import layers_command
 from mpcnet.launch.netem import command as netem
 from mpcnet.launch.options import (
     DEMO,

@@ -9,8 +9,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalInputError
-from mpcnet.launch import scaling
-from mpcnet.launch.bench import app
+from mpcnet.launch.bench import suites as scaling
+from mpcnet.launch.bench.command import app
 from mpcnet.models.prepare import prepare
 from mpcnet.models.program import Plans, Size
 
