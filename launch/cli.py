@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalInputError
-from mpcnet.launch import distill, formats, report
+from mpcnet.launch import formats, report
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
 from mpcnet.launch.calibrate import calibrate_command
@@ -20,6 +20,7 @@ from mpcnet.launch.dashes import TextCommand
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.deployment.renew import renew_command
+from mpcnet.launch.distill import command as distill
 from mpcnet.launch.doctor.command import doctor_command
 from mpcnet.launch.evaluation.closeness import corpus_command
 from mpcnet.launch.evaluation.command import evaluate_command, ranges_command

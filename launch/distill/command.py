@@ -15,8 +15,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.distill.training_run import RESULTS, Options, train
 from mpcnet.launch.options import Json, check_folder, console, read_text, screen, write_text
-from mpcnet.launch.training_run import RESULTS, Options, train
 from mpcnet.models.prepare import tokenizer_source
 from mpcnet.models.tasks import HUB, TASKS
 from mpcnet.models.training import Progress, Stage
