@@ -12,8 +12,8 @@ import typer
 from rich.table import Table
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch import report
 from mpcnet.launch.options import DEMO, Json, Model, check_folder, console, emit, screen, warn_of
+from mpcnet.launch.reporting import report
 from mpcnet.models import calibrated
 from mpcnet.models.calibrated import Kept, Widened
 from mpcnet.models.calibration_batches import own_batches

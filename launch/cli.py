@@ -12,7 +12,6 @@ from rich.markup import escape
 
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalInputError
-from mpcnet.launch import formats, report
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
 from mpcnet.launch.calibrate import calibrate_command
@@ -51,6 +50,7 @@ from mpcnet.launch.options import (
 from mpcnet.launch.party import dealer, owner, party
 from mpcnet.launch.party.infer import infer_command
 from mpcnet.launch.party.node import failed, open_node, run
+from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mpcnet.arrays import accelerator
 from mpcnet.errors import LocalInputError
-from mpcnet.launch import predict, report
+from mpcnet.launch import predict
 from mpcnet.launch.bench import kernels as kernel_bench
 from mpcnet.launch.bench import suites as scaling
 from mpcnet.launch.bench.soak import Soak, soak
 from mpcnet.launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
+from mpcnet.launch.reporting import report
 from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
 from mpcnet.models.inputs import read_lines
 from mpcnet.models.metrics import spearman

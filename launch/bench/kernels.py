@@ -22,8 +22,8 @@ from torch import Tensor
 
 from mpcnet.arrays import accelerator, ring
 from mpcnet.arrays.native import bound, library
-from mpcnet.launch import report
 from mpcnet.launch.party.heap import keep_freed
+from mpcnet.launch.reporting import report
 from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part
 

@@ -9,7 +9,6 @@ import torch
 import typer
 from rich.table import Table
 
-from mpcnet.launch import report
 from mpcnet.launch.options import (
     DEMO,
     Json,
@@ -23,6 +22,7 @@ from mpcnet.launch.options import (
     warn,
     write_text,
 )
+from mpcnet.launch.reporting import report
 from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS
 from mpcnet.models.inputs import texts_of
 from mpcnet.models.layer_errors import EMBEDDING, LAYER, Report, measure

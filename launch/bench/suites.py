@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mpcnet.launch import jsonlines
 from mpcnet.launch.options import warn_of
+from mpcnet.launch.reporting import jsonlines
 from mpcnet.launch.simulation.simulate import Options, simulate
 from mpcnet.models.shape import BertShape, Softmax
 
@@ -178,7 +178,7 @@ def plot(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     from matplotlib import rc_context  # plots are no business of parties, which start from the same command
     from matplotlib.figure import Figure
 
-    from mpcnet.launch.drawing import COLOURS, MARKERS, STYLE, save
+    from mpcnet.launch.reporting.drawing import COLOURS, MARKERS, STYLE, save
 
     names = list(dict.fromkeys(tuple(row[key] for key in POINT[:-1]) for row in rows))
     with rc_context(STYLE):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.launch import report
 from mpcnet.launch.options import read_text, write_text
+from mpcnet.launch.reporting import report
 from mpcnet.models.metrics import score
 from mpcnet.models.tasks import Examples, Task, read, task_of
 from mpcnet.models.training import Progress, Rows, Run, Stage, Trainer, pick, predict, split, tokenise

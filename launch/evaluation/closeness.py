@@ -13,7 +13,6 @@ from rich.table import Table
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.launch import report
 from mpcnet.launch.evaluation.accuracy import progress, step
 from mpcnet.launch.evaluation.corpus import Sample, corpus, count
 from mpcnet.launch.evaluation.examples import in_order
@@ -30,6 +29,7 @@ from mpcnet.launch.options import (
     screen,
     warn,
 )
+from mpcnet.launch.reporting import report
 from mpcnet.launch.simulation import simulate
 from mpcnet.launch.simulation.simulate import Options
 from mpcnet.models import openings

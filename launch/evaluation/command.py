@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch import report as facts
 from mpcnet.launch.evaluation.examples import SPLIT, Choice, Given, choose, drawn
 from mpcnet.launch.options import (
     DEMO,
@@ -26,6 +25,7 @@ from mpcnet.launch.options import (
     emit,
     screen,
 )
+from mpcnet.launch.reporting import report as facts
 from mpcnet.launch.simulation.simulate import Options
 from mpcnet.models.inputs import texts_of
 from mpcnet.models.tasks import TASKS

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mpcnet.launch.drawing import COLOURS, DASHES, HATCHES, MARKERS, STYLE, save
 from mpcnet.launch.evaluation.ranges import Ranges
 from mpcnet.launch.evaluation.results import WAYS, Evaluation, margins
+from mpcnet.launch.reporting.drawing import COLOURS, DASHES, HATCHES, MARKERS, STYLE, save
 
 T = TypeVar("T")
 COLUMNS = 3  # panels beside each other

@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch import jsonlines, report
 from mpcnet.launch.evaluation.accuracy import progress, step
 from mpcnet.launch.evaluation.examples import Given, single
 from mpcnet.launch.evaluation.results import display_name
 from mpcnet.launch.options import warn
+from mpcnet.launch.reporting import jsonlines, report
 from mpcnet.models.calibrate import Calibration
 from mpcnet.models.prepare import checkpoint, prepare
 from mpcnet.models.ranges import STRETCHES, Use, by_kind, measure, share, stretches

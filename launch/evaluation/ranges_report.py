@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.table import Table
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch import markdown
 from mpcnet.launch.evaluation import plots, ranges
 from mpcnet.launch.evaluation.ranges import Ranges, SiteUse
 from mpcnet.launch.evaluation.report import percent
+from mpcnet.launch.reporting import markdown
 from mpcnet.models.ranges import STRETCHES
 
 FILE = "ranges.md"

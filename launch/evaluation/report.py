@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch import markdown
 from mpcnet.launch.evaluation import plots, results
 from mpcnet.launch.evaluation.results import Evaluation, margins
+from mpcnet.launch.reporting import markdown
 
 FILE = "evaluation.md"
 GOAL = 0.005  # of a metric: how far the private one may be from the float model's

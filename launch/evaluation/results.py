@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mpcnet.launch import jsonlines
+from mpcnet.launch.reporting import jsonlines
 from mpcnet.models.bert import AnswerKind
 
 FILE = "evaluations.jsonl"

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from mpcnet.launch.drawing import COLOURS, DASHES, HATCHES, MARKERS, STYLE, save
 from mpcnet.launch.netem.findings import TOLERANCE
 from mpcnet.launch.netem.results import Point, Result, rate_name, rtt_name
+from mpcnet.launch.reporting.drawing import COLOURS, DASHES, HATCHES, MARKERS, STYLE, save
 
 Value: TypeAlias = Callable[[Result], float]
 Panels: TypeAlias = "dict[tuple[str, str], list[Result]]"

@@ -8,10 +8,10 @@ from itertools import groupby
 from pathlib import Path
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch import markdown
 from mpcnet.launch.netem import findings, plots
 from mpcnet.launch.netem.findings import Compared
 from mpcnet.launch.netem.results import Base, Failure, Point, Result, Row, load, rate_name, rtt_name
+from mpcnet.launch.reporting import markdown
 
 FILE = "report.md"
 MODEL = (

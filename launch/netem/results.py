@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mpcnet.launch import jsonlines
+from mpcnet.launch.reporting import jsonlines
 from mpcnet.transport.latency import Link
 
 FILE = "results.jsonl"

@@ -12,7 +12,6 @@ from typing import TypeVar
 import torch
 
 from mpcnet.arrays import ring
-from mpcnet.launch import report
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import DONE, LOAD_STREAM, ORDER, REQUEST
 from mpcnet.launch.party.guests import Guests
@@ -20,6 +19,7 @@ from mpcnet.launch.party.heap import loading, release_freed
 from mpcnet.launch.party.node import Node, peak_bytes
 from mpcnet.launch.party.queue import Request, stack, stack_masks
 from mpcnet.launch.party.service import unless
+from mpcnet.launch.reporting import report
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.models.bert import Model, load
 from mpcnet.models.program import Plans, Size

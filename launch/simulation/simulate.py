@@ -17,9 +17,9 @@ from torch import Tensor
 from mpcnet.arrays import accelerator
 from mpcnet.arrays.native import library
 from mpcnet.errors import LocalInputError, MpcError
-from mpcnet.launch import report
 from mpcnet.launch.options import DEMO, warn, warn_of
 from mpcnet.launch.party.infer import ANSWERED
+from mpcnet.launch.reporting import report
 from mpcnet.launch.requests import asked, compare
 from mpcnet.launch.requests.asked import Asked, Blank
 from mpcnet.launch.simulation.network import Loopback, Network

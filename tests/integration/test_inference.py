@@ -6,8 +6,8 @@ import pytest
 import torch
 from integration.parties import ALICE, ALL, LABELS, LIMIT_S, SERVERS, SHAPE, Parties, change, some_tokens
 
-from mpcnet.launch import report
 from mpcnet.launch.party.client import Answer
+from mpcnet.launch.reporting import report
 from mpcnet.ledger import overlapped
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.text import Tokens

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from mpcnet.errors import LocalInputError
 from mpcnet.launch import cli
-from mpcnet.launch.report import COST_KEYS
+from mpcnet.launch.reporting.report import COST_KEYS
 from mpcnet.launch.simulation.processes import Deployment, PartyFailed
 from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
 from mpcnet.models import calibrated
