@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mpcnet.launch import predict
+from mpcnet.launch.netem import predict
 from mpcnet.launch.netem.experiment import base, result
 from mpcnet.launch.netem.networks import why_not
 from mpcnet.launch.netem.results import Base, Point, Result

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mpcnet.arrays import accelerator
 from mpcnet.errors import LocalInputError
-from mpcnet.launch import predict
 from mpcnet.launch.bench import kernels as kernel_bench
 from mpcnet.launch.bench import suites as scaling
 from mpcnet.launch.bench.soak import Soak, soak
+from mpcnet.launch.netem import predict
 from mpcnet.launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
 from mpcnet.launch.reporting import report
 from mpcnet.launch.simulation.simulate import Options, Outcome, simulate

@@ -18,8 +18,7 @@ from typing import Any, cast
 from rich.console import Console
 
 from mpcnet.errors import MpcError, describe
-from mpcnet.launch import predict
-from mpcnet.launch.netem import networks, probe
+from mpcnet.launch.netem import networks, predict, probe
 from mpcnet.launch.netem.results import Base, Failure, Point, Result, Spread, Work
 from mpcnet.launch.reporting import report
 from mpcnet.launch.simulation.network import Network

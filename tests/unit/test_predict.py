@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpcnet.launch.predict import Counts, Terms, mean_counts, online
+from mpcnet.launch.netem.predict import Counts, Terms, mean_counts, online
 from mpcnet.transport.latency import Link
 
 LINK = Link(rtt_s=0.040, bandwidth_bps=1e8)
