@@ -14,13 +14,13 @@ from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
-from mpcnet.launch.calibrate import calibrate_command
 from mpcnet.launch.dashes import TextCommand
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.deployment.renew import renew_command
 from mpcnet.launch.distill import command as distill
 from mpcnet.launch.doctor.command import doctor_command
+from mpcnet.launch.evaluation.calibrate import calibrate_command
 from mpcnet.launch.evaluation.closeness import corpus_command
 from mpcnet.launch.evaluation.command import evaluate_command, ranges_command
 from mpcnet.launch.netem import command as netem
