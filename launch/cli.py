@@ -54,9 +54,9 @@ from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
-from mpcnet.models.inputs import entries
 from mpcnet.models.prepare import BUILTIN, checkpoint, prepare
 from mpcnet.models.program import Plans, Size, wanted_answer
+from mpcnet.models.texts.inputs import entries
 from mpcnet.transport.tls import parse_address
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(

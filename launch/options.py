@@ -14,9 +14,9 @@ from rich.markup import escape
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.requests.asked import Blank
 from mpcnet.models.bert import AnswerKind, Embedding
-from mpcnet.models.inputs import Format
 from mpcnet.models.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, other_softmax
 from mpcnet.models.shape import PRESETS, Softmax
+from mpcnet.models.texts.inputs import Format
 from mpcnet.protocols.suites import SUITES
 
 WIDE = 4000  # columns of what goes into a file or a pipe: no line is broken, no word of a table cut

@@ -19,7 +19,7 @@ from torch import Tensor
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.reference import Folded, classify, embed
 from mpcnet.models.shape import BertShape, Softmax
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 
 FORMAT = "mpcnet calibration"
 VERSION = 3

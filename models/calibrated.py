@@ -22,7 +22,7 @@ from mpcnet.models.calibration_batches import recipe
 from mpcnet.models.files import user_cache
 from mpcnet.models.reference import Folded
 from mpcnet.models.shape import BertShape, Softmax
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.models.weights import Checkpoint
 
 OWN = "mpcnet-calibration-own.json"

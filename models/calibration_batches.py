@@ -19,7 +19,7 @@ import torch
 
 from mpcnet.errors import LocalInputError
 from mpcnet.models.shape import BertShape
-from mpcnet.models.text import Reader, Text, Tokens, load_tokenizer, parts
+from mpcnet.models.texts.tokens import Reader, Text, Tokens, load_tokenizer, parts
 from mpcnet.models.weights import Checkpoint
 
 FOLDER = Path(__file__).with_name("calibration_texts")  # a file a kind

@@ -12,7 +12,7 @@ from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_toke
 from mpcnet.models.shape import BertShape, Dense
 from mpcnet.models.source import find, find_object, within
 from mpcnet.models.tensors import Stored
-from mpcnet.models.text import load_tokenizer
+from mpcnet.models.texts.tokens import load_tokenizer
 
 MPNET_SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
 

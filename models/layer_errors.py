@@ -23,7 +23,7 @@ from mpcnet.models import reference
 from mpcnet.models.bert import Config, Model
 from mpcnet.models.openings import Place, normal_values, numerators, places
 from mpcnet.models.reference import Folded, Observe, valid_pairs
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.softmax import RELU_EPS
 from mpcnet.rounds import Part
 

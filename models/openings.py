@@ -22,7 +22,7 @@ from mpcnet.models.parameters import encode as encode_weights
 from mpcnet.models.parameters import encode_tokens, parameters
 from mpcnet.models.reference import Folded, valid_pairs
 from mpcnet.models.respond import respond
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.softmax import SHIFT

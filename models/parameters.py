@@ -14,7 +14,7 @@ from mpcnet.models import numbers as N
 from mpcnet.models.bert import Config
 from mpcnet.models.pooling import DENSE_BITS
 from mpcnet.models.reference import look_up
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 
 RELATIVE_BITS = N.QUERY_BITS + 2 * N.QUERY_FRAC  # a layer may take bits from its fraction, and then from its ring
 MEAN = ".mean.weight"  # of a residual: the column that multiplies N to the mean of gamma N over d

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.text import Text, parts
+from mpcnet.models.texts.tokens import Text, parts
 
 OLD_MODES = {  # the names of releases before 6, in the order in which their vectors are joined
     "pooling_mode_cls_token": "cls",

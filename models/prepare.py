@@ -25,7 +25,7 @@ from mpcnet.models.planner import plan
 from mpcnet.models.pooling import too_large
 from mpcnet.models.shape import PRESETS, Softmax, preset
 from mpcnet.models.shipped import sentiment_checkpoint, sentiment_model_dir
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.models.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.protocols.suites import SUITES
 

@@ -16,7 +16,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models import pipelines
 from mpcnet.models.shape import Softmax
 from mpcnet.models.students import attention_name, load_student
-from mpcnet.models.text import Text, Tokens
+from mpcnet.models.texts.tokens import Text, Tokens
 from mpcnet.models.weights import Checkpoint
 
 

@@ -15,7 +15,7 @@ from mpcnet.models.bert import Config
 from mpcnet.models.calibrate import Calibration, Range, record
 from mpcnet.models.limits import MARGIN, limits
 from mpcnet.models.reference import Folded
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 
 STRETCHES = (1.0, 1.1, 1.25, 1.5)
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.metrics import score
-from mpcnet.models.tasks import Examples, Task
-from mpcnet.models.text import load_tokenizer, parts
+from mpcnet.models.texts.metrics import score
+from mpcnet.models.texts.tasks import Examples, Task
+from mpcnet.models.texts.tokens import load_tokenizer, parts
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

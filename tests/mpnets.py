@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import MPNetConfig, MPNetForSequenceClassification, MPNetModel
 
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.models.weights import Checkpoint, load_checkpoint
 
 PAD = 1  # transformers counts positions by this id, so no text of these tests holds it

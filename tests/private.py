@@ -19,7 +19,7 @@ from mpcnet.models.prepare import random_tokens
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.respond import respond
 from mpcnet.models.shape import BertShape, Softmax
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.suites import SUITES

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from mpcnet.models.preprocessing import Preprocessing, lower_letters
-from mpcnet.models.text import Tokens, load_tokenizer
+from mpcnet.models.texts.tokens import Tokens, load_tokenizer
 
 WORDS = (
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.models.shape import BertShape
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.models.weights import Checkpoint, random_checkpoint
 
 RARE = 5  # words that calibration does not see, with long embeddings

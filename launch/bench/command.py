@@ -21,9 +21,9 @@ from mpcnet.launch.netem import predict
 from mpcnet.launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
 from mpcnet.launch.reporting import report
 from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
-from mpcnet.models.inputs import read_lines
-from mpcnet.models.metrics import spearman
 from mpcnet.models.shape import Softmax
+from mpcnet.models.texts.inputs import read_lines
+from mpcnet.models.texts.metrics import spearman
 from mpcnet.protocols.suites import SUITES
 from mpcnet.transport.latency import parse_link
 

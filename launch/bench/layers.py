@@ -24,11 +24,11 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.reporting import report
 from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS
-from mpcnet.models.inputs import texts_of
 from mpcnet.models.layer_errors import EMBEDDING, LAYER, Report, measure
 from mpcnet.models.openings import load_plain
 from mpcnet.models.prepare import Prepared, prepare, random_tokens
-from mpcnet.models.text import Text, Tokens, encode
+from mpcnet.models.texts.inputs import texts_of
+from mpcnet.models.texts.tokens import Text, Tokens, encode
 
 RANDOM_SIZE = (2, 32)  # sentences and tokens for a model without a tokenizer
 

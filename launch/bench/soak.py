@@ -27,7 +27,7 @@ from mpcnet.launch.simulation.network import Loopback
 from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.models import reference
 from mpcnet.models.prepare import Prepared, prepare, random_tokens
-from mpcnet.models.text import Tokens, encode
+from mpcnet.models.texts.tokens import Tokens, encode
 
 VICTIMS = ("server0", "server1", "dealer", "owner")
 COMMANDS = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model"}

@@ -14,8 +14,8 @@ import torch
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.launch.options import read_text, write_text
 from mpcnet.launch.reporting import report
-from mpcnet.models.metrics import score
-from mpcnet.models.tasks import Examples, Task, read, task_of
+from mpcnet.models.texts.metrics import score
+from mpcnet.models.texts.tasks import Examples, Task, read, task_of
 from mpcnet.models.training import Progress, Rows, Run, Stage, Trainer, pick, predict, split, tokenise
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _models(
 
 def _save(model: BertForSequenceClassification, task: Task, options: Options, out: Path) -> None:
     """The checkpoint, its tokenizer, and a card with the licence of what it was made from."""
-    from mpcnet.models.text import load_tokenizer
+    from mpcnet.models.texts.tokens import load_tokenizer
     from mpcnet.models.weights import license_of
 
     (model.half() if options.half else model).save_pretrained(out)

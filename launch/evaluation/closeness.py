@@ -34,7 +34,7 @@ from mpcnet.launch.simulation import simulate
 from mpcnet.launch.simulation.simulate import Options
 from mpcnet.models import openings
 from mpcnet.models.prepare import Prepared, prepare
-from mpcnet.models.text import Tokens, encode, load_tokenizer
+from mpcnet.models.texts.tokens import Tokens, encode, load_tokenizer
 
 if TYPE_CHECKING:
     from mpcnet.models.published import Published

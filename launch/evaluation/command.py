@@ -27,8 +27,8 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.reporting import report as facts
 from mpcnet.launch.simulation.simulate import Options
-from mpcnet.models.inputs import texts_of
-from mpcnet.models.tasks import TASKS
+from mpcnet.models.texts.inputs import texts_of
+from mpcnet.models.texts.tasks import TASKS
 
 TaskName = Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}.")]
 Data = Annotated[

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mpcnet.models.tasks import Split, Task, read, task_of
-from mpcnet.models.text import Text, Tokens, by_length
+from mpcnet.models.texts.tasks import Split, Task, read, task_of
+from mpcnet.models.texts.tokens import Text, Tokens, by_length
 
 SPLIT: Split = "dev"  # GLUE's test sets have no labels
 

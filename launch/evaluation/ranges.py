@@ -19,7 +19,7 @@ from mpcnet.models.calibrate import Calibration
 from mpcnet.models.prepare import checkpoint, prepare
 from mpcnet.models.ranges import STRETCHES, Use, by_kind, measure, share, stretches
 from mpcnet.models.shape import Softmax
-from mpcnet.models.text import encode
+from mpcnet.models.texts.tokens import encode
 
 FILE = "ranges.jsonl"
 

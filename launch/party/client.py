@@ -29,7 +29,7 @@ from mpcnet.models.prepare import tokenizer_source
 from mpcnet.models.preprocessing import tokenizer_digest
 from mpcnet.models.program import Size, wanted_answer
 from mpcnet.models.reference import check_tokens
-from mpcnet.models.text import Reader, Tokens
+from mpcnet.models.texts.tokens import Reader, Tokens
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part

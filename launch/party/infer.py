@@ -35,10 +35,10 @@ from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.models.bert import AnswerKind
-from mpcnet.models.inputs import entries
 from mpcnet.models.prepare import checkpoint
 from mpcnet.models.program import wanted_answer
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.inputs import entries
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.models.weights import fold
 
 ANSWERED = "answered in"  # begins the line that tells of an answer

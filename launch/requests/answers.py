@@ -13,7 +13,7 @@ from torch import Tensor
 from mpcnet.errors import one_line
 from mpcnet.launch.requests.asked import listed
 from mpcnet.models.bert import AnswerKind, Config
-from mpcnet.models.text import Text
+from mpcnet.models.texts.tokens import Text
 
 SHOWN = 48  # characters of a text in a table
 ROWS = 64  # of a table; JSON has them all

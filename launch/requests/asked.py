@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.inputs import Entry, is_blank
-from mpcnet.models.text import Reader, Row, Text, Tokens
+from mpcnet.models.texts.inputs import Entry, is_blank
+from mpcnet.models.texts.tokens import Reader, Row, Text, Tokens
 
 Blank: TypeAlias = Literal["error", "empty"]  # what the answer to a blank line is
 LISTED = 3  # errors that a refusal shows

@@ -14,7 +14,7 @@ from mpcnet.launch.requests.asked import Asked
 from mpcnet.models import reference
 from mpcnet.models.bert import AnswerKind, Config
 from mpcnet.models.prepare import Prepared
-from mpcnet.models.text import Text, Tokens
+from mpcnet.models.texts.tokens import Text, Tokens
 
 LEAST_COSINE = 0.999
 MOST_DISTANCE = 0.05  # of an embedding, relative to its length: a vector of another length has the same cosine

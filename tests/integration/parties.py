@@ -28,7 +28,7 @@ from mpcnet.models.calibrate import Calibration, calibrate
 from mpcnet.models.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.shape import BertShape, Dense
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.protocols.suites import SUITES
 from mpcnet.transport.handshake import Peer

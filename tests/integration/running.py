@@ -17,7 +17,7 @@ from mpcnet.launch.party import client
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.models.names import LEAVES, MODULES
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.models.weights import Checkpoint
 
 COMMANDS = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model"}

@@ -15,7 +15,7 @@ from mpcnet.models.demo import demo_model_dir
 from mpcnet.models.prepare import prepare
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.published import huggingface_classifier
-from mpcnet.models.text import encode
+from mpcnet.models.texts.tokens import encode
 from mpcnet.models.weights import load_checkpoint
 
 TEXTS = [

@@ -10,7 +10,7 @@ from mpcnet.launch.party.client import Answer
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import overlapped
 from mpcnet.models.program import Plans, Size
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.suites import SUITES
 
 VARIANTS = [{"suite": suite, "softmax": softmax} for suite in SUITES for softmax in ("exact", "2quad")]

@@ -15,7 +15,7 @@ from mpcnet.launch.options import console
 from mpcnet.launch.simulation.simulate import Options, run
 from mpcnet.models import reference
 from mpcnet.models.prepare import prepare
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 
 REQUESTS, BATCH, LENGTH = 13, 8, 40
 

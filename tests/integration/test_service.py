@@ -18,7 +18,7 @@ from mpcnet.launch.party import client, frames, guests, queue, sharing
 from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
 from mpcnet.models.parameters import encode_tokens
 from mpcnet.models.program import Size
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.rounds import Part
 from mpcnet.transport import channel, tls_channel
 from mpcnet.transport.handshake import Peer

@@ -23,7 +23,7 @@ from mpcnet.models.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.preprocessing import copy_tokenizer
 from mpcnet.models.published import published
-from mpcnet.models.text import Text
+from mpcnet.models.texts.tokens import Text
 from mpcnet.models.weights import fold, load_checkpoint
 from mpcnet.protocols.suites import SUITES
 

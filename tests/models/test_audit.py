@@ -14,7 +14,7 @@ from mpcnet.models.bounds import bounds
 from mpcnet.models.numbers import Numbers
 from mpcnet.models.program import Size
 from mpcnet.models.shape import Softmax
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.division import RowRange
 
 D = TINY.hidden

@@ -13,7 +13,7 @@ from mpcnet.models.calibration_batches import own_batches, texts_by_kind
 from mpcnet.models.demo import demo_checkpoint
 from mpcnet.models.program import Size, answers, wanted_answer
 from mpcnet.models.reference import embed
-from mpcnet.models.text import Tokens, encode
+from mpcnet.models.texts.tokens import Tokens, encode
 
 SUITES = pytest.mark.parametrize("suite", ["secformer", "secformer-v1", "fast"])
 SOFTMAX = pytest.mark.parametrize("softmax", ["exact", "2quad", "2relu"])

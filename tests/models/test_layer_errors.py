@@ -18,7 +18,7 @@ from torch import Tensor
 from mpcnet.models.bert import Model
 from mpcnet.models.layer_errors import EMBEDDING, LAYER, Report, measure
 from mpcnet.models.openings import Place, answer, load_plain
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.gelu import gelu
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.metrics import score
-from mpcnet.models.tasks import TASKS
+from mpcnet.models.texts.metrics import score
+from mpcnet.models.texts.tasks import TASKS
 
 
 def chosen(answers):

@@ -16,7 +16,7 @@ from mpcnet.models import mpnet, prepare
 from mpcnet.models.files import user_cache
 from mpcnet.models.published import huggingface_hidden
 from mpcnet.models.reference import forward
-from mpcnet.models.text import encode
+from mpcnet.models.texts.tokens import encode
 from mpcnet.models.weights import fold
 
 FILES = {"config.json": b'{"a": 1}', "1_Pooling/config.json": b"{}", "model.safetensors": bytes(range(256)) * 40}

@@ -14,7 +14,7 @@ from mpcnet.models import pipelines
 from mpcnet.models.published import published
 from mpcnet.models.reference import classify, embed
 from mpcnet.models.shape import preset
-from mpcnet.models.text import encode
+from mpcnet.models.texts.tokens import encode
 from mpcnet.models.weights import fold, load_checkpoint, random_checkpoint
 
 TEXTS = ["the dog eats", "a cat", ("not good", "the cat sings")]

@@ -9,8 +9,8 @@ import torch
 from mpcnet.models import calibrate, prepare, reference
 from mpcnet.models.shipped import FOLDER, SHA256, sentiment_checkpoint
 from mpcnet.models.students import load_student
-from mpcnet.models.tasks import Examples
-from mpcnet.models.text import encode
+from mpcnet.models.texts.tasks import Examples
+from mpcnet.models.texts.tokens import encode
 from mpcnet.models.training import collate, predict, tokenise
 from mpcnet.models.weights import fold
 

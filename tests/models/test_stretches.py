@@ -15,7 +15,7 @@ from mpcnet.models.prepare import random_tokens
 from mpcnet.models.ranges import Site, by_kind, measure, share, sites, stretches, use
 from mpcnet.models.reference import Folded, classify
 from mpcnet.models.shape import BertShape
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.protocols.division import RowRange
 from mpcnet.protocols.suites import SUITES

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.tasks import TASKS, read, task_of
+from mpcnet.models.texts.tasks import TASKS, read, task_of
 
 FILES = {  # task: file, text, the examples in it
     "cola": ("CoLA", 'gj04\t1\t\tFred "watered" them.\ngj04\t0\t*\tThey\x85drank the.\n', ['Fred "watered" them.', "They\x85drank the."], [1, 0]),

@@ -11,7 +11,7 @@ from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.demo import demo_model_dir
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape
-from mpcnet.models.text import Reader, Tokens, by_length, encode, encode_full
+from mpcnet.models.texts.tokens import Reader, Tokens, by_length, encode, encode_full
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mpcnet.launch.requests.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning
 from mpcnet.models.bert import Config
-from mpcnet.models.text import Text
+from mpcnet.models.texts.tokens import Text
 
 
 def config(*labels: str, multi_label: bool = False) -> Config:

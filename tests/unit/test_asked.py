@@ -7,10 +7,10 @@ from small_models import VOCABULARY, save_words
 
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.requests.asked import ask, words
-from mpcnet.models.inputs import Entry
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape
-from mpcnet.models.text import Reader
+from mpcnet.models.texts.inputs import Entry
+from mpcnet.models.texts.tokens import Reader
 
 SHAPE = BertShape(layers=1, hidden=32, heads=2, ffn=64, vocab=len(VOCABULARY), positions=128)
 CLASSIFIER = BertShape(

@@ -4,7 +4,7 @@ import torch
 
 from mpcnet.launch.evaluation.closeness import BUDGET, by_kind, groups, together
 from mpcnet.launch.evaluation.corpus import Sample
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 
 
 def of_lengths(*lengths: int) -> Tokens:

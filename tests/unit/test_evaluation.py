@@ -11,7 +11,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.evaluation import plots, report, results
 from mpcnet.launch.evaluation.examples import Choice, choose, drawn, groups, in_order, restore, single
 from mpcnet.launch.evaluation.results import Difference, Evaluation, margins
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 
 FLOATS = [[2.0, -1.0], [0.01, 0.0], [-3.0, 1.0], [0.5, 0.25]]
 PRIVATE = [[2.001, -1.0], [0.0, 0.004], [-3.0, 1.0], [0.5, 0.249]]

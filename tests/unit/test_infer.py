@@ -23,7 +23,7 @@ from mpcnet.launch.requests.answers import OUT_OF_RANGE
 from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.models.bert import Config
 from mpcnet.models.preprocessing import Preprocessing, copy_tokenizer, tokenizer_digest
-from mpcnet.models.text import Tokens
+from mpcnet.models.texts.tokens import Tokens
 
 Asked = list[tuple[Tokens, tuple[Any, ...]]]
 

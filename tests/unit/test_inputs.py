@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.inputs import Entry, entries, read_lines, texts_of, whole
+from mpcnet.models.texts.inputs import Entry, entries, read_lines, texts_of, whole
 
 SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"  # what str.splitlines cuts at besides \n
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.text import Text
+from mpcnet.models.texts.tokens import Text
 
 Format: TypeAlias = Literal["lines", "jsonl", "tsv"]
 BY_SUFFIX: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv"}

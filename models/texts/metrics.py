@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.tasks import Task
+from mpcnet.models.texts.tasks import Task
 
 
 def score(task: Task, outputs: Tensor, labels: Sequence[float] | Tensor) -> dict[str, float]:

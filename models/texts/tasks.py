@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.inputs import read_lines
-from mpcnet.models.text import Text
+from mpcnet.models.texts.inputs import read_lines
+from mpcnet.models.texts.tokens import Text
 
 Split: TypeAlias = Literal["train", "dev"]
 HUB = "glue"  # as a source: the data set of this name, by the `datasets` library
