@@ -18,9 +18,9 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.reference import Folded, quad
 from mpcnet.models.shape import BertShape
-from mpcnet.models.weights import centre
 
 SLACK = 1.01  # formats keep 12 fraction bits and more of values and weights
 ROWS = 8192  # of the embedding table, that are combined with all positions at a time

@@ -19,11 +19,11 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models import calibrate
 from mpcnet.models.calibrate import Calibration, record
 from mpcnet.models.calibration_batches import recipe
-from mpcnet.models.files import user_cache
+from mpcnet.models.checkpoints.files import user_cache
+from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.reference import Folded
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.models.weights import Checkpoint
 
 OWN = "mpcnet-calibration-own.json"
 

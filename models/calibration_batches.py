@@ -18,9 +18,9 @@ from typing import Any, TypeAlias
 import torch
 
 from mpcnet.errors import LocalInputError
+from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Reader, Text, Tokens, load_tokenizer, parts
-from mpcnet.models.weights import Checkpoint
 
 FOLDER = Path(__file__).with_name("calibration_texts")  # a file a kind
 LONGEST = 2048  # tokens of a row, whatever a model allows: attention grows by the square of it

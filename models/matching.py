@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds
+from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.guarantees import unproved
 from mpcnet.models.pooling import too_large
-from mpcnet.models.weights import Checkpoint
 
 
 def mismatches(config: Config, checkpoint: Checkpoint) -> Iterator[str]:

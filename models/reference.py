@@ -1,4 +1,5 @@
-"""The plaintext model over the folded weights (mpcnet.models.weights.fold): what the private model must reproduce.
+"""The plaintext model over the folded weights (mpcnet.models.checkpoints.weights.fold): what the private model must
+reproduce.
 
 Computes in the dtype of the weights: float64 to compare with, float32 to be quick. `observe(site, value)` sees every
 intermediate value, valid tokens only; padded positions hold values of their own that nothing valid depends on. Inside
@@ -16,10 +17,10 @@ from torch import Tensor
 from torch.nn.functional import gelu
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.pooling import check_pooled, counted, weights
 from mpcnet.models.relative import bias
 from mpcnet.models.shape import BertShape, Softmax
-from mpcnet.models.weights import centre
 from mpcnet.protocols.softmax import RELU_EPS
 
 Observe: TypeAlias = Callable[[str, Tensor], Tensor | None]

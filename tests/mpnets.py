@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import MPNetConfig, MPNetForSequenceClassification, MPNetModel
 
+from mpcnet.models.checkpoints.weights import Checkpoint, load_checkpoint
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.models.weights import Checkpoint, load_checkpoint
 
 PAD = 1  # transformers counts positions by this id, so no text of these tests holds it
 SIZES = dict(vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)

@@ -13,6 +13,7 @@ from mpcnet.arrays import ring
 from mpcnet.models import calibrate, reference
 from mpcnet.models.bert import AnswerKind, Config, Embedding, infer, load
 from mpcnet.models.bounds import bounds
+from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.models.parameters import encode, encode_tokens, parameters
 from mpcnet.models.planner import plan
 from mpcnet.models.prepare import random_tokens
@@ -20,7 +21,6 @@ from mpcnet.models.program import Plans, Size
 from mpcnet.models.respond import respond
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.suites import SUITES
 

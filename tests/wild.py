@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mpcnet.models.checkpoints.weights import Checkpoint, random_checkpoint
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.models.weights import Checkpoint, random_checkpoint
 
 RARE = 5  # words that calibration does not see, with long embeddings
 LENGTH, BATCH = 48, 8

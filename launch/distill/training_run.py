@@ -181,8 +181,8 @@ def _models(
 
 def _save(model: BertForSequenceClassification, task: Task, options: Options, out: Path) -> None:
     """The checkpoint, its tokenizer, and a card with the licence of what it was made from."""
+    from mpcnet.models.checkpoints.weights import license_of
     from mpcnet.models.texts.tokens import load_tokenizer
-    from mpcnet.models.weights import license_of
 
     (model.half() if options.half else model).save_pretrained(out)
     load_tokenizer(options.source).save_pretrained(out)

@@ -20,12 +20,12 @@ from mpcnet.launch.simulation import simulate
 from mpcnet.launch.simulation.simulate import Options, Outcome
 from mpcnet.models import openings
 from mpcnet.models.bert import AnswerKind
+from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.prepare import Prepared, checkpoint, prepare
 from mpcnet.models.program import wanted_answer
 from mpcnet.models.texts.metrics import score
 from mpcnet.models.texts.tasks import Task
 from mpcnet.models.texts.tokens import Tokens, encode
-from mpcnet.models.weights import Checkpoint
 
 PHASES = ("upload", "offline", "online")
 

@@ -17,9 +17,9 @@ from mpcnet.launch.reporting import report
 from mpcnet.models import calibrated
 from mpcnet.models.calibrated import Kept, Widened
 from mpcnet.models.calibration_batches import own_batches
+from mpcnet.models.checkpoints.weights import Checkpoint, fold
 from mpcnet.models.prepare import calibrated_length, calibration_of, checkpoint
 from mpcnet.models.texts.inputs import texts_of
-from mpcnet.models.weights import Checkpoint, fold
 
 SHOWN = 12  # rows of the table
 

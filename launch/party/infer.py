@@ -35,11 +35,11 @@ from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.models.bert import AnswerKind
+from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.prepare import checkpoint
 from mpcnet.models.program import wanted_answer
 from mpcnet.models.texts.inputs import entries
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.models.weights import fold
 
 ANSWERED = "answered in"  # begins the line that tells of an answer
 

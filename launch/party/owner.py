@@ -16,10 +16,10 @@ from mpcnet.launch.party.control_frames import READY, WANT, WEIGHTS
 from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.node import Node, end
 from mpcnet.launch.party.service import unless
+from mpcnet.models.checkpoints.weights import Checkpoint, fold
 from mpcnet.models.matching import mismatches, overflows
 from mpcnet.models.parameters import encode, parameters
 from mpcnet.models.prepare import other_softmax
-from mpcnet.models.weights import Checkpoint, fold
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.rendezvous import SERVERS

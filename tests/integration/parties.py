@@ -25,11 +25,11 @@ from mpcnet.models import reference
 from mpcnet.models.bert import AnswerKind, Config
 from mpcnet.models.bounds import bounds
 from mpcnet.models.calibrate import Calibration, calibrate
+from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.models.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.shape import BertShape, Dense
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.models.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.protocols.suites import SUITES
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.tls import TlsChannel

@@ -16,9 +16,9 @@ from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.party import client
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.simulation.processes import Deployment
-from mpcnet.models.names import LEAVES, MODULES
+from mpcnet.models.checkpoints.parameter_names import LEAVES, MODULES
+from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.models.weights import Checkpoint
 
 COMMANDS = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model"}
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.cli import app
-from mpcnet.models.weights import load_checkpoint
+from mpcnet.models.checkpoints.weights import load_checkpoint
 
 
 def distill(*arguments: object):

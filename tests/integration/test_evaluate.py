@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.cli import app
-from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.checkpoints.demo import demo_model_dir
+from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.prepare import prepare
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.published import huggingface_classifier
 from mpcnet.models.texts.tokens import encode
-from mpcnet.models.weights import load_checkpoint
 
 TEXTS = [
     "a film of rare charm .", "dull", "it never finds its way , and neither will you .", "lovely to look at !",

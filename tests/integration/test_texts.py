@@ -19,12 +19,12 @@ from mpcnet.launch.requests.answers import OUT_OF_RANGE
 from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds
 from mpcnet.models.calibrate import calibrate
+from mpcnet.models.checkpoints.weights import fold, load_checkpoint
 from mpcnet.models.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.preprocessing import copy_tokenizer
 from mpcnet.models.published import published
 from mpcnet.models.texts.tokens import Text
-from mpcnet.models.weights import fold, load_checkpoint
 from mpcnet.protocols.suites import SUITES
 
 

@@ -12,7 +12,7 @@ from wild import Draw, any_texts, model
 
 from mpcnet.models.bounds import SLACK, _norm, _norm_of_product, bounds
 from mpcnet.models.calibrate import Range, record
-from mpcnet.models.weights import centre, fold
+from mpcnet.models.checkpoints.weights import centre, fold
 
 
 @pytest.mark.parametrize("seed", range(12))

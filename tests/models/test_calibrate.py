@@ -8,11 +8,11 @@ import torch
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.calibrate import Calibration, Outdated, Range, calibrate, load, save
 from mpcnet.models.calibration_batches import built_in_batches
-from mpcnet.models.demo import demo_checkpoint
+from mpcnet.models.checkpoints.demo import demo_checkpoint
+from mpcnet.models.checkpoints.weights import fold, random_checkpoint
 from mpcnet.models.reference import forward
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.models.weights import fold, random_checkpoint
 
 SHAPE = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=50, positions=32)
 

@@ -12,7 +12,7 @@ from mpcnet.models import calibrated, prepare
 from mpcnet.models.calibrate import Calibration, Outdated, Range
 from mpcnet.models.calibrated import Coverage, Kept, widened
 from mpcnet.models.calibration_batches import own_batches, recipe
-from mpcnet.models.weights import fold, load_checkpoint
+from mpcnet.models.checkpoints.weights import fold, load_checkpoint
 
 
 @pytest.fixture

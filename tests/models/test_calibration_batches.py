@@ -16,9 +16,9 @@ from mpcnet.models.calibration_batches import (
     recipe,
     texts_by_kind,
 )
-from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.checkpoints.demo import demo_model_dir
+from mpcnet.models.checkpoints.weights import random_checkpoint
 from mpcnet.models.shape import BertShape
-from mpcnet.models.weights import random_checkpoint
 
 SHAPE = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(WORDS), positions=64)
 

@@ -11,10 +11,10 @@ from private import TINY, tiny_model
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models import program
+from mpcnet.models.checkpoints.weights import fold, random_checkpoint
 from mpcnet.models.matching import mismatches, overflows
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import Dense
-from mpcnet.models.weights import fold, random_checkpoint
 
 TEXTS = Preprocessing("a" * 64, 12, "query: ", False, True)
 

@@ -17,11 +17,11 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models import calibrate, openings
 from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds
-from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.checkpoints.demo import demo_model_dir
+from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
 from mpcnet.models.planner import plan
 from mpcnet.models.reference import embed
 from mpcnet.models.shape import Dense
-from mpcnet.models.weights import Checkpoint, fold, load_checkpoint
 from mpcnet.protocols.suites import SUITES
 
 NORMALIZE = ("Normalize", None)

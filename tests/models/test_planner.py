@@ -16,13 +16,13 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models.bounds import Bounds, bounds
 from mpcnet.models.calibrate import Calibration, Range, calibrate
 from mpcnet.models.calibration_batches import own_batches, texts_by_kind
-from mpcnet.models.demo import demo_checkpoint
+from mpcnet.models.checkpoints.demo import demo_checkpoint
+from mpcnet.models.checkpoints.weights import fold, random_checkpoint
 from mpcnet.models.guarantees import guarantees, row_guarantees, unproved
 from mpcnet.models.numbers import Numbers
 from mpcnet.models.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.shape import BertShape, Softmax
-from mpcnet.models.weights import fold, random_checkpoint
 from mpcnet.protocols import cells
 from mpcnet.protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, RowRange, reciprocal, rsqrt
 from mpcnet.protocols.party import Party

@@ -11,11 +11,11 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models import pipelines
+from mpcnet.models.checkpoints.weights import fold, load_checkpoint, random_checkpoint
 from mpcnet.models.published import published
 from mpcnet.models.reference import classify, embed
 from mpcnet.models.shape import preset
 from mpcnet.models.texts.tokens import encode
-from mpcnet.models.weights import fold, load_checkpoint, random_checkpoint
 
 TEXTS = ["the dog eats", "a cat", ("not good", "the cat sings")]
 

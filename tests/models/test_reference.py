@@ -5,12 +5,12 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.demo import demo_checkpoint
+from mpcnet.models.checkpoints.demo import demo_checkpoint
+from mpcnet.models.checkpoints.weights import fold, load_checkpoint, random_checkpoint
 from mpcnet.models.published import huggingface_hidden, huggingface_logits
 from mpcnet.models.reference import classify, embed, forward
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens, encode
-from mpcnet.models.weights import fold, load_checkpoint, random_checkpoint
 
 TEXTS = [
     "Hello",

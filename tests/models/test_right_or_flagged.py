@@ -14,10 +14,10 @@ from mpcnet.models import reference
 from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds
 from mpcnet.models.calibrate import calibrate
+from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.openings import audited_answer, load_plain
 from mpcnet.models.planner import plan
 from mpcnet.models.shape import Softmax
-from mpcnet.models.weights import fold
 from mpcnet.protocols.suites import SUITES
 
 TEXTS = 40

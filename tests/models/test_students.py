@@ -9,9 +9,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, MPNetConfig
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.students import SOFTMAXES, Quad, load_student, run
 from mpcnet.models.texts.tasks import TASKS
-from mpcnet.models.weights import load_checkpoint
 from mpcnet.protocols.softmax import RELU_EPS
 
 SMALL = BertConfig(

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.weights import load_checkpoint
+from mpcnet.models.checkpoints.weights import load_checkpoint
 
 SIZES = dict(
     vocab_size=30,

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.tensors import stored_tensors
-from mpcnet.models.weights import load_checkpoint
+from mpcnet.models.checkpoints.tensors import stored_tensors
+from mpcnet.models.checkpoints.weights import load_checkpoint
 
 SIZES = dict(
     vocab_size=50,

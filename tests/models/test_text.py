@@ -8,7 +8,7 @@ from small_models import VOCABULARY, add_word, save_word_level, save_words
 from transformers import AutoTokenizer
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Reader, Tokens, by_length, encode, encode_full

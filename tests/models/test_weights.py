@@ -10,13 +10,14 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import calibrate, calibrated, demo
+from mpcnet.models import calibrate, calibrated
 from mpcnet.models.calibrated import Coverage, Kept
-from mpcnet.models.files import check_files
-from mpcnet.models.names import parameter_name
+from mpcnet.models.checkpoints import demo
+from mpcnet.models.checkpoints.files import check_files
+from mpcnet.models.checkpoints.parameter_names import parameter_name
+from mpcnet.models.checkpoints.weights import digest, fold, load_checkpoint, parameter_shapes, random_checkpoint
 from mpcnet.models.prepare import other_softmax, prepare, random_tokens
 from mpcnet.models.shape import PRESETS, BertShape, preset
-from mpcnet.models.weights import digest, fold, load_checkpoint, parameter_shapes, random_checkpoint
 
 SMALL = dict(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
 SHAPE = BertShape(layers=2, hidden=8, heads=2, ffn=16, vocab=50, positions=32)

@@ -13,11 +13,11 @@ from small_models import layout, save_classifier, save_embedding
 
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.compare import Plain, differing, findings, plain, plain_answer
+from mpcnet.models.checkpoints.weights import fold, load_checkpoint
 from mpcnet.models.prepare import other_softmax
 from mpcnet.models.students import load_student
 from mpcnet.models.texts.inputs import Entry
 from mpcnet.models.texts.tokens import Row, encode
-from mpcnet.models.weights import fold, load_checkpoint
 
 
 def rows(*values: list[float]) -> torch.Tensor:

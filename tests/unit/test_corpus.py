@@ -6,7 +6,7 @@ import pytest
 
 from mpcnet.launch.evaluation.corpus import EACH, corpus, count, cut, sentences
 from mpcnet.models.calibration_batches import default_texts
-from mpcnet.models.demo import demo_model_dir
+from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.texts.tokens import load_tokenizer, parts
 
 

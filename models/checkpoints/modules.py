@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.source import find, find_object, is_below, read_json, within
 from mpcnet.models.shape import POOLINGS, DenseActivation
-from mpcnet.models.source import find, find_object, is_below, read_json, within
 
 INDEX = "modules.json"
 ORDER: Mapping[int, str] = {0: "Transformer", 1: "Pooling"}

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.modules import DenseModule
-from mpcnet.models.tensors import floats, stored_tensors
+from mpcnet.models.checkpoints.modules import DenseModule
+from mpcnet.models.checkpoints.tensors import floats, stored_tensors
 
 
 def read_dense(source: str, modules: list[DenseModule]) -> dict[str, Tensor]:
-    """dense{i}.weight [out, in] and dense{i}.bias [out] of each map that is computed (mpcnet.models.configuration),
-    float32.
+    """dense{i}.weight [out, in] and dense{i}.bias [out] of each map that is computed
+    (mpcnet.models.checkpoints.configuration), float32.
 
     :raises LocalConfigError: weights are missing, damaged, not finite, or of other sizes than the configuration says.
     """

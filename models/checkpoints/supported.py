@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpcnet.models.tensors import Stored
+from mpcnet.models.checkpoints.tensors import Stored
 
 ARCHITECTURES: Mapping[str, tuple[str, ...]] = {  # by model_type
     "bert": ("BertModel", "BertForSequenceClassification"),

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.modules import LEAST_LENGTH, DenseModule, Modules
+from mpcnet.models.checkpoints.modules import LEAST_LENGTH, DenseModule, Modules
+from mpcnet.models.checkpoints.source import find, find_object, within
+from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
 from mpcnet.models.shape import BertShape, Dense
-from mpcnet.models.source import find, find_object, within
-from mpcnet.models.tensors import Stored
 from mpcnet.models.texts.tokens import load_tokenizer
 
 MPNET_SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
@@ -61,7 +61,7 @@ def _count(header: Mapping[str, Stored], values: Mapping[str, Any]) -> int:
 
 
 def _dense(modules: list[DenseModule]) -> tuple[Dense, ...]:
-    """The maps that are computed: those without an activation are one with what follows (mpcnet.models.dense)."""
+    """The maps that are computed: those without an activation are one with what follows (mpcnet.models.checkpoints.dense)."""
     last = len(modules) - 1
     return tuple(
         Dense(module.columns, module.activation)

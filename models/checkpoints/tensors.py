@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.source import find, is_below, need, read_object, within
+from mpcnet.models.checkpoints.source import find, is_below, need, read_object, within
 
 SAFE, TORCH = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"  # behind either name, of a checkpoint in shards

@@ -21,15 +21,26 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.configuration import labels, prompt_tokens, read_preprocessing, read_shape, tokenizer_folder
-from mpcnet.models.dense import read_dense
-from mpcnet.models.modules import Modules, read_modules
-from mpcnet.models.names import common_prefix, known_parameters
+from mpcnet.models.checkpoints.configuration import (
+    labels,
+    prompt_tokens,
+    read_preprocessing,
+    read_shape,
+    tokenizer_folder,
+)
+from mpcnet.models.checkpoints.dense import read_dense
+from mpcnet.models.checkpoints.modules import Modules, read_modules
+from mpcnet.models.checkpoints.parameter_names import common_prefix, known_parameters
+from mpcnet.models.checkpoints.source import find, need, read_object, within
+from mpcnet.models.checkpoints.supported import (
+    unsupported_family,
+    unsupported_head,
+    unsupported_parameters,
+    unsupported_settings,
+)
+from mpcnet.models.checkpoints.tensors import Stored, floats, stored_tensors
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape, Softmax
-from mpcnet.models.source import find, need, read_object, within
-from mpcnet.models.supported import unsupported_family, unsupported_head, unsupported_parameters, unsupported_settings
-from mpcnet.models.tensors import Stored, floats, stored_tensors
 
 UNSUPPORTED = "cannot run privately: "
 
