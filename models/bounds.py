@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.models.checkpoints.weights import centre
-from mpcnet.models.reference import Folded, quad
+from mpcnet.models.float_model.reference import Folded, quad
 from mpcnet.models.shape import BertShape
 
 SLACK = 1.01  # formats keep 12 fraction bits and more of values and weights
@@ -37,7 +37,7 @@ class Bounds:
 
 
 def bounds(shape: BertShape, folded: Folded) -> Bounds:
-    """The bounds of a folded model, at the sites of mpcnet.models.reference."""
+    """The bounds of a folded model, at the sites of mpcnet.models.float_model.reference."""
     sizes: dict[str, float] = {}
     sums: dict[str, tuple[float, float]] = {}
     scores = []

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.reference import Folded, classify, embed
+from mpcnet.models.float_model.reference import Folded, classify, embed
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
 
@@ -49,7 +49,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """ranges[softmax][site], the sites of mpcnet.models.reference, over `sentences` rows of `tokens` tokens in all."""
+    """ranges[softmax][site], the sites of mpcnet.models.float_model.reference, over `sentences` rows of `tokens` tokens in all."""
 
     weights_sha256: str
     sentences: int

@@ -21,7 +21,7 @@ from mpcnet.models.calibrate import Calibration, record
 from mpcnet.models.calibration_batches import recipe
 from mpcnet.models.checkpoints.files import user_cache
 from mpcnet.models.checkpoints.weights import Checkpoint
-from mpcnet.models.reference import Folded
+from mpcnet.models.float_model.reference import Folded
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
 

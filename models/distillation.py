@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from mpcnet.models.students import Outputs, run
+from mpcnet.models.float_model.students import Outputs, run
 from mpcnet.models.texts.tasks import Task
 from mpcnet.models.training import Batch, Loss
 

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpcnet.models import reference
 from mpcnet.models.bert import Config, Model
+from mpcnet.models.float_model import reference
+from mpcnet.models.float_model.reference import Folded, Observe, valid_pairs
 from mpcnet.models.openings import Place, normal_values, numerators, places
-from mpcnet.models.reference import Folded, Observe, valid_pairs
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.softmax import RELU_EPS
 from mpcnet.rounds import Part

@@ -17,10 +17,10 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.models import numbers as N
 from mpcnet.models.bert import Config, Model, encode, load
+from mpcnet.models.float_model.reference import Folded, valid_pairs
 from mpcnet.models.numbers import Numbers
 from mpcnet.models.parameters import encode as encode_weights
 from mpcnet.models.parameters import encode_tokens, parameters
-from mpcnet.models.reference import Folded, valid_pairs
 from mpcnet.models.respond import respond
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.party import Party

@@ -12,8 +12,8 @@ from mpcnet.arrays import ring
 from mpcnet.errors import LocalConfigError
 from mpcnet.models import numbers as N
 from mpcnet.models.bert import Config
+from mpcnet.models.float_model.reference import look_up
 from mpcnet.models.pooling import DENSE_BITS
-from mpcnet.models.reference import look_up
 from mpcnet.models.texts.tokens import Tokens
 
 RELATIVE_BITS = N.QUERY_BITS + 2 * N.QUERY_FRAC  # a layer may take bits from its fraction, and then from its ring

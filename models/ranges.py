@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from mpcnet.models.bert import Config
 from mpcnet.models.calibrate import Calibration, Range, record
+from mpcnet.models.float_model.reference import Folded
 from mpcnet.models.limits import MARGIN, limits
-from mpcnet.models.reference import Folded
 from mpcnet.models.texts.tokens import Tokens
 
 STRETCHES = (1.0, 1.1, 1.25, 1.5)

@@ -25,7 +25,7 @@ from mpcnet.launch.party.monitor import cause_of
 from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback
 from mpcnet.launch.simulation.processes import Deployment, deployment
-from mpcnet.models import reference
+from mpcnet.models.float_model import reference
 from mpcnet.models.prepare import Prepared, prepare, random_tokens
 from mpcnet.models.texts.tokens import Tokens, encode
 

@@ -166,7 +166,7 @@ def _models(
     task: Task, options: Options, accelerator: Accelerator
 ) -> tuple[BertForSequenceClassification, Mapping[str, Any]]:
     from mpcnet.models.distillation import losses
-    from mpcnet.models.students import load_student
+    from mpcnet.models.float_model.students import load_student
 
     torch.manual_seed(options.seed)  # of a new head
     model = load_student(options.source, task, options.softmax, options.activation, options.layers)
@@ -192,6 +192,6 @@ def _save(model: BertForSequenceClassification, task: Task, options: Options, ou
 
 def _scores(task: Task, out: Path, dev: Rows, device: torch.device) -> dict[str, float]:
     """Of the files as they were written."""
-    from mpcnet.models.students import load_student
+    from mpcnet.models.float_model.students import load_student
 
     return score(task, predict(load_student(out).to(device), dev, device), dev.labels)

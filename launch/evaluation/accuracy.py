@@ -127,7 +127,9 @@ def _published(
     shape, softmax = prepared.config.shape, prepared.config.numbers.softmax
     if shape.relative_buckets and softmax != "exact":
         return {}
-    from mpcnet.models.published import huggingface_classifier  # transformers: only who compares waits for it
+    from mpcnet.models.float_model.huggingface import (
+        huggingface_classifier,  # transformers: only who compares waits for it
+    )
 
     grouped, run = groups(tokens, batch), huggingface_classifier(prepared.checkpoint, softmax)
     with progress(console) as bar:

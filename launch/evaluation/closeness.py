@@ -37,7 +37,7 @@ from mpcnet.models.prepare import Prepared, prepare
 from mpcnet.models.texts.tokens import Tokens, encode, load_tokenizer
 
 if TYPE_CHECKING:
-    from mpcnet.models.published import Published
+    from mpcnet.models.float_model.huggingface import Published
 
 BUDGET = 1024  # tokens of a request: as many short texts, or two of 512
 
@@ -156,7 +156,7 @@ def _private(
 
 def _theirs(prepared: Prepared, samples: Sequence[Sample]) -> Tensor:
     """What others make of the model's own folder, [n, columns], float64."""
-    from mpcnet.models.published import published  # transformers: only who compares waits for it
+    from mpcnet.models.float_model.huggingface import published  # transformers: only who compares waits for it
 
     theirs = published(prepared.checkpoint, prepared.config.numbers.softmax)
     with torch.inference_mode(), progress(console) as bar:

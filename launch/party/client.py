@@ -23,12 +23,12 @@ from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
 from mpcnet.launch.party.node import Node, end
 from mpcnet.models.bert import AnswerKind
+from mpcnet.models.float_model.reference import check_tokens
 from mpcnet.models.numbers import LOGIT_FRAC
 from mpcnet.models.parameters import encode_tokens
 from mpcnet.models.prepare import tokenizer_source
 from mpcnet.models.preprocessing import tokenizer_digest
 from mpcnet.models.program import Size, wanted_answer
-from mpcnet.models.reference import check_tokens
 from mpcnet.models.texts.tokens import Reader, Tokens
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared

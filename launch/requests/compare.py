@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Asked
-from mpcnet.models import reference
 from mpcnet.models.bert import AnswerKind, Config
+from mpcnet.models.float_model import reference
 from mpcnet.models.prepare import Prepared
 from mpcnet.models.texts.tokens import Text, Tokens
 
@@ -40,7 +40,7 @@ def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[To
 
     :raises LocalConfigError: transformers cannot load the folder.
     """
-    from mpcnet.models.published import published  # transformers: only who compares waits for it
+    from mpcnet.models.float_model.huggingface import published  # transformers: only who compares waits for it
 
     found, used = prepared.checkpoint, prepared.config.numbers.softmax
     own = found.softmax or "exact"

@@ -13,7 +13,7 @@ from mpcnet.launch.deployment.certs import ROLES
 from mpcnet.launch.netem.networks import Hosts, make, why_not
 from mpcnet.launch.simulation import processes
 from mpcnet.launch.simulation.network import LISTENERS, Network
-from mpcnet.models import reference
+from mpcnet.models.float_model import reference
 from mpcnet.models.prepare import prepare, random_tokens
 from mpcnet.transport.latency import Link
 

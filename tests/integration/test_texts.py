@@ -20,10 +20,10 @@ from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds
 from mpcnet.models.calibrate import calibrate
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.preprocessing import copy_tokenizer
-from mpcnet.models.published import published
 from mpcnet.models.texts.tokens import Text
 from mpcnet.protocols.suites import SUITES
 

@@ -9,8 +9,8 @@ import pytest
 from private import TINY, Private, audit, share_model, tiny_model
 from torch import Tensor
 
-from mpcnet.models import reference
 from mpcnet.models.bounds import bounds
+from mpcnet.models.float_model import reference
 from mpcnet.models.numbers import Numbers
 from mpcnet.models.program import Size
 from mpcnet.models.shape import Softmax

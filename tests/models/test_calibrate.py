@@ -10,7 +10,7 @@ from mpcnet.models.calibrate import Calibration, Outdated, Range, calibrate, loa
 from mpcnet.models.calibration_batches import built_in_batches
 from mpcnet.models.checkpoints.demo import demo_checkpoint
 from mpcnet.models.checkpoints.weights import fold, random_checkpoint
-from mpcnet.models.reference import forward
+from mpcnet.models.float_model.reference import forward
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 

@@ -19,8 +19,8 @@ from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds
 from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
+from mpcnet.models.float_model.reference import embed
 from mpcnet.models.planner import plan
-from mpcnet.models.reference import embed
 from mpcnet.models.shape import Dense
 from mpcnet.protocols.suites import SUITES
 

@@ -19,9 +19,9 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.parameter_names import parameter_name
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint, parameter_shapes, random_checkpoint
+from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
+from mpcnet.models.float_model.reference import classify, embed, forward
 from mpcnet.models.program import Plans, Size
-from mpcnet.models.published import huggingface_hidden, huggingface_logits
-from mpcnet.models.reference import classify, embed, forward
 from mpcnet.models.relative import BUCKETS, bias, buckets
 from mpcnet.models.shape import BertShape
 

@@ -7,8 +7,8 @@ from transformers import BertConfig, BertForSequenceClassification
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.demo import demo_checkpoint
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint, random_checkpoint
-from mpcnet.models.published import huggingface_hidden, huggingface_logits
-from mpcnet.models.reference import classify, embed, forward
+from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
+from mpcnet.models.float_model.reference import classify, embed, forward
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens, encode
 

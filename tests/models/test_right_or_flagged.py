@@ -10,11 +10,11 @@ from torch import Tensor
 from wild import BATCH, Draw, any_texts, model, usual
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import reference
 from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds
 from mpcnet.models.calibrate import calibrate
 from mpcnet.models.checkpoints.weights import fold
+from mpcnet.models.float_model import reference
 from mpcnet.models.openings import audited_answer, load_plain
 from mpcnet.models.planner import plan
 from mpcnet.models.shape import Softmax

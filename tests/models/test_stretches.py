@@ -10,11 +10,11 @@ from mpcnet.models.bert import Config
 from mpcnet.models.bounds import bounds
 from mpcnet.models.calibrate import Calibration, Range, calibrate
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
+from mpcnet.models.float_model.reference import Folded, classify
 from mpcnet.models.limits import MARGIN
 from mpcnet.models.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.ranges import Site, by_kind, measure, share, sites, stretches, use
-from mpcnet.models.reference import Folded, classify
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.division import RowRange

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, M
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.weights import load_checkpoint
-from mpcnet.models.students import SOFTMAXES, Quad, load_student, run
+from mpcnet.models.float_model.students import SOFTMAXES, Quad, load_student, run
 from mpcnet.models.texts.tasks import TASKS
 from mpcnet.protocols.softmax import RELU_EPS
 

@@ -13,10 +13,10 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from transformers.utils import logging as hf_logging
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import pipelines
 from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.float_model import pipelines
+from mpcnet.models.float_model.students import attention_name, load_student
 from mpcnet.models.shape import Softmax
-from mpcnet.models.students import attention_name, load_student
 from mpcnet.models.texts.tokens import Text, Tokens
 
 
@@ -109,7 +109,8 @@ def huggingface_logits(checkpoint: Checkpoint, tokens: Tokens, dtype: torch.dtyp
 def huggingface_classifier(
     checkpoint: Checkpoint, softmax: Softmax = "exact", dtype: torch.dtype = torch.float64
 ) -> Callable[[Tokens], Tensor]:
-    """The classifier loaded once, for batch after batch: transformers' own, or a student (mpcnet.models.students).
+    """The classifier loaded once, for batch after batch: transformers' own, or a student
+    (mpcnet.models.float_model.students).
 
     :raises LocalConfigError: the checkpoint is random, or no BERT and not to be run with exact softmax.
     """
