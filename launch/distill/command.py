@@ -19,7 +19,7 @@ from mpcnet.launch.distill.training_run import RESULTS, Options, train
 from mpcnet.launch.options import Json, check_folder, console, read_text, screen, write_text
 from mpcnet.models.prepare import tokenizer_source
 from mpcnet.models.texts.tasks import HUB, TASKS
-from mpcnet.models.training import Progress, Stage
+from mpcnet.models.training.loop import Progress, Stage
 
 app = typer.Typer(no_args_is_help=True, help="Train classifiers for private inference: a teacher, then its students.")
 WARMUP = 0.1  # of a stage's steps; the rate then falls to 0. The first stage of a distillation has a constant rate.

@@ -16,7 +16,7 @@ from mpcnet.launch.options import read_text, write_text
 from mpcnet.launch.reporting import report
 from mpcnet.models.texts.metrics import score
 from mpcnet.models.texts.tasks import Examples, Task, read, task_of
-from mpcnet.models.training import Progress, Rows, Run, Stage, Trainer, pick, predict, split, tokenise
+from mpcnet.models.training.loop import Progress, Rows, Run, Stage, Trainer, pick, predict, split, tokenise
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -165,8 +165,8 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> bool:
 def _models(
     task: Task, options: Options, accelerator: Accelerator
 ) -> tuple[BertForSequenceClassification, Mapping[str, Any]]:
-    from mpcnet.models.distillation import losses
     from mpcnet.models.float_model.students import load_student
+    from mpcnet.models.training.distillation import losses
 
     torch.manual_seed(options.seed)  # of a new head
     model = load_student(options.source, task, options.softmax, options.activation, options.layers)

@@ -6,11 +6,11 @@ from accelerate import Accelerator
 from reviews import save_small_bert, write_reviews
 from torch import tensor
 
-from mpcnet.models.distillation import inside_error, losses
 from mpcnet.models.float_model.students import Outputs, load_student, run
 from mpcnet.models.texts.metrics import score
 from mpcnet.models.texts.tasks import TASKS, read
-from mpcnet.models.training import Batch, Run, Stage, Trainer, collate, predict, split, tokenise
+from mpcnet.models.training.distillation import inside_error, losses
+from mpcnet.models.training.loop import Batch, Run, Stage, Trainer, collate, predict, split, tokenise
 
 TASK = TASKS["sst-2"]
 

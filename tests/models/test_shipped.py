@@ -13,7 +13,7 @@ from mpcnet.models.float_model import reference
 from mpcnet.models.float_model.students import load_student
 from mpcnet.models.texts.tasks import Examples
 from mpcnet.models.texts.tokens import encode
-from mpcnet.models.training import collate, predict, tokenise
+from mpcnet.models.training.loop import collate, predict, tokenise
 
 TEXTS = [
     "A wonderful, moving film.",

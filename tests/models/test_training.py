@@ -8,10 +8,10 @@ from accelerate import Accelerator
 from reviews import save_small_bert, write_reviews
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.distillation import losses
 from mpcnet.models.float_model.students import load_student
 from mpcnet.models.texts.tasks import TASKS, Examples, read
-from mpcnet.models.training import Rows, Run, Stage, Trainer, collate, epoch_order, pick, predict, split, tokenise
+from mpcnet.models.training.distillation import losses
+from mpcnet.models.training.loop import Rows, Run, Stage, Trainer, collate, epoch_order, pick, predict, split, tokenise
 
 TASK = TASKS["sst-2"]
 STAGES = (

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from mpcnet.models.float_model.students import Outputs, run
 from mpcnet.models.texts.tasks import Task
-from mpcnet.models.training import Batch, Loss
+from mpcnet.models.training.loop import Batch, Loss
 
 
 def losses(task: Task, teacher: nn.Module | None = None) -> Mapping[str, Loss]:
