@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models import numbers as N
-from mpcnet.models.numbers import Numbers
+from mpcnet.models.formats import fixed_point as N
+from mpcnet.models.formats.fixed_point import Numbers
 from mpcnet.models.pooling import (
     DENSE_BITS,
     DENSE_FRAC,

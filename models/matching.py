@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from mpcnet.models.bert import Config
-from mpcnet.models.bounds import bounds
 from mpcnet.models.checkpoints.weights import Checkpoint
-from mpcnet.models.guarantees import unproved
+from mpcnet.models.formats.bounds import bounds
+from mpcnet.models.formats.guarantees import unproved
 from mpcnet.models.pooling import too_large
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models import numbers as N
 from mpcnet.models.bert import Config, Model, encode, load
 from mpcnet.models.float_model.reference import Folded, valid_pairs
-from mpcnet.models.numbers import Numbers
+from mpcnet.models.formats import fixed_point as N
+from mpcnet.models.formats.fixed_point import Numbers
 from mpcnet.models.parameters import encode as encode_weights
 from mpcnet.models.parameters import encode_tokens, parameters
 from mpcnet.models.respond import respond

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import numbers as N
 from mpcnet.models.bert import Config
 from mpcnet.models.float_model.reference import look_up
+from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.pooling import DENSE_BITS
 from mpcnet.models.texts.tokens import Tokens
 

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import calibrate, calibrated
 from mpcnet.models.bert import Config, Embedding
-from mpcnet.models.bounds import Bounds
-from mpcnet.models.bounds import bounds as bounds_of
-from mpcnet.models.calibrate import Calibration
-from mpcnet.models.calibrated import Coverage, Kept, told
-from mpcnet.models.calibration_batches import built_in_batches, longest_row, recipe
 from mpcnet.models.checkpoints.bundled import sentiment_checkpoint, sentiment_model_dir
 from mpcnet.models.checkpoints.configuration import tokenizer_folder
 from mpcnet.models.checkpoints.demo import demo_checkpoint, demo_model_dir
 from mpcnet.models.checkpoints.modules import read_modules
 from mpcnet.models.checkpoints.mpnet import mpnet_checkpoint, mpnet_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
-from mpcnet.models.planner import plan
+from mpcnet.models.formats import calibrate, calibrated
+from mpcnet.models.formats.bounds import Bounds
+from mpcnet.models.formats.bounds import bounds as bounds_of
+from mpcnet.models.formats.calibrate import Calibration
+from mpcnet.models.formats.calibrated import Coverage, Kept, told
+from mpcnet.models.formats.calibration_batches import built_in_batches, longest_row, recipe
+from mpcnet.models.formats.planner import plan
 from mpcnet.models.pooling import too_large
 from mpcnet.models.shape import PRESETS, Softmax, preset
 from mpcnet.models.texts.tokens import Tokens

@@ -21,7 +21,7 @@ from mpcnet.arrays import ring
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.bert import AnswerKind, Config, Embedding, Model, load
-from mpcnet.models.numbers import Numbers
+from mpcnet.models.formats.fixed_point import Numbers
 from mpcnet.models.parameters import parameters
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.respond import respond

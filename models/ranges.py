@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mpcnet.models.bert import Config
-from mpcnet.models.calibrate import Calibration, Range, record
 from mpcnet.models.float_model.reference import Folded
-from mpcnet.models.limits import MARGIN, limits
+from mpcnet.models.formats.calibrate import Calibration, Range, record
+from mpcnet.models.formats.limits import MARGIN, limits
 from mpcnet.models.texts.tokens import Tokens
 
 STRETCHES = (1.0, 1.1, 1.25, 1.5)

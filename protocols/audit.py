@@ -1,7 +1,7 @@
 """The private range audit: did any value of a sentence leave the range that its number formats serve?
 
-Most ranges are proved for every text from the weights alone (mpcnet.models.bounds), and need no audit. What is only
-calibrated is audited: the servers compute, under MPC, one bit a sentence, which only the client learns.
+Most ranges are proved for every text from the weights alone (mpcnet.models.formats.bounds), and need no audit. What is
+only calibrated is audited: the servers compute, under MPC, one bit a sentence, which only the client learns.
 
 Where it looks. An answer is right if these facts hold:
 

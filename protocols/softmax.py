@@ -32,7 +32,7 @@ RELU_EPS = 0.25  # of 2ReLU: row sums are 0 where no score is positive; 1/4 is e
 
 @dataclass(frozen=True, slots=True)
 class WeighBits:
-    """Widths of the product with V and of its division (planned in mpcnet.models.numbers)."""
+    """Widths of the product with V and of its division (planned in mpcnet.models.formats.fixed_point)."""
 
     product: int  # ring of numerators, V and their product
     context_frac: int  # fraction bits of the unnormalised product when it is opened

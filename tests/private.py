@@ -10,13 +10,13 @@ from lockstep import Run, Session, combine, oracle, same_cost
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models import calibrate
 from mpcnet.models.bert import AnswerKind, Config, Embedding, infer, load
-from mpcnet.models.bounds import bounds
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.models.float_model import reference
+from mpcnet.models.formats import calibrate
+from mpcnet.models.formats.bounds import bounds
+from mpcnet.models.formats.planner import plan
 from mpcnet.models.parameters import encode, encode_tokens, parameters
-from mpcnet.models.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.respond import respond

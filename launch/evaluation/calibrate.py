@@ -14,10 +14,10 @@ from rich.table import Table
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.options import DEMO, Json, Model, check_folder, console, emit, screen, warn_of
 from mpcnet.launch.reporting import report
-from mpcnet.models import calibrated
-from mpcnet.models.calibrated import Kept, Widened
-from mpcnet.models.calibration_batches import own_batches
 from mpcnet.models.checkpoints.weights import Checkpoint, fold
+from mpcnet.models.formats import calibrated
+from mpcnet.models.formats.calibrated import Kept, Widened
+from mpcnet.models.formats.calibration_batches import own_batches
 from mpcnet.models.prepare import calibrated_length, calibration_of, checkpoint
 from mpcnet.models.texts.inputs import texts_of
 

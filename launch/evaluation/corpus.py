@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.calibration_batches import default_texts
+from mpcnet.models.formats.calibration_batches import default_texts
 from mpcnet.models.texts.tokens import parts
 
 FOLDER = Path(__file__).with_name("corpus_texts")  # a file a kind, a sentence a line

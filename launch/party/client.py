@@ -24,7 +24,7 @@ from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
 from mpcnet.launch.party.node import Node, end
 from mpcnet.models.bert import AnswerKind
 from mpcnet.models.float_model.reference import check_tokens
-from mpcnet.models.numbers import LOGIT_FRAC
+from mpcnet.models.formats.fixed_point import LOGIT_FRAC
 from mpcnet.models.parameters import encode_tokens
 from mpcnet.models.prepare import tokenizer_source
 from mpcnet.models.preprocessing import tokenizer_digest

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from mpcnet.models.guarantees import Guarantee, guarantees, row_guarantees
+from mpcnet.models.formats.guarantees import Guarantee, guarantees, row_guarantees
 from mpcnet.models.prepare import Prepared
 
 

@@ -22,11 +22,11 @@ from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback
 from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.models.bert import AnswerKind, Config
-from mpcnet.models.bounds import bounds
-from mpcnet.models.calibrate import Calibration, calibrate
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.models.float_model import reference
-from mpcnet.models.planner import plan
+from mpcnet.models.formats.bounds import bounds
+from mpcnet.models.formats.calibrate import Calibration, calibrate
+from mpcnet.models.formats.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.shape import BertShape, Dense
 from mpcnet.models.texts.tokens import Tokens

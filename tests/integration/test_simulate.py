@@ -18,8 +18,8 @@ from mpcnet.launch import cli
 from mpcnet.launch.reporting.report import COST_KEYS
 from mpcnet.launch.simulation.processes import Deployment, PartyFailed
 from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
-from mpcnet.models import calibrated
-from mpcnet.models.calibrated import Coverage, Kept
+from mpcnet.models.formats import calibrated
+from mpcnet.models.formats.calibrated import Coverage, Kept
 from mpcnet.models.prepare import prepare
 
 TEXTS = ["A private sentence.", "Nobody reads this one either."]

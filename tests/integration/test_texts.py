@@ -17,11 +17,11 @@ from mpcnet.launch.party import client, infer
 from mpcnet.launch.requests import asked
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
 from mpcnet.models.bert import Config
-from mpcnet.models.bounds import bounds
-from mpcnet.models.calibrate import calibrate
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint
 from mpcnet.models.float_model.huggingface import published
-from mpcnet.models.planner import plan
+from mpcnet.models.formats.bounds import bounds
+from mpcnet.models.formats.calibrate import calibrate
+from mpcnet.models.formats.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.preprocessing import copy_tokenizer
 from mpcnet.models.texts.tokens import Text

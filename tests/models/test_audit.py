@@ -9,9 +9,9 @@ import pytest
 from private import TINY, Private, audit, share_model, tiny_model
 from torch import Tensor
 
-from mpcnet.models.bounds import bounds
 from mpcnet.models.float_model import reference
-from mpcnet.models.numbers import Numbers
+from mpcnet.models.formats.bounds import bounds
+from mpcnet.models.formats.fixed_point import Numbers
 from mpcnet.models.program import Size
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Tokens

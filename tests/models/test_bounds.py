@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from wild import Draw, any_texts, model
 
-from mpcnet.models.bounds import SLACK, _norm, _norm_of_product, bounds
-from mpcnet.models.calibrate import Range, record
 from mpcnet.models.checkpoints.weights import centre, fold
+from mpcnet.models.formats.bounds import SLACK, _norm, _norm_of_product, bounds
+from mpcnet.models.formats.calibrate import Range, record
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.calibrate import Calibration, Outdated, Range, calibrate, load, save
-from mpcnet.models.calibration_batches import built_in_batches
 from mpcnet.models.checkpoints.demo import demo_checkpoint
 from mpcnet.models.checkpoints.weights import fold, random_checkpoint
 from mpcnet.models.float_model.reference import forward
+from mpcnet.models.formats.calibrate import Calibration, Outdated, Range, calibrate, load, save
+from mpcnet.models.formats.calibration_batches import built_in_batches
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 

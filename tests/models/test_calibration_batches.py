@@ -8,7 +8,9 @@ import torch
 from folders import ATOMS, SPECIAL, WORDS, save_atoms, save_words
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.calibration_batches import (
+from mpcnet.models.checkpoints.demo import demo_model_dir
+from mpcnet.models.checkpoints.weights import random_checkpoint
+from mpcnet.models.formats.calibration_batches import (
     BATCH_TOKENS,
     built_in_batches,
     default_texts,
@@ -16,8 +18,6 @@ from mpcnet.models.calibration_batches import (
     recipe,
     texts_by_kind,
 )
-from mpcnet.models.checkpoints.demo import demo_model_dir
-from mpcnet.models.checkpoints.weights import random_checkpoint
 from mpcnet.models.shape import BertShape
 
 SHAPE = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(WORDS), positions=64)

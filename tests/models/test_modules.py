@@ -14,13 +14,14 @@ from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import calibrate, openings
+from mpcnet.models import openings
 from mpcnet.models.bert import Config
-from mpcnet.models.bounds import bounds
 from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
 from mpcnet.models.float_model.reference import embed
-from mpcnet.models.planner import plan
+from mpcnet.models.formats import calibrate
+from mpcnet.models.formats.bounds import bounds
+from mpcnet.models.formats.planner import plan
 from mpcnet.models.shape import Dense
 from mpcnet.protocols.suites import SUITES
 

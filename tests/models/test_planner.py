@@ -13,14 +13,14 @@ from torch import Tensor
 
 from mpcnet.arrays.ring import ceil_log2
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.bounds import Bounds, bounds
-from mpcnet.models.calibrate import Calibration, Range, calibrate
-from mpcnet.models.calibration_batches import own_batches, texts_by_kind
 from mpcnet.models.checkpoints.demo import demo_checkpoint
 from mpcnet.models.checkpoints.weights import fold, random_checkpoint
-from mpcnet.models.guarantees import guarantees, row_guarantees, unproved
-from mpcnet.models.numbers import Numbers
-from mpcnet.models.planner import plan
+from mpcnet.models.formats.bounds import Bounds, bounds
+from mpcnet.models.formats.calibrate import Calibration, Range, calibrate
+from mpcnet.models.formats.calibration_batches import own_batches, texts_by_kind
+from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.guarantees import guarantees, row_guarantees, unproved
+from mpcnet.models.formats.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.protocols import cells

@@ -11,12 +11,12 @@ from wild import BATCH, Draw, any_texts, model, usual
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.bert import Config
-from mpcnet.models.bounds import bounds
-from mpcnet.models.calibrate import calibrate
 from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.float_model import reference
+from mpcnet.models.formats.bounds import bounds
+from mpcnet.models.formats.calibrate import calibrate
+from mpcnet.models.formats.planner import plan
 from mpcnet.models.openings import audited_answer, load_plain
-from mpcnet.models.planner import plan
 from mpcnet.models.shape import Softmax
 from mpcnet.protocols.suites import SUITES
 

@@ -7,12 +7,12 @@ import torch
 
 from mpcnet.models import openings
 from mpcnet.models.bert import Config
-from mpcnet.models.bounds import bounds
-from mpcnet.models.calibrate import Calibration, Range, calibrate
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.models.float_model.reference import Folded, classify
-from mpcnet.models.limits import MARGIN
-from mpcnet.models.planner import plan
+from mpcnet.models.formats.bounds import bounds
+from mpcnet.models.formats.calibrate import Calibration, Range, calibrate
+from mpcnet.models.formats.limits import MARGIN
+from mpcnet.models.formats.planner import plan
 from mpcnet.models.prepare import random_tokens
 from mpcnet.models.ranges import Site, by_kind, measure, share, sites, stretches, use
 from mpcnet.models.shape import BertShape

@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import calibrate, calibrated
-from mpcnet.models.calibrated import Coverage, Kept
 from mpcnet.models.checkpoints import demo
 from mpcnet.models.checkpoints.files import check_files
 from mpcnet.models.checkpoints.parameter_names import parameter_name
 from mpcnet.models.checkpoints.weights import digest, fold, load_checkpoint, parameter_shapes, random_checkpoint
+from mpcnet.models.formats import calibrate, calibrated
+from mpcnet.models.formats.calibrated import Coverage, Kept
 from mpcnet.models.prepare import other_softmax, prepare, random_tokens
 from mpcnet.models.shape import PRESETS, BertShape, preset
 

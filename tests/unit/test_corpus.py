@@ -5,8 +5,8 @@ from collections import defaultdict
 import pytest
 
 from mpcnet.launch.evaluation.corpus import EACH, corpus, count, cut, sentences
-from mpcnet.models.calibration_batches import default_texts
 from mpcnet.models.checkpoints.demo import demo_model_dir
+from mpcnet.models.formats.calibration_batches import default_texts
 from mpcnet.models.texts.tokens import load_tokenizer, parts
 
 

@@ -9,7 +9,7 @@ import pytest
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.evaluation import plots, ranges, ranges_report
 from mpcnet.launch.evaluation.ranges import Ranges, Shares
-from mpcnet.models.calibrate import Calibration, Range
+from mpcnet.models.formats.calibrate import Calibration, Range
 from mpcnet.models.ranges import Site, Use, use
 
 

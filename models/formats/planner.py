@@ -1,8 +1,8 @@
 """Choose the number formats of a model, and prove that they hold for every text, or on calibrated ranges.
 
-A site is proved if the weights bound it (mpcnet.models.bounds) below where its format ends (mpcnet.models.limits). What
-is not has to fit as calibrated, times a margin, and is audited in every request; a model for which that fails is
-refused, naming every site.
+A site is proved if the weights bound it (mpcnet.models.formats.bounds) below where its format ends
+(mpcnet.models.formats.limits). What is not has to fit as calibrated, times a margin, and is audited in every request; a
+model for which that fails is refused, naming every site.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 from mpcnet.arrays import ring
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import numbers as N
-from mpcnet.models.bounds import Bounds
-from mpcnet.models.calibrate import Calibration
-from mpcnet.models.guarantees import guarantees, period_of, row_guarantees, unproved
-from mpcnet.models.limits import MARGIN, score_margin
-from mpcnet.models.numbers import Numbers
+from mpcnet.models.formats import fixed_point as N
+from mpcnet.models.formats.bounds import Bounds
+from mpcnet.models.formats.calibrate import Calibration
+from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.guarantees import guarantees, period_of, row_guarantees, unproved
+from mpcnet.models.formats.limits import MARGIN, score_margin
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.protocols.cells import WIDEST
 from mpcnet.protocols.division import (
@@ -138,7 +138,7 @@ class _Planner:
 
     @staticmethod
     def _largest(period_bits: int) -> float:
-        """Scores up to here have a period, in a window about 0: see mpcnet.models.guarantees.period_of."""
+        """Scores up to here have a period, in a window about 0: see mpcnet.models.formats.guarantees.period_of."""
         return 2.0**period_bits - 2.0 ** (WINDOW_BITS[-1] + 1)
 
     def _norms(self, i: int) -> float:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mpcnet.models.bounds import Bounds
-from mpcnet.models.calibrate import Calibration
-from mpcnet.models.limits import Limit, limits
-from mpcnet.models.numbers import Numbers
+from mpcnet.models.formats.bounds import Bounds
+from mpcnet.models.formats.calibrate import Calibration
+from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.limits import Limit, limits
 from mpcnet.models.shape import BertShape
 from mpcnet.protocols.exponential import BUCKET_BITS, ENTRY_BITS
 from mpcnet.protocols.rowmax import window_limit

@@ -16,12 +16,13 @@ from tempfile import NamedTemporaryFile
 from typing import get_args
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import calibrate
-from mpcnet.models.calibrate import Calibration, record
-from mpcnet.models.calibration_batches import recipe
+from mpcnet.models.checkpoints import bundled
 from mpcnet.models.checkpoints.files import user_cache
 from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.float_model.reference import Folded
+from mpcnet.models.formats import calibrate
+from mpcnet.models.formats.calibrate import Calibration, record
+from mpcnet.models.formats.calibration_batches import recipe
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
 
@@ -81,7 +82,7 @@ def write(kept: Kept, path: Path) -> Kept:
 def read(path: Path, sha256: str) -> Kept:
     """A calibration of these weights.
 
-    :raises LocalConfigError: see :func:`mpcnet.models.calibrate.load`; or nothing tells what it was made on.
+    :raises LocalConfigError: see :func:`mpcnet.models.formats.calibrate.load`; or nothing tells what it was made on.
     """
     calibration = calibrate.load(path, sha256)
     try:
@@ -123,7 +124,7 @@ def own(found: Checkpoint) -> Kept | None:
 
 def built_in(found: Checkpoint, longest: int) -> Kept | None:
     """What comes with a packaged model or was stored here, if it is of this version and these texts."""
-    packaged = bool(found.source) and Path(found.source).parent == Path(__file__).parent
+    packaged = bool(found.source) and Path(found.source) == bundled.FOLDER
     for place in ([Path(found.source)] if packaged else []) + [folder(found)]:
         try:
             kept = read(place / name(longest), found.sha256)

@@ -1,8 +1,8 @@
 """Scales and ring widths of a private model: one budget for every model, and what is chosen for one.
 
 A chain of matrix products never gets its bits back: it starts in a 64-bit ring and every rescale takes ring bits with
-the fraction bits (mpcnet.protocols.party.rescale). :mod:`mpcnet.models.planner` chooses, and proves that nothing
-overflows.
+the fraction bits (mpcnet.protocols.party.rescale). :mod:`mpcnet.models.formats.planner` chooses, and proves that
+nothing overflows.
 """
 
 from __future__ import annotations

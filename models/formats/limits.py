@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mpcnet.models import numbers as N
-from mpcnet.models.calibrate import Range
-from mpcnet.models.numbers import Numbers
+from mpcnet.models.formats import fixed_point as N
+from mpcnet.models.formats.calibrate import Range
+from mpcnet.models.formats.fixed_point import Numbers
 from mpcnet.models.shape import BertShape
 from mpcnet.protocols.argmax import DIFFERENCE_BITS
 from mpcnet.protocols.rowmax import window_limit
