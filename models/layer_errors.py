@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpcnet.models.bert import Config, Model
+from mpcnet.models.families.bert import Config, Model
 from mpcnet.models.float_model import reference
 from mpcnet.models.float_model.reference import Folded, Observe, valid_pairs
 from mpcnet.models.openings import Place, normal_values, numerators, places

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mpcnet.models.bert import Config
 from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.families.bert import Config
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.guarantees import unproved
 from mpcnet.models.pooling import too_large

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.bert import Config
+from mpcnet.models.families.bert import Config
 from mpcnet.models.float_model.reference import look_up
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.pooling import DENSE_BITS

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.bert import Config, Embedding
 from mpcnet.models.checkpoints.bundled import sentiment_checkpoint, sentiment_model_dir
 from mpcnet.models.checkpoints.configuration import tokenizer_folder
 from mpcnet.models.checkpoints.demo import demo_checkpoint, demo_model_dir
 from mpcnet.models.checkpoints.modules import read_modules
 from mpcnet.models.checkpoints.mpnet import mpnet_checkpoint, mpnet_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
+from mpcnet.models.families.bert import Config, Embedding
 from mpcnet.models.formats import calibrate, calibrated
 from mpcnet.models.formats.bounds import Bounds
 from mpcnet.models.formats.bounds import bounds as bounds_of

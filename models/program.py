@@ -20,7 +20,7 @@ import mpcnet
 from mpcnet.arrays import ring
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.bert import AnswerKind, Config, Embedding, Model, load
+from mpcnet.models.families.bert import AnswerKind, Config, Embedding, Model, load
 from mpcnet.models.formats.fixed_point import Numbers
 from mpcnet.models.parameters import parameters
 from mpcnet.models.preprocessing import Preprocessing

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from mpcnet.models.bert import AnswerKind, Model, infer
+from mpcnet.models.families.bert import AnswerKind, Model, infer
 from mpcnet.protocols.audit import Audit
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
@@ -23,7 +23,7 @@ class Response:
 async def respond(
     p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits", audit: bool = False
 ) -> Response:
-    """The answer (:func:`mpcnet.models.bert.infer`), and with `audit` the verdict of an audit on its values."""
+    """The answer (:func:`mpcnet.models.families.bert.infer`), and with `audit` the verdict of an audit on its values."""
     if not audit:
         return Response(await infer(p, model, tokens, keep, answer))
     watching = Audit(keep)

@@ -7,7 +7,7 @@ Where it looks. An answer is right if these facts hold:
 
 * A value that grows into a wider ring lies in [-2^(k-2), 2^(k-2)) of the k-bit ring it was opened in. What is not
   proved to is checked by mpcnet.protocols.arith.lift (`Audit.within`), and V, whose sum over the keys must fit, by
-  mpcnet.models.bert.
+  mpcnet.models.families.bert.
 * 1/sqrt and 1/x are right: by point functions, some cell holds x (mpcnet.protocols.cells); by iterations, T r^2 = d and
   x z = 1 to a sixteenth (`Audit.inverse`). That covers LayerNorm's sums of squares and softmax's row sums, too large or
   small.

@@ -10,8 +10,8 @@ from lockstep import Run, Session, combine, oracle, same_cost
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.bert import AnswerKind, Config, Embedding, infer, load
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
+from mpcnet.models.families.bert import AnswerKind, Config, Embedding, infer, load
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.bounds import bounds

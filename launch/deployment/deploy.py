@@ -18,7 +18,7 @@ from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.certs import ROLES, create_deployment, role_folder
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.models import program
-from mpcnet.models.bert import Config
+from mpcnet.models.families.bert import Config
 from mpcnet.models.preprocessing import copy_tokenizer
 
 TOKENIZER = "tokenizer"  # a client's, in its folder

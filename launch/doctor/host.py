@@ -17,7 +17,7 @@ from mpcnet.arrays.native import library
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, attempt, error, ok, warning
 from mpcnet.models import program
-from mpcnet.models.bert import Config
+from mpcnet.models.families.bert import Config
 from mpcnet.models.formats.planner import WINDOW_BITS
 from mpcnet.models.program import Plans, Size
 from mpcnet.transport.tls import parse_address

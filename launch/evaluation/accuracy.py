@@ -19,8 +19,8 @@ from mpcnet.launch.requests.compare import plain_answer
 from mpcnet.launch.simulation import simulate
 from mpcnet.launch.simulation.simulate import Options, Outcome
 from mpcnet.models import openings
-from mpcnet.models.bert import AnswerKind
 from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.prepare import Prepared, checkpoint, prepare
 from mpcnet.models.program import wanted_answer
 from mpcnet.models.texts.metrics import score

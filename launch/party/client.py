@@ -22,7 +22,7 @@ from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
 from mpcnet.launch.party.node import Node, end
-from mpcnet.models.bert import AnswerKind
+from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.float_model.reference import check_tokens
 from mpcnet.models.formats.fixed_point import LOGIT_FRAC
 from mpcnet.models.parameters import encode_tokens

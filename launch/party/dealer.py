@@ -18,7 +18,7 @@ from mpcnet.launch.party.follower import deal_order
 from mpcnet.launch.party.heap import loading, release_freed
 from mpcnet.launch.party.node import Node, peak_bytes
 from mpcnet.launch.party.service import Service
-from mpcnet.models.bert import Model, load
+from mpcnet.models.families.bert import Model, load
 from mpcnet.models.program import Plans, Size, parameter_shapes, token_shape
 from mpcnet.models.respond import respond
 from mpcnet.protocols.party import Party

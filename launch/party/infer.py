@@ -34,8 +34,8 @@ from mpcnet.launch.party import client
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
-from mpcnet.models.bert import AnswerKind
 from mpcnet.models.checkpoints.weights import fold
+from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.prepare import checkpoint
 from mpcnet.models.program import wanted_answer
 from mpcnet.models.texts.inputs import entries

@@ -21,7 +21,7 @@ from mpcnet.launch.party.queue import Request, stack, stack_masks
 from mpcnet.launch.party.service import unless
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import Ledger, overlapped
-from mpcnet.models.bert import Model, load
+from mpcnet.models.families.bert import Model, load
 from mpcnet.models.program import Plans, Size
 from mpcnet.models.respond import Response, respond
 from mpcnet.protocols.party import Party

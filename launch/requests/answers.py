@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mpcnet.errors import one_line
 from mpcnet.launch.requests.asked import listed
-from mpcnet.models.bert import AnswerKind, Config
+from mpcnet.models.families.bert import AnswerKind, Config
 from mpcnet.models.texts.tokens import Text
 
 SHOWN = 48  # characters of a text in a table

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Asked
-from mpcnet.models.bert import AnswerKind, Config
+from mpcnet.models.families.bert import AnswerKind, Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.prepare import Prepared
 from mpcnet.models.texts.tokens import Text, Tokens

@@ -17,7 +17,7 @@ from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.certs import role_folder
 from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.simulation.network import PYTHON, Network
-from mpcnet.models.bert import Config
+from mpcnet.models.families.bert import Config
 
 POLL_S = 0.05
 

@@ -25,7 +25,7 @@ from mpcnet.launch.requests.asked import Asked, Blank
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.ledger import overlapped
-from mpcnet.models.bert import AnswerKind, Embedding
+from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.prepare import BUILTIN, Prepared, prepare, random_tokens
 from mpcnet.models.program import Plans, Size, wanted_answer
 from mpcnet.models.shape import Softmax

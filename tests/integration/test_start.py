@@ -11,7 +11,7 @@ from integration.parties import ALL, Parties, some_tokens
 
 from mpcnet.launch.deployment.certs import create_deployment
 from mpcnet.models import program
-from mpcnet.models.bert import Config
+from mpcnet.models.families.bert import Config
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.transport.tls import parse_address
 

@@ -16,8 +16,8 @@ from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import client, infer
 from mpcnet.launch.requests import asked
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
-from mpcnet.models.bert import Config
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.families.bert import Config
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate

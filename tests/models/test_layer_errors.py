@@ -15,7 +15,7 @@ from mpnets import small_mpnet, small_tokens
 from private import TINY, Private, private_model, tiny_model
 from torch import Tensor
 
-from mpcnet.models.bert import Model
+from mpcnet.models.families.bert import Model
 from mpcnet.models.layer_errors import EMBEDDING, LAYER, Report, measure
 from mpcnet.models.openings import Place, answer, load_plain
 from mpcnet.models.texts.tokens import Tokens

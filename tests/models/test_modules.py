@@ -15,9 +15,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models import openings
-from mpcnet.models.bert import Config
 from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
+from mpcnet.models.families.bert import Config
 from mpcnet.models.float_model.reference import embed
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.bounds import bounds

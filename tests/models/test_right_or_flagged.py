@@ -10,8 +10,8 @@ from torch import Tensor
 from wild import BATCH, Draw, any_texts, model, usual
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.bert import Config
 from mpcnet.models.checkpoints.weights import fold
+from mpcnet.models.families.bert import Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate

@@ -10,7 +10,7 @@ from integration.parties import tiny
 from rich.console import Console
 
 from mpcnet.launch.requests.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning
-from mpcnet.models.bert import Config
+from mpcnet.models.families.bert import Config
 from mpcnet.models.texts.tokens import Text
 
 

@@ -13,7 +13,7 @@ from mpcnet.launch.doctor import peers as doctor_peers
 from mpcnet.launch.doctor.command import examine
 from mpcnet.launch.doctor.findings import Finding
 from mpcnet.models import program
-from mpcnet.models.bert import Config
+from mpcnet.models.families.bert import Config
 from mpcnet.transport.handshake import handshake
 from mpcnet.transport.identity import Identity, Roster
 from mpcnet.transport.tls import TlsChannel, listen
