@@ -54,8 +54,8 @@ from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
-from mpcnet.models.prepare import BUILTIN, checkpoint, prepare
-from mpcnet.models.program import Plans, Size, wanted_answer
+from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
+from mpcnet.models.private.program import Plans, Size, wanted_answer
 from mpcnet.models.texts.inputs import entries
 from mpcnet.transport.tls import parse_address
 

@@ -16,10 +16,10 @@ from mpcnet.models.float_model import reference
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.planner import plan
-from mpcnet.models.parameters import encode, encode_tokens, parameters
-from mpcnet.models.prepare import random_tokens
-from mpcnet.models.program import Plans, Size
-from mpcnet.models.respond import respond
+from mpcnet.models.private.inference import respond
+from mpcnet.models.private.parameters import encode, encode_tokens, parameters
+from mpcnet.models.private.prepare import random_tokens
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.share import Shared

@@ -24,9 +24,9 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.reporting import report
 from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS
-from mpcnet.models.layer_errors import EMBEDDING, LAYER, Report, measure
-from mpcnet.models.openings import load_plain
-from mpcnet.models.prepare import Prepared, prepare, random_tokens
+from mpcnet.models.private.layer_errors import EMBEDDING, LAYER, Report, measure
+from mpcnet.models.private.oracle_trace import load_plain
+from mpcnet.models.private.prepare import Prepared, prepare, random_tokens
 from mpcnet.models.texts.inputs import texts_of
 from mpcnet.models.texts.tokens import Text, Tokens, encode
 

@@ -26,7 +26,7 @@ from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback
 from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.models.float_model import reference
-from mpcnet.models.prepare import Prepared, prepare, random_tokens
+from mpcnet.models.private.prepare import Prepared, prepare, random_tokens
 from mpcnet.models.texts.tokens import Tokens, encode
 
 VICTIMS = ("server0", "server1", "dealer", "owner")

@@ -42,7 +42,7 @@ from typing import Any
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.simulation.network import LISTENERS
-from mpcnet.models.program import Size
+from mpcnet.models.private.program import Size
 from mpcnet.transport.latency import Link, parse_link
 from mpcnet.transport.rendezvous import dials
 from mpcnet.transport.tls import parse_address

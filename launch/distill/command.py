@@ -17,7 +17,7 @@ from rich.table import Table
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.distill.training_run import RESULTS, Options, train
 from mpcnet.launch.options import Json, check_folder, console, read_text, screen, write_text
-from mpcnet.models.prepare import tokenizer_source
+from mpcnet.models.private.prepare import tokenizer_source
 from mpcnet.models.texts.tasks import HUB, TASKS
 from mpcnet.models.training.loop import Progress, Stage
 

@@ -34,9 +34,9 @@ from mpcnet.launch.doctor.keys import COPY, check_keys, utc_now
 from mpcnet.launch.doctor.peers import visit_all
 from mpcnet.launch.doctor.running import check_monitor, check_port
 from mpcnet.launch.options import console, screen
-from mpcnet.models import program
 from mpcnet.models.families.bert import Config
-from mpcnet.models.program import Plans
+from mpcnet.models.private import program
+from mpcnet.models.private.program import Plans
 from mpcnet.transport.identity import Identity, Roster
 from mpcnet.transport.rendezvous import SERVERS, dials
 

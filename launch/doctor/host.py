@@ -16,10 +16,10 @@ from mpcnet.arrays.memory import Memory
 from mpcnet.arrays.native import library
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, attempt, error, ok, warning
-from mpcnet.models import program
 from mpcnet.models.families.bert import Config
 from mpcnet.models.formats.planner import WINDOW_BITS
-from mpcnet.models.program import Plans, Size
+from mpcnet.models.private import program
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.transport.tls import parse_address
 
 LENGTH = 128  # tokens of the request whose memory is planned

@@ -19,8 +19,8 @@ from mpcnet.errors import (
     RemoteProtocolError,
 )
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
-from mpcnet.models import program
 from mpcnet.models.families.bert import Config
+from mpcnet.models.private import program
 from mpcnet.transport.handshake import VERSION, Look, Program, look
 from mpcnet.transport.identity import Identity, Roster
 from mpcnet.transport.tls import dial

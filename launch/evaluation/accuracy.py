@@ -18,11 +18,11 @@ from mpcnet.launch.options import warn, warn_of
 from mpcnet.launch.requests.compare import plain_answer
 from mpcnet.launch.simulation import simulate
 from mpcnet.launch.simulation.simulate import Options, Outcome
-from mpcnet.models import openings
 from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.families.bert import AnswerKind
-from mpcnet.models.prepare import Prepared, checkpoint, prepare
-from mpcnet.models.program import wanted_answer
+from mpcnet.models.private import oracle_trace
+from mpcnet.models.private.prepare import Prepared, checkpoint, prepare
+from mpcnet.models.private.program import wanted_answer
 from mpcnet.models.texts.metrics import score
 from mpcnet.models.texts.tasks import Task
 from mpcnet.models.texts.tokens import Tokens, encode
@@ -105,7 +105,7 @@ def _in_process(prepared: Prepared, tokens: Tokens, batch: int, console: Console
     """The float model's outputs and the oracle's, [n, labels] each."""
     grouped = groups(tokens, batch)
     with torch.inference_mode():
-        whole = openings.load_plain(prepared.config, prepared.folded)
+        whole = oracle_trace.load_plain(prepared.config, prepared.folded)
         with progress(console) as bar:
             return {
                 "float": in_order(
@@ -114,7 +114,7 @@ def _in_process(prepared: Prepared, tokens: Tokens, batch: int, console: Console
                 "oracle": in_order(
                     grouped,
                     tokens,
-                    lambda rows: openings.answer(whole, prepared.folded, rows),
+                    lambda rows: oracle_trace.answer(whole, prepared.folded, rows),
                     step(bar, "fixed-point oracle", len(grouped)),
                 ),
             }

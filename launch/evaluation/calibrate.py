@@ -18,7 +18,7 @@ from mpcnet.models.checkpoints.weights import Checkpoint, fold
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Kept, Widened
 from mpcnet.models.formats.calibration_batches import own_batches
-from mpcnet.models.prepare import calibrated_length, calibration_of, checkpoint
+from mpcnet.models.private.prepare import calibrated_length, calibration_of, checkpoint
 from mpcnet.models.texts.inputs import texts_of
 
 SHOWN = 12  # rows of the table

@@ -32,8 +32,8 @@ from mpcnet.launch.options import (
 from mpcnet.launch.reporting import report
 from mpcnet.launch.simulation import simulate
 from mpcnet.launch.simulation.simulate import Options
-from mpcnet.models import openings
-from mpcnet.models.prepare import Prepared, prepare
+from mpcnet.models.private import oracle_trace
+from mpcnet.models.private.prepare import Prepared, prepare
 from mpcnet.models.texts.tokens import Tokens, encode, load_tokenizer
 
 if TYPE_CHECKING:
@@ -130,11 +130,11 @@ def _oracle(
 ) -> tuple[Tensor, list[bool] | None]:
     """Answers of the private program in this process, audited."""
     with torch.inference_mode(), progress(console) as bar:
-        whole = openings.load_plain(prepared.config, prepared.folded)
+        whole = oracle_trace.load_plain(prepared.config, prepared.folded)
         each = step(bar, "fixed-point oracle", len(grouped))
 
         def run(rows: Tokens) -> Tensor:
-            values, outside = openings.audited_answer(whole, prepared.folded, rows)
+            values, outside = oracle_trace.audited_answer(whole, prepared.folded, rows)
             return torch.cat([values, outside.to(values.dtype).unsqueeze(1)], 1)
 
         found = in_order(grouped, tokens, run, each).double()

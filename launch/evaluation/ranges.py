@@ -16,8 +16,8 @@ from mpcnet.launch.evaluation.results import display_name
 from mpcnet.launch.options import warn
 from mpcnet.launch.reporting import jsonlines, report
 from mpcnet.models.formats.calibrate import Calibration
-from mpcnet.models.prepare import checkpoint, prepare
-from mpcnet.models.ranges import STRETCHES, Use, by_kind, measure, share, stretches
+from mpcnet.models.private.prepare import checkpoint, prepare
+from mpcnet.models.private.ranges import STRETCHES, Use, by_kind, measure, share, stretches
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import encode
 

@@ -12,7 +12,7 @@ from mpcnet.launch.evaluation import plots, ranges
 from mpcnet.launch.evaluation.ranges import Ranges, SiteUse
 from mpcnet.launch.evaluation.report import percent
 from mpcnet.launch.reporting import markdown
-from mpcnet.models.ranges import STRETCHES
+from mpcnet.models.private.ranges import STRETCHES
 
 FILE = "ranges.md"
 METHOD = (

@@ -25,10 +25,10 @@ from mpcnet.launch.party.node import Node, end
 from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.float_model.reference import check_tokens
 from mpcnet.models.formats.fixed_point import LOGIT_FRAC
-from mpcnet.models.parameters import encode_tokens
-from mpcnet.models.prepare import tokenizer_source
 from mpcnet.models.preprocessing import tokenizer_digest
-from mpcnet.models.program import Size, wanted_answer
+from mpcnet.models.private.parameters import encode_tokens
+from mpcnet.models.private.prepare import tokenizer_source
+from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.models.texts.tokens import Reader, Tokens
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared

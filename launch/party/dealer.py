@@ -19,8 +19,8 @@ from mpcnet.launch.party.heap import loading, release_freed
 from mpcnet.launch.party.node import Node, peak_bytes
 from mpcnet.launch.party.service import Service
 from mpcnet.models.families.bert import Model, load
-from mpcnet.models.program import Plans, Size, parameter_shapes, token_shape
-from mpcnet.models.respond import respond
+from mpcnet.models.private.inference import respond
+from mpcnet.models.private.program import Plans, Size, parameter_shapes, token_shape
 from mpcnet.protocols.party import Party
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
 from mpcnet.randomness.prg import Domain, Guard, Keystream

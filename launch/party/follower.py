@@ -14,7 +14,7 @@ from mpcnet.launch.party.queue import Request
 from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.launch.party.service import unless
 from mpcnet.models.families.bert import Config, Model
-from mpcnet.models.program import Size, wanted_answer
+from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.transport.wire import Header
 
 MOST_REQUESTS = 1024  # of one run

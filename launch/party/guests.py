@@ -20,9 +20,9 @@ from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT, WANT, WEIGHTS
 from mpcnet.launch.party.node import Node, public
 from mpcnet.launch.party.queue import Queue, Request
-from mpcnet.models.parameters import parameters
-from mpcnet.models.program import Size, wanted_answer
-from mpcnet.models.respond import Response
+from mpcnet.models.private.inference import Response
+from mpcnet.models.private.parameters import parameters
+from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part
 from mpcnet.transport.channel import Channel

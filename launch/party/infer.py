@@ -36,8 +36,8 @@ from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.families.bert import AnswerKind
-from mpcnet.models.prepare import checkpoint
-from mpcnet.models.program import wanted_answer
+from mpcnet.models.private.prepare import checkpoint
+from mpcnet.models.private.program import wanted_answer
 from mpcnet.models.texts.inputs import entries
 from mpcnet.models.texts.tokens import Tokens
 

@@ -13,7 +13,7 @@ from mpcnet.launch.party.control_frames import HAVE, LOAD_STREAM, ORDER
 from mpcnet.launch.party.queue import Request, fits, layout
 from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.models.families.bert import Model
-from mpcnet.models.program import Size
+from mpcnet.models.private.program import Size
 from mpcnet.runtime.correction_buffer import planned_bytes
 from mpcnet.transport.wire import Scalar
 

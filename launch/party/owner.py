@@ -17,9 +17,9 @@ from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.node import Node, end
 from mpcnet.launch.party.service import unless
 from mpcnet.models.checkpoints.weights import Checkpoint, fold
-from mpcnet.models.matching import mismatches, overflows
-from mpcnet.models.parameters import encode, parameters
-from mpcnet.models.prepare import other_softmax
+from mpcnet.models.private.matching import mismatches, overflows
+from mpcnet.models.private.parameters import encode, parameters
+from mpcnet.models.private.prepare import other_softmax
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.rendezvous import SERVERS

@@ -14,7 +14,7 @@ from mpcnet.launch.party.leader import lead
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.server import Server
 from mpcnet.launch.party.service import Service
-from mpcnet.models.program import Plans
+from mpcnet.models.private.program import Plans
 from mpcnet.runtime.correction_buffer import Intake
 from mpcnet.runtime.sealed_tape import Drawer
 from mpcnet.transport.handshake import Peer, agree_seed

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalBusyError
-from mpcnet.models.program import Size
+from mpcnet.models.private.program import Size
 from mpcnet.transport.handshake import Peer
 
 BUCKETS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # tokens; requests of one bucket may run as one batch

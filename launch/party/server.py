@@ -22,8 +22,8 @@ from mpcnet.launch.party.service import unless
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.models.families.bert import Model, load
-from mpcnet.models.program import Plans, Size
-from mpcnet.models.respond import Response, respond
+from mpcnet.models.private.inference import Response, respond
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
 from mpcnet.randomness.prg import Domain, Guard, Keystream

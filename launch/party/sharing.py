@@ -15,8 +15,8 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.models.families.bert import Config
-from mpcnet.models.parameters import Parameter
-from mpcnet.models.program import Size
+from mpcnet.models.private.parameters import Parameter
+from mpcnet.models.private.program import Size
 from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from mpcnet.models.formats.guarantees import Guarantee, guarantees, row_guarantees
-from mpcnet.models.prepare import Prepared
+from mpcnet.models.private.prepare import Prepared
 
 
 def known(prepared: Prepared) -> list[Guarantee]:

@@ -13,7 +13,7 @@ from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.models.families.bert import AnswerKind, Config
 from mpcnet.models.float_model import reference
-from mpcnet.models.prepare import Prepared
+from mpcnet.models.private.prepare import Prepared
 from mpcnet.models.texts.tokens import Text, Tokens
 
 LEAST_COSINE = 0.999

@@ -26,8 +26,8 @@ from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.ledger import overlapped
 from mpcnet.models.families.bert import AnswerKind, Embedding
-from mpcnet.models.prepare import BUILTIN, Prepared, prepare, random_tokens
-from mpcnet.models.program import Plans, Size, wanted_answer
+from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
+from mpcnet.models.private.program import Plans, Size, wanted_answer
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Entry
 from mpcnet.models.texts.tokens import Reader, Text, Tokens

@@ -14,7 +14,7 @@ from integration import rogue
 from integration.parties import LIMIT_S, SERVERS, Parties, some_tokens
 from integration.rogue import RogueNode
 
-from mpcnet.models.program import Plans, Size
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.runtime.sealed_tape import SealedTape, TapeReader, TapeWriter
 from mpcnet.runtime.tape_folder import SUFFIX
 

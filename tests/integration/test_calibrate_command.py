@@ -8,7 +8,7 @@ import pytest
 from folders import save_model, save_words
 
 from mpcnet.launch import cli
-from mpcnet.models.prepare import prepare
+from mpcnet.models.private.prepare import prepare
 
 
 @pytest.fixture

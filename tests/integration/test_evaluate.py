@@ -14,8 +14,8 @@ from mpcnet.launch.cli import app
 from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_classifier
-from mpcnet.models.prepare import prepare
-from mpcnet.models.program import Plans, Size
+from mpcnet.models.private.prepare import prepare
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.texts.tokens import encode
 
 TEXTS = [

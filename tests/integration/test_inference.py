@@ -9,7 +9,7 @@ from integration.parties import ALICE, ALL, LABELS, LIMIT_S, SERVERS, SHAPE, Par
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import overlapped
-from mpcnet.models.program import Plans, Size
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.suites import SUITES
 

@@ -14,7 +14,7 @@ from mpcnet.launch.netem.networks import Hosts, make, why_not
 from mpcnet.launch.simulation import processes
 from mpcnet.launch.simulation.network import LISTENERS, Network
 from mpcnet.models.float_model import reference
-from mpcnet.models.prepare import prepare, random_tokens
+from mpcnet.models.private.prepare import prepare, random_tokens
 from mpcnet.transport.latency import Link
 
 pytestmark = pytest.mark.skipif(why_not("veth") is not None, reason=why_not("veth") or "")

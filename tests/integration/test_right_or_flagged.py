@@ -14,7 +14,7 @@ from wild import Draw
 from mpcnet.launch.options import console
 from mpcnet.launch.simulation.simulate import Options, run
 from mpcnet.models.float_model import reference
-from mpcnet.models.prepare import prepare
+from mpcnet.models.private.prepare import prepare
 from mpcnet.models.texts.tokens import Tokens
 
 REQUESTS, BATCH, LENGTH = 13, 8, 40

@@ -16,8 +16,8 @@ from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelClosed, LocalInputError, RemoteAbort
 from mpcnet.launch.party import client, frames, guests, queue, sharing
 from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
-from mpcnet.models.parameters import encode_tokens
-from mpcnet.models.program import Size
+from mpcnet.models.private.parameters import encode_tokens
+from mpcnet.models.private.program import Size
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.rounds import Part
 from mpcnet.transport import channel, tls_channel

@@ -20,7 +20,7 @@ from mpcnet.launch.simulation.processes import Deployment, PartyFailed
 from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Coverage, Kept
-from mpcnet.models.prepare import prepare
+from mpcnet.models.private.prepare import prepare
 
 TEXTS = ["A private sentence.", "Nobody reads this one either."]
 KEYS = {

@@ -10,9 +10,9 @@ import pytest
 from integration.parties import ALL, Parties, some_tokens
 
 from mpcnet.launch.deployment.certs import create_deployment
-from mpcnet.models import program
 from mpcnet.models.families.bert import Config
 from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.private import program
 from mpcnet.transport.tls import parse_address
 
 DAY = timedelta(days=1)

@@ -8,7 +8,7 @@ from integration.parties import SERVERS, Parties, change, deployed, some_tokens,
 from integration.running import COMMANDS, Running, save
 
 from mpcnet.launch.party import client
-from mpcnet.models.program import Plans, Size
+from mpcnet.models.private.program import Plans, Size
 
 MODEL = tiny(positions=128)
 TOKENS = some_tokens([128] * 64)

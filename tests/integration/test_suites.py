@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.bench import suites as scaling
 from mpcnet.launch.bench.command import app
-from mpcnet.models.prepare import prepare
-from mpcnet.models.program import Plans, Size
+from mpcnet.models.private.prepare import prepare
+from mpcnet.models.private.program import Plans, Size
 
 
 def test_a_row_is_what_the_plan_says(tmp_path: Path) -> None:

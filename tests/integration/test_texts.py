@@ -22,8 +22,8 @@ from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.formats.planner import plan
-from mpcnet.models.prepare import random_tokens
 from mpcnet.models.preprocessing import copy_tokenizer
+from mpcnet.models.private.prepare import random_tokens
 from mpcnet.models.texts.tokens import Text
 from mpcnet.protocols.suites import SUITES
 

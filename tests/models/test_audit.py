@@ -12,7 +12,7 @@ from torch import Tensor
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.fixed_point import Numbers
-from mpcnet.models.program import Size
+from mpcnet.models.private.program import Size
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.division import RowRange

@@ -12,7 +12,7 @@ from mpcnet.errors import LocalInputError
 from mpcnet.models.checkpoints.demo import demo_checkpoint
 from mpcnet.models.float_model.reference import embed
 from mpcnet.models.formats.calibration_batches import own_batches, texts_by_kind
-from mpcnet.models.program import Size, answers, wanted_answer
+from mpcnet.models.private.program import Size, answers, wanted_answer
 from mpcnet.models.texts.tokens import Tokens, encode
 
 SUITES = pytest.mark.parametrize("suite", ["secformer", "secformer-v1", "fast"])

@@ -8,12 +8,12 @@ import pytest
 from folders import ATOMS, SPECIAL, save_atoms, save_model, save_words
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import prepare
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrate import Calibration, Outdated, Range
 from mpcnet.models.formats.calibrated import Coverage, Kept, widened
 from mpcnet.models.formats.calibration_batches import own_batches, recipe
+from mpcnet.models.private import prepare
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from private import TINY, Private, private_model, tiny_model
 from torch import Tensor
 
 from mpcnet.models.families.bert import Model
-from mpcnet.models.layer_errors import EMBEDDING, LAYER, Report, measure
-from mpcnet.models.openings import Place, answer, load_plain
+from mpcnet.models.private.layer_errors import EMBEDDING, LAYER, Report, measure
+from mpcnet.models.private.oracle_trace import Place, answer, load_plain
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.gelu import gelu
 from mpcnet.protocols.party import Party
@@ -140,6 +140,6 @@ def test_a_program_that_opens_something_else_is_not_measured(monkeypatch: pytest
     model, tokens = small("exact")
     plain = load_plain(model.config, model.folded)
     nowhere = [Place("nowhere", 20, layer, f"layer{layer}.scores", 12, "pairs") for layer in range(2)]
-    monkeypatch.setattr("mpcnet.models.openings._scores", lambda numbers, layer: [nowhere[layer]])
+    monkeypatch.setattr("mpcnet.models.private.oracle_trace._scores", lambda numbers, layer: [nowhere[layer]])
     with pytest.raises(ValueError, match=r"did not open layer0\.scores, layer1\.scores"):
         measure(plain, model.folded, tokens)

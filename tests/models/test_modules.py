@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import openings
 from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
 from mpcnet.models.families.bert import Config
@@ -22,6 +21,7 @@ from mpcnet.models.float_model.reference import embed
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.planner import plan
+from mpcnet.models.private import oracle_trace
 from mpcnet.models.shape import Dense
 from mpcnet.protocols.suites import SUITES
 
@@ -51,7 +51,9 @@ def privately(found: Checkpoint) -> Tensor:
     formats = plan(found.shape, bounds(found.shape, folded), ranges, "exact", SUITES["fast"])
     config = Config(found.shape, formats, SUITES["fast"], "private", found.preprocessing)
     with torch.inference_mode():
-        return finished(found.preprocessing, openings.answer(openings.load_plain(config, folded), folded, tokens))
+        return finished(
+            found.preprocessing, oracle_trace.answer(oracle_trace.load_plain(config, folded), folded, tokens)
+        )
 
 
 def theirs(folder: Path, texts: tuple[str, ...] = TEXTS) -> Tensor:

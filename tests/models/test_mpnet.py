@@ -21,7 +21,7 @@ from mpcnet.models.checkpoints.parameter_names import parameter_name
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint, parameter_shapes, random_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
 from mpcnet.models.float_model.reference import classify, embed, forward
-from mpcnet.models.program import Plans, Size
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.relative import BUCKETS, bias, buckets
 from mpcnet.models.shape import BertShape
 

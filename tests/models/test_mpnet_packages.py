@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models import prepare
 from mpcnet.models.checkpoints import mpnet
 from mpcnet.models.checkpoints.files import user_cache
 from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.float_model.huggingface import huggingface_hidden
 from mpcnet.models.float_model.reference import forward
+from mpcnet.models.private import prepare
 from mpcnet.models.texts.tokens import encode
 
 FILES = {"config.json": b'{"a": 1}', "1_Pooling/config.json": b"{}", "model.safetensors": bytes(range(256)) * 40}

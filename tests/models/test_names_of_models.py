@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.cli import app
 from mpcnet.models.checkpoints.bundled import FOLDER
-from mpcnet.models.prepare import builtin, checkpoint, folder_of_that_name, tokenizer_source
+from mpcnet.models.private.prepare import builtin, checkpoint, folder_of_that_name, tokenizer_source
 
 
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

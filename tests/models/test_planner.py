@@ -21,7 +21,7 @@ from mpcnet.models.formats.calibration_batches import own_batches, texts_by_kind
 from mpcnet.models.formats.fixed_point import Numbers
 from mpcnet.models.formats.guarantees import guarantees, row_guarantees, unproved
 from mpcnet.models.formats.planner import plan
-from mpcnet.models.prepare import random_tokens
+from mpcnet.models.private.prepare import random_tokens
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.protocols import cells
 from mpcnet.protocols.division import RECIPROCAL_LIMIT, RSQRT_LIMIT, RowRange, reciprocal, rsqrt

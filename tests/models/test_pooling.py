@@ -12,8 +12,8 @@ from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.weights import fold, random_checkpoint
 from mpcnet.models.float_model.reference import embed
 from mpcnet.models.pooling import check_pooled, counted, too_large, weights
-from mpcnet.models.prepare import random_tokens
-from mpcnet.models.program import Size, answers, wanted_answer
+from mpcnet.models.private.prepare import random_tokens
+from mpcnet.models.private.program import Size, answers, wanted_answer
 from mpcnet.models.shape import POOLINGS, BertShape, Dense
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0], [0, 1, 1, 1]])

@@ -16,7 +16,7 @@ from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.formats.planner import plan
-from mpcnet.models.openings import audited_answer, load_plain
+from mpcnet.models.private.oracle_trace import audited_answer, load_plain
 from mpcnet.models.shape import Softmax
 from mpcnet.protocols.suites import SUITES
 

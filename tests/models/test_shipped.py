@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from mpcnet.models import prepare
 from mpcnet.models.checkpoints.bundled import FOLDER, SHA256, sentiment_checkpoint
 from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.float_model import reference
 from mpcnet.models.float_model.students import load_student
 from mpcnet.models.formats import calibrate
+from mpcnet.models.private import prepare
 from mpcnet.models.texts.tasks import Examples
 from mpcnet.models.texts.tokens import encode
 from mpcnet.models.training.loop import collate, predict, tokenise

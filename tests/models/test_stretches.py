@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mpcnet.models import openings
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
 from mpcnet.models.families.bert import Config
 from mpcnet.models.float_model.reference import Folded, classify
@@ -13,8 +12,9 @@ from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import Calibration, Range, calibrate
 from mpcnet.models.formats.limits import MARGIN
 from mpcnet.models.formats.planner import plan
-from mpcnet.models.prepare import random_tokens
-from mpcnet.models.ranges import Site, by_kind, measure, share, sites, stretches, use
+from mpcnet.models.private import oracle_trace
+from mpcnet.models.private.prepare import random_tokens
+from mpcnet.models.private.ranges import Site, by_kind, measure, share, sites, stretches, use
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.division import RowRange
@@ -129,7 +129,7 @@ def test_what_is_said_of_a_text_becomes_of_its_answer(factor: float) -> None:
     rows = {**planned.numbers.rows, SUM: RowRange(factor * seen.min / MARGIN, factor * seen.max * MARGIN)}
     config = replace(planned, numbers=replace(planned.numbers, rows=rows))
     told = next(each for each in measure(config, moved, folded, tokens) if each.site.name == SUM)
-    answers = openings.answer(openings.load_plain(config, folded), folded, tokens)
+    answers = oracle_trace.answer(oracle_trace.load_plain(config, folded), folded, tokens)
     errors = (answers - classify(SHAPE, folded, tokens.ids, tokens.types, tokens.mask)).abs().amax(1)
     if factor == 5.0:
         assert all(told.passed) and errors.min() > 0.05

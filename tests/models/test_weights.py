@@ -16,7 +16,7 @@ from mpcnet.models.checkpoints.parameter_names import parameter_name
 from mpcnet.models.checkpoints.weights import digest, fold, load_checkpoint, parameter_shapes, random_checkpoint
 from mpcnet.models.formats import calibrate, calibrated
 from mpcnet.models.formats.calibrated import Coverage, Kept
-from mpcnet.models.prepare import other_softmax, prepare, random_tokens
+from mpcnet.models.private.prepare import other_softmax, prepare, random_tokens
 from mpcnet.models.shape import PRESETS, BertShape, preset
 
 SMALL = dict(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)

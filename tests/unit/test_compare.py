@@ -15,7 +15,7 @@ from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.compare import Plain, differing, findings, plain, plain_answer
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint
 from mpcnet.models.float_model.students import load_student
-from mpcnet.models.prepare import other_softmax
+from mpcnet.models.private.prepare import other_softmax
 from mpcnet.models.texts.inputs import Entry
 from mpcnet.models.texts.tokens import Row, encode
 

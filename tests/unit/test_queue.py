@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mpcnet.errors import LocalBusyError
 from mpcnet.launch.party.queue import BUCKETS, PER_CLIENT, Queue, Request, bucket, fits, layout, stack, stack_masks
-from mpcnet.models.program import Size
+from mpcnet.models.private.program import Size
 from mpcnet.transport.handshake import Peer
 
 steady = settings(max_examples=80, derandomize=True, deadline=None)

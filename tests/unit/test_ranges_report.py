@@ -10,7 +10,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.evaluation import plots, ranges, ranges_report
 from mpcnet.launch.evaluation.ranges import Ranges, Shares
 from mpcnet.models.formats.calibrate import Calibration, Range
-from mpcnet.models.ranges import Site, Use, use
+from mpcnet.models.private.ranges import Site, Use, use
 
 
 def site(name: str, margin: float = 1.5, most: float = 100.0) -> Site:

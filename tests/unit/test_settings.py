@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.settings import FILE, Settings, read, write
-from mpcnet.models.program import Size
+from mpcnet.models.private.program import Size
 from mpcnet.transport.latency import parse_link
 
 ADDRESSES = {"server0": "10.0.0.1:4100", "server1": "10.0.0.2:4100", "dealer": "[::1]:4100"}

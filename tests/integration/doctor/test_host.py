@@ -15,7 +15,7 @@ from mpcnet.arrays.native import library
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.doctor import host as doctor_host
 from mpcnet.launch.doctor.host import check_device, check_disk, check_kernels, check_memory, check_program, memory_bytes
-from mpcnet.models.program import Plans, Size
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.division import RowRange
 
 

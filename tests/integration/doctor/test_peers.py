@@ -17,8 +17,8 @@ from mpcnet.launch.doctor import peers as doctor_peers
 from mpcnet.launch.party import client, dealer, owner, party
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.simulation.network import LISTENERS
-from mpcnet.models import program
-from mpcnet.models.prepare import random_tokens
+from mpcnet.models.private import program
+from mpcnet.models.private.prepare import random_tokens
 from mpcnet.protocols.suites import SUITES
 from mpcnet.transport.tls import parse_address
 

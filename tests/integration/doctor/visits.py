@@ -12,8 +12,8 @@ from mpcnet.launch.deployment.certs import ROLES
 from mpcnet.launch.doctor import peers as doctor_peers
 from mpcnet.launch.doctor.command import examine
 from mpcnet.launch.doctor.findings import Finding
-from mpcnet.models import program
 from mpcnet.models.families.bert import Config
+from mpcnet.models.private import program
 from mpcnet.transport.handshake import handshake
 from mpcnet.transport.identity import Identity, Roster
 from mpcnet.transport.tls import TlsChannel, listen

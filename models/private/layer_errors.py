@@ -1,10 +1,10 @@
 """Where a private model's error comes from, layer by layer.
 
-The fixed-point oracle runs the private program (mpcnet.models.openings) twice. As it is, it shows the error that has
-added up behind each layer. With the input of every operation replaced by the float model's value on the same grid, it
-shows what each operation does wrong by itself, the rounding of its result included. Those own errors are then added to
-the float model's values, one operation at a time, which shows what each does to its layer's normalised result, and to
-the answer.
+The fixed-point oracle runs the private program (mpcnet.models.private.oracle_trace) twice. As it is, it shows the error
+that has added up behind each layer. With the input of every operation replaced by the float model's value on the same
+grid, it shows what each operation does wrong by itself, the rounding of its result included. Those own errors are then
+added to the float model's values, one operation at a time, which shows what each does to its layer's normalised result,
+and to the answer.
 
 The oracle rounds to nearest. Servers round at random, by up to one unit instead of half of one.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 from mpcnet.models.families.bert import Config, Model
 from mpcnet.models.float_model import reference
 from mpcnet.models.float_model.reference import Folded, Observe, valid_pairs
-from mpcnet.models.openings import Place, normal_values, numerators, places
+from mpcnet.models.private.oracle_trace import Place, normal_values, numerators, places
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.softmax import RELU_EPS
 from mpcnet.rounds import Part
@@ -98,7 +98,7 @@ class Report:
 
 
 def measure(model: Model, folded: Folded, tokens: Tokens) -> Report:
-    """Compare the oracle's `model` (mpcnet.models.openings.load_plain) with the float model on some tokens."""
+    """Compare the oracle's `model` (mpcnet.models.private.oracle_trace.load_plain) with the float model on some tokens."""
     config = model.config
     floats = _Floats(config, folded, tokens)
     exact: Values = {}

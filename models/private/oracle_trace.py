@@ -19,9 +19,9 @@ from mpcnet.models.families.bert import Config, Model, encode, load
 from mpcnet.models.float_model.reference import Folded, valid_pairs
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.fixed_point import Numbers
-from mpcnet.models.parameters import encode as encode_weights
-from mpcnet.models.parameters import encode_tokens, parameters
-from mpcnet.models.respond import respond
+from mpcnet.models.private.inference import respond
+from mpcnet.models.private.parameters import encode as encode_weights
+from mpcnet.models.private.parameters import encode_tokens, parameters
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared

@@ -22,9 +22,9 @@ from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.families.bert import AnswerKind, Config, Embedding, Model, load
 from mpcnet.models.formats.fixed_point import Numbers
-from mpcnet.models.parameters import parameters
 from mpcnet.models.preprocessing import Preprocessing
-from mpcnet.models.respond import respond
+from mpcnet.models.private.inference import respond
+from mpcnet.models.private.parameters import parameters
 from mpcnet.models.shape import BertShape
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
