@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.relative import BUCKETS
+from mpcnet.models.position_bias import BUCKETS
 
 Activation: TypeAlias = Literal["gelu", "quad"]  # of the feed-forward: erf-GeLU, or MPCFormer's Quad
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
@@ -28,7 +28,7 @@ class BertShape:
     """Sizes and head of a BERT encoder, or of an MPNet, which is one with a bias on its scores.
 
     layers, hidden (d), heads, ffn, vocab, positions and types count; eps is the LayerNorm's. types 0: no table of them.
-    relative_buckets: rows of the table of biases (mpcnet.models.relative); 0: there is none.
+    relative_buckets: rows of the table of biases (mpcnet.models.position_bias); 0: there is none.
     skipped_positions: rows of the position table before that of the first token.
     head "embedding": hidden states, pooled as `pooling` says: one of POOLINGS, or several joined by "+" whose vectors
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.

@@ -100,7 +100,7 @@ class Hosts:
         return {role: f"{ADDRESSES[role]}:{PORT}" for role in LISTENERS}
 
     def command(self, role: str, line: Sequence[str]) -> list[str]:
-        """See :class:`mpcnet.launch.simulation.network.Network`. The process is the line's own: its pid, signals and exit code."""
+        """See the base class. The process is the line's own: its pid, signals and exit code."""
         return ["nsenter", f"--net={self.namespaces[role.partition(':')[0]]}", "--", *line]
 
 

@@ -61,7 +61,7 @@ def _count(header: Mapping[str, Stored], values: Mapping[str, Any]) -> int:
 
 
 def _dense(modules: list[DenseModule]) -> tuple[Dense, ...]:
-    """The maps that are computed: those without an activation are one with what follows (mpcnet.models.checkpoints.dense)."""
+    """The maps that are computed: those without an activation are one with what follows (see `dense`)."""
     last = len(modules) - 1
     return tuple(
         Dense(module.columns, module.activation)

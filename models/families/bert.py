@@ -30,8 +30,8 @@ from mpcnet.models.pooling import (
     counted,
     weights,
 )
+from mpcnet.models.position_bias import bias
 from mpcnet.models.preprocessing import Preprocessing
-from mpcnet.models.relative import bias
 from mpcnet.models.shape import BertShape, Dense
 from mpcnet.protocols.argmax import one_hot_argmax
 from mpcnet.protocols.arith import lift, linear, matmul, own_ring, product

@@ -19,7 +19,7 @@ from torch.nn.functional import gelu
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.pooling import check_pooled, counted, weights
-from mpcnet.models.relative import bias
+from mpcnet.models.position_bias import bias
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.protocols.softmax import RELU_EPS
 

@@ -49,7 +49,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """ranges[softmax][site], the sites of mpcnet.models.float_model.reference, over `sentences` rows of `tokens` tokens in all."""
+    """ranges[softmax][site], the float model's sites, over `sentences` rows of `tokens` tokens in all."""
 
     weights_sha256: str
     sentences: int

@@ -23,7 +23,7 @@ class Response:
 async def respond(
     p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits", audit: bool = False
 ) -> Response:
-    """The answer (:func:`mpcnet.models.families.bert.infer`), and with `audit` the verdict of an audit on its values."""
+    """The answer, as the family's program computes it, and with `audit` the verdict of an audit on its values."""
     if not audit:
         return Response(await infer(p, model, tokens, keep, answer))
     watching = Audit(keep)

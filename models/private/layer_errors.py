@@ -98,7 +98,7 @@ class Report:
 
 
 def measure(model: Model, folded: Folded, tokens: Tokens) -> Report:
-    """Compare the oracle's `model` (mpcnet.models.private.oracle_trace.load_plain) with the float model on some tokens."""
+    """Compare the oracle's `model` (`oracle_trace.load_plain`) with the float model on some tokens."""
     config = model.config
     floats = _Floats(config, folded, tokens)
     exact: Values = {}

@@ -21,8 +21,8 @@ from mpcnet.models.checkpoints.parameter_names import parameter_name
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint, parameter_shapes, random_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
 from mpcnet.models.float_model.reference import classify, embed, forward
+from mpcnet.models.position_bias import BUCKETS, bias, buckets
 from mpcnet.models.private.program import Plans, Size
-from mpcnet.models.relative import BUCKETS, bias, buckets
 from mpcnet.models.shape import BertShape
 
 SHAPE = replace(TINY, types=0, eps=1e-5, relative_buckets=BUCKETS, skipped_positions=2)
