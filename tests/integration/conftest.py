@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from integration.parties import Parties, deployed, tiny
-from integration.running import Running, processes
-from integration.sockets import Place
+from parties import Parties, deployed, tiny
+from running import Running, processes
+from sockets import Place
 
 import mpcnet.aio.backoff
 import mpcnet.launch.party.node

@@ -10,9 +10,9 @@ from pathlib import Path
 from threading import Semaphore
 
 import pytest
-from integration import rogue
-from integration.parties import LIMIT_S, SERVERS, Parties, some_tokens
-from integration.rogue import RogueNode
+import rogue
+from parties import LIMIT_S, SERVERS, Parties, some_tokens
+from rogue import RogueNode
 
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.runtime.sealed_tape import SealedTape, TapeReader, TapeWriter

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from integration.parties import deployed, tiny
 from kernels import without_kernels
+from parties import deployed, tiny
 from safetensors.torch import save_file
 
 from mpcnet.errors import LocalInputError, RemoteAbort

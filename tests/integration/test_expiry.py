@@ -9,9 +9,9 @@ import ssl
 import time
 
 import pytest
-from integration import rogue
-from integration.parties import ALICE, ALL, SERVERS, OpenNode, Parties, some_tokens
-from integration.rogue import RogueNode
+import rogue
+from parties import ALICE, ALL, SERVERS, OpenNode, Parties, some_tokens
+from rogue import RogueNode
 
 import mpcnet.launch.party.expiry
 from mpcnet.launch.deployment.certs import role_folder

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from integration.parties import ALICE, ALL, some_tokens
-from integration.running import Running
+from parties import ALICE, ALL, some_tokens
+from running import Running
 
 from mpcnet.launch.deployment.settings import read
 from mpcnet.launch.party.node import open_node

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 import torch
-from integration.parties import ALICE, ALL, LABELS, LIMIT_S, SERVERS, SHAPE, Parties, change, some_tokens
+from parties import ALICE, ALL, LABELS, LIMIT_S, SERVERS, SHAPE, Parties, change, some_tokens
 
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.reporting import report

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from integration.parties import ALICE, SERVERS, Tiny, tiny
+from parties import ALICE, SERVERS, Tiny, tiny
 from sentences import save_encoder, save_modules
 
 from mpcnet.launch import cli

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from integration.parties import ALL, LABELS, SERVERS, Parties, some_tokens, tiny
+from parties import ALL, LABELS, SERVERS, Parties, some_tokens, tiny
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, RemoteMismatchError

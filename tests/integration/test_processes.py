@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from integration.parties import ALL, SERVERS, deployed, some_tokens, tiny
-from integration.running import Running
+from parties import ALL, SERVERS, deployed, some_tokens, tiny
+from running import Running
 
 from mpcnet.errors import ChannelClosed, MpcError
 from mpcnet.launch.simulation.processes import PartyFailed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from integration.sockets import close
+from sockets import close
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError, MpcError

@@ -5,10 +5,10 @@ import re
 import signal
 
 import pytest
-from integration import rogue
-from integration.parties import ALL, SERVERS, Parties, some_tokens
-from integration.rogue import RogueNode, Which
-from integration.running import Running
+import rogue
+from parties import ALL, SERVERS, Parties, some_tokens
+from rogue import RogueNode, Which
+from running import Running
 
 from mpcnet.errors import MpcError
 from mpcnet.launch.party.control_frames import RESULT, WEIGHTS

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from integration import rogue
-from integration.parties import ALL, SERVERS, Parties, some_tokens
-from integration.rogue import Misdeed, RogueNode
+import rogue
+from parties import ALL, SERVERS, Parties, some_tokens
+from rogue import Misdeed, RogueNode
 
 PLACE = r"stream 1, segment \d+ \([a-z0-9/]+\): "
 MISDEEDS: dict[str, tuple[Misdeed, str]] = {  # what it does, what the server that sees it says

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import rogue
 import torch
-from integration import rogue
-from integration.parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, some_tokens
-from integration.rogue import RogueNode
+from parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, some_tokens
+from rogue import RogueNode
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from integration.parties import ALL, Parties, some_tokens
+from parties import ALL, Parties, some_tokens
 
 from mpcnet.launch.deployment.certs import create_deployment
 from mpcnet.models.families.bert import Config

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from integration.parties import SERVERS, Parties, change, deployed, some_tokens, tiny
-from integration.running import COMMANDS, Running, save
+from parties import SERVERS, Parties, change, deployed, some_tokens, tiny
+from running import COMMANDS, Running, save
 
 from mpcnet.launch.party import client
 from mpcnet.models.private.program import Plans, Size
@@ -30,7 +30,7 @@ async def right(asked: asyncio.Task[client.Answer]) -> None:
 async def test_processes_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """server1 is full before its largest segment, and has another in its lane; server0 has room for all till then."""
     over(128, 128)
-    monkeypatch.setattr("integration.running.LIMIT_S", LIMIT_S)
+    monkeypatch.setattr("running.LIMIT_S", LIMIT_S)
     save(MODEL.checkpoint, tmp_path / "model")
     with deployed(MODEL.config(), tmp_path / "deployment", timeout_s=TIMEOUT_S, stock_mib=128) as made:
         running = Running(made, MODEL, tmp_path / "model")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from integration.parties import LIMIT_S, Parties, Tiny, deployed
+from parties import LIMIT_S, Parties, Tiny, deployed
 from small_models import layout, save_classifier, save_embedding
 
 from mpcnet.launch.deployment.deploy import TOKENIZER

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from integration.sockets import SESSION, Place, both_loops, close, frame, receive_bytes, until
+from sockets import SESSION, Place, both_loops, close, frame, receive_bytes, until
 
 import mpcnet.transport.tls_channel
 from mpcnet.errors import (

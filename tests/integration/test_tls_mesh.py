@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from integration.sockets import Place, both_loops, close, until
+from sockets import Place, both_loops, close, until
 
 import mpcnet.aio.backoff
 import mpcnet.transport.tls

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from integration.sockets import Place, both_loops, close, frame, receive_bytes, until
+from sockets import Place, both_loops, close, frame, receive_bytes, until
 
 import mpcnet.transport.tls
 from mpcnet.errors import (

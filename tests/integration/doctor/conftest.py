@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from integration.parties import tiny
+from parties import tiny
 
 from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.simulation.network import LISTENERS, free_addresses

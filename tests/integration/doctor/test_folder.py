@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from integration.doctor.visits import DAY, NOW, by_check, config_of, doctor, levels, listening
-from integration.parties import tiny
+from parties import tiny
+from visits import DAY, NOW, by_check, config_of, doctor, levels, listening
 
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.deployment.certs import ROLES, create_deployment

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from integration.doctor.visits import by_check, config_of, doctor, levels, listening
-from integration.parties import tiny
 from kernels import without_kernels
+from parties import tiny
+from visits import by_check, config_of, doctor, levels, listening
 
 from mpcnet.arrays.memory import Memory
 from mpcnet.arrays.native import library

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from integration.doctor.visits import DAY, NOW, config_of, doctor, levels, listening
 from typer.testing import CliRunner
+from visits import DAY, NOW, config_of, doctor, levels, listening
 
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.doctor.command import doctor_command

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from integration.doctor.visits import config_of, doctor, levels, listening
-from integration.parties import tiny
-from integration.sockets import until
+from parties import tiny
+from sockets import until
+from visits import config_of, doctor, levels, listening
 
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.deployment.certs import ROLES, create_deployment

@@ -14,7 +14,7 @@ from mpcnet.errors import LocalInputError, LocalStateError, RemoteProtocolError
 from mpcnet.rounds import Part
 from mpcnet.transport.wire import MAX_HEADER, PREFIX, FrameDecoder, Header, Stage, encode
 
-VECTORS = Path(__file__).parent.parent / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 DOCUMENT = json.loads((VECTORS / "wire.json").read_text())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from integration.parties import deployed, tiny
+from parties import deployed, tiny
 from small_models import VOCABULARY, add_word, save_embedding, save_words
 from typer.testing import CliRunner
 

@@ -16,7 +16,7 @@ from tapes import PIECE, RECORDS, TAG, failing, rest, sealed
 from mpcnet.errors import LocalConfigError, LocalStateError, LocalStorageError
 from mpcnet.runtime.sealed_tape import Drawer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from integration.parties import tiny
+from parties import tiny
 from rich.console import Console
 
 from mpcnet.launch.requests.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning

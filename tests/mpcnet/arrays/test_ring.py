@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mpcnet.arrays import ring
 from mpcnet.rounds import Part
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "fixed_point.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "fixed_point.json").read_text())
 WIDTHS = st.integers(1, 64)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from integration.parties import LIMIT_S, Tiny, deployed
+from parties import LIMIT_S, Tiny, deployed
 from safetensors.torch import save_file
 
 from mpcnet.launch.deployment import settings as settings_file

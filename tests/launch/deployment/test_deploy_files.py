@@ -17,7 +17,7 @@ from mpcnet.launch import cli
 from mpcnet.launch.deployment.settings import FILE
 from mpcnet.launch.party.monitor import HOST, Metrics, Monitor
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

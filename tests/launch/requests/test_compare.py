@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from integration.parties import tiny
+from parties import tiny
 from small_models import layout, save_classifier, save_embedding
 
 from mpcnet.launch.requests.asked import Asked

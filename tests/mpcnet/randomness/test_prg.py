@@ -16,7 +16,7 @@ from mpcnet.arrays.native import keystream as native_keystream
 from mpcnet.errors import LocalStateError
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "prg.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "prg.json").read_text())
 SEED = bytes(range(32))
 
 

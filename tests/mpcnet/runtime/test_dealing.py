@@ -1,4 +1,4 @@
-"""How far the dealer's thread runs ahead of what is sent. What is sent is tested in tests/unit/test_session.py."""
+"""How far the dealer's thread runs ahead of what is sent. What is sent is tested in tests/mpcnet/runtime/test_session.py."""
 
 import asyncio
 from collections.abc import Generator

@@ -20,7 +20,7 @@ from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.randomness import fss
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "fss.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "fss.json").read_text())
 
 
 def words(rows: Any) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from around import Around
-from integration.parties import OpenNode
+from parties import OpenNode
 
 from mpcnet.errors import ChannelClosed
 from mpcnet.rounds import Part
