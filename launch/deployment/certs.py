@@ -29,6 +29,7 @@ from mpcnet.transport.identity import ROLE_URI, fingerprints, is_role
 
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey
 ROLES = ("server0", "server1", "dealer", "owner", "client")
+LISTENERS = ROLES[:3]  # those with an address; the others dial them
 CLOCK_SLACK = timedelta(minutes=5)  # machines' clocks differ
 AUTHORITY = "authority"
 AUTHORITY_NAME = "mpcnet private authority"

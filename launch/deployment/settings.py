@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch.simulation.network import LISTENERS
+from mpcnet.launch.deployment.certs import LISTENERS
 from mpcnet.models.private.program import Size
 from mpcnet.transport.latency import Link, parse_link
 from mpcnet.transport.rendezvous import dials

@@ -25,10 +25,11 @@ from math import inf
 from typing import Any
 
 from mpcnet.errors import LocalConfigError, describe
+from mpcnet.launch.deployment.certs import LISTENERS
 from mpcnet.launch.netem.keeper import ADDRESSES
 from mpcnet.launch.netem.namespaces import NetworkFailed
 from mpcnet.launch.netem.tun import DEVICE, Use
-from mpcnet.launch.simulation.network import LISTENERS, PYTHON, Loopback, Network
+from mpcnet.launch.simulation.network import PYTHON, Loopback, Network
 from mpcnet.transport.latency import Link
 
 KINDS = ("inproc", "netem", "tun", "veth")

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-LISTENERS = ("server0", "server1", "dealer")
+from mpcnet.launch.deployment.certs import LISTENERS
+
 # What starts a module of ours as a process: the installed one, which has its kernels, and not one of the folder that we
 # are in, which may be a clone without them.
 PYTHON = (sys.executable, "-P", "-m")

@@ -11,11 +11,11 @@ from sentences import save_encoder, save_modules
 
 from mpcnet.launch import cli
 from mpcnet.launch.deployment import settings
-from mpcnet.launch.deployment.certs import ROLES, role_folder
+from mpcnet.launch.deployment.certs import LISTENERS, ROLES, role_folder
 from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.party import client, dealer, owner, party
 from mpcnet.launch.party.node import Node, open_node
-from mpcnet.launch.simulation.network import LISTENERS, free_addresses
+from mpcnet.launch.simulation.network import free_addresses
 from mpcnet.models.preprocessing import tokenizer_digest
 from mpcnet.models.private import program
 from mpcnet.models.private.prepare import random_tokens

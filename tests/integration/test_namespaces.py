@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpcnet.launch.deployment.certs import ROLES
+from mpcnet.launch.deployment.certs import LISTENERS, ROLES
 from mpcnet.launch.netem.networks import Hosts, make, why_not
 from mpcnet.launch.simulation import processes
-from mpcnet.launch.simulation.network import LISTENERS, Network
+from mpcnet.launch.simulation.network import Network
 from mpcnet.models.float_model import reference
 from mpcnet.models.private.prepare import prepare, random_tokens
 from mpcnet.transport.latency import Link

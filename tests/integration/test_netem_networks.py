@@ -17,12 +17,13 @@ import pytest
 from netem_points import needs
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.deployment.certs import LISTENERS
 from mpcnet.launch.netem import networks
 from mpcnet.launch.netem.keeper import ADDRESSES
 from mpcnet.launch.netem.namespaces import NetworkFailed
 from mpcnet.launch.netem.networks import KINDS, Hosts, link_text, make, relay_use, why_not
 from mpcnet.launch.netem.probe import ProbeFailed, measure
-from mpcnet.launch.simulation.network import LISTENERS, Network
+from mpcnet.launch.simulation.network import Network
 from mpcnet.transport.latency import Link, parse_link
 
 LINK = Link(rtt_s=0.020, bandwidth_bps=1e8)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from parties import tiny
 
+from mpcnet.launch.deployment.certs import LISTENERS
 from mpcnet.launch.deployment.deploy import write_deployment
-from mpcnet.launch.simulation.network import LISTENERS, free_addresses
+from mpcnet.launch.simulation.network import free_addresses
 
 
 @pytest.fixture

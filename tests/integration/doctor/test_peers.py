@@ -12,11 +12,10 @@ from sockets import until
 from visits import config_of, doctor, levels, listening
 
 from mpcnet.launch.deployment import settings
-from mpcnet.launch.deployment.certs import ROLES, create_deployment
+from mpcnet.launch.deployment.certs import LISTENERS, ROLES, create_deployment
 from mpcnet.launch.doctor import peers as doctor_peers
 from mpcnet.launch.party import client, dealer, owner, party
 from mpcnet.launch.party.node import open_node
-from mpcnet.launch.simulation.network import LISTENERS
 from mpcnet.models.private import program
 from mpcnet.models.private.prepare import random_tokens
 from mpcnet.protocols.suites import SUITES
