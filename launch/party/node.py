@@ -21,6 +21,7 @@ from mpcnet.arrays import accelerator
 from mpcnet.arrays.native import library
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
 from mpcnet.launch.deployment.settings import Settings
+from mpcnet.launch.extras import missing
 from mpcnet.launch.party.heap import keep_freed
 from mpcnet.launch.party.log import Fact, Level, Log
 from mpcnet.launch.party.monitor import Metrics
@@ -171,6 +172,8 @@ def failed(who: str, error: Exception) -> int:
     """
     if os.environ.get(TRACEBACK):
         raise error
+    if isinstance(error, ModuleNotFoundError):
+        error = missing(error) or error
     console.print(f"[bold red]{who}[/bold red]  {escape(public(error))}", soft_wrap=True)
     return _exit_code(error)
 
