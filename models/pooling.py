@@ -1,6 +1,8 @@
 """From the values of tokens to one vector a sentence: what of it is public, and what its rings must hold.
 
 Every kind of pooling but the maximum is a sum over tokens with public weights, since the mask is public.
+
+Source   docs/protocol.md, "A BERT"
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ async def one_hot_argmax(p: Party, x: Shared, *, sure: bool = False) -> Bits:
     Rounds   2 for n = 2; 3 up to n = 5; 4 up to n = 17: the opening, the comparison, products of n - 1 bits
     Sends    4 bytes and 8 bits a pair each way, and for n > 2 n (n - 1) bits in the first round of products
     Offline  198 bits a pair, and for n = 3, 4, 5 n times 1, 4, 11 bits
+    Source   docs/protocol.md, "Argmax and maximum"
     """
     count = x.shape[-1]
     first, second = (torch.tensor(places) for places in zip(*_pairs(count), strict=True))

@@ -6,6 +6,8 @@ a_i, b_j known to the dealer,
     [x y] = X [y] + Y [x] - X Y + sum_ij [a_i b_j]
 
 where the public product is added by party 0 only, and [a_i b_j] is dealt.
+
+Source   docs/protocol.md, "Dealt correlations"
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def lift(p: Party, x: Masked, bits: int = WIDE, *, sure: bool = False) -> Lifted
 
     Rounds   0
     Offline  2 ceil((bits - k) / 8) bytes an element
-    Source   protocol.md section 3; the carry replaces a full dealt share of r
+    Source   docs/protocol.md, "Growing rings"
     """
     k = x.bits
     if bits < k:
@@ -188,7 +190,7 @@ async def pi_mul(p: Party, x: Shared, y: Shared) -> Shared:
     Rounds   1
     Sends    16 bytes an element each way in the 64-bit ring
     Offline  8 bytes an element
-    Source   SecFormer (Luo et al. 2024), section 2; Beaver (1991)
+    Source   [SecFormer], Pi_Mul; [Beaver91]
     """
     a, b = await p.open(x, y)
     return product(p, own_ring(a), own_ring(b))
@@ -200,7 +202,7 @@ async def pi_square(p: Party, x: Shared) -> Shared:
     Rounds   1
     Sends    8 bytes an element each way in the 64-bit ring
     Offline  8 bytes an element
-    Source   SecFormer, section 2
+    Source   [SecFormer], Pi_Square; [Beaver91]
     """
     return square(p, own_ring(await p.open_one(x)))
 
@@ -211,7 +213,7 @@ async def pi_matmul(p: Party, x: Shared, y: Shared) -> Shared:
     Rounds   1
     Sends    8 bytes an element of X and of Y each way in the 64-bit ring
     Offline  8 bytes an element of the result
-    Source   SecFormer, section 2
+    Source   [SecFormer], Pi_MatMul; [Beaver91]
     """
     a, b = await p.open(x, y)
     return matmul(p, a, b)

@@ -30,6 +30,8 @@ times it. Beyond that, a value whose residue comes out inside again is missed. N
 limit, or 15/16 if it is a power of two. The other checks miss nothing.
 
 What is not looked at: padding; pooling, the pooler and the classifier, which are right in all of their rings.
+
+Source   docs/protocol.md, "Audit and verdict"
 """
 
 from __future__ import annotations
@@ -150,7 +152,7 @@ class Audit:
 
         Rounds   1, which others pay for
         Sends    6 bytes a row each way
-        Offline  42 bytes an element
+        Offline  30 bytes an element of 32 bits, and about 66 a row
         """
         for x in values:
             self.riders.start(self._norm(_own(p), x, limit))
@@ -249,7 +251,10 @@ def _elements(x: Tensor, shape: tuple[int, ...]) -> Words:
 
 @cache
 def _coefficients(count: int) -> Words:
-    """Different words, without a pattern: those of SplitMix64 (Steele, Lea, Flood 2014)."""
+    """Different words, without a pattern: those of SplitMix64.
+
+    Source   [Steele14]
+    """
     x = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)

@@ -20,6 +20,7 @@ def xor_of_products(p: Party, bits: Sequence[MaskedBits], monomials: Sequence[tu
 
     Rounds   0
     Offline  1 bit an element for each distinct subset of two or more masks
+    Source   docs/protocol.md, "Products of bits"; [ABY2] for products of several factors
     """
     shape, party = bits[0].shape, bits[0].party
     total = torch.zeros_like(bits[0].opened)

@@ -88,7 +88,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
     Offline  16 (2 n + 3) + 32 n bytes a row to each server, 4^n about high / low: 496 for 2^12; under an
              audit 8 to 50 more if `most` is above `high`
     Error    relative <= 3e-5 over the range, of which the cubics are 1e-5, and 2^-ROW_FRAC
-    Source   protocol.md section 6
+    Source   docs/protocol.md, "Cells"
     """
     return await _evaluate(p, x, rows, ROOT, factor, factor / sqrt(rows.low), factor / sqrt(rows.high), ROW_FRAC)
 
@@ -100,6 +100,7 @@ async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
     Sends    as rsqrt
     Offline  as rsqrt
     Error    relative <= 5e-5 over the range, of which the cubics are 3.1e-5
+    Source   docs/protocol.md, "Cells"
     """
     e = ring.ceil_log2(rows.high)
     return await _evaluate(p, x, rows, INVERSE, 2.0**e, 2.0**e / rows.low, 2.0**e / rows.high, Z_FRAC), e

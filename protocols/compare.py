@@ -7,6 +7,8 @@ For y = x - theta, opened as y^ = y + r mod 2^k,
 The dealer shares msb(r) and, for each block of r_low, a one-hot table. "Block of r greater than the public block" and
 "equal" are then parities of table entries, local, and the same tables serve every threshold. The blocks are joined by
 products of opened bits, so 25 bits cost one round; the bit of the highest block is only added, and never opened.
+
+Source   docs/protocol.md, "Comparisons"
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ async def at_least(p: Party, x: Masked, thresholds: Sequence[float], drop: int =
     Rounds   0 for up to 6 + d bits, 1 for up to 26 + d, 2 beyond
     Sends    2 B - 2 bits an element and threshold each way, B = ceil((k - d - 1) / 5) blocks, for up to 5 blocks
     Offline  2^b bits an element for each block of b bits and one more, and 5 bits an element and threshold for B = 3
-    Source   protocol.md section 5; the one-round join of blocks replaces a logarithmic one
+    Source   docs/protocol.md, "Comparisons"
     """
     known = tables(p, x, drop, block)
     levels = [round(theta * 2**x.frac) for theta in thresholds]
@@ -125,7 +127,7 @@ async def pi_lt(p: Party, x: Shared, y: Shared) -> Shared:
     Rounds   4 in a 64-bit ring (open, two joins, and the bit into arithmetic); the paper's takes 7
     Sends    12.4 bytes an element each way in a 64-bit ring
     Offline  54 bytes an element
-    Source   SecFormer, section 2 (there: a bitwise adder); here by one-hot tables
+    Source   [SecFormer], Pi_LT (there a bitwise adder); docs/protocol.md, "Comparisons"
     """
     opened = await p.open_one(x - y)
     (bit,) = await at_least(p, opened, [0.0], block=4)

@@ -72,7 +72,7 @@ async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
     Rounds   t (t iterations; the first needs no opening of z, the last none of q)
     Sends    9 t - 5 bytes a row each way (4 for t = 1)
     Error    relative <= 2e-4 + 2^(e - 27) / low: TOLERANCE, and the roundings of the least q
-    Source   SecFormer, section 3 (eta = 5000, t = 13 there); eta and t come from calibration here
+    Source   [Goldschmidt64]; [SecFormer] (eta = 5000, t = 13 there); eta and t come from calibration here
     """
     e = rows.deflation(RECIPROCAL_LIMIT)
     start = max(0, ring.ceil_log2(2.0**e / rows.low) - (Z_BITS - 2 - Z_FRAC))
@@ -97,7 +97,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
     Rounds   2 t - 1 (m^2 is opened for its second product; the first iteration needs no opening of y)
     Sends    13 t - 9 bytes (4 if t = 1) a row each way
     Error    relative <= 2e-4 + 2^(e - 26) / low
-    Source   SecFormer, section 3 (eta = 2000, t = 11 there); eta and t come from calibration here
+    Source   [Goldschmidt64]; [SecFormer] (eta = 2000, t = 11 there); eta and t come from calibration here
 
     :raises ValueError: factor / sqrt(low) is LARGEST_ROOT or more: y would not fit the ring it is opened in.
     """
@@ -131,10 +131,13 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
 async def divide(p: Party, a: Shared, b: Shared, rows: RowRange) -> Shared:
     """Pi_Div: a / b for b in the calibrated range, at ROW_FRAC fraction bits; b broadcasts against a.
 
-    The reciprocal stays deflated, multiplies the numerator, and the result is rescaled once (protocol.md, SecFormer's
-    code multiplies a rounded reciprocal and loses up to 15%). Needs |a / b| 2^e < 2^(62 - a.frac - Z_FRAC).
+    The reciprocal stays deflated, multiplies the numerator, and the result is rescaled once; a reciprocal that is
+    rounded first may be less than one ulp. Needs |a / b| 2^e < 2^(62 - a.frac - Z_FRAC).
 
     Rounds   t + 1
+    Sends    9 t - 5 bytes a row, 5 more for z, and ceil(bits / 8) an element of a, each way
+    Error    relative, that of :func:`reciprocal`; 2^(-Z_FRAC - e) |a|, and an ulp of the result
+    Source   [SecFormer], Pi_Div; docs/protocol.md, "Goldschmidt's iterations"
     """
     z, e = await reciprocal(p, b, rows)
     numerator, wide_z = await _open(p, a, z)

@@ -54,7 +54,7 @@ def exponential(p: Party, x: Masked, frac: int, keep: Tensor) -> Shared:
     Rounds   0
     Offline  64 bytes an element, and 2^(k - 6) for a period of 2^k: 8 for k = 9
     Error    <= 5e-5 absolute
-    Source   protocol.md section 7, "one-opening exponential"
+    Source   docs/protocol.md, "Exponential"
     """
     if p.audit is not None:
         (inside,) = between(_buckets(p, x), [_inside(BUCKET_BITS + ENTRY_BITS)])
@@ -74,7 +74,7 @@ async def clamped_exponential(p: Party, x: Masked, bits: int, frac: int, keep: T
     Sends    1 bit an element each way
     Offline  as exponential, with an audit or without
     Hiding   the bit is opened under a fresh uniform bit
-    Source   here
+    Source   docs/protocol.md, "Exponential"
     """
     near, inside = between(_buckets(p, x), [(LAST, 0), _inside(bits)])
     if p.audit is not None:

@@ -2,6 +2,8 @@
 
 Near-minimax least squares (Lawson's reweighting) on Chebyshev points. Run `python -m mpcnet.protocols.fit` to print
 them.
+
+Source   [Lawson61]
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ async def gelu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
     Sends    6.25 bytes an element each way for a 24-bit input with 12 fraction bits
     Offline  84.4 bytes an element for a ring of 40: series 40, comparison 9.4, its selection and growth 35
     Error    <= 5e-4 absolute at 12 fraction bits: roundings, the fit's 5.2e-5, the tail's 1.3e-4 where it begins
-    Source   SecFormer's Pi_Sin applied to E (protocol.md section 6)
+    Source   docs/protocol.md, "GeLU and tanh"; Pi_Sin of [SecFormer] applied to E
     """
     opened = await p.open_one(x)
     even = fourier(p, opened, GELU_EVEN, x.frac + 4 + 16, x.frac + 2, dealt_frac=14)
@@ -80,8 +80,8 @@ async def pi_gelu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
     Sends    10.25 bytes an element each way for a 24-bit input with 12 fraction bits
     Offline  173.4 bytes an element for a ring of 64
     Error    <= 2.5e-4 absolute at 12 fraction bits; beyond 5 only x's own rounding
-    Source   SecFormer, section 3; deviations: power-of-two period and refitted sines (theirs err by 2e-2), and the two
-             comparisons read the same opening as the sines
+    Source   [SecFormer], Pi_GeLU; docs/protocol.md, "Differences from SecFormer": power-of-two period, refitted sines
+             (theirs err by 2e-2), and the two comparisons read the same opening as the sines
     """
     opened = await p.open_one(x)
     fine = x.frac + 3  # 1 + erf multiplies values up to 4 before it is exactly 2
@@ -97,6 +97,7 @@ async def tanh(p: Party, x: Shared, bits: int) -> Shared:
     Sends    7.25 bytes an element each way for a 24-bit input with 12 fraction bits
     Offline  165.4 bytes an element for a ring of 48
     Error    <= 5e-4 absolute at 12 fraction bits
+    Source   docs/protocol.md, "GeLU and tanh"
     """
     return await _clipped(p, await p.open_one(x), TANH, TANH_LOW, TANH_HIGH, x.frac, bits)
 
@@ -119,8 +120,8 @@ async def pi_gelu_polynomial(p: Party, x: Shared, bits: int, sure: bool = False)
     Rounds   4
     Sends    23.375 bytes an element each way for a 24-bit input with 12 fraction bits
     Offline  176.6 bytes an element for a ring of 64
-    Error    <= 4.5e-3 absolute, of which 2.2e-3 are the fit's (PUMA's polynomials err by 2e-2)
-    Source   SecFormer v1, whose coefficients are unpublished: own fit
+    Error    <= 4.5e-3 absolute, of which 2.2e-3 are the fit's
+    Source   [SecFormer], version 1, whose coefficients are unpublished: own fit; those of [PUMA] err by 2e-2
     """
     opened = await p.open_one(x)
     grown = lift(p, opened, bits, sure=sure)

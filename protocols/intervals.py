@@ -3,6 +3,8 @@
 Let X and R be the `size` bits from `start` on of the words x^ and r. Then J = X - R mod 2^size is floor(x / 2^start),
 or one more: what lies below borrows. The dealer shares a one-hot table of R as bits; "J is from a to b" says that R is
 from X - b to X - a, and is a parity of entries around X. One table serves every interval.
+
+Source   docs/protocol.md, "Comparisons"
 """
 
 from __future__ import annotations

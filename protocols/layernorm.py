@@ -37,8 +37,10 @@ async def layer_norm(
     64 - (x.frac + rsqrt_frac - frac).
 
     Rounds   2 + those of `root`: 2 t - 1 by Goldschmidt, 1 by point functions
+    Sends    4 bytes an element of 28 bits each way, and a row the 4 or 5 of the factor and what `root` sends
+    Offline  41 to 44 bytes an element, and a row the factor's growth and what `root` takes
     Error    that of `root` (mpcnet.protocols.division, mpcnet.protocols.cells) relative to each result, and rounding
-    Source   SecFormer, Pi_LayerNorm; deviation: calibrated deflation, product with the opened x is local
+    Source   docs/protocol.md, "LayerNorm"; [SecFormer], Pi_LayerNorm (there eta is fixed)
     """
     width = x.shape[-1]
     wide = lift(p, await p.open_one(x), sure=sure)

@@ -26,6 +26,7 @@ async def largest(p: Party, x: Shared, keep: Tensor) -> Shared:
     Sends    4 bytes and 9 bits a comparison each way in a ring of 26 bits; n - 1 comparisons a column
     Offline  198 bits and 8 bytes a comparison in a ring of 26 bits
     Error    none
+    Source   docs/protocol.md, "Argmax and maximum"
     """
     while (count := x.shape[-2]) > 1:
         pairs = count // 2

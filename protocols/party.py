@@ -44,6 +44,7 @@ class Party:
         Rounds   1, for all values together
         Sends    ceil(bits / 8) bytes an element each way
         Hiding   x^ = x + r mod 2^bits with r fresh and uniform over exactly the bits that are sent: x^ is uniform
+        Source   docs/protocol.md, "Masked openings"; [ABY2], [BGI19]
         """
         if any(value.bits == 1 for value in values):
             raise ValueError(f"{self.label}: a ring of 1 bit is held packed: open it by open_bits")
@@ -101,7 +102,7 @@ class Party:
         rounding: 1 ulp at most, 2^-t ulp on average.
 
         Rounds   0;  price: the ring loses as many bits as the fraction
-        Source   protocol.md section 1
+        Source   docs/protocol.md, "Exact rescaling"; [SiRnn], truncate-and-reduce
         """
         count = x.frac - frac
         if count == 0:

@@ -19,7 +19,7 @@ async def quad(p: Party, x: Shared, bits: int, *, sure: bool = False) -> Shared:
     Sends    3 bytes an element each way for a 24-bit input with 12 fraction bits
     Offline  20 bytes an element for a ring of 40: the growth's 8, the products of mask and wrap bit 12
     Error    <= 1 ulp of the result, beside x's own rounding
-    Source   MPCFormer (Li et al. 2023), section 3; the completed square saves the linear term
+    Source   [MPCFormer], Quad; the completed square saves the linear term
 
     :raises ValueError: the largest result does not fit the ring.
     """

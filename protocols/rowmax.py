@@ -49,11 +49,11 @@ async def coarse_max(p: Party, x: Masked, bits: int, keep: Tensor) -> Masked:
     x was opened mod 2^k.
 
     Rounds   3 (counts, bits, maxima) for up to 255 keys, 4 beyond
-    Sends    for B buckets, B bytes and B - 1 bits a row each way (twice the bytes and thrice the bits from 256 keys on)
-    Offline  a byte a score and bucket (2 from 256 keys on), and for words of 22 bits, 12 of them fraction bits, 34
-    bytes
-             a row and bucket but the lowest (8 for 256 to 511 keys, 10 to 1023)
-    Source   protocol.md section 7, "coarse row maximum", with buckets of 2 instead of 4
+    Sends    for B buckets, B - 1 bytes and B - 1 bits a row each way, and a byte for T or two from periods of 2^10 on;
+             twice the bytes of counts and thrice the bits from 256 keys on
+    Offline  a byte a score and bucket (2 from 256 keys on), and a row and bucket but the lowest 33 bytes, or 34 from
+             periods of 2^10 on (7 to 8 for 256 to 511 keys, 9 to 10 to 1023)
+    Source   docs/protocol.md, "Row maximum"
     """
     low = x.frac + WIDTH_BITS
     count_bits = max(8, x.shape[-1].bit_length())

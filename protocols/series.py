@@ -51,7 +51,7 @@ def fourier(p: Party, x: Masked, series: Series, bits: int, frac: int, dealt_fra
     Rounds   0
     Offline  2 ceil(bits / 8) bytes an element and harmonic
     Error    <= 0.71 (sum of |coefficients|) 2^-dealt_frac + 1.42 (number of harmonics) 2^-frac, besides the fit's
-    Source   SecFormer, Pi_Sin (after Zheng et al.); deviation: the period is a power of two, so reduction is exact
+    Source   docs/protocol.md, "Fourier series"; [SecFormer], Pi_Sin, after [Zheng23] (there the period is 20)
     """
     size = (series.period.bit_length() - 1) + x.frac
     if series.period & (series.period - 1) or not x.frac <= size <= x.bits:
@@ -89,7 +89,7 @@ async def pi_sin(p: Party, x: Shared, series: Series) -> Shared:
     Rounds   1
     Sends    ceil((log2 P + frac) / 8) bytes an element each way: 3 for P = 16 and 16 fraction bits
     Offline  16 bytes an element and harmonic
-    Source   SecFormer, Pi_Sin
+    Source   [SecFormer], Pi_Sin, after [Zheng23]
     """
     size = (series.period.bit_length() - 1) + x.frac
     return fourier(p, await p.open_one(x.reduce(size)), series, 64, 16)

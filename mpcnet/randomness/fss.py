@@ -15,10 +15,11 @@ same for both, keep it so from level to level; others turn the difference of two
 one. Seeds have 126 bits; their two lowest bits, and those of a correction, hold control bits.
 
 Assumption: H_k(s) = AES_k(s) xor s under four public keys is a pseudo-random generator, and stays one for many seeds
-(AES as ideal permutations; Guo, Katz, Wang, Yu 2020). A key hides r and the payload from one server then.
+(AES as ideal permutations). A key hides r and the payload from one server then.
 
-Source: Boyle, Gilboa, Ishai (2016) for the tree; Boneh et al. (2021) for payloads at prefixes. Words are 64 bits,
-blocks two words, little-endian.
+Words are 64 bits, blocks two words, little-endian.
+
+Source   docs/protocol.md, "Point functions"; [BGI16] for the tree, [BBCGI21] for payloads at prefixes, [GKWY20] for H_k
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A word is cut into digits of `sizes` bits, from the lowest; the table of a digit d of b bits has 2^b entries, of which
 entry d is 1. The tables of all digits of a word lie side by side, so a row has sum(2^b) bits.
+
+Source   docs/protocol.md, "Comparisons"
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ A program asks its `Source` for three things, in program order:
 | oracle (here) | the value, with every mask zero | the value |
 
 A zero mask turns every masked formula into the plain one, so the oracle runs the same protocol code.
+
+Source   docs/protocol.md, "Masked openings", "Dealt correlations"
 """
 
 from __future__ import annotations
