@@ -1,4 +1,4 @@
-"""Small programs that the meter runs, one a protocol, on shapes: what tests/protocol_costs.py measures.
+"""Small programs that the meter runs, one a protocol, on shapes: what tests/support/protocol_costs.py measures.
 
 A program opens its inputs under the label GIVEN where the protocol takes opened values; those do not count.
 """

@@ -1,6 +1,6 @@
 """The tables of docs/protocol.md: costs by the meter, rounds of a layer, fitted coefficients.
 
-`python tests/protocol_tables.py` writes them between their marks. A test compares the page with them.
+`python tests/support/protocol_tables.py` writes them between their marks. A test compares the page with them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from mpcnet.protocols.quad import quad
 
 def test_the_page_has_the_figures_of_the_meter() -> None:
     page = PAGE.read_text()
-    assert with_tables(page) == page, "run PYTHONPATH=. python tests/protocol_tables.py"
+    assert with_tables(page) == page, "run python tests/support/protocol_tables.py"
 
 
 def test_a_figure_that_is_no_longer_right_is_noticed() -> None:

@@ -77,7 +77,7 @@ def test_every_protocol_has_a_source() -> None:
     page = PAGE.read_text()
     missing = [path.name for path in (ROOT / "protocols").glob("*.py") if f"`protocols/{path.name}`" not in page]
     assert sorted(missing) == ["__init__.py", "suites.py"]
-    named = set(re.findall(r"`((?:protocols|models)/\w+\.py)`", page))
+    named = set(re.findall(r"`((?:mpcnet|protocols|models)/[\w/]+\.py)`", page))
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
 
 
