@@ -165,8 +165,8 @@ def test_veth_has_no_link_but_none() -> None:
 
 MAKER = """
 import json, os, subprocess, sys
-from launch.netem.networks import make
-from mpcnet.latency import Link
+from mpcnet.launch.netem.networks import make
+from mpcnet.transport.latency import Link
 with make(sys.argv[1], Link()) as network:
     party = subprocess.Popen(network.command("server0", ["sleep", "600"]), start_new_session=True)
     inside = [os.readlink(place) for place in network.namespaces.values()]

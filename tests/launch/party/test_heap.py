@@ -7,7 +7,7 @@ import pytest
 
 KEPT = """
 import resource, numpy as np
-from launch.heap import keep_freed, release_freed
+from mpcnet.launch.party.heap import keep_freed, release_freed
 assert keep_freed()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 pages = lambda: int(open("/proc/self/statm").read().split()[1])
@@ -33,8 +33,8 @@ def test_freed_memory_is_kept_until_it_is_released() -> None:
 
 LOADED = """
 import numpy as np
-from launch.heap import keep_freed, loading
-from mpcnet import apart
+from mpcnet.launch.party.heap import keep_freed, loading
+from mpcnet.arrays import buffers
 pages = lambda: int(open("/proc/self/statm").read().split()[1])
 assert keep_freed()
 before, stay = pages(), []
@@ -47,13 +47,13 @@ kept = pages() - before
 again = np.ones(1 << 19)
 del again
 held = pages()
-dealt = [apart.empty(1 << 22) for _ in range(16)]
+dealt = [buffers.empty(1 << 22) for _ in range(16)]
 for payload in dealt:
     payload[:] = 1
 full, last = pages() - held, dealt[-1][5:]
 del payload, dealt
 rest = pages() - held
-apart.release()
+buffers.release()
 print(kept, full, rest, pages() - held, int(last.sum()))
 """
 
@@ -72,7 +72,7 @@ def test_what_stays_and_what_is_used_up_leave_no_holes() -> None:
 
 BROKEN = """
 import weakref, numpy as np
-from launch.heap import keep_freed, loading
+from mpcnet.launch.party.heap import keep_freed, loading
 assert keep_freed()
 class Weights: pass
 def session():

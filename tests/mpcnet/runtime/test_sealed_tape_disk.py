@@ -74,7 +74,7 @@ def test_a_disk_that_is_full_only_when_it_is_asked(
 FULL_DISK = """
 import sys
 from pathlib import Path
-from mpcnet.drawer import Drawer
+from mpcnet.runtime.sealed_tape import Drawer
 from mpcnet.errors import LocalStorageError
 folder, data = Path(sys.argv[1]), memoryview(bytes(3 << 20))
 drawer = Drawer.open(folder)
@@ -110,7 +110,7 @@ def test_a_disk_of_four_megabytes(tmp_path: Path) -> None:
 CRASH = """
 import sys
 from pathlib import Path
-from mpcnet.drawer import Drawer
+from mpcnet.runtime.sealed_tape import Drawer
 drawer, tapes = Drawer.open(Path(sys.argv[1])), []
 for name in "12":
     writer = drawer.write(name)
