@@ -123,6 +123,7 @@ def copied() -> set[str]:
 def test_image_holds_the_packages_and_nothing_else() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    packages |= {path.resolve().name for path in (ROOT / "mpcnet").iterdir() if path.is_symlink()}
     assert copied() == packages | {"constraints.txt", "pyproject.toml", "README.md"}
     assert all((ROOT / source).exists() for source in copied())
     allowed = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()

@@ -29,8 +29,8 @@ def test_every_file_is_in_the_package_and_all_are_small():
     names = {path.name for path in FOLDER.iterdir()}
     assert names == {*SHA256, "LICENSE", "NOTICE", "README.md", "mpcnet-calibration-512.json"}
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= LARGEST
-    settings = tomllib.loads((Path(prepare.__file__).parents[1] / "pyproject.toml").read_text())
-    patterns = settings["tool"]["setuptools"]["package-data"]["models"]
+    settings = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["mpcnet.models.checkpoints"]
     packed = {path for pattern in patterns for path in FOLDER.parent.glob(pattern)}
     assert set(FOLDER.iterdir()) <= packed
 
