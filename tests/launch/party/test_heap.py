@@ -47,13 +47,14 @@ kept = pages() - before
 again = np.ones(1 << 19)
 del again
 held = pages()
-dealt = [apart.empty(1 << 22) for _ in range(16)]
+buffers = apart.Buffers()
+dealt = [buffers.empty(1 << 22) for _ in range(16)]
 for payload in dealt:
     payload[:] = 1
 full, last = pages() - held, dealt[-1][5:]
 del payload, dealt
 rest = pages() - held
-apart.release()
+buffers.release()
 print(kept, full, rest, pages() - held, int(last.sum()))
 """
 
