@@ -97,8 +97,8 @@ async def parallel(*branches: Program[Any]) -> list[Any]:
 
 
 @dataclass(slots=True)
-class Riders:
-    """Programs beside another one, whose exchanges travel in its rounds: they cost bytes, and few rounds at the end."""
+class Piggyback:
+    """Programs whose exchanges travel in another one's rounds: they cost bytes, and few rounds at the end."""
 
     _waiting: list[tuple[Program[None], Exchange]] = field(default_factory=list)
 
@@ -107,14 +107,14 @@ class Riders:
         self._go(program, None)
 
     async def exchange(self, parts: Sequence[Part], mine: Sequence[Tensor]) -> list[Tensor]:
-        """An exchange of these parts with all that wait aboard. Riders go on as soon as it is answered."""
-        aboard, self._waiting = self._waiting, []
+        """An exchange of these parts and all that wait. Their programs go on as soon as it is answered."""
+        waiting, self._waiting = self._waiting, []
         opened = await Exchange(
-            (*parts, *(part for _, step in aboard for part in step.parts)),
-            (*mine, *(value for _, step in aboard for value in step.mine)),
+            (*parts, *(part for _, step in waiting for part in step.parts)),
+            (*mine, *(value for _, step in waiting for value in step.mine)),
         )
         start = len(parts)
-        for program, step in aboard:
+        for program, step in waiting:
             end = start + len(step.parts)
             self._go(program, opened[start:end])
             start = end

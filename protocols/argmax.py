@@ -35,9 +35,10 @@ async def one_hot_argmax(p: Party, x: Shared, *, sure: bool = False) -> Bits:
     count = x.shape[-1]
     first, second = (torch.tensor(places) for places in zip(*_pairs(count), strict=True))
     difference = x.map(lambda value: value.index_select(-1, first) - value.index_select(-1, second))
-    watched = p.audit is not None and not sure  # more bits than are compared, in as many bytes, show what leaves them
-    shown = await p.open_one(difference.reduce(SHOWN_BITS if watched else DIFFERENCE_BITS))
-    if p.audit is not None and watched:
+    # More bits than are compared, in as many bytes, show an audit what leaves them.
+    bits = DIFFERENCE_BITS if sure else p.audit.shown_bits(DIFFERENCE_BITS, SHOWN_BITS)
+    shown = await p.open_one(difference.reduce(bits))
+    if not sure:
         p.audit.within(p, shown, 1 << (DIFFERENCE_BITS - 1))
     (not_below,) = await at_least(p, shown.reduce(DIFFERENCE_BITS), [0.0])
     factors = [_beats(not_below, k, count) for k in range(count - 1)]

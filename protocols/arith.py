@@ -51,7 +51,7 @@ def lift(p: Party, x: Masked, bits: int = WIDE, *, sure: bool = False) -> Lifted
         raise ValueError(f"{p.label}: cannot lift {k} bits to {bits}")
     if bits == k:
         return own_ring(x)
-    if p.audit is not None and not sure:
+    if not sure:
         p.audit.within(p, x, 1 << (k - 2))
     spare = _spare(bits - k)
     wrapped = _deal_carry(p, x.mask, x.shape, spare)
@@ -173,9 +173,9 @@ def linear(p: Party, x: Masked, w: Weight) -> Shared:
     if x.bits != w.bits:
         raise ValueError(f"{p.label}: cannot multiply {x.bits} bits by a weight of {w.bits}")
     bits, shape = w.bits, _matmul_shape(x.shape, w.shape)
-    cross = p.deal(lambda a, b: ring.matmul(a, Packed(b), bits), (x.mask, w.mask), shape, bits)
+    cross = p.deal(lambda a, b: p.combine(((1, a, Packed(b)),), None, bits), (x.mask, w.mask), shape, bits)
     terms = ((1, x.shared().value, Packed(w.opened)), (-1, x.opened, Packed(w.mask.share)))
-    return Shared(ring.combine(terms, cross.share, bits), bits, x.frac + w.frac, x.party)
+    return Shared(p.combine(terms, cross.share, bits), bits, x.frac + w.frac, x.party)
 
 
 def _matmul_shape(x: Sequence[int], y: Sequence[int]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ Where it looks. An answer is right if these facts hold:
 How. A check reads an opening that takes place anyway: the dealer shares a one-hot table of a few bits of the mask, and
 whether the value is outside is a parity of entries, which is local (mpcnet.protocols.intervals). Whether a cell holds x
 is a bit of what the servers read from the point function anyway. For what no opening shows (norms; iterations) a few
-values a row are opened besides; they travel in rounds that take place anyway (mpcnet.rounds.Riders).
+values a row are opened besides; they are piggybacked on rounds that take place anyway (mpcnet.rounds.Piggyback).
 
 All bits of a sentence, held as xor shares, are hashed by a fixed public linear map to 40 bits. The hash of the shares
 is a share of the hash, so nothing is sent; it is 0 if every bit is, and only for one pattern in 2^40 otherwise. In the
@@ -37,7 +37,7 @@ Source   docs/protocol.md, "Audit and verdict"
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import sqrt
 
@@ -49,11 +49,10 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.protocols.arith import lift, product, square
-from mpcnet.protocols.division import RowRange
 from mpcnet.protocols.intervals import between, digit
-from mpcnet.protocols.party import Party
+from mpcnet.protocols.party import UNAUDITED, Check, Party
 from mpcnet.protocols.share import Bits, Masked, Shared
-from mpcnet.rounds import Riders
+from mpcnet.rounds import Part, Piggyback
 
 WINDOW = 6  # bits of a table
 STEP = 4  # bits from one table to the next: 3 units of it and more are surely outside, 48 of the one below
@@ -62,7 +61,7 @@ LIMIT_BITS = 4  # a limit is 8 to 16 units of the first table
 OPERAND_BITS = 28  # queries and keys of less than 2^28 in their ring: sums of 128 squares then fit the wide ring
 
 RELATIVE = 12  # fraction bits of a ratio that should be 1
-BEYOND = 9 / 7  # of the end of a range: the least that :func:`outside` can tell from what is in it
+BEYOND = 9 / 7  # of the end of a range: the least that :func:`out_of_range` can tell from what is in it
 SIGNIFICANT = 10  # bits of the least value of a factor of it
 
 HASH_BITS = 40
@@ -70,7 +69,7 @@ MODULUS = (1 << 40) | 0b111001  # x^40 + x^5 + x^4 + x^3 + 1 is irreducible: GF(
 Words = NDArray[np.uint64]
 
 
-def outside(p: Party, x: Masked, limit: int, centre: int = 0) -> Iterator[Bits]:
+def out_of_range(p: Party, x: Masked, limit: int, centre: int = 0) -> Iterator[Bits]:
     """Bits of which one is 1 where x leaves [centre - limit, centre + limit), and none is well inside.
 
     For a first table of 2^6 entries whose unit u = 2^s is so that limit = m u, 8 <= m <= 16, and those above it.
@@ -101,7 +100,7 @@ class Audit:
     """
 
     keep: Tensor
-    riders: Riders = field(default_factory=Riders)
+    _openings: Piggyback = field(default_factory=Piggyback)
     _hash: Words = field(init=False)
     _pending: bool = False  # bits were added to the hash since it was last told
     _told: Bits | None = None
@@ -113,16 +112,21 @@ class Audit:
         """|x - centre| < limit, as integers, where `keep` is 1.
 
         Rounds   0
-        Offline  as :func:`outside`
+        Offline  as :func:`out_of_range`
         """
-        for bits in outside(_own(p), x, limit, centre):
-            self.flag(bits, keep)
+        self.flag(lambda: out_of_range(_own(p), x, limit, centre), keep)
 
-    def flag(self, bits: Bits, keep: Tensor | None = None) -> None:
-        """These bits should be 0, where `keep` is 1. Free.
+    def flag(self, check: Check, keep: Tensor | None = None) -> None:
+        """The bits that `check` makes should be 0, where `keep` is 1.
 
-        h <- h x + sum of the bits times their coefficients, in GF(2^64).
+        Rounds   0
+        Offline  what `check` asks the dealer for
         """
+        for bits in check():
+            self._add(bits, keep)
+
+    def _add(self, bits: Bits, keep: Tensor | None) -> None:
+        """h <- h x + sum of the bits times their coefficients, in GF(2^64)."""
         self._pending = True
         if isinstance(bits.packed, ShapeOnly):
             return
@@ -131,21 +135,21 @@ class Audit:
         carried = (self._hash >> np.uint64(63)) * np.uint64(0x1B)
         self._hash = self._hash << np.uint64(1) ^ carried ^ added
 
-    def inverse(self, p: Party, x: Shared, y: Shared, rows: RowRange, target: float) -> None:
-        """x y = target to a sixteenth, for positive x, which should be in the range `rows`: x < BEYOND times its end.
+    def inverse(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
+        """x y = target to a sixteenth, for positive x, which should be from `low` to `high`: x < BEYOND high.
 
         Rounds   2, which others pay for
         Sends    about 16 bytes a row each way
-        Offline  as :func:`outside`, for x and for the product
+        Offline  as :func:`out_of_range`, for x and for the product
         """
-        self.riders.start(self._inverse(_own(p), x, y, rows, target))
+        self._openings.start(self._inverse(_own(p), x, y, low, high, target))
 
-    def root(self, p: Party, x: Shared, y: Shared, rows: RowRange, target: float) -> None:
+    def root(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
         """x y^2 = target: :meth:`inverse` for a square root.
 
         Rounds   3, which others pay for
         """
-        self.riders.start(self._root(_own(p), x, y, rows, target))
+        self._openings.start(self._root(_own(p), x, y, low, high, target))
 
     def norms(self, p: Party, limit: float, *values: Masked) -> None:
         """Products of these values' rows are below `limit`, since the squares of their norms are.
@@ -155,30 +159,41 @@ class Audit:
         Offline  30 bytes an element of 32 bits, and about 66 a row
         """
         for x in values:
-            self.riders.start(self._norm(_own(p), x, limit))
+            self._openings.start(self._norm(_own(p), x, limit))
 
-    async def _inverse(self, p: Party, x: Shared, y: Shared, rows: RowRange, target: float) -> None:
-        factors = [_significant(p, x, rows.low), _significant(p, y, target / rows.high)]
+    async def _inverse(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
+        factors = [_significant(p, x, low), _significant(p, y, target / high)]
         opened = await p.open(*factors)
         first, second = (lift(p, value) for value in opened)
-        limit = int(BEYOND * rows.high * 2.0 ** opened[0].frac)
+        limit = int(BEYOND * high * 2.0 ** opened[0].frac)
         self.within(p, opened[0], min(limit, 1 << (opened[0].bits - 2)))
         ratio = product(p, first, second).halve(exponent := ring.floor_log2(target))
         error = p.rescale(ratio, RELATIVE) - target / 2.0**exponent
         self.within(p, await p.open_one(error), 1 << (RELATIVE - 4))
 
-    async def _root(self, p: Party, x: Shared, y: Shared, rows: RowRange, target: float) -> None:
-        opened = await p.open_one(_significant(p, y, sqrt(target / rows.high)))
-        await self._inverse(p, x, square(p, lift(p, opened)), rows, target)
+    async def _root(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
+        opened = await p.open_one(_significant(p, y, sqrt(target / high)))
+        await self._inverse(p, x, square(p, lift(p, opened)), low, high, target)
 
     async def _norm(self, p: Party, x: Masked, limit: float) -> None:
         self.within(p, x, 1 << OPERAND_BITS)
         total = p.rescale(square(p, lift(p, x)).sum(-1, keepdim=True), 0)
         self.within(p, await p.open_one(total), int(limit))
 
+    def shown_bits(self, needed: int, possible: int) -> int:
+        """All that travel: they show what does not fit."""
+        return possible
+
+    async def exchange(self, parts: tuple[Part, ...], mine: tuple[Tensor, ...]) -> list[Tensor]:
+        """The protocol's exchange, with the audit's openings that wait.
+
+        Rounds   1
+        """
+        return await self._openings.exchange(parts, mine)
+
     def tell(self, p: Party) -> None:
         """Tell what was found so far, in a round that others pay for; for when nothing is expected to follow."""
-        self.riders.start(self._tell(_own(p)))
+        self._openings.start(self._tell(_own(p)))
 
     async def verdict(self, p: Party) -> Bits:
         """Bits [B, 40], all 0 where nothing was found, and otherwise uniform: some are 1, but for one time in 2^40.
@@ -186,10 +201,10 @@ class Audit:
         Rounds   0 if all was told and no opening of the audit waits; 1 more for what was not, and those waited for
         Sends    5 bytes for a sentence each way
         """
-        await self.riders.finish()
+        await self._openings.finish()
         if self._pending or self._told is None:
             self.tell(p)
-            await self.riders.finish()
+            await self._openings.finish()
         assert self._told is not None
         return self._told
 
@@ -220,7 +235,7 @@ class Audit:
 
 def _own(p: Party) -> Party:
     """For the auditor's own steps: nobody audits those, and they have a name of their own in the ledger."""
-    return Party(p.source, "audit")
+    return replace(p, label="audit", audit=UNAUDITED)
 
 
 def _significant(p: Party, x: Shared, least: float) -> Shared:

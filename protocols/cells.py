@@ -125,15 +125,13 @@ async def _evaluate(
     opened = shown.reduce(bits)
     points = p.points(opened.mask, lambda r: _powers(r, cells.cover), cells.cover)
     total, covered = _weighted_sum(points, opened, cells, function)
-    if p.audit is not None:
-        p.audit.flag(_outside(covered, opened))
-        if rows.most > rows.high:
-            for beyond in _beyond(p, shown, bits, rows.high * (1 + SPARE) * 2.0**cells.frac):
-                p.audit.flag(beyond)
+    p.audit.flag(lambda: [_uncovered(covered, opened)])
+    if rows.most > rows.high:
+        p.audit.flag(lambda: _beyond(p, shown, bits, rows.high * (1 + SPARE) * 2.0**cells.frac))
     return p.rescale(Shared(total, 64, POWER_FRAC + function.frac, x.party), frac)
 
 
-def _outside(covered: Tensor, x: Masked) -> Bits:
+def _uncovered(covered: Tensor, x: Masked) -> Bits:
     """Where no cell holds x, from shares of 2^POWER_FRAC where one does and of 0 elsewhere: a bit of their sum.
 
     Below that bit the shares cancel, so they carry into it unless they are 0 there, which both servers see.

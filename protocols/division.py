@@ -84,8 +84,7 @@ async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
         q = p.rescale(product(p, wide_q, m), INVERSE_FRAC).reduce(Q_BITS)
         z = p.rescale(m.shared().halve(start) if wide_z is None else product(p, wide_z, m), Z_FRAC).reduce(Z_BITS)
     assert z is not None
-    if p.audit is not None:
-        p.audit.inverse(p, x, z, rows, 2.0 ** (e - start))
+    p.audit.inverse(p, x, z, rows.low, rows.high, 2.0 ** (e - start))
     return z, e - start
 
 
@@ -110,7 +109,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
     steps = rows.rsqrt_steps(e)
     for step in range(steps):
         opened, *rest = await p.open(q) if y is None else await p.open(q, y)
-        if p.audit is not None and step == 0:  # from q = 3 on y could become the negative root
+        if step == 0:  # from q = 3 on y could become the negative root
             p.audit.within(p, opened, 3 << ROW_FRAC)
         wide_q, wide_y = lift(p, opened, sure=step == 0), lift(p, rest[0]) if rest else None
         m = wide_q.affine(-1, 1.5, frac=1)
@@ -123,8 +122,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
             wide_s, _ = await _open(p, p.rescale(square(p, m), ROW_FRAC).reduce(Q_BITS), None)
             q = p.rescale(product(p, wide_q, wide_s), ROW_FRAC).reduce(Q_BITS)
     assert y is not None
-    if p.audit is not None:
-        p.audit.root(p, x, y, rows, factor * factor)
+    p.audit.root(p, x, y, rows.low, rows.high, factor * factor)
     return y
 
 

@@ -56,9 +56,8 @@ def exponential(p: Party, x: Masked, frac: int, keep: Tensor) -> Shared:
     Error    <= 5e-5 absolute
     Source   docs/protocol.md, "Exponential"
     """
-    if p.audit is not None:
-        (inside,) = between(_buckets(p, x), [_inside(BUCKET_BITS + ENTRY_BITS)])
-        p.audit.flag(inside.flip(), keep)
+    inside = _inside(BUCKET_BITS + ENTRY_BITS)
+    p.audit.flag(lambda: [between(_buckets(p, x), [inside])[0].flip()], keep)
     low = ENTRY_BITS + BUCKET_BITS + x.frac
     dealt = p.deal(lambda r: _rows(ring.unsigned(r, low), x.frac), (x.mask,), (*x.shape, 1 << ENTRY_BITS), 64)
     return _sum(p, x, ring.unsigned(x.opened, low), dealt.share, 1 << ENTRY_BITS, frac).scale(keep)
@@ -77,8 +76,7 @@ async def clamped_exponential(p: Party, x: Masked, bits: int, frac: int, keep: T
     Source   docs/protocol.md, "Exponential"
     """
     near, inside = between(_buckets(p, x), [(LAST, 0), _inside(bits)])
-    if p.audit is not None:
-        p.audit.flag(inside.flip(), keep)
+    p.audit.flag(lambda: [inside.flip()], keep)
     (chosen,) = await p.open_bits(near)
     low = ENTRY_BITS - 1 + BUCKET_BITS + x.frac
 

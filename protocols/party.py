@@ -2,13 +2,16 @@
 
 One class serves all four interpreters; they differ in the `Source` of their randomness and in who drives the
 coroutine (see mpcnet.randomness.source): computing server, dealer, meter, fixed-point oracle.
+
+Protocols tell the party's :class:`Auditor` what should hold of their values. By default nobody listens
+(:class:`Unaudited`); :class:`mpcnet.protocols.audit.Audit` checks it. Protocols are the same either way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -18,21 +21,86 @@ from mpcnet.randomness.fss import Cover, Points
 from mpcnet.randomness.source import Function, PlainSource, Secret, Source
 from mpcnet.rounds import Exchange, Part
 
-if TYPE_CHECKING:
-    from mpcnet.protocols.audit import Audit
+Check: TypeAlias = Callable[[], Iterable[Bits]]
+
+
+class Auditor(Protocol):
+    """What protocols tell an audit: what should hold of their values, if the result is to be right.
+
+    An audit checks these claims, or ignores them; whoever makes them does not know. What a check costs is the audit's.
+    """
+
+    def within(self, p: Party, x: Masked, limit: int, centre: int = 0, keep: Tensor | None = None) -> None:
+        """|x - centre| < limit, as integers, where `keep` is 1."""
+
+    def flag(self, check: Check, keep: Tensor | None = None) -> None:
+        """The bits that `check` makes are 0, where `keep` is 1. An audit calls it at once; nothing is dealt for it if
+        there is none.
+        """
+
+    def inverse(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
+        """x y = target, for positive x from `low` to `high`."""
+
+    def root(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
+        """x y^2 = target, for positive x from `low` to `high`."""
+
+    def norms(self, p: Party, limit: float, *values: Masked) -> None:
+        """The squared norms of these values' rows are below `limit`."""
+
+    def shown_bits(self, needed: int, possible: int) -> int:
+        """How many bits to open of a value that should fit `needed`, where `possible` travel in as many bytes."""
+
+    def tell(self, p: Party) -> None:
+        """No more claims are expected: what was found may travel with the openings that follow."""
+
+    async def exchange(self, parts: tuple[Part, ...], mine: tuple[Tensor, ...]) -> list[Tensor]:
+        """The protocol's next exchange; openings of the audit's own may travel with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unaudited:
+    """Nobody looks: no claim costs anything."""
+
+    def within(self, p: Party, x: Masked, limit: int, centre: int = 0, keep: Tensor | None = None) -> None:
+        pass
+
+    def flag(self, check: Check, keep: Tensor | None = None) -> None:
+        pass
+
+    def inverse(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
+        pass
+
+    def root(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
+        pass
+
+    def norms(self, p: Party, limit: float, *values: Masked) -> None:
+        pass
+
+    def shown_bits(self, needed: int, possible: int) -> int:
+        return needed
+
+    def tell(self, p: Party) -> None:
+        pass
+
+    async def exchange(self, parts: tuple[Part, ...], mine: tuple[Tensor, ...]) -> list[Tensor]:
+        return await Exchange(parts, mine)
+
+
+UNAUDITED = Unaudited()
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
     """A party at one place of the program; `label` names the place in the ledger and in errors.
 
-    An `audit` looks whether values stay in their ranges (:mod:`mpcnet.protocols.audit`); its openings travel with the
-    others.
+    The `audit` is told what should hold of values (:mod:`mpcnet.protocols.audit`); its openings travel with the
+    protocols'. `combine` multiplies by weights: here, or on an accelerator (:mod:`mpcnet.arrays.accelerator`).
     """
 
     source: Source
     label: str = ""
-    audit: Audit | None = None
+    audit: Auditor = UNAUDITED
+    combine: ring.Combine = ring.combine
 
     def at(self, name: str) -> Party:
         """The same party at a named place below this one."""
@@ -51,7 +119,7 @@ class Party:
         secrets = [self.source.mask(value.shape, value.bits) for value in values]
         parts = tuple(Part(value.bits, value.shape, self.label) for value in values)
         mine = tuple(value.value + secret.share for value, secret in zip(values, secrets, strict=True))
-        opened = await self._exchange(parts, mine)
+        opened = await self.audit.exchange(parts, mine)
         return [
             Masked(x, secret, value.frac, value.party) for x, secret, value in zip(opened, secrets, values, strict=True)
         ]
@@ -66,16 +134,11 @@ class Party:
         secrets = [self.source.mask(value.shape, 1) for value in values]
         parts = tuple(Part(1, value.shape, self.label) for value in values)
         mine = tuple(value.packed ^ secret.share for value, secret in zip(values, secrets, strict=True))
-        opened = await self._exchange(parts, mine)
+        opened = await self.audit.exchange(parts, mine)
         return [
             MaskedBits(b, secret, value.shape, value.party)
             for b, secret, value in zip(opened, secrets, values, strict=True)
         ]
-
-    async def _exchange(self, parts: tuple[Part, ...], mine: tuple[Tensor, ...]) -> list[Tensor]:
-        if self.audit is not None:
-            return await self.audit.riders.exchange(parts, mine)
-        return await Exchange(parts, mine)
 
     async def open_one(self, value: Shared) -> Masked:
         """:meth:`open` for a single value."""

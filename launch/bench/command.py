@@ -158,8 +158,7 @@ def kernels_command(
 ) -> None:
     """Each kernel at BERT-base's sizes: seconds, torch's seconds for the same, and the bound."""
     torch.set_num_threads(threads)
-    accelerator.use(device)
-    kernel_bench.bench(runs, only, accelerator.describe(device), console)
+    kernel_bench.bench(runs, only, accelerator.on(device), accelerator.describe(device), console)
 
 
 @app.command("soak")

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mpcnet.arrays import accelerator, ring
+from mpcnet.arrays import ring
 from mpcnet.arrays.native import bound, library
 from mpcnet.launch.party.heap import keep_freed
 from mpcnet.launch.reporting import report
@@ -52,15 +52,15 @@ def words(shape: Sequence[int], bits: int) -> Tensor:
     return ring.reduce(stream.words(shape, bits), bits)
 
 
-def cases() -> Iterator[Case]:
-    """Everything that is measured, one after the other, since some of it is large."""
-    yield _linear("query, key, value", 48, HIDDEN, 3 * HIDDEN)
-    yield _linear("attention output", 40, HIDDEN, HIDDEN)
-    yield _linear("up", 40, HIDDEN, FFN)
-    yield _linear("down", 40, FFN, HIDDEN)
-    yield _linear("embedding", 16, VOCAB, HIDDEN)
-    yield _linear("embedding, wide", 24, VOCAB, HIDDEN)
-    yield _linear("64 bits", 64, HIDDEN, HIDDEN)
+def cases(combine: ring.Combine) -> Iterator[Case]:
+    """Everything that is measured, one after the other, since some of it is large; products by weights by `combine`."""
+    yield _linear(combine, "query, key, value", 48, HIDDEN, 3 * HIDDEN)
+    yield _linear(combine, "attention output", 40, HIDDEN, HIDDEN)
+    yield _linear(combine, "up", 40, HIDDEN, FFN)
+    yield _linear(combine, "down", 40, FFN, HIDDEN)
+    yield _linear(combine, "embedding", 16, VOCAB, HIDDEN)
+    yield _linear(combine, "embedding, wide", 24, VOCAB, HIDDEN)
+    yield _linear(combine, "64 bits", 64, HIDDEN, HIDDEN)
     keys = words((HEADS, TOKENS, HIDDEN // HEADS), 32).transpose(1, 2)
     yield _product("scores", 32, words((HEADS, TOKENS, HIDDEN // HEADS), 32), keys)
     values = words((HEADS, TOKENS, HIDDEN // HEADS), 40)
@@ -70,7 +70,7 @@ def cases() -> Iterator[Case]:
     yield _keystream()
 
 
-def _linear(name: str, bits: int, depth: int, columns: int) -> Case:
+def _linear(combine: ring.Combine, name: str, bits: int, depth: int, columns: int) -> Case:
     """[x] W^ - x^ [r_W] + cross, as a server computes it, from weights at wire width."""
     share, opened = words((TOKENS, depth), bits), words((TOKENS, depth), bits)
     weight, mask = words((depth, columns), bits), words((columns, depth), bits).t().contiguous()
@@ -78,9 +78,9 @@ def _linear(name: str, bits: int, depth: int, columns: int) -> Case:
     terms = ((1, share, ring.narrow(weight, bits)), (-1, opened, ring.narrow(mask, bits)))
     return Case(
         name, f"2 x {TOKENS} x {depth} x {columns}", bits,
-        lambda: ring.combine(terms, cross, bits),
+        lambda: combine(terms, cross, bits),
         lambda: share @ weight - opened @ mask + cross,
-        None if accelerator.chosen() else lambda: 2 * TOKENS * depth * columns / _rate(bits),
+        None if combine is not ring.combine else lambda: 2 * TOKENS * depth * columns / _rate(bits),
     )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def _seconds(run: Run) -> float:
     return clock() - start
 
 
-def bench(runs: int, only: str, device: str, console: Console) -> None:
+def bench(runs: int, only: str, combine: ring.Combine, device: str, console: Console) -> None:
     """JSON lines on standard output, a table on the console. Freed memory stays, as with a party."""
     keep_freed()
     facts = {
@@ -187,7 +187,7 @@ def bench(runs: int, only: str, device: str, console: Console) -> None:
         "commit": report.commit(), "device": device,
     }  # fmt: skip
     rows = []
-    for case in cases():
+    for case in cases(combine):
         if only in case.name:
             with console.status(case.name):
                 rows.append(measure(case, runs))

@@ -19,7 +19,7 @@ from mpcnet.launch.party.heap import loading, release_freed
 from mpcnet.launch.party.node import Node, peak_bytes
 from mpcnet.launch.party.service import Service
 from mpcnet.models.families.bert import Model, load
-from mpcnet.models.private.inference import respond
+from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.program import Plans, Size, parameter_shapes, token_shape
 from mpcnet.protocols.party import Party
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
@@ -119,7 +119,7 @@ class _Dealer:
         def build(size: Size) -> Callable[[Party], Program[object]]:
             # Lengths of sentences are public but no business of the dealer's: its work does not depend on them.
             keep = torch.ones(size.batch, size.length, dtype=torch.int64)
-            return lambda p: respond(p, model, token_shape(config, size), keep, *size.kind)
+            return lambda p: audited_inference(p, model, token_shape(config, size), keep, *size.kind)
 
         await self._run([build(size) for size in sizes], streams)
         seconds = time.perf_counter() - start
@@ -139,7 +139,7 @@ class _Dealer:
 
     def _dealing(self, make: Callable[[Party], Program[T]], stream: Stream) -> Generator[Corrections, None, T]:
         source = self._source(stream.number)
-        return deal(lambda: make(Party(source)), source)
+        return deal(lambda: make(Party(source, combine=self._node.combine)), source)
 
     def _source(self, stream: int) -> DealerSource:
         first, second = (

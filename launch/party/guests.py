@@ -98,8 +98,8 @@ class Guests:
         values = result.values
         value = ring.pack_bits(values.value) if values.bits == 1 else values.value
         arrays = [(Part(values.bits, values.shape), ring.pack(value, values.bits))]
-        if result.outside is not None:
-            arrays.append((Part(1, result.outside.shape), ring.pack(result.outside.packed, 1)))
+        if result.out_of_range is not None:
+            arrays.append((Part(1, result.out_of_range.shape), ring.pack(result.out_of_range.packed, 1)))
         arrays.append((Part(8, (len(report),)), np.frombuffer(report, np.uint8)))
         self._own(self._send(request.peer, RESULT, arrays))
 

@@ -16,8 +16,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mpcnet.arrays import buffers
-
 # glibc's <malloc.h>
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8
 LARGEST = 2**31 - 1  # bytes; mallopt takes an int
@@ -46,7 +44,6 @@ def loading() -> Iterator[None]:
     if rare:
         gc.unfreeze()
         gc.collect()
-    buffers.release()
     _set((MMAP_THRESHOLD, APART_BYTES), (MMAP_MAX, MAPPINGS))
     try:
         yield

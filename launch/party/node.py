@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from mpcnet.arrays import accelerator
+from mpcnet.arrays import accelerator, ring
+from mpcnet.arrays.buffers import Buffers
 from mpcnet.arrays.native import library
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
 from mpcnet.launch.deployment.settings import Settings
@@ -54,6 +55,8 @@ class Node:
     waits: dict[str, str] = field(default_factory=dict)  # for whom and why, as said last
     refusals: Refusals = field(default_factory=Refusals)
     clock: Callable[[], float] = time.time  # unix time, in seconds
+    combine: ring.Combine = ring.combine  # products by weights, on the settings' device
+    buffers: Buffers = field(default_factory=Buffers)  # for what the dealer sends
 
     @property
     def role(self) -> str:
@@ -109,8 +112,7 @@ def open_node(settings: Settings) -> Node:
     :raises LocalConfigError: a file is missing or malformed, or the device is not there.
     """
     torch.set_num_threads(settings.threads or torch.get_num_threads())
-    if settings.role in (*SERVERS, "dealer"):
-        accelerator.use(settings.device)
+    combine = accelerator.on(settings.device) if settings.role in (*SERVERS, "dealer") else ring.combine
     folder = settings.folder
     config = program.read(settings.program_path)
     identity = Identity.in_folder(folder)
@@ -120,7 +122,7 @@ def open_node(settings: Settings) -> Node:
         log.say(library.MISSING, level="warning")
     metrics = Metrics(settings.role)
     metrics.certificate_expires(read_certificate(identity.certificate).not_valid_after_utc)
-    return Node(settings, config, identity, Roster.load(folder / "roster.json"), log, metrics)
+    return Node(settings, config, identity, Roster.load(folder / "roster.json"), log, metrics, combine=combine)
 
 
 async def end(peers: Iterable[Peer], role: str, error: BaseException) -> None:

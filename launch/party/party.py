@@ -36,7 +36,8 @@ async def main(node: Node) -> int:
         name = await join(node.role, peers)
         node.say(f"connected with {', '.join(peers)}: session {name.hex()[:8]}", session=name.hex())
         settings = node.settings
-        intake = Intake(peers["dealer"], node.party, settings.stock_mib << 20, settings.timeout_s, drawer)
+        limit_bytes, memory = settings.stock_mib << 20, node.buffers.empty
+        intake = Intake(peers["dealer"], node.party, limit_bytes, settings.timeout_s, drawer, memory)
         server = Server(node, peers, guests, plans, seed, intake)
 
         async def work() -> None:

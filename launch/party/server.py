@@ -22,7 +22,7 @@ from mpcnet.launch.party.service import unless
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.models.families.bert import Model, load
-from mpcnet.models.private.inference import Response, respond
+from mpcnet.models.private.inference import Response, audited_inference
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
@@ -73,6 +73,7 @@ class Server:
     async def load(self, session: bytes) -> Model | None:
         """Wait for the owner and open the weights under this session's standing masks; None if we are to stop."""
         with loading():
+            self.node.buffers.release()
             model = await self._load(session)
         await asyncio.to_thread(release_freed)
         return model
@@ -129,7 +130,7 @@ class Server:
         keeps = stack_masks([request.keep for request in requests], bundle.sizes)
         kind = bundle.sizes[0].kind
         builds: list[Build[Response]] = [
-            lambda p, share=share, keep=keep: respond(p, model, share, keep, *kind)  # type: ignore[misc]
+            lambda p, share=share, keep=keep: audited_inference(p, model, share, keep, *kind)  # type: ignore[misc]
             for share, keep in zip(tokens, keeps, strict=True)
         ]
         streams = await self.streams(bundle.number, bundle.sizes)
@@ -164,7 +165,8 @@ class Server:
         sources = [
             ServerSource(self.node.party, Keystream(self.seed.reveal(), domain, self.guard)) for domain in domains
         ]
-        programs = [build(Party(source)) for build, source in zip(builds, sources, strict=True)]
+        parties = [Party(source, combine=self.node.combine) for source in sources]
+        programs = [build(party) for build, party in zip(builds, parties, strict=True)]
         return await run_streams(programs, sources, streams, self.other, stock, time.perf_counter)
 
     def _tokens(self, requests: Sequence[Request], sizes: Sequence[Size]) -> list[Shared]:
@@ -180,7 +182,7 @@ class Server:
 
     def _reply(self, requests: Sequence[Request], results: Sequence[Response], text: bytes) -> None:
         values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0
-        found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.outside)]
+        found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.out_of_range)]
         outside = torch.cat(found) if found else None
         for request in requests:
             rows = slice(row, row := row + request.size.batch)

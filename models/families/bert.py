@@ -124,8 +124,7 @@ async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor, answer: An
     [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
     """
     normal = await encode(p, model, tokens, keep)
-    if p.audit is not None:
-        p.audit.tell(p)
+    p.audit.tell(p)
     if model.config.shape.head == "classification":
         result = await classify(p, model, normal)
     else:
@@ -224,9 +223,9 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     query, key = (p.rescale(x, frac).reduce(N.QUERY_BITS + frac) for x in (query, key))
     value = p.rescale(value, numbers.value_frac(layer, n)).reduce(N.VALUE_BITS)
     q, k, v = await p.open(query, key, value)
-    if p.audit is not None and not numbers.sure(f"layer{layer}.norms"):
+    if not numbers.sure(f"layer{layer}.norms"):
         p.audit.norms(p, numbers.norm_limits[layer], q, k)
-    if p.audit is not None and not numbers.sure(f"layer{layer}.value"):
+    if not numbers.sure(f"layer{layer}.value"):
         p.audit.within(p, v, numbers.value_limit(layer, n))
     scores = matmul(p, q, k.map(lambda x: x.transpose(2, 3)))
     if shape.relative_buckets:

@@ -17,13 +17,14 @@ class Response:
     """Shares of the result [B, columns], and of the audit's bits [B, 40]: some of a row are 1 if one left its range."""
 
     values: Shared
-    outside: Bits | None = None
+    out_of_range: Bits | None = None
 
 
-async def respond(
-    p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits", audit: bool = False
+async def audited_inference(
+    p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits", audit: bool = True
 ) -> Response:
-    """The answer, as the family's program computes it, and with `audit` the verdict of an audit on its values."""
+    """:func:`mpcnet.models.families.bert.infer`, and the verdict of a :class:`mpcnet.protocols.audit.Audit` on its
+    values; without `audit`, the answer alone."""
     if not audit:
         return Response(await infer(p, model, tokens, keep, answer))
     watching = Audit(keep)

@@ -1,13 +1,13 @@
-"""The private program run as the fixed-point oracle, with its openings beside the float model's values.
+"""The oracle's trace beside the float model: what the private program opens, and where the float model has that value.
 
-The oracle's masks are zero, so what it opens are the values themselves. Whoever drives it therefore sees the input of
-every operation, and may open another value in its place; the program is the servers' own and knows nothing of it.
+The fixed-point oracle (mpcnet.protocols.oracle) opens the values themselves. A :class:`Place` reads such a word as the
+float model's site, and writes one; the program is the servers' own and knows nothing of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -19,46 +19,28 @@ from mpcnet.models.families.bert import Config, Model, encode, load
 from mpcnet.models.float_model.reference import Folded, valid_pairs
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.fixed_point import Numbers
-from mpcnet.models.private.inference import respond
+from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode as encode_weights
 from mpcnet.models.private.parameters import encode_tokens, parameters
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.protocols.party import Party
+from mpcnet.protocols.oracle import Look, evaluate
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.softmax import SHIFT
-from mpcnet.randomness.source import PlainSource
-from mpcnet.rounds import Done, Part, Program, T, advance
 
-Look: TypeAlias = Callable[[Part, int, Tensor], Tensor]
 View: TypeAlias = Literal["rows", "heads", "pairs"]
-
-
-def drive(program: Program[T], look: Look) -> T:
-    """Run a program as the oracle; `look(part, count, word)` sees each opened word and returns what is opened.
-
-    `count` says how many words of this label and width were opened before.
-    """
-    seen: Counter[tuple[str, int]] = Counter()
-    reply: list[Tensor] | None = None
-    while not isinstance(step := advance(program, reply), Done):
-        reply = []
-        for part, mine in zip(step.parts, step.mine, strict=True):
-            reply.append(look(part, seen[part.label, part.bits], ring.reduce(mine, part.bits)))
-            seen[part.label, part.bits] += 1
-    return step.value
 
 
 def load_plain(config: Config, folded: Folded) -> Model:
     """The model as the oracle holds it: all weights whole."""
     words = encode_weights(config, folded)
     whole = {q.name: Shared(words[q.name], q.bits, q.frac, 0) for q in parameters(config)}
-    return drive(load(Party(PlainSource()), config, whole.items()), _as_it_is)
+    return evaluate(lambda p: load(p, config, whole.items()))
 
 
 def normal_values(model: Model, folded: Folded, tokens: Tokens, look: Look) -> Tensor:
     """The last layer's bare normalised values, [batch, seq, hidden], as the oracle computes them."""
     rows = _rows(model.config, folded, tokens)
-    normal = drive(encode(Party(PlainSource()), model, rows, tokens.mask), look)
+    normal = evaluate(lambda p: encode(p, model, rows, tokens.mask), look)
     return ring.decode(normal.value, normal.frac, normal.bits)
 
 
@@ -70,21 +52,17 @@ def answer(model: Model, folded: Folded, tokens: Tokens) -> Tensor:
 def audited_answer(model: Model, folded: Folded, tokens: Tokens) -> tuple[Tensor, Tensor]:
     """:func:`answer`, and where a value left its range, bool [batch]."""
     rows = _rows(model.config, folded, tokens)
-    response = drive(respond(Party(PlainSource()), model, rows, tokens.mask, audit=True), _as_it_is)
-    values, bits = response.values, response.outside
+    response = evaluate(lambda p: audited_inference(p, model, rows, tokens.mask))
+    values, bits = response.values, response.out_of_range
     assert bits is not None
-    outside = ring.unpack_bits(bits.packed, bits.shape).bool().any(1)
-    return ring.decode(values.value, values.frac, values.bits), outside
+    out_of_range = ring.unpack_bits(bits.packed, bits.shape).bool().any(1)
+    return ring.decode(values.value, values.frac, values.bits), out_of_range
 
 
 def _rows(config: Config, folded: Folded, tokens: Tokens) -> Shared:
     """The whole words of what a client shares."""
     bits = config.numbers.table_bits
     return Shared(ring.fit(encode_tokens(config, tokens, folded), bits), bits, config.input_frac, 0)
-
-
-def _as_it_is(part: Part, count: int, word: Tensor) -> Tensor:
-    return word
 
 
 @dataclass(frozen=True, slots=True)

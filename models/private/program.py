@@ -23,7 +23,7 @@ from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.families.bert import AnswerKind, Config, Embedding, Model, load
 from mpcnet.models.formats.fixed_point import Numbers
 from mpcnet.models.preprocessing import Preprocessing
-from mpcnet.models.private.inference import respond
+from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import parameters
 from mpcnet.models.shape import BertShape
 from mpcnet.protocols.party import Party
@@ -143,7 +143,7 @@ class Plans:
         tokens = token_shape(self.config, size)
         model: Model = self.load.result
         keep = torch.ones(size.batch, size.length)
-        return measure(respond(Party(source), model, tokens, keep, *size.kind), source, self.memory)
+        return measure(audited_inference(Party(source), model, tokens, keep, *size.kind), source, self.memory)
 
 
 def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:

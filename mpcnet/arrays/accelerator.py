@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from mpcnet.arrays import ring
 from mpcnet.arrays.dtypes import dtype
 from mpcnet.arrays.native.matmul import Packed, Right
 from mpcnet.errors import LocalBusyError, LocalConfigError
@@ -30,21 +31,13 @@ LEAST_ROWS = 17  # that torch's product of bytes takes
 MULTIPLE = 8  # depth and columns that it takes
 _LOW = -0x7F7F7F7F7F7F7F80  # 128 in each byte, as a signed word
 
-_chosen: Accelerator | None = None
 
-
-def use(name: str) -> None:
-    """Products of this process run on the device "cpu", "cuda" or "cuda:N" from now on.
+def on(name: str) -> ring.Combine:
+    """:func:`mpcnet.arrays.ring.combine` with products by weights on the device "cpu", "cuda" or "cuda:N".
 
     :raises LocalConfigError: it is none of those, or not there.
     """
-    global _chosen
-    _chosen = None if name == CPU else Accelerator(_gpu(name))
-
-
-def chosen() -> Accelerator | None:
-    """Where large products run; None: on the processor."""
-    return _chosen
+    return ring.combine if name == CPU else Accelerator(_gpu(name)).combine
 
 
 def describe(name: str) -> str:
@@ -88,12 +81,13 @@ class Accelerator:
             for _, a, b in terms
         )
 
-    def combine(self, terms: Sequence[tuple[int, Tensor, Packed]], c: Tensor | None, bits: int) -> Tensor:
-        """c + sum of sign a b mod 2^bits, as :func:`mpcnet.arrays.native.matmul.combine` has it, of terms that it
-        takes.
+    def combine(self, terms: Sequence[tuple[int, Tensor, Right]], c: Tensor | None, bits: int) -> Tensor:
+        """:func:`mpcnet.arrays.ring.combine`, here for terms that this takes.
 
         :raises LocalBusyError: the device has no room for them.
         """
+        if not self.takes(terms, bits):
+            return ring.combine(terms, c, bits)
         try:
             return self._combine(terms, c, bits)
         except torch.OutOfMemoryError as error:  # its text tells sizes only, but is a page long

@@ -17,30 +17,13 @@ KEPT = 7 / 8  # of the most that was in use at once
 SLACK = 9 / 8  # a mapping is used again for what is smaller by so much
 
 
-def empty(nbytes: int) -> Bytes:
-    """An array of so many bytes, apart from the heap, until the last view is dropped. All of it is to be written first:
-    it may hold an earlier run's material, as freed memory of the heap does, until the next load at the latest.
+class Buffers:
+    """Mappings, most of which are used again: the system clears every page that it hands out, which takes as long as
+    to fill it from a channel. One for all runs of a process.
 
     In a heap that keeps what is freed (launch/party/heap.py) hundreds of megabytes that are used up piece by piece
     leave holes; what a run makes meanwhile fills them in part only, so the process would grow while it needs less and
     less.
-    """
-    if nbytes < LEAST_BYTES or sys.platform != "linux":
-        return np.empty(nbytes, np.uint8)
-    memory = _pool.take(nbytes)
-    array = np.frombuffer(memory, np.uint8, nbytes)
-    weakref.finalize(array, _pool.give, memory).atexit = False
-    return array
-
-
-def release() -> None:
-    """Give back what is kept for the next run."""
-    _pool.release()
-
-
-class _Pool:
-    """Mappings, most of which are used again: the system clears every page that it hands out, which takes as long as
-    to fill it from a channel.
 
     A run holds the most when it starts, and its heap then grows beside that; so what is dropped first goes back to
     the system: together in use and kept is at most 7/8 of the most that was in use at once.
@@ -51,7 +34,24 @@ class _Pool:
         self._kept: list[mmap.mmap] = []
         self._used_bytes = self._kept_bytes = self._most_bytes = 0
 
-    def take(self, nbytes: int) -> mmap.mmap:
+    def empty(self, nbytes: int) -> Bytes:
+        """An array of so many bytes, apart from the heap, until the last view is dropped. All of it is to be written
+        first: it may hold an earlier run's material, as freed memory of the heap does, until :meth:`release`.
+        """
+        if nbytes < LEAST_BYTES or sys.platform != "linux":
+            return np.empty(nbytes, np.uint8)
+        memory = self._take(nbytes)
+        array = np.frombuffer(memory, np.uint8, nbytes)
+        weakref.finalize(array, self._give, memory).atexit = False
+        return array
+
+    def release(self) -> None:
+        """Give back what is kept for the next run."""
+        with self._lock:
+            self._shrink(0)
+            self._most_bytes = self._used_bytes
+
+    def _take(self, nbytes: int) -> mmap.mmap:
         with self._lock:
             memory = self._again(nbytes) or _mapping(nbytes)
             self._used_bytes += len(memory)
@@ -59,17 +59,12 @@ class _Pool:
             self._shrink(self._most_bytes)  # what does not fit this run's sizes
             return memory
 
-    def give(self, memory: mmap.mmap) -> None:
+    def _give(self, memory: mmap.mmap) -> None:
         with self._lock:
             self._used_bytes -= len(memory)
             if self._used_bytes + self._kept_bytes + len(memory) <= KEPT * self._most_bytes:
                 self._kept.append(memory)
                 self._kept_bytes += len(memory)
-
-    def release(self) -> None:
-        with self._lock:
-            self._shrink(0)
-            self._most_bytes = self._used_bytes
 
     def _again(self, nbytes: int) -> mmap.mmap | None:
         for index, memory in enumerate(self._kept):
@@ -89,6 +84,3 @@ def _mapping(nbytes: int) -> mmap.mmap:
     if nbytes >= HUGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)  # a page fault for every 2 MiB instead of every 4 KiB
     return memory
-
-
-_pool = _Pool()

@@ -15,16 +15,15 @@ are xors then, of 64 bits in one instruction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import frexp, prod
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpcnet.arrays import accelerator
 from mpcnet.arrays.dtypes import MAX_BITS, dtype
 from mpcnet.arrays.native import matmul as products
 from mpcnet.arrays.native import packing
@@ -37,6 +36,7 @@ __all__ = ["MAX_BITS", "dtype"]
 
 _FULL = (1, 8, 16, 32, 64)  # rings whose words have no bits to spare
 Bytes = NDArray[np.uint8]
+Combine: TypeAlias = Callable[[Sequence[tuple[int, Tensor, Tensor | Packed]], Tensor | None, int], Tensor]
 
 
 def floor_log2(x: float) -> int:
@@ -117,13 +117,7 @@ def matmul(a: Tensor, b: Tensor | Packed, bits: int) -> Tensor:
 
 
 def combine(terms: Sequence[tuple[int, Tensor, Tensor | Packed]], c: Tensor | None, bits: int) -> Tensor:
-    """c + the sum of sign a b mod 2^k, for one or two terms (sign, a, b); in one pass where there are kernels.
-
-    Where the process has an accelerator (:mod:`mpcnet.arrays.accelerator`), products by weights run there.
-    """
-    gpu = accelerator.chosen()
-    if gpu is not None and gpu.takes(terms, bits):
-        return gpu.combine(terms, c, bits)
+    """c + the sum of sign a b mod 2^k, for one or two terms (sign, a, b); in one pass where there are kernels."""
     fitted = [(sign, fit(a, bits), b if isinstance(b, Packed) else fit(b, bits)) for sign, a, b in terms]
     if _multiplies(bits, fitted):
         return products.combine(fitted, None if c is None else fit(c, bits), bits)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from mpcnet.arrays import buffers
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelTimeout, LocalStateError, LocalStorageError, RemoteProtocolError
 from mpcnet.randomness.source import Tape
 from mpcnet.runtime.correction_store import MemoryShelf, Shelf, TapeShelf
 from mpcnet.runtime.sealed_tape import Drawer
-from mpcnet.runtime.stream import DEAL, DEALT, Awaited, Stream, nbytes, turns
+from mpcnet.runtime.stream import DEAL, DEALT, Awaited, Stream, in_heap, nbytes, turns
 from mpcnet.transport.channel import Expect, check_control
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header, Value
@@ -190,11 +189,19 @@ class Intake:
     """
 
     def __init__(
-        self, dealer: Peer, party: int, limit_bytes: int, patience_s: float, drawer: Drawer | None = None
+        self,
+        dealer: Peer,
+        party: int,
+        limit_bytes: int,
+        patience_s: float,
+        drawer: Drawer | None = None,
+        make: Callable[[int], Bytes] = in_heap,
     ) -> None:
+        """`make` gives the memory of a payload: of the heap, or apart from it (:mod:`mpcnet.arrays.buffers`)."""
         self.party = party
         self.nbytes = 0  # held in memory by all stocks
         self._dealer, self._limit_bytes, self._patience_s, self._drawer = dealer, limit_bytes, patience_s, drawer
+        self._make = make
         self._stocks: list[Stock] = []  # at least all that are alive
         self._expected: deque[Stock] = deque()  # not yet complete
         self._starving: list[Callable[[], bool]] = []  # what somebody needs to go on, when it is there
@@ -296,7 +303,7 @@ class Intake:
             if parts := stream.plan.segments[sequence].dealt[self.party]:
                 await self._room(stock, nbytes(parts))
                 header = stream.header(DEAL, self._dealer.session, sequence, parts)
-                awaited = Awaited(header, self._dealer.name, buffers.empty)
+                awaited = Awaited(header, self._dealer.name, self._make)
                 await self._listen(stream, sequence, awaited)
                 await stock.put(awaited.payload)
         await stock.finish((await self._listen(stream, sequence, self._dealt)).fields)

@@ -57,7 +57,8 @@ def turns(streams: Sequence[Stream]) -> Iterator[tuple[int, int]]:
                 yield index, sequence
 
 
-def _in_heap(nbytes: int) -> ring.Bytes:
+def in_heap(nbytes: int) -> ring.Bytes:
+    """Memory for a payload, from the heap."""
     return np.empty(nbytes, np.uint8)
 
 
@@ -67,7 +68,7 @@ class Awaited:
 
     want: Header
     peer: str
-    make: Callable[[int], ring.Bytes] = _in_heap
+    make: Callable[[int], ring.Bytes] = in_heap
     payload: ring.Bytes = field(default_factory=lambda: np.empty(0, np.uint8))
 
     def __call__(self, got: Header) -> memoryview:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from parties import ALICE, ALL, LABELS, LIMIT_S, SERVERS, SHAPE, Parties, change, some_tokens
 
+from mpcnet.arrays.accelerator import Accelerator
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import overlapped
@@ -56,6 +57,15 @@ async def test_stock_smaller_than_an_inference(parties: Parties, stock_mib: int)
     assert min(dealt) > 4 << 20
     parties.serve()
     await check(parties, tokens)
+
+
+async def test_each_party_multiplies_by_weights_on_its_own_device(parties: Parties) -> None:
+    """An accelerator for each, here on the processor: it holds planes of the weights as soon as it has used them."""
+    devices = {role: Accelerator(torch.device("cpu")) for role in ALL}
+    parties.serve(*(parties.node(role, combine=device.combine) for role, device in devices.items()))
+    await check(parties, some_tokens([SHAPE.positions] * 3))
+    assert all(len(device._planes) > 0 for device in devices.values())
+    await parties.stop()
 
 
 @pytest.mark.parametrize("parties", [{"net": "rtt=4ms,bw=1gbps,jitter=1ms"}], indirect=True, ids=["4 ms"])

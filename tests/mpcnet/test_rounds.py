@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcnet.rounds import Done, Exchange, Part, Program, Riders, advance, parallel
+from mpcnet.rounds import Done, Exchange, Part, Piggyback, Program, advance, parallel
 
 
 async def count(name: int, rounds: int) -> list[int]:
@@ -104,21 +104,21 @@ def test_bytes_on_the_wire(bits: int, shape: tuple[int, ...], nbytes: int) -> No
     assert Part(bits, shape).nbytes == nbytes
 
 
-def test_riders_travel_along_and_finish_alone() -> None:
+def test_piggybacked_exchanges_travel_along_and_finish_alone() -> None:
     """Two that start at different times: their exchanges come behind the main one's, in order; the rest in the end."""
     seen: dict[int, list[int]] = {}
 
-    async def rider(name: int, rounds: int) -> None:
+    async def passenger(name: int, rounds: int) -> None:
         seen[name] = await count(name, rounds)
 
     async def main() -> list[int]:
-        riders = Riders()
-        riders.start(rider(2, 1))
+        beside = Piggyback()
+        beside.start(passenger(2, 1))
         part, value = Part(8, (), "main"), torch.tensor(5)
-        (first,) = await riders.exchange((part,), (value,))
-        riders.start(rider(3, 3))
-        (second,) = await riders.exchange((part,), (value + 1,))
-        await riders.finish()
+        (first,) = await beside.exchange((part,), (value,))
+        beside.start(passenger(3, 3))
+        (second,) = await beside.exchange((part,), (value + 1,))
+        await beside.finish()
         return [int(first), int(second)]
 
     result, exchanges = drive(main())

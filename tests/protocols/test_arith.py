@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from checks import Input, Outcome, check_corruption, check_cost, distance, few, given_words, outcome, uniform
+from checks import Input, Result, check_corruption, check_cost, distance, few, given_words, outcome, uniform
 from hypothesis import given
 from hypothesis import strategies as st
 from lockstep import Session
@@ -160,7 +160,7 @@ def test_product_broadcasts() -> None:
 @pytest.mark.parametrize("build", [pi_square, lifted_square])
 def test_empty_and_scalar(build: object, shape: tuple[int, ...]) -> None:
     x = Input(torch.full(shape, -1.5, dtype=torch.float64), 28, 12)
-    done: Outcome = outcome(build, x)  # type: ignore[arg-type]
+    done: Result = outcome(build, x)  # type: ignore[arg-type]
     assert torch.equal(done.value, x.x**2)
 
 

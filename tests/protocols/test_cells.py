@@ -5,15 +5,16 @@ from fractions import Fraction
 
 import pytest
 import torch
-from checks import Input, Outcome, check_corruption, check_cost, few, log_uniform, outcome, relative, uniform, watched
+from checks import Input, Result, check_corruption, check_cost, few, log_uniform, outcome, relative, uniform, watched
 from hypothesis import given
 from hypothesis import strategies as st
 from kernels import without_kernels
-from lockstep import Build, Session, plan
+from lockstep import Build, Session
 
 from mpcnet.protocols import cells
 from mpcnet.protocols.cells import Cells
 from mpcnet.protocols.division import RowRange
+from mpcnet.protocols.lockstep_session import plan
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.randomness import fss
@@ -54,7 +55,7 @@ def rows_of(pair: tuple[float, float]) -> Input:
     return Input(torch.cat([wide.x, even.x]), 64, 24)
 
 
-def check(done: Outcome, want: torch.Tensor, error: float) -> None:
+def check(done: Result, want: torch.Tensor, error: float) -> None:
     assert relative(done.value, want) <= error
     assert relative(done.oracle, want) <= error
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from checks import Input, Outcome, check_corruption, check_cost, distance, few, log_uniform, outcome, relative, uniform
+from checks import Input, Result, check_corruption, check_cost, distance, few, log_uniform, outcome, relative, uniform
 from hypothesis import given
 from hypothesis import strategies as st
 from lockstep import Build
@@ -158,7 +158,7 @@ def test_a_range_that_is_too_wide_is_refused(pair: tuple[float, float]) -> None:
 @pytest.mark.parametrize("shape", [(0,), (2, 0), ()])
 def test_empty_and_scalar(shape: tuple[int, ...]) -> None:
     x = Input(torch.full(shape, 2.5, dtype=torch.float64), 40, 16)
-    results: list[Outcome] = [outcome(inverse(NORM), x), outcome(inverse_root(NORM), x), outcome(quotient(NORM), x, x)]
+    results: list[Result] = [outcome(inverse(NORM), x), outcome(inverse_root(NORM), x), outcome(quotient(NORM), x, x)]
     for done, want in zip(results, (0.4, 2.5**-0.5, 1.0), strict=True):
         assert distance(done.value, torch.full(shape, want, dtype=torch.float64)) <= 1e-3
 

@@ -132,7 +132,7 @@ async def reopened(p: Party, x: Shared) -> Shared:
 @few
 @given(st.integers(2, 64), st.lists(st.integers(0, 2**62), max_size=20), st.integers(0, 2**31))
 def test_opening_keeps_the_value(bits: int, words: list[int], seed: int) -> None:
-    x = Input(torch.tensor([float(w % 2 ** min(bits, 50)) for w in words], dtype=torch.float64), bits, 0)
+    x = given_words([w % 2 ** min(bits, 50) for w in words], bits, 0)
     done = outcome(reopened, x, seed=seed)
     assert torch.equal(done.value, done.oracle)
     check_cost(done, rounds=1, sent=(bits + 7) // 8 * len(words), dealt=0)

@@ -5,10 +5,10 @@ import torch
 from checks import Input, check_corruption, check_cost, distance, few, given_words, outcome, uniform
 from hypothesis import given
 from hypothesis import strategies as st
-from lockstep import oracle, plain
 from torch import Tensor
 
 from mpcnet.protocols import quad as Q
+from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 
@@ -63,4 +63,4 @@ def test_a_ring_in_which_squares_do_not_fit_is_refused() -> None:
         return await Q.quad(p, x, 30)
 
     with pytest.raises(ValueError, match="want a ring for squares of 24 bits less 15, got 30 bits"):
-        oracle(narrow, plain(torch.zeros(4), 24, 12))
+        evaluate(lambda p: narrow(p, Input(torch.zeros(4), 24, 12).plain()))

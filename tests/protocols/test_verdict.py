@@ -22,13 +22,11 @@ def test_any_single_bit_is_found() -> None:
     count = 9
 
     async def build(p: Party, x: Shared) -> None:
-        assert p.audit is not None
         bit = Bits.of(x.value & 1, x.party)
-        ones = Bits.of(torch.zeros_like(x.value), x.party)
+        none = Bits.of(torch.zeros_like(x.value), x.party)
         for turn in range(count):
             only = bit.map(lambda b, turn=turn: b * (torch.arange(count) == turn).reshape(-1, 1))  # type: ignore[misc]
-            p.audit.flag(only)
-            p.audit.flag(ones)
+            p.audit.flag(lambda only=only: [only, none])  # type: ignore[misc]
 
     x = torch.eye(count, dtype=torch.float64).repeat(1, 3)
     assert verdict(build, torch.ones(count, 1), (x, 8, 0))[0] == [1] * count
@@ -49,7 +47,6 @@ def told_early(turns: int) -> Looked:
     """Grows `turns` values, and tells what was found after each but the last; ends with other rounds."""
 
     async def build(p: Party, *x: Shared) -> Shared:
-        assert p.audit is not None
         for value in x[:turns]:
             lift(p, await p.open_one(value), 40)
             p.audit.tell(p)
@@ -70,7 +67,6 @@ def test_what_was_told_costs_no_round() -> None:
             assert run.ledger.operations["audit"].sent_bytes == 5 * SENTENCES * turns
 
     async def later(p: Party, x: Shared, y: Shared) -> None:
-        assert p.audit is not None
         lift(p, await p.open_one(x), 40)
         p.audit.tell(p)
         lift(p, await p.open_one(y), 40)

@@ -5,7 +5,7 @@ So a server that has kernels and one that has none may work together.
 
 import pytest
 import torch
-from checks import Input, Outcome, distance, outcome, uniform
+from checks import Input, Result, distance, outcome, uniform
 from kernels import without_kernels
 from lockstep import Build
 from torch import Tensor
@@ -85,7 +85,7 @@ CASES: dict[str, tuple[Build, tuple[Input, ...], Tensor | None, float]] = {
 }
 
 
-def shares(done: Outcome) -> list[Tensor]:
+def shares(done: Result) -> list[Tensor]:
     """Both servers'."""
     return [ring.reduce(result.value, result.bits) for result in done.run.results[:2]]
 

@@ -9,29 +9,27 @@ from typing import Any
 
 import torch
 from hypothesis import settings
-from lockstep import Build, Run, Session, combine, oracle, plain, plan, same_cost
+from lockstep import Build, Run, Session
 from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.ledger import Cost
 from mpcnet.protocols.audit import Audit
+from mpcnet.protocols.lockstep import Input, Result, run
+from mpcnet.protocols.lockstep_session import check_cost as check_plan
+from mpcnet.protocols.lockstep_session import plan, reveal
+from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
 
 few = settings(max_examples=15, derandomize=True, deadline=None)  # examples differ in size, sign and shares
 
 
-@dataclass(frozen=True)
-class Input:
-    """A real tensor to be shared; `x` is already a multiple of 2^-frac."""
-
-    x: Tensor
-    bits: int
-    frac: int
-
-
 def given_words(words: Sequence[int], bits: int, frac: int) -> Input:
-    return Input(torch.tensor(words, dtype=torch.float64) * 2.0**-frac, bits, frac)
+    """Words of any size, as a ring of `bits` bits reads them."""
+    half = 1 << (bits - 1)
+    read = [(word + half) % (2 * half) - half for word in words]
+    return Input(torch.tensor(read, dtype=torch.float64) * 2.0**-frac, bits, frac)
 
 
 def uniform(shape: Sequence[int], low: float, high: float, bits: int, frac: int, seed: int = 0) -> Input:
@@ -56,34 +54,17 @@ def numbers(*bits: Bits) -> Shared:
     return Shared(torch.stack(values) if len(values) > 1 else values[0], 8, 0, bits[0].party)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One lock-step run, its decoded result and the fixed-point oracle's."""
-
-    run: Run
-    value: Tensor
-    oracle: Tensor
-
-    @property
-    def cost(self) -> Cost:
-        return self.run.ledger.total()
-
-
-def outcome(build: Build, *inputs: Input, seed: int = 0) -> Outcome:
-    """Run on both servers and the dealer; the cost must be the plan's, the result's shape the oracle's."""
-    run = _run(build, inputs, seed)
-    exact = oracle(build, *(plain(i.x, i.bits, i.frac) for i in inputs))
-    result = run.results[0]
-    assert (result.bits, result.frac, result.shape) == (exact.bits, exact.frac, exact.shape)
-    return Outcome(run, run.value(), ring.decode(exact.value, exact.frac, exact.bits))
+def outcome(build: Build, *inputs: Input, seed: int = 0) -> Result:
+    """Run on both servers and the dealer; the cost must be the plan's, the result's format the oracle's."""
+    return run(build, *inputs, session=Session(seed))
 
 
 def _run(build: Build, inputs: Sequence[Input], seed: int, tamper: Any = None) -> Run:
     session = Session(seed)
     shared = [session.share(i.x, i.bits, i.frac) for i in inputs]
-    run = session.run(build, *shared, tamper=tamper)
-    same_cost(run, plan(build, *shared))
-    return run
+    done = session.run(build, *shared, tamper=tamper)
+    check_plan(done.ledger, plan(build, *shared))
+    return done
 
 
 @dataclass(frozen=True)
@@ -114,26 +95,24 @@ def under_audit(build: Callable[..., Any], keep: Tensor) -> Build:
 
 def watched(build: Callable[..., Any], keep: Tensor, *inputs: Input, seed: int = 0) -> Watched:
     """Run on both servers and the dealer, and in the oracle, under an audit; the cost must be the plan's."""
-    run = _run(under_audit(build, keep), inputs, seed)
-    (first, bits), (second, others), _ = run.results
-    value = None if first is None else combine(first, second)
-    flagged = told(bits, others)
-    return Watched(run, value, flagged, *watched_oracle(build, keep, *inputs))
+    done = _run(under_audit(build, keep), inputs, seed)
+    (first, bits), (second, others), _ = done.results
+    value = None if first is None else reveal(first, second)
+    return Watched(done, value, told(bits, others), *watched_oracle(build, keep, *inputs))
 
 
 def watched_oracle(build: Callable[..., Any], keep: Tensor, *inputs: Input) -> tuple[Tensor | None, Tensor]:
     """What the oracle computes, and which sentences it flags."""
-    result, verdict = oracle(under_audit(build, keep), *(plain(i.x, i.bits, i.frac) for i in inputs))
-    return None if result is None else ring.decode(result.value, result.frac, result.bits), told(verdict)
+    result, verdict = evaluate(lambda p: under_audit(build, keep)(p, *(i.plain() for i in inputs)))
+    return None if result is None else reveal(result), told(verdict)
 
 
 def told(*verdicts: Bits) -> Tensor:
     """The sentences that shares of a verdict flag."""
-    bits = [ring.unpack_bits(verdict.packed, verdict.shape) for verdict in verdicts]
-    return torch.stack(bits).sum(0).remainder(2).any(-1)
+    return reveal(*verdicts).bool().any(-1)
 
 
-def check_cost(done: Outcome, rounds: int, sent: int, dealt: int | None = None) -> None:
+def check_cost(done: Result | Watched, rounds: int, sent: int, dealt: int | None = None) -> None:
     """Rounds and bytes as the docstring says, exactly. `dealt` is the dealer's traffic to both servers together."""
     cost = done.cost
     assert (cost.rounds, cost.sent_bytes, cost.received_bytes) == (rounds, sent, sent)

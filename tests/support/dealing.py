@@ -1,14 +1,16 @@
 """A dealer that sends what a test says, and the intake of server0 that receives it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from bundles import SESSION, Bundle, nothing_left, peers
 
+from mpcnet.arrays.ring import Bytes
 from mpcnet.randomness.source import Tape
 from mpcnet.runtime.correction_buffer import Intake, Stock
-from mpcnet.runtime.stream import DEAL, DEALT, turns
+from mpcnet.runtime.stream import DEAL, DEALT, in_heap, turns
 from mpcnet.transport.channel import CONTROL
 from mpcnet.transport.wire import Header
 
@@ -20,9 +22,15 @@ WHOLE = 1 << 20  # segments: more than any bundle has, so all of it
 class Deal:
     """An intake of server0's, and a dealer that sends what the test says."""
 
-    def __init__(self, limit_bytes: int = 1 << 30, patience_s: float = 5.0, drawer: Any = None) -> None:
+    def __init__(
+        self,
+        limit_bytes: int = 1 << 30,
+        patience_s: float = 5.0,
+        drawer: Any = None,
+        make: Callable[[int], Bytes] = in_heap,
+    ) -> None:
         self.dealer, self.end = peers("dealer", "server0", high_water=1)
-        self.intake = Intake(self.end, PARTY, limit_bytes, patience_s, drawer)
+        self.intake = Intake(self.end, PARTY, limit_bytes, patience_s, drawer, make)
         self.receiving = asyncio.ensure_future(self.intake.run())
 
     def frames(self, bundle: Bundle) -> list[tuple[Header, list[memoryview]]]:

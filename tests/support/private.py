@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from lockstep import Run, Session, combine, oracle, same_cost
+from lockstep import Run, Session
 from torch import Tensor
 
 from mpcnet.arrays import ring
@@ -16,12 +15,14 @@ from mpcnet.models.float_model import reference
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.planner import plan
-from mpcnet.models.private.inference import respond
+from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode, encode_tokens, parameters
 from mpcnet.models.private.prepare import random_tokens
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
+from mpcnet.protocols.lockstep_session import check_cost, reveal
+from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.suites import SUITES
 
@@ -44,37 +45,31 @@ class Private:
         shape = self.config.shape
         bits, frac = self.config.numbers.table_bits, self.config.input_frac
         rows = encode_tokens(self.config, tokens, self.folded)
-        shares = share_words(self.session, rows, bits, frac)
+        shares = self.session.share_words(rows, bits, frac)
         measured = self.session.run(
             lambda p, model, x: infer(p, model, x, tokens.mask, kind), self.loaded.results, shares
         )
-        same_cost(measured, self.plans.infer(Size(*tokens.ids.shape, kind)))
-        answer = oracle(lambda p, x: infer(p, self.plain, x, tokens.mask, kind), Shared(rows, bits, frac, 0))
+        check_cost(measured.ledger, self.plans.infer(Size(*tokens.ids.shape, kind)))
+        whole = Shared(ring.fit(rows, bits), bits, frac, 0)
+        answer = evaluate(lambda p: infer(p, self.plain, whole, tokens.mask, kind))
         call = reference.classify if shape.head == "classification" else reference.embed
         floats = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.numbers.softmax)
-        return measured.value(), ring.decode(answer.value, answer.frac, answer.bits), floats
+        return measured.value(), reveal(answer), floats
 
 
 def audit(model: Private, tokens: Tokens) -> tuple[Tensor, list[bool], Run]:
     """The private result under an audit, the audit's bits by sentence, and the run, whose cost equals the plan."""
     bits, frac = model.config.numbers.table_bits, model.config.input_frac
     rows = encode_tokens(model.config, tokens, model.folded)
-    shares = share_words(model.session, rows, bits, frac)
+    shares = model.session.share_words(rows, bits, frac)
     run = model.session.run(
-        lambda p, loaded, x: respond(p, loaded, x, tokens.mask, audit=True), model.loaded.results, shares
+        lambda p, loaded, x: audited_inference(p, loaded, x, tokens.mask, audit=True), model.loaded.results, shares
     )
     batch, length = tokens.ids.shape
-    same_cost(run, model.plans.infer(Size(batch, length, audit=True)))
-    first, second = (result.outside for result in run.results[:2])
+    check_cost(run.ledger, model.plans.infer(Size(batch, length, audit=True)))
+    first, second = (result.out_of_range for result in run.results[:2])
     found = ring.unpack_bits(first.packed ^ second.packed, first.shape).bool().any(1).tolist()
-    return combine(*(result.values for result in run.results[:2])), found, run
-
-
-def share_words(session: Session, word: Tensor, bits: int, frac: int) -> list[Shared]:
-    """Shares of ring words: for server 0, server 1, and shapes for the dealer."""
-    word = ring.fit(word, bits)
-    first = ring.fit(torch.randint(-(2**63), 2**63 - 1, word.shape, generator=session.rng), bits)
-    return [Shared(first, bits, frac, 0), Shared(word - first, bits, frac, 1), Session.shape(word, bits, frac)]
+    return reveal(*(result.values for result in run.results[:2])), found, run
 
 
 def private_model(
@@ -94,12 +89,12 @@ def share_model(config: Config, folded: dict[str, Tensor]) -> Private:
     words, session, plans = encode(config, folded), Session(), Plans(config)
     shares: list[dict[str, Shared]] = [{}, {}, {}]
     for q in parameters(config):
-        for store, share in zip(shares, share_words(session, words[q.name], q.bits, q.frac), strict=True):
+        for store, share in zip(shares, session.share_words(words[q.name], q.bits, q.frac), strict=True):
             store[q.name] = share
     loaded = session.run(lambda p, x: load(p, config, x.items()), shares)
-    same_cost(loaded, plans.load)
+    check_cost(loaded.ledger, plans.load)
     whole = {q.name: Shared(words[q.name], q.bits, q.frac, 0) for q in parameters(config)}
-    return Private(config, folded, session, loaded, oracle(lambda p, x: load(p, config, x.items()), whole), plans)
+    return Private(config, folded, session, loaded, evaluate(lambda p: load(p, config, whole.items())), plans)
 
 
 def tiny_model(

@@ -34,7 +34,7 @@ def test_freed_memory_is_kept_until_it_is_released() -> None:
 LOADED = """
 import numpy as np
 from mpcnet.launch.party.heap import keep_freed, loading
-from mpcnet.arrays import buffers
+from mpcnet.arrays.buffers import Buffers
 pages = lambda: int(open("/proc/self/statm").read().split()[1])
 assert keep_freed()
 before, stay = pages(), []
@@ -47,6 +47,7 @@ kept = pages() - before
 again = np.ones(1 << 19)
 del again
 held = pages()
+buffers = Buffers()
 dealt = [buffers.empty(1 << 22) for _ in range(16)]
 for payload in dealt:
     payload[:] = 1

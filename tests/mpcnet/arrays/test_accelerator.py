@@ -11,6 +11,11 @@ from mpcnet.arrays import accelerator, ring
 from mpcnet.arrays.accelerator import Accelerator
 from mpcnet.arrays.native.matmul import Packed
 from mpcnet.errors import LocalBusyError, LocalConfigError
+from mpcnet.protocols.arith import linear
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Masked, Weight
+from mpcnet.randomness.prg import Domain, Guard, Keystream
+from mpcnet.randomness.source import Secret, ServerSource
 
 BITS = (9, 16, 24, 32, 33, 40, 48, 52, 64)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -92,27 +97,30 @@ def test_a_device_without_room(monkeypatch: pytest.MonkeyPatch, gpu: Accelerator
         gpu.combine(((1, words((20, 72), 48, 1), ring.narrow(words((72, 50), 48, 2), 48)),), None, 48)
 
 
-def test_the_ring_uses_it(monkeypatch: pytest.MonkeyPatch, gpu: Accelerator) -> None:
+def test_a_party_uses_it(gpu: Accelerator) -> None:
+    """For weights, opened and masked, of which it keeps the planes; other products are the processor's."""
     a, weight = words((20, 72), 48, 1), ring.narrow(words((72, 50), 48, 2), 48)
-    plain, table = words((72, 50), 48, 3), ring.matmul(a, weight, 48)
-    other = ring.matmul(a, plain, 48)
-    monkeypatch.setattr(accelerator, "_chosen", gpu)
-    assert torch.equal(ring.reduce(ring.matmul(a, weight, 48), 48), ring.reduce(table, 48))
-    assert len(gpu._planes) == 1
-    assert torch.equal(ring.matmul(a, plain, 48), other) and len(gpu._planes) == 1
+    opened = Masked(a, Secret(48, words((20, 72), 48, 3)), 0, 0)
+    standing = Weight(weight.raw, Secret(48, ring.narrow(words((72, 50), 48, 4), 48).raw), 0)
+    source = [ServerSource(0, Keystream(bytes(32), Domain(b"", 0, ""), Guard())) for _ in range(2)]
+    here, there = (Party(s, combine=c) for s, c in zip(source, (ring.combine, gpu.combine), strict=True))
+    want, got = (linear(p, opened, standing).value for p in (here, there))
+    assert torch.equal(ring.reduce(got, 48), ring.reduce(want, 48))
+    assert len(gpu._planes) == 2
+    plain = words((72, 50), 48, 5)
+    assert torch.equal(gpu.combine(((1, a, plain),), None, 48), ring.matmul(a, plain, 48)) and len(gpu._planes) == 2
 
 
 @pytest.mark.parametrize("name", ["tpu", "", "cuda:", "cuda:x", "cuda:-1", "CUDA"])
 def test_devices_that_are_none(name: str) -> None:
     with pytest.raises(LocalConfigError, match="want cpu, cuda or cuda:N, got"):
-        accelerator.use(name)
+        accelerator.on(name)
 
 
 def test_a_device_that_is_not_there() -> None:
     with pytest.raises(LocalConfigError, match=r'want cuda:99, got \d+ NVIDIA GPUs .* set device = "cpu"'):
-        accelerator.use("cuda:99")
+        accelerator.on("cuda:99")
 
 
 def test_the_processor_is_no_accelerator() -> None:
-    accelerator.use("cpu")
-    assert accelerator.chosen() is None and accelerator.describe("cpu") == "cpu"
+    assert accelerator.on("cpu") is ring.combine and accelerator.describe("cpu") == "cpu"

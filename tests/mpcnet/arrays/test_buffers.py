@@ -25,7 +25,7 @@ def is_apart(array: Bytes) -> bool:
 
 @pytest.mark.parametrize("nbytes", [0, 1, buffers.LEAST_BYTES - 1, buffers.LEAST_BYTES, buffers.HUGE_BYTES + 5])
 def test_an_array_to_write(nbytes: int) -> None:
-    array = buffers.empty(nbytes)
+    array = buffers.Buffers().empty(nbytes)
     assert array.shape == (nbytes,) and array.dtype == np.uint8 and array.flags.writeable
     array[:] = 7
     assert int(array.sum()) == 7 * nbytes
@@ -36,15 +36,15 @@ class Used:
     """A pool, and what was taken from it by name."""
 
     def __init__(self) -> None:
-        self.pool, self.taken = buffers._Pool(), dict[str, mmap.mmap]()
+        self.pool, self.taken = buffers.Buffers(), dict[str, mmap.mmap]()
 
     def take(self, name: str, mib: int) -> int:
-        self.taken[name] = self.pool.take(mib << 20)
+        self.taken[name] = self.pool._take(mib << 20)
         return id(self.taken[name])
 
     def give(self, *names: str) -> None:
         for name in names:
-            self.pool.give(self.taken.pop(name))
+            self.pool._give(self.taken.pop(name))
 
     def mib(self) -> tuple[int, int]:
         """In use, and kept."""
@@ -96,29 +96,27 @@ VIEWS: dict[str, Callable[[Bytes], Any]] = {  # as what arrives is handed on
 @pytest.mark.parametrize("make", VIEWS.values(), ids=VIEWS)
 def test_a_view_holds_its_memory(make: Callable[[Bytes], Any]) -> None:
     """Only when the last is gone another array may lie there: material in use would be overwritten by other material."""
-    buffers.release()
-    arrays = [buffers.empty(1 << 20) for _ in range(8)]
+    pool = buffers.Buffers()
+    arrays = [pool.empty(1 << 20) for _ in range(8)]
     taken = arrays.pop()
     taken[:] = 1
     place, view = taken.ctypes.data, make(taken)
     before = torch.as_tensor(view).clone()
     del arrays[:4]
     del taken
-    others = [buffers.empty(1 << 20) for _ in range(4)]
+    others = [pool.empty(1 << 20) for _ in range(4)]
     for other in others:
         other[:] = 2
         assert other.ctypes.data != place
     assert torch.equal(torch.as_tensor(view), before)
     del other, others, view
-    again = [buffers.empty(1 << 20) for _ in range(4)]
+    again = [pool.empty(1 << 20) for _ in range(4)]
     assert place in [array.ctypes.data for array in again]
-    del again, arrays
-    buffers.release()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mappings of Linux")
 async def test_what_is_dealt_lies_apart_if_it_is_large() -> None:
-    bundle, deal = Bundle(Shape(2, words=buffers.LEAST_BYTES)), Deal()
+    bundle, deal = Bundle(Shape(2, words=buffers.LEAST_BYTES)), Deal(make=buffers.Buffers().empty)
     sending = deal.sending(bundle)
     stock = deal.intake.expect(bundle.streams)
     async with asyncio.timeout(GUARD_S):

@@ -11,11 +11,12 @@ import torch
 from checks import few
 from hypothesis import given
 from hypothesis import strategies as st
-from lockstep import Session, plan
+from lockstep import Session
 from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.native import fss as native
+from mpcnet.protocols.lockstep_session import plan
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.randomness import fss

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.errors import RemoteProtocolError
-from mpcnet.ledger import Ledger
 from mpcnet.protocols.gelu import gelu
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
-from mpcnet.randomness.dealer import DealerSource, deal
+from mpcnet.randomness.dealer import Corrections, DealerSource, deal
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import Balance, PlainSource, Secret, ServerSource, Tape, carry
 from mpcnet.rounds import Done, Part, advance
@@ -150,7 +149,7 @@ def build(p: Party, x: Shared) -> Any:
 
 def test_the_dealer_never_sees_an_opening() -> None:
     """Whatever it computes on and whatever it is told is a shape, and what it emits depends on its seeds alone."""
-    x = Session.shape(torch.zeros(50), 24, 12)
+    x = Shared(ring.zeros((50,), 24, "meta"), 24, 12, 0)
     dealer, again = parties()[0], parties()[0]
     expected = deal(lambda: build(Party(again), x), again)
     program = build(Party(dealer), x)
@@ -169,24 +168,6 @@ def test_the_dealer_never_sees_an_opening() -> None:
     assert step.value.value.device.type == "meta"
 
 
-class KeepingSession(Session):
-    """Writes down what the dealer sends."""
-
-    def _load(self, corrections: Any, ledger: Ledger) -> None:
-        self.kept.extend(c.payload.tobytes() for sent in corrections for c in sent)
-        super()._load(corrections, ledger)
-
-
-def test_what_the_dealer_sends_does_not_depend_on_the_inputs() -> None:
-    kept = []
-    for value in (0.0, 3.75, -100.0):
-        session = KeepingSession(5)
-        session.kept = []
-        session.run(build, session.share(torch.full((50,), value), 24, 12))
-        kept.append(session.kept)
-    assert kept[0] == kept[1] == kept[2] != []
-
-
 class Recorder:
     """A keystream that remembers what was drawn from it."""
 
@@ -199,23 +180,43 @@ class Recorder:
         return drawn
 
 
-class RecordingSession(Session):
-    """Servers and dealer whose every draw is written down, by owner and stream."""
+class KeepingDealer(DealerSource):
+    """Writes down what it sends."""
 
-    def _open_stream(self) -> None:
-        super()._open_stream()
+    def take(self) -> Corrections:
+        taken = super().take()
+        self.kept.extend(c.payload.tobytes() for sent in taken for c in sent)
+        return taken
+
+
+class RecordingSession(Session):
+    """Servers and dealer whose every draw is written down, by owner and stream, and what the dealer sends."""
+
+    def sources(self) -> tuple[tuple[ServerSource, ServerSource], DealerSource]:
+        servers, dealer = super().sources()
         self.logs: dict[str, list[bytes]] = {name: [] for name in ("server0", "server1", "dealer0", "dealer1")}
-        source = self.dealer.source
-        source.streams = tuple(Recorder(s, self.logs[f"dealer{i}"]) for i, s in enumerate(source.streams))
-        for i, server in enumerate(self.servers):
-            server.source.stream = Recorder(server.source.stream, self.logs[f"server{i}"])
+        recorders = [Recorder(s, self.logs[f"dealer{i}"]) for i, s in enumerate(dealer.streams)]
+        self.dealer = KeepingDealer(tuple(recorders))  # type: ignore[arg-type]
+        self.dealer.kept = []
+        for i, server in enumerate(servers):
+            server.stream = Recorder(server.stream, self.logs[f"server{i}"])
+        return servers, self.dealer
+
+
+def test_what_the_dealer_sends_does_not_depend_on_the_inputs() -> None:
+    kept = []
+    for value in (0.0, 3.75, -100.0):
+        session = RecordingSession(5)
+        session.run(build, session.share(torch.full((50,), value), 24, 12))
+        kept.append(session.dealer.kept)
+    assert kept[0] == kept[1] == kept[2] != []
 
 
 def test_every_keystream_position_is_drawn_once_and_by_both_ends_alike() -> None:
     session = RecordingSession(3)
     x = session.share(torch.linspace(-4, 4, 400), 24, 12)
     blocks: list[bytes] = []
-    for _ in range(2):
+    for stream in (1, 2):
         run = session.run(build, x)
         masks = sum(opened.numel() * opened.element_size() for _, opened in run.opened)
         for i in (0, 1):
@@ -223,9 +224,7 @@ def test_every_keystream_position_is_drawn_once_and_by_both_ends_alike() -> None
             assert drawn == session.logs[f"dealer{i}"]
             joined = b"".join(drawn)
             assert len(joined) > masks
-            whole = Keystream(
-                bytes([i]) * 32, Domain(session.seed.to_bytes(16, "big"), session.stream, "test"), Guard()
-            )
+            whole = session.keystream(f"server{i}", stream, Guard())
             assert joined == whole.raw(len(joined)).tobytes(), "draws skip or repeat positions"
             blocks += [joined[k : k + 16] for k in range(0, len(joined) - 15, 16)]
     assert len(set(blocks)) == len(blocks) > 1000
