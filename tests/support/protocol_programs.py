@@ -118,7 +118,7 @@ async def _looked_at(p: Party, check: Callable[[Party, Audit], Any]) -> None:
     """A check of an audit of one sentence, whose own rounds are shown as if nothing else paid for them."""
     audit = Audit(torch.ones(1, COUNT))
     check(replace(p, audit=audit), audit)
-    await audit.riders.finish()
+    await audit._openings.finish()
 
 
 async def within(p: Party) -> None:
@@ -133,12 +133,12 @@ async def norms(p: Party) -> None:
 
 async def root(p: Party) -> None:
     x, y = shared((1, COUNT, 1), 64, 28), shared((1, COUNT, 1), 37, division.ROW_FRAC)
-    await _looked_at(p, lambda q, audit: audit.root(q, x, y, NARROW_ROWS, 1.0))
+    await _looked_at(p, lambda q, audit: audit.root(q, x, y, NARROW_ROWS.low, NARROW_ROWS.high, 1.0))
 
 
 async def inverse(p: Party) -> None:
     x, z = shared((1, COUNT, 1), 40, 16), shared((1, COUNT, 1), 36, division.Z_FRAC)
-    await _looked_at(p, lambda q, audit: audit.inverse(q, x, z, ROW_SUMS, 2.0**7))
+    await _looked_at(p, lambda q, audit: audit.inverse(q, x, z, ROW_SUMS.low, ROW_SUMS.high, 2.0**7))
 
 
 async def verdict(p: Party) -> None:
