@@ -3,31 +3,16 @@
 ::
 
     role = "server0"
-    program = "program.json"        # beside this file; the same at every party
-    timeout_s = 60.0                # how long to wait for a frame of a peer that should come now
-    threads = 0                     # of the local kernels; 0: all cores
-    device = "cpu"                  # servers, dealer: or "cuda", "cuda:1", a GPU for products by weights
-    listen = ""                     # HOST:PORT to listen at, where that is not our own address below (NAT, a container)
-    log = "text"                    # or "json"
-    log_file = ""                   # "": standard error
-    monitor_port = 0                # health and metrics on 127.0.0.1; 0: off
-    net = "none"                    # none, lan, wan, or rtt=40ms,bw=100mbps: for experiments on one machine
+    program = "program.json"
+    stock_mib = 4096
 
-    # servers
-    stock_mib = 2048                # corrections kept in memory ahead of use; a run with more begins when it is full
-    queue_mib = 512                 # requests that wait
-    tapes = ""                      # folder for corrections on disk, sealed and used once; "": in memory
-
-    # server0, who decides what runs
-    batch_tokens = 512              # requests of like length run as one batch up to so many tokens
-    streams = 1                     # micro-batches of a run: one computes while another waits for the link
-    ahead = []                      # sizes dealt ahead of any request but for labels, as "1x128" (sentences x tokens)
-    ahead_runs = 1                  # of each size
-
-    [addresses]                     # of those who listen; a dealer that cannot be reached has none, and dials
+    [addresses]
     server0 = "10.0.0.1:4100"
     server1 = "10.0.0.2:4100"
     dealer = "10.0.0.3:4100"
+
+Each key is declared once, as a field of :class:`Settings`: its type, its default, what it may be, and what it means.
+`docs/configuration.md` is made of these declarations (:mod:`mpcnet.launch.deployment.config_page`).
 """
 
 from __future__ import annotations
@@ -38,7 +23,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.certs import LISTENERS
@@ -47,8 +32,50 @@ from mpcnet.transport.latency import Link, parse_link
 from mpcnet.transport.rendezvous import dials
 from mpcnet.transport.tls import parse_address
 
+T = TypeVar("T")
 FILE = "party.toml"
+KEY = "key"  # of a field's metadata
+PARTIES = "server0, server1, dealer"
+SERVERS = "server0, server1"
+LEADER = "server0"  # who decides what runs
 STOCK_MIB = 2048  # a quarter of a server with 8 GB
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What the reader and the configuration page know of a key besides its default.
+
+    `kinds` are the types that TOML may give it, `least` and `most` bound a number (both included), `choices` are all
+    that a text may be. `roles` says which processes read the key.
+    """
+
+    kinds: tuple[type, ...]
+    meaning: str
+    roles: str
+    unit: str = ""
+    least: float = 0
+    most: float = float("inf")
+    choices: tuple[str, ...] = ()
+
+
+def _key(
+    default: T,
+    meaning: str,
+    *,
+    roles: str = "all",
+    unit: str = "",
+    between: tuple[float, float] = (0, float("inf")),
+    choices: tuple[str, ...] = (),
+) -> T:
+    """A field of Settings that stands in the file; TOML gives it the type of its default."""
+    kinds: Mapping[type, tuple[type, ...]] = {float: (int, float), tuple: (list,)}
+    key = Key(kinds.get(type(default), (type(default),)), meaning, roles, unit, *between, choices)
+    declared: T = field(default=default, metadata={KEY: key})
+    return declared
+
+
+def _required(kind: type, meaning: str) -> Any:
+    return field(metadata={KEY: Key((kind,), meaning, "all")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +83,59 @@ class Settings:
     """What a process is told. Paths are relative to `folder`, which also holds its keys."""
 
     folder: Path
-    role: str
-    addresses: Mapping[str, str]
-    program: str = "program.json"
-    timeout_s: float = 60.0
-    threads: int = 0
-    device: str = "cpu"
-    listen: str = ""
-    log: str = "text"
-    log_file: str = ""
-    monitor_port: int = 0
-    net: str = "none"
-    stock_mib: int = STOCK_MIB
-    queue_mib: int = 512
-    tapes: str = ""
-    batch_tokens: int = 512
-    streams: int = 1
-    ahead: tuple[str, ...] = ()
-    ahead_runs: int = 1
+    role: str = _required(str, "The role of this process. It must be the one that its certificate names.")
+    addresses: Mapping[str, str] = _required(
+        dict,
+        "HOST:PORT of each party that listens, as the other parties reach it. Without an entry for `dealer`, the "
+        "dealer dials both servers, and may stand behind NAT.",
+    )
+    program: str = _key("program.json", "File of the public program. It must be the same at every party.")
+    timeout_s: float = _key(
+        60.0, "How long to wait for a peer's next frame before the connection counts as lost.", unit="s",
+        between=(0.1, 86400),
+    )  # fmt: skip
+    threads: int = _key(0, "Threads of the arithmetic kernels. 0: one for each core.", between=(0, 4096))
+    log: str = _key("text", "Format of the log lines.", choices=("text", "json"))
+    log_file: str = _key("", "File to log to. Empty: standard error.")
+    net: str = _key(
+        "none",
+        "Delay and bandwidth that this process adds to its own connections: `none`, `lan`, `wan`, or "
+        "`rtt=40ms,bw=100mbps`. For experiments on one machine.",
+    )
+    listen: str = _key(
+        "", "HOST:PORT to listen at, where that differs from the public address (NAT, a container). Empty: the "
+        "address of this role in `[addresses]`.", roles=PARTIES,
+    )  # fmt: skip
+    monitor_port: int = _key(0, "Port of health and metrics on 127.0.0.1. 0: off.", roles=PARTIES, between=(0, 65535))
+    device: str = _key(
+        "cpu", "Where products by weights are computed: `cpu`, `cuda`, or `cuda:1` for the second GPU.", roles=PARTIES
+    )
+    stock_mib: int = _key(
+        STOCK_MIB, "Memory for corrections that wait for their use. A run that needs more begins when it is full.",
+        roles=SERVERS, unit="MiB", between=(0, 1 << 24),
+    )  # fmt: skip
+    queue_mib: int = _key(
+        512, "Memory for requests that wait for their turn. A request beyond it is refused.", roles=SERVERS,
+        unit="MiB", between=(1, 1 << 24),
+    )  # fmt: skip
+    tapes: str = _key(
+        "", "Folder for corrections dealt ahead, on disk, sealed and read once. Empty: they stay in memory.",
+        roles=SERVERS,
+    )  # fmt: skip
+    batch_tokens: int = _key(
+        512, "Requests of similar length run as one batch of up to so many tokens, padding included.", roles=LEADER,
+        unit="tokens", between=(1, 1 << 20),
+    )  # fmt: skip
+    streams: int = _key(
+        1, "Micro-batches of a run. One computes while another waits for the link.", roles=LEADER, between=(1, 16)
+    )
+    ahead: tuple[str, ...] = _key(
+        (), "Sizes whose corrections are dealt before anybody asks, each as sentences x tokens: `[\"1x128\"]`. For "
+        "requests that want embeddings or logits, not labels.", roles=LEADER,
+    )  # fmt: skip
+    ahead_runs: int = _key(
+        1, "How many runs of each size in `ahead` are kept ready.", roles=LEADER, unit="runs", between=(1, 10_000)
+    )
     link: Link = field(default_factory=Link)
     ahead_sizes: tuple[Size, ...] = ()
 
@@ -82,36 +144,7 @@ class Settings:
         return self.folder / self.program
 
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "role": (str,),
-    "addresses": (dict,),
-    "program": (str,),
-    "timeout_s": (int, float),
-    "threads": (int,),
-    "device": (str,),
-    "listen": (str,),
-    "log": (str,),
-    "log_file": (str,),
-    "monitor_port": (int,),
-    "net": (str,),
-    "stock_mib": (int,),
-    "queue_mib": (int,),
-    "tapes": (str,),
-    "batch_tokens": (int,),
-    "streams": (int,),
-    "ahead": (list,),
-    "ahead_runs": (int,),
-}
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "timeout_s": (0.1, 86400),
-    "threads": (0, 4096),
-    "monitor_port": (0, 65535),
-    "stock_mib": (0, 1 << 24),
-    "queue_mib": (1, 1 << 24),
-    "batch_tokens": (1, 1 << 20),
-    "streams": (1, 16),
-    "ahead_runs": (1, 10_000),
-}
+KEYS: Mapping[str, Key] = {entry.name: entry.metadata[KEY] for entry in fields(Settings) if KEY in entry.metadata}
 
 
 def read(path: Path) -> Settings:
@@ -133,25 +166,28 @@ def read(path: Path) -> Settings:
 
 
 def _flaws(values: Mapping[str, Any]) -> list[str]:
-    wrong = [f"unknown setting {name!r}" for name in values.keys() - _TYPES.keys()]
+    wrong = [f"unknown setting {name!r}" for name in values.keys() - KEYS.keys()]
     wrong += [f"{name} is missing" for name in ("role", "addresses") if name not in values]
     wrong += [
-        f"{name}: want {kinds[0].__name__}, got {values[name]!r}"
-        for name, kinds in _TYPES.items()
-        if name in values and (not isinstance(values[name], kinds) or isinstance(values[name], bool))
+        f"{name}: want {key.kinds[0].__name__}, got {values[name]!r}"
+        for name, key in KEYS.items()
+        if name in values and (not isinstance(values[name], key.kinds) or isinstance(values[name], bool))
     ]
     wrong += [
-        f"{name}: want {low:g} to {high:g}, got {values[name]}"
-        for name, (low, high) in _RANGES.items()
-        if name in values and isinstance(values[name], (int, float)) and not low <= values[name] <= high
+        f"{name}: want {key.least:g} to {key.most:g}, got {values[name]}"
+        for name, key in KEYS.items()
+        if isinstance(values.get(name), (int, float)) and not key.least <= values[name] <= key.most
     ]
     addresses = values.get("addresses")
     if isinstance(addresses, dict):  # a misspelt dealer would be taken for one that has no address
         wrong += [
             f"addresses: want {', '.join(LISTENERS)}, got {name!r}" for name in addresses if name not in LISTENERS
         ]
-    if values.get("log", "text") not in ("text", "json"):
-        wrong.append(f"log: want text or json, got {values['log']!r}")
+    wrong += [
+        f"{name}: want {' or '.join(key.choices)}, got {values[name]!r}"
+        for name, key in KEYS.items()
+        if key.choices and name in values and values[name] not in key.choices
+    ]
     return wrong
 
 
@@ -173,7 +209,7 @@ def write(settings: Settings) -> Path:
     lines = [
         f"{entry.name} = {_toml(getattr(settings, entry.name))}"
         for entry in fields(settings)
-        if entry.name in _TYPES and entry.name != "addresses"
+        if entry.name in KEYS and entry.name != "addresses"
     ]
     lines += ["", "[addresses]", *(f"{role} = {_toml(address)}" for role, address in settings.addresses.items())]
     path = settings.folder / FILE
