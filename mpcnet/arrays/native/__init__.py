@@ -15,10 +15,13 @@ One C file and one module here for each idea:
 | :mod:`mpcnet.arrays.native.onehot` | tables of digits: made, and read at public digits |
 | :mod:`mpcnet.arrays.native.packing` | the wire form of words, with sums and differences |
 | :mod:`mpcnet.arrays.native.series` | trigonometric series |
+| :mod:`mpcnet.arrays.native.structures` | C structures that kernels take by address |
 
 To add a kernel: write ``csrc/NAME.c`` around an `MPC_INLINE` function that `MPC_LOOP` compiles for every level and
 `mpc_blocks` runs, and list it in pyproject.toml. Raise `MPC_ABI` and `library.ABI` if an exported function changed.
-Call it from a module NAME.py that checks types, devices and sizes of every tensor before it passes a pointer on. Its
-caller asks whether the kernels fit (:func:`~mpcnet.arrays.native.library.usable`, or the module's own `fits`), and has
-the same formula in torch beside it: where there are no kernels that is what runs, and what tests compare with.
+Pass a description with many parts as a structure: declare it in a header, in :mod:`~mpcnet.arrays.native.structures`,
+and in csrc/abi.c. Call it from a module NAME.py that checks types, devices and sizes of every tensor before it passes a
+pointer on. Its caller asks whether the kernels fit (:func:`~mpcnet.arrays.native.library.usable`, or the module's own
+`fits`), and has the same formula in torch beside it: where there are no kernels that is what runs, and what tests
+compare with. Call the kernel from tests/unit/test_native_borders.py, and run ``.ci/sanitize``.
 """

@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mpcnet.arrays.native import structures
 from mpcnet.errors import LocalStateError
 
-ABI = 9  # MPC_ABI of csrc/kernels.h
+ABI = 10  # MPC_ABI of csrc/kernels.h
 LEVELS = ("portable", "avx2", "avx512", "avx512ifma", "amx")  # by their number in csrc/kernels.h
 FALLBACK = "torch"
-MISSING = "native kernels: not built, torch does their work, slower; install a C compiler, then mpcnet again"
+MISSING = "native kernels: not built, so torch does their work, more slowly; install a C compiler and reinstall mpcnet"
 
 POINTER, SIZE, INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
@@ -29,7 +30,7 @@ POINTER, SIZE, INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 def load() -> ctypes.CDLL | None:
     """The kernels, or None where they were not built.
 
-    :raises LocalStateError: they were built from other sources than these.
+    :raises LocalStateError: they were built from other sources than these: another ABI, or structures of other sizes.
     """
     folder = Path(__file__).parent
     found = [path for path in (folder / f"_kernels{suffix}" for suffix in EXTENSION_SUFFIXES) if path.exists()]
@@ -38,11 +39,16 @@ def load() -> ctypes.CDLL | None:
     library = ctypes.CDLL(str(found[0]))
     if (got := library.mpc_abi()) != ABI:
         raise _outdated(f"want version {ABI}, got {got}")
+    size_of = library.mpc_sizeof
+    size_of.argtypes, size_of.restype = (ctypes.c_char_p,), SIZE
+    for name, structure in structures.ALL.items():
+        if (got := size_of(name.encode())) != (want := ctypes.sizeof(structure)):
+            raise _outdated(f"struct {name}: want {want} bytes, got {got}")
     return library
 
 
 def _outdated(what: str) -> LocalStateError:
-    return LocalStateError(f"native kernels: {what}; install mpcnet again to build them anew")
+    return LocalStateError(f"native kernels: {what}; reinstall mpcnet to rebuild them")
 
 
 @cache
@@ -80,14 +86,17 @@ def _function(name: str, arguments: tuple[type, ...]) -> Callable[..., int]:
 
 
 class Kernel:
-    """An exported function `int name(int level, int threads, ...)`, bound when it is first called."""
+    """An exported function `int name(int level, int threads, ...)`, bound when it is first called.
+
+    An argument of type `ctypes.POINTER(structure)` takes a structure, which is passed by its address.
+    """
 
     __slots__ = ("_arguments", "_name")
 
     def __init__(self, name: str, *arguments: type) -> None:
         self._name, self._arguments = name, arguments
 
-    def __call__(self, level: str | None, *arguments: int | None) -> None:
+    def __call__(self, level: str | None, *arguments: int | ctypes.Structure | None) -> None:
         """Run at `level`, or at the best one; the caller has checked the arguments.
 
         :raises MemoryError: no room for the kernel's buffers.

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
+from mpcnet.arrays.native import structures
 from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, usable
+from mpcnet.arrays.native.structures import FORM_PAIRS, FORM_TERMS
 
-_product = Kernel("mpc_lifted_product", POINTER, SIZE, POINTER)
-_share = Kernel("mpc_lifted_share", POINTER, SIZE, POINTER)
-_grow = Kernel("mpc_lifted_grow", POINTER, SIZE, INT, POINTER, POINTER, POINTER)
+_WORDS = ctypes.POINTER(structures.Words)
+_product = Kernel("mpc_lifted_product", ctypes.POINTER(structures.FormProduct), SIZE, POINTER)
+_share = Kernel("mpc_lifted_share", ctypes.POINTER(structures.Form), SIZE, SIZE, POINTER)
+_grow = Kernel("mpc_lifted_grow", _WORDS, _WORDS, _WORDS, SIZE, INT, POINTER, POINTER, POINTER)
 
-TERMS, PAIRS = 2, 4  # of csrc/lifted.c
 KINDS = (torch.uint8, torch.int16, torch.int32, torch.int64)
-Words = tuple[int, int, int, int]  # struct words
-NOTHING: Words = (0, 1, 1, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +42,7 @@ class Pair:
 
 def fits(*forms: Form) -> bool:
     """Whether these kernels can work on the forms: their words have 64 bits, and they are not shapes only."""
-    return all(usable(f.public) and f.public.dtype == torch.int64 and len(f.terms) <= TERMS for f in forms)
+    return all(usable(f.public) and f.public.dtype == torch.int64 and len(f.terms) <= FORM_TERMS for f in forms)
 
 
 def product(
@@ -51,17 +52,18 @@ def product(
 
     :raises ValueError: something does not broadcast, or is not made of a ring's words; there are too many terms.
     """
-    if len(pairs) > PAIRS:
-        raise ValueError(f"want up to {PAIRS} pairs, got {len(pairs)}")
+    if len(pairs) > FORM_PAIRS:
+        raise ValueError(f"want up to {FORM_PAIRS} pairs, got {len(pairs)}")
     held: list[Tensor] = []
-    words = [party, len(pairs), *_form(x, shape, held), *_form(y, shape, held)]
-    for pair in pairs:
+    described = structures.FormProduct(party, len(pairs), _form(x, shape, held), _form(y, shape, held))
+    for number, pair in enumerate(pairs):
         if not (0 <= pair.left < len(x.terms) and 0 <= pair.right < len(y.terms)):
             have = f"{len(x.terms)} and {len(y.terms)}"
             raise ValueError(f"want a pair of {have} secrets, got numbers {pair.left} and {pair.right}")
-        words += [pair.left, pair.right, _shift(pair.shift), *_words(pair.share, shape, held)]
+        words = _words(pair.share, shape, held)
+        described.pair[number] = structures.FormPair(pair.left, pair.right, _shift(pair.shift), words)
     out = torch.empty(shape, dtype=torch.int64)
-    _product(level, _described(words, held), out.numel(), out.data_ptr())
+    _product(level, described, out.numel(), out.data_ptr())
     return out
 
 
@@ -70,7 +72,7 @@ def share(x: Form, party: int, level: str | None = None) -> Tensor:
     held: list[Tensor] = []
     shape = tuple(x.public.shape)
     out = torch.empty(shape, dtype=torch.int64)
-    _share(level, _described([party, 0, *_form(x, shape, held)], held), out.numel(), out.data_ptr())
+    _share(level, _form(x, shape, held), party, out.numel(), out.data_ptr())
     return out
 
 
@@ -83,31 +85,29 @@ def grow(opened: Tensor, mask: Tensor, carry: Tensor, k: int, level: str | None 
         raise ValueError(f"want a ring of 2 to 63 bits to grow from, got {k}")
     held: list[Tensor] = []
     shape = tuple(opened.shape)
-    words = [*_words(opened, shape, held), *_words(mask, shape, held), *_words(carry, shape, held)]
+    words = [_words(x, shape, held) for x in (opened, mask, carry)]
     out = [torch.empty(shape, dtype=torch.int64) for _ in range(3)]
-    _grow(level, _described(words, held), opened.numel(), k, *(x.data_ptr() for x in out))
+    _grow(level, *words, opened.numel(), k, *(x.data_ptr() for x in out))
     return tuple(out)
 
 
-def _form(form: Form, shape: tuple[int, ...], held: list[Tensor]) -> Iterator[int]:
-    """struct form. `held` keeps what it points to alive."""
-    if len(form.terms) > TERMS:
-        raise ValueError(f"want up to {TERMS} terms, got {len(form.terms)}")
-    yield from _words(form.public, shape, held)
-    yield len(form.terms)
-    for index in range(TERMS):
-        if index < len(form.terms):
-            coefficient, secret, shift = form.terms[index]
-            constant, array = (coefficient, None) if isinstance(coefficient, int) else (1, coefficient)
-            yield from NOTHING if array is None else _words(array, shape, held)
-            yield from _words(secret, shape, held)
-            yield from (constant, _shift(shift))
+def _form(form: Form, shape: tuple[int, ...], held: list[Tensor]) -> structures.Form:
+    """`held` keeps alive what it points to."""
+    if len(form.terms) > FORM_TERMS:
+        raise ValueError(f"want up to {FORM_TERMS} terms, got {len(form.terms)}")
+    described = structures.Form(_words(form.public, shape, held), len(form.terms))
+    for number, (coefficient, secret, shift) in enumerate(form.terms):
+        term = structures.FormTerm(share=_words(secret, shape, held), shift=_shift(shift))
+        if isinstance(coefficient, int):
+            term.constant = coefficient
         else:
-            yield from (*NOTHING, *NOTHING, 1, 0)
+            term.coefficient = _words(coefficient, shape, held)
+        described.term[number] = term
+    return described
 
 
-def _words(x: Tensor, shape: tuple[int, ...], held: list[Tensor]) -> Words:
-    """struct words: element i of the result reads number (i / each) % count of an array.
+def _words(x: Tensor, shape: tuple[int, ...], held: list[Tensor]) -> structures.Words:
+    """How a result of that shape reads x. `held` keeps x alive.
 
     :raises ValueError: x has no ring's type, or does not broadcast to the shape.
     """
@@ -122,17 +122,10 @@ def _words(x: Tensor, shape: tuple[int, ...], held: list[Tensor]) -> Words:
         x, first, last = x.expand(shape), 0, len(shape)
     x = x.contiguous()
     held.append(x)
-    return x.data_ptr(), x.dtype.itemsize, max(prod(shape[last:]), 1), max(x.numel(), 1)
+    return structures.Words(x.data_ptr(), x.dtype.itemsize, max(prod(shape[last:]), 1), max(x.numel(), 1))
 
 
 def _shift(shift: int) -> int:
     if not 0 <= shift < 64:
         raise ValueError(f"want a shift of 0 to 63 bits, got {shift}")
     return shift
-
-
-def _described(words: list[int], held: list[Tensor]) -> int:
-    """The address of the words, as a C structure."""
-    array = torch.tensor(words, dtype=torch.int64)
-    held.append(array)
-    return array.data_ptr()

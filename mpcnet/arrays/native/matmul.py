@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays.dtypes import dtype
-from mpcnet.arrays.native import library
+from mpcnet.arrays.native import library, structures
 from mpcnet.arrays.native.library import POINTER, SIZE, Kernel
 from mpcnet.arrays.shapes import broadcast
 
+MOST_BATCH, MOST_TERMS = structures.MOST_BATCH, structures.MOST_TERMS  # dimensions of a batch; terms of a sum
 LEAST_BITS = 9  # of a ring: products of bytes are left to torch
-MOST_BATCH = 4  # dimensions of a batch
-STRIP = 48  # columns of a strip: MPC_STRIP of csrc/matmul.h
+STRIP = 48  # columns of a strip: MPC_STRIP of csrc/product.h
 STEP = 64  # rows of the tiles of planes
 ROWS, STRIPS, PLANES = range(3)  # enum mpc_layout
 
-_matmul = Kernel("mpc_matmul", POINTER)
+_matmul = Kernel("mpc_matmul", ctypes.POINTER(structures.Product))
 _planes = Kernel("mpc_matmul_planes", POINTER, POINTER, SIZE, SIZE, SIZE)
 
 
@@ -117,7 +117,7 @@ def combine(
     kind = dtype(bits)
     if bits < LEAST_BITS:
         raise ValueError(f"matrix product: want {LEAST_BITS} bits or more, got {bits}")
-    if not 1 <= len(terms) <= 2 or any(sign not in (1, -1) for sign, _, _ in terms):
+    if not 1 <= len(terms) <= MOST_TERMS or any(sign not in (1, -1) for sign, _, _ in terms):
         raise ValueError("matrix product: want one or two terms with sign 1 or -1")
     shapes = [_shape(a, b) for _, a, b in terms]
     shape = shapes[0]
@@ -133,15 +133,16 @@ def combine(
     batch, rows = ((), out.numel() // shape[-1]) if one_matrix else (shape[:-2], shape[-2])
     if len(batch) > MOST_BATCH:
         raise ValueError(f"matrix product: want a batch of up to {MOST_BATCH} dimensions, got {list(batch)}")
-    plan = [0 if c is None else c.data_ptr(), out.data_ptr()]
-    plan += [*(1,) * (MOST_BATCH - len(batch)), *batch, rows, shape[-1], bits, len(terms)]
-    kept = [c]  # what must live until the call
-    for sign, a, b in terms:
-        left = _left(a, kind, rows if one_matrix else None)
-        kept.append(left)
-        plan += [*_operand(left), *_right(b, bits, kind, level), a.shape[-1], sign < 0]
-    words = (ctypes.c_int64 * len(plan))(*plan)  # a struct product of csrc/matmul.c
-    _matmul(level, ctypes.addressof(words))
+    described = structures.Product(
+        None if c is None else c.data_ptr(), out.data_ptr(), (*(1,) * (MOST_BATCH - len(batch)), *batch), rows,
+        shape[-1], bits, len(terms),
+    )  # fmt: skip
+    kept = []  # what must live until the call
+    for number, (sign, a, b) in enumerate(terms):
+        kept.append(left := _left(a, kind, rows if one_matrix else None))
+        right = _right(b, bits, kind, level)
+        described.term[number] = structures.Term(_operand(left), right, a.shape[-1], sign < 0)
+    _matmul(level, described)
     return out
 
 
@@ -168,7 +169,7 @@ def _left(a: Tensor, kind: torch.dtype, rows: int | None) -> Tensor:
     return a if a.stride(-1) == 1 or a.shape[-1] <= 1 else a.contiguous()
 
 
-def _right(b: Right, bits: int, kind: torch.dtype, level: str | None) -> list[int]:
+def _right(b: Right, bits: int, kind: torch.dtype, level: str | None) -> structures.Operand:
     if not isinstance(b, Packed):
         return _operand(_plain(b, kind))
     raw, width = _plain(b.raw, torch.uint8), (bits + 7) // 8
@@ -176,14 +177,18 @@ def _right(b: Right, bits: int, kind: torch.dtype, level: str | None) -> list[in
         raise ValueError(f"matrix product: want packed words of {width} bytes side by side, got {list(raw.shape)}")
     if b.planes and not _in_planes(level):
         raise ValueError(f"matrix product: want words in strips at level {level}, got planes")
-    start, _, *strides, _, _ = _operand(raw[..., 0])
-    return [start, start + raw.numel(), *strides, width, PLANES if b.planes else STRIPS]
+    operand = _operand(raw[..., 0])
+    operand.end = raw.data_ptr() + raw.numel()
+    operand.bytes, operand.layout = width, PLANES if b.planes else STRIPS
+    return operand
 
 
-def _operand(x: Tensor) -> list[int]:
-    """Where the words of [..., rows, columns] lie: a struct operand of csrc/matmul.c."""
+def _operand(x: Tensor) -> structures.Operand:
+    """Where the words of [..., rows, columns] lie."""
     size, start, sizes, strides = x.element_size(), x.data_ptr(), x.shape, x.stride()
     last = sum((count - 1) * stride for count, stride in zip(sizes, strides, strict=True))
     batch = [0 if count == 1 else size * stride for count, stride in zip(sizes[:-2], strides[:-2], strict=True)]
-    batch = [0] * (MOST_BATCH - len(batch)) + batch
-    return [start, start + (last + 1) * size, *batch, size * strides[-2], size * strides[-1], size, ROWS]
+    return structures.Operand(
+        start, start + (last + 1) * size, (*(0,) * (MOST_BATCH - len(batch)), *batch), size * strides[-2],
+        size * strides[-1], size, ROWS,
+    )  # fmt: skip

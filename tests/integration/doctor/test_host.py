@@ -70,7 +70,7 @@ def test_kernels() -> None:
     assert (found := check_kernels()).found == library.level()
     with without_kernels():
         missing = check_kernels()
-    assert (missing.level, missing.advice) == ("warning", "install a C compiler, then mpcnet again")
+    assert (missing.level, missing.advice) == ("warning", "install a C compiler and reinstall mpcnet")
     assert found.level == ("ok" if library.load() else "warning")
 
 

@@ -1,10 +1,12 @@
 """The shared object: which levels there are, what kernels are offered, and what happens without them."""
 
+import ctypes
+
 import pytest
 import torch
 
 from mpcnet.arrays import ring
-from mpcnet.arrays.native import library, packing
+from mpcnet.arrays.native import library, packing, structures
 from mpcnet.arrays.shapes import ShapeOnly
 from mpcnet.errors import LocalStateError
 from mpcnet.rounds import Part
@@ -33,8 +35,36 @@ def test_a_level_that_this_processor_lacks(monkeypatch: pytest.MonkeyPatch) -> N
 
 @needs_kernels
 def test_a_function_that_is_missing() -> None:
-    with pytest.raises(LocalStateError, match="no function mpc_nothing; install mpcnet again"):
+    with pytest.raises(LocalStateError, match="no function mpc_nothing; reinstall mpcnet"):
         library.Kernel("mpc_nothing")(None)
+
+
+@needs_kernels
+def test_kernels_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "ABI", 0)
+    with pytest.raises(LocalStateError, match=r"want version 0, got [1-9][0-9]*; reinstall mpcnet"):
+        library.load.__wrapped__()
+
+
+class Longer(structures.Term):
+    """With a field more than the C side has."""
+
+    _fields_ = (("more", ctypes.c_int64),)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "got"), [("mpc_term", ctypes.sizeof(structures.Term)), ("mpc_nothing", -1)])
+def test_structures_of_other_sizes(name: str, got: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(structures.ALL, name, Longer)
+    want = f"struct {name}: want {ctypes.sizeof(Longer)} bytes, got {got}; reinstall mpcnet"
+    with pytest.raises(LocalStateError, match=want):
+        library.load.__wrapped__()
+
+
+def test_every_structure_is_compared() -> None:
+    """With the C side, before anything is passed."""
+    declared = {x for x in vars(structures).values() if isinstance(x, type) and x.__module__ == structures.__name__}
+    assert declared == set(structures.ALL.values())
 
 
 @pytest.fixture

@@ -39,8 +39,8 @@ static void sum_block(const void *job, int64_t first, int64_t n)
 /* out = sum over k < 3 of factor_k(low) times the entry k behind `high` in its block of `near`, round and round; coarse
  * holds the tables of the three k. Time goes into reading entries here and there, which no level does faster. */
 MPC_EXPORT int mpc_exponential_sum(int level, int threads, const int64_t *words, int64_t count, int64_t entries,
-                                   int64_t near, int low_bits, int fine_bits, const int64_t *coarse, const int64_t *fine, int shift,
-                                   const int64_t *shares, int64_t *out)
+                                   int64_t near, int low_bits, int fine_bits, const int64_t *coarse,
+                                   const int64_t *fine, int shift, const int64_t *shares, int64_t *out)
 {
     (void)level;
     struct sum job = {entries, near, low_bits, fine_bits, shift, words, coarse, fine, shares, out};

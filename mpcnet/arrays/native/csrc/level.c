@@ -20,8 +20,6 @@ static int has_amx(void)
 static int has_amx(void) { return 0; }
 #endif
 
-MPC_EXPORT int mpc_abi(void) { return MPC_ABI; }
-
 MPC_EXPORT int mpc_level(void)
 {
 #if MPC_X86

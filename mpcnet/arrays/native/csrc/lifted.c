@@ -1,43 +1,15 @@
-/* Opened values in wider rings, and their products (protocols/arith.py), in one pass over memory.
+/* Growth of opened values into wider rings, their shares and their products, each in one pass over memory.
  *
- * A form is x = public + sum_i coefficient_i 2^(shift_i) secret_i; a server knows a share of each secret. The product of
- * two forms is
+ * The product of two forms (lifted.h) is
  *
  *     [x y] = X [y] + Y [x] - X Y + sum_ij coefficient_i coefficient_j 2^(shift) [secret_i secret_j]
  *
- * with the public product taken by party 0 only. All words have 64 bits here; sums wrap.
+ * where X and Y are the public parts; party 0 alone takes their product.
  */
 
-#include "kernels.h"
+#include "lifted.h"
 
-enum { BLOCK = 1024, TERMS = 2, PAIRS = 4 };
-
-struct words { /* an array of count words of `stored` bytes, element i of the result reading number (i / each) % count */
-    const void *at;
-    int64_t stored, each, count;
-};
-
-struct term {
-    struct words coefficient, share;
-    int64_t constant, shift; /* the constant counts where there is no coefficient array */
-};
-
-struct form {
-    struct words public;
-    int64_t terms;
-    struct term term[TERMS];
-};
-
-struct pair {
-    int64_t left, right, shift;
-    struct words share;
-};
-
-struct product {
-    int64_t party, pairs;
-    struct form x, y;
-    struct pair pair[PAIRS];
-};
+enum { BLOCK = 1024 };
 
 #define READ(type)                                                                                                     \
     do {                                                                                                               \
@@ -58,7 +30,7 @@ struct product {
         }                                                                                                              \
     } while (0)
 
-MPC_INLINE void read_words(const struct words *w, int64_t first, int64_t n, uint64_t *to)
+MPC_INLINE void read_words(const struct mpc_words *w, int64_t first, int64_t n, uint64_t *to)
 {
     switch (w->stored) {
     case 1: READ(uint8_t); break;
@@ -69,7 +41,8 @@ MPC_INLINE void read_words(const struct words *w, int64_t first, int64_t n, uint
 }
 
 /* value *= the term's coefficients: an array, or a constant. */
-MPC_INLINE void times_coefficient(const struct term *t, int64_t first, int64_t n, uint64_t *value, uint64_t *scratch)
+MPC_INLINE void times_coefficient(const struct mpc_form_term *t, int64_t first, int64_t n, uint64_t *value,
+                                  uint64_t *scratch)
 {
     if (t->coefficient.at) {
         read_words(&t->coefficient, first, n, scratch);
@@ -82,7 +55,7 @@ MPC_INLINE void times_coefficient(const struct term *t, int64_t first, int64_t n
 }
 
 /* The party's share of a form, of which `public` has been read already. */
-MPC_INLINE void share_of(const struct form *f, int64_t party, const uint64_t *public, int64_t first, int64_t n,
+MPC_INLINE void share_of(const struct mpc_form *f, int64_t party, const uint64_t *public, int64_t first, int64_t n,
                          uint64_t *out, uint64_t *value, uint64_t *scratch)
 {
     for (int64_t i = 0; i < n; i++)
@@ -95,15 +68,15 @@ MPC_INLINE void share_of(const struct form *f, int64_t party, const uint64_t *pu
     }
 }
 
-struct job {
-    const struct product *product;
+struct product {
+    const struct mpc_form_product *product;
     uint64_t *out;
 };
 
 MPC_INLINE void product_body(const void *job, int64_t first, int64_t n)
 {
-    const struct job *j = job;
-    const struct product *p = j->product;
+    const struct product *j = job;
+    const struct mpc_form_product *p = j->product;
     uint64_t x[BLOCK], y[BLOCK], share[BLOCK], value[BLOCK], scratch[BLOCK], *out = j->out + first;
     read_words(&p->x.public, first, n, x);
     read_words(&p->y.public, first, n, y);
@@ -114,7 +87,7 @@ MPC_INLINE void product_body(const void *job, int64_t first, int64_t n)
     for (int64_t i = 0; i < n; i++)
         out[i] += y[i] * share[i];
     for (int64_t k = 0; k < p->pairs; k++) {
-        const struct pair *pair = &p->pair[k];
+        const struct mpc_form_pair *pair = &p->pair[k];
         read_words(&pair->share, first, n, value);
         times_coefficient(&p->x.term[pair->left], first, n, value, scratch);
         times_coefficient(&p->y.term[pair->right], first, n, value, scratch);
@@ -125,36 +98,43 @@ MPC_INLINE void product_body(const void *job, int64_t first, int64_t n)
 
 MPC_LOOP(product)
 
-/* The share of x y. `product` is a struct product, as an array of 64-bit words. */
-MPC_EXPORT int mpc_lifted_product(int level, int threads, const void *product, int64_t count, uint64_t *out)
+/* The party's share of x y. */
+MPC_EXPORT int mpc_lifted_product(int level, int threads, const struct mpc_form_product *product, int64_t count,
+                                  uint64_t *out)
 {
-    struct job job = {product, out};
+    struct product job = {product, out};
     mpc_blocks(threads, count, BLOCK, MPC_PICK(product, level), &job);
     return MPC_DONE;
 }
 
+struct share {
+    int64_t party;
+    const struct mpc_form *form;
+    uint64_t *out;
+};
+
 MPC_INLINE void share_body(const void *job, int64_t first, int64_t n)
 {
-    const struct job *j = job;
-    const struct product *p = j->product;
+    const struct share *j = job;
     uint64_t x[BLOCK], value[BLOCK], scratch[BLOCK];
-    read_words(&p->x.public, first, n, x);
-    share_of(&p->x, p->party, x, first, n, j->out + first, value, scratch);
+    read_words(&j->form->public, first, n, x);
+    share_of(j->form, j->party, x, first, n, j->out + first, value, scratch);
 }
 
 MPC_LOOP(share)
 
-/* The share of x; `product` need not have more than party and x. */
-MPC_EXPORT int mpc_lifted_share(int level, int threads, const void *product, int64_t count, uint64_t *out)
+/* The party's share of a form. */
+MPC_EXPORT int mpc_lifted_share(int level, int threads, const struct mpc_form *form, int64_t party, int64_t count,
+                                uint64_t *out)
 {
-    struct job job = {product, out};
+    struct share job = {party, form, out};
     mpc_blocks(threads, count, BLOCK, MPC_PICK(share, level), &job);
     return MPC_DONE;
 }
 
 struct grow {
     int k;
-    const struct words *words; /* the opened value, shares of its mask, of the mask's carry */
+    const struct mpc_words *opened, *mask, *carry;
     uint64_t *public, *positive, *share;
 };
 
@@ -164,28 +144,29 @@ MPC_INLINE void grow_body(const void *job, int64_t first, int64_t n)
     uint64_t *public = j->public + first, *positive = j->positive + first, *share = j->share + first;
     uint64_t a[BLOCK], offset = (uint64_t)1 << (j->k - 2), ring = mpc_mask(j->k);
     int k = j->k;
-    read_words(&j->words[0], first, n, a);
+    read_words(j->opened, first, n, a);
     for (int64_t i = 0; i < n; i++) {
         uint64_t moved = (a[i] + offset) & ring;
         public[i] = moved - offset;
         positive[i] = 1 - (moved >> (k - 1));
     }
-    read_words(&j->words[1], first, n, a);
+    read_words(j->mask, first, n, a);
     for (int64_t i = 0; i < n; i++)
         share[i] = a[i] & ring;
-    read_words(&j->words[2], first, n, a);
+    read_words(j->carry, first, n, a);
     for (int64_t i = 0; i < n; i++)
         share[i] -= a[i] << k;
 }
 
 MPC_LOOP(grow)
 
-/* Growth of an opened value from k bits: its public part, 1 - msb of the moved value, and the share of its mask.
- * `words` are three struct words, as an array of 64-bit words. */
-MPC_EXPORT int mpc_lifted_grow(int level, int threads, const void *words, int64_t count, int k, uint64_t *public,
+/* Growth of an opened value from k bits, given shares of its mask and of the mask's carry: the public part, 1 - msb of
+ * the moved value, and the share of the mask. */
+MPC_EXPORT int mpc_lifted_grow(int level, int threads, const struct mpc_words *opened, const struct mpc_words *mask,
+                               const struct mpc_words *carry, int64_t count, int k, uint64_t *public,
                                uint64_t *positive, uint64_t *share)
 {
-    struct grow job = {k, words, public, positive, share};
+    struct grow job = {k, opened, mask, carry, public, positive, share};
     mpc_blocks(threads, count, BLOCK, MPC_PICK(grow, level), &job);
     return MPC_DONE;
 }

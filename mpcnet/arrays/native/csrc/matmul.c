@@ -2,17 +2,17 @@
  * among threads; what computes a part is in matmul_vectors.c, or matmul_amx.c.
  */
 
-#include "matmul.h"
+#include "product.h"
+
+#include <stdatomic.h>
 
 enum { LEAST_WORK = 1 << 21 }; /* products that are worth a thread */
-
-_Static_assert(sizeof(void *) == 8, "pointers of 64 bits");
 
 struct job {
     const struct mpc_product *product;
     int level;
     int64_t splits, share; /* a matrix is split by columns into so many shares of so many columns */
-    volatile int failed;
+    atomic_int failed;
 };
 
 static int64_t offset(const int64_t *sizes, const int64_t *strides, int64_t index)

@@ -1,44 +1,27 @@
 /* Matrix products by the tile registers of AMX, which multiply bytes: 16 x 16 sums of 64 products each in 16 cycles.
  *
  * A word is the sum of its bytes x_i 2^8i, so a b = sum over s of 2^8s d_s with d_s = sum over i + j = s of a_i b_j. A
- * ring of L bytes needs s < L alone: L (L + 1) / 2 products of matrices of bytes. Each d_s has a tile of 32-bit sums of
- * its own; what of them stands above the ring is dropped. That is 21 products for 48 bits, and still takes half of the
- * cycles of vpmadd52luq.
+ * ring of L bytes needs s < L only: L (L + 1) / 2 products of matrices of bytes. Each d_s has its own tile of 32-bit sums;
+ * bits above the ring are dropped. That is 21 products for 48 bits, which take half of the cycles of vpmadd52luq.
  *
- * Both operands are split into planes, one for each byte of a word (matmul_amx_planes.h): A for each product, and B too,
- * unless that has been done for good (MPC_PLANES).
+ * Both operands are split into planes, one for each byte of a word (matmul_amx_planes.h): A for each product, and B too
+ * unless it is in planes already (MPC_PLANES).
  */
 
 #include "amx.h"
-#include "matmul.h"
+#include "matmul_panel.h"
 
 #include <stdlib.h>
 
 #if MPC_HAS_AMX
 
+#include "matmul_amx_passes.h"
 #include "matmul_amx_planes.h"
 
 enum {
-    BLOCK = 128,         /* rows of A that are split at a time */
-    PLANES = 72,         /* tiles of all planes that are split of 16 of those: 590 KB of the second-level cache in all */
-    LEAST_ROWS = 8,      /* of A: a tile takes as long for fewer than it has */
-    MOST_LIMBS = 8,
-    SUMS = 6,            /* tiles of sums; the other two hold operands */
-    MOST_DEPTH = PLANES / (MOST_LIMBS - 3) * STEP, /* where 32 bits may be too few for a sum */
-    MOST_PAIRS = MOST_LIMBS * (MOST_LIMBS + 1) / 2,
+    BLOCK = 128,    /* rows of A that are split at a time */
+    LEAST_ROWS = 8, /* of A: with fewer, a tile takes as long as if it were full */
 };
-
-/* Which planes are multiplied in what order, so that all but a few products load one tile: s from `first` to `last`. */
-struct pass {
-    int first, last, count;
-    struct {
-        uint8_t a, b, sum;
-    } pair[MOST_PAIRS];
-};
-
-/* What stands above 32 bits of d_s may be lost only if it is above the ring, too: in a ring of 5 bytes or more not for
- * s + 4 < L, where s + 1 products are summed. */
-_Static_assert((uint64_t)(MOST_LIMBS - 4) * 255 * 255 * MOST_DEPTH < (uint64_t)1 << 32, "sums fit 32 bits");
 
 /* Buffers of one thread. */
 struct room {
@@ -47,32 +30,6 @@ struct room {
     char panel[STEP * MPC_STRIP * 8] __attribute__((aligned(64)));
     uint32_t sums[MOST_LIMBS][SIDE][SIDE] __attribute__((aligned(64)));
 };
-
-struct split {
-    int limbs, word, passes;
-    int64_t depth; /* that is split at a time */
-    struct pass pass[2];
-};
-
-static struct split split_of(int64_t bits)
-{
-    struct split split = {.limbs = (int)(bits + 7) / 8, .word = mpc_word(bits)};
-    split.depth = PLANES / split.limbs * STEP;
-    for (int first = 0; first < split.limbs; first += SUMS) {
-        struct pass *pass = &split.pass[split.passes++];
-        *pass = (struct pass){.first = first, .last = (int)mpc_min(first + SUMS, split.limbs) - 1};
-        for (int i = 0; i <= pass->last; i++) {
-            int least = first > i ? first - i : 0, most = pass->last - i;
-            for (int q = least; q <= most; q++, pass->count++) {
-                int j = i % 2 ? most + least - q : q;
-                pass->pair[pass->count].a = (uint8_t)i;
-                pass->pair[pass->count].b = (uint8_t)j;
-                pass->pair[pass->count].sum = (uint8_t)(i + j - first);
-            }
-        }
-    }
-    return split;
-}
 
 /* Rows of A. */
 MPC_TARGET_AMX static void left(const char *from, int64_t stride, int64_t rows, int64_t depth, int word, int limbs,
@@ -116,9 +73,6 @@ MPC_TARGET_AMX static void right(const struct mpc_block *block, int word, int li
 struct ahead {
     const char *line, *end;
 };
-
-/* Bytes of a strip in planes that stand for so many rows. */
-static int64_t strip_bytes(int64_t rows, int limbs) { return rows * MPC_STRIP * limbs; }
 
 /* How many rows of columns j.. of a term are in planes. */
 static int64_t split_rows(const struct mpc_product *product, int64_t t, int64_t j)
@@ -320,54 +274,7 @@ MPC_TARGET_AMX int mpc_matmul_amx(const struct mpc_part *part)
     return MPC_DONE;
 }
 
-/* A matrix in rows, with nothing between the words, and one in planes, which is made of it. */
-struct splitting {
-    const char *from;
-    uint8_t *to;
-    int64_t rows, columns;
-    int limbs;
-};
-
-/* One strip. */
-MPC_TARGET_AMX static void split_strip(void *context, int64_t index)
-{
-    const struct splitting *s = context;
-    int64_t columns = mpc_min(MPC_STRIP, s->columns - index * MPC_STRIP), row = s->columns * s->limbs;
-    int64_t steps = columns < MPC_STRIP ? 0 : s->rows / STEP;
-    const char *from = s->from + index * MPC_STRIP * s->limbs;
-    uint8_t *to = s->to + strip_bytes(s->rows, s->limbs) * index;
-    struct spread spread;
-    spread_of(s->limbs, &spread);
-    for (int64_t side = 0; side < MPC_STRIP; side += SIDE)
-        for (int64_t k = 0; k < steps; k++, to += s->limbs * TILE) {
-            const char *at = from + k * STEP * row + side * s->limbs;
-            if (s->limbs > 4)
-                right_tile(&spread, at, row, STEP, SIDE, s->limbs, to, 1);
-            else
-                right_tile(&spread, at, row, STEP, SIDE, s->limbs, to, 0);
-        }
-    for (int64_t k = steps * STEP; k < s->rows; k++, to += columns * s->limbs)
-        memcpy(to, from + k * row, (size_t)(columns * s->limbs));
-}
-
-MPC_EXPORT int mpc_matmul_planes(int level, int threads, const char *from, uint8_t *to, int64_t rows, int64_t columns,
-                                 int64_t bytes)
-{
-    struct splitting splitting = {from, to, rows, columns, (int)bytes};
-    if (level < MPC_AMX)
-        return MPC_NO_MEMORY;
-    mpc_parallel(threads, (columns + MPC_STRIP - 1) / MPC_STRIP, split_strip, &splitting);
-    return MPC_DONE;
-}
-
 #else
-
-MPC_EXPORT int mpc_matmul_planes(int level, int threads, const char *from, uint8_t *to, int64_t rows, int64_t columns,
-                                 int64_t bytes)
-{
-    (void)level, (void)threads, (void)from, (void)to, (void)rows, (void)columns, (void)bytes;
-    return MPC_NO_MEMORY;
-}
 
 int mpc_matmul_amx_fits(const struct mpc_product *product)
 {

@@ -8,7 +8,7 @@
 #ifndef MPCNET_MATMUL_AMX_PLANES_H
 #define MPCNET_MATMUL_AMX_PLANES_H
 
-#include "kernels.h"
+#include "product.h"
 
 enum {
     SIDE = 16,          /* rows and columns of a tile of sums */
@@ -147,5 +147,8 @@ MPC_INLINE MPC_TARGET_AMX void right_tile(const struct spread *spread, const cha
         }
     }
 }
+
+/* Bytes of a strip in planes that stand for so many rows. */
+MPC_INLINE int64_t strip_bytes(int64_t rows, int limbs) { return rows * MPC_STRIP * limbs; }
 
 #endif

@@ -1,10 +1,7 @@
 /* Laying out panels of B for the tiles. A word of B is packed once for up to 256 rows of A. */
 
 #include "matmul_digits.h"
-
-typedef uint64_t __attribute__((may_alias, aligned(1))) word64;
-typedef uint32_t __attribute__((may_alias, aligned(1))) word32;
-typedef uint16_t __attribute__((may_alias, aligned(1))) word16;
+#include "words.h"
 
 /* One row of the panel from words that lie side by side. */
 #define ROW(type)                                                                                                      \

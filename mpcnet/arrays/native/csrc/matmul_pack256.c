@@ -1,6 +1,6 @@
 /* Panels of B with AVX2: from packed words. */
 
-#include "matmul.h"
+#include "matmul_panel.h"
 
 #if MPC_X86
 

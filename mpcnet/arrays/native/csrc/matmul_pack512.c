@@ -1,6 +1,6 @@
 /* Panels of B with AVX-512: from words side by side, from a transposed matrix, and from packed words. */
 
-#include "matmul.h"
+#include "matmul_panel.h"
 
 #if MPC_X86
 

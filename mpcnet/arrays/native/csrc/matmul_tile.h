@@ -1,11 +1,12 @@
-/* The inner loop of the matrix product, once for each kind of vector. Who includes this defines what it is made of.
+/* The inner loop of the matrix product, as a template: each inclusion defines mpc_tiles_TILE from these macros, and
+ * undefines them.
  *
- * TILE       name of the functions           TARGET     the level they need
- * WORD       type of a word of A and C       STEP_WORD  type of what is broadcast: a word, a pair, or a pair's digits
+ * TILE       name of the tiles               TARGET     the level they need
+ * WORD       type of a word of A and C       STEP_WORD  type that is broadcast: a word, a pair, or a pair's digits
  * VEC, ACC   types of a vector, of a sum     LANES, ROWS, VECTORS   size of the tile
  * ZERO()     an empty sum                    LOAD(p), SPREAD(p)     a vector of B; a word of A in all lanes
  * STEP(s, a, b)  s += a b                    ADD(from, to, s, negative)  to[0..LANES) = from +- s
- * DIGITS     of rings of up to so many bits, if not of words (mpc_tiles.digits)
+ * DIGITS     mpc_tiles.digits; 0 unless defined
  */
 
 #ifndef DIGITS
@@ -72,7 +73,7 @@ TILE_OF(2)
 TILE_OF(3)
 #endif
 
-static const struct mpc_tiles TILE = {
+const struct mpc_tiles JOIN(mpc_tiles, TILE) = {
     {
         JOIN(TILE, 1),
 #if VECTORS > 1

@@ -2,6 +2,7 @@
  * the way: a carry above the ring would give a share away. */
 
 #include "packing.h"
+#include "words.h"
 
 /* ---- words as wide as they are stored ---- */
 
@@ -19,10 +20,6 @@
             for (int64_t i = 0; i < count; i++)                                                                        \
                 z[i] = (type)(x[i] + y[i]) & mask;                                                                     \
     } while (0)
-
-typedef uint64_t __attribute__((may_alias, aligned(1))) word64; /* the bytes of a frame begin anywhere */
-typedef uint32_t __attribute__((may_alias, aligned(1))) word32;
-typedef uint16_t __attribute__((may_alias, aligned(1))) word16;
 
 /* out = (a +- b) mod 2^bits; b may be NULL for nothing. */
 MPC_INLINE void whole_body(const char *a, const char *b, int negative, char *out, int64_t count, int stored, int bits)
