@@ -1,6 +1,6 @@
 """Deliberate faults in calls of the kernels: what .ci/sanitize must see caught before it trusts a clean run.
 
-`python tests/kernel_faults.py read|write|shift` bypasses the checks of the modules around the kernels and commits that
+`python tests/support/kernel_faults.py read|write|shift` bypasses the checks of the modules around the kernels and commits that
 fault. Exits with 0 where nothing notices, which includes a build without sanitizers.
 """
 

@@ -23,5 +23,5 @@ Pass a description with many parts as a structure: declare it in a header, in :m
 and in csrc/abi.c. Call it from a module NAME.py that checks types, devices and sizes of every tensor before it passes a
 pointer on. Its caller asks whether the kernels fit (:func:`~mpcnet.arrays.native.library.usable`, or the module's own
 `fits`), and has the same formula in torch beside it: where there are no kernels that is what runs, and what tests
-compare with. Call the kernel from tests/unit/test_native_borders.py, and run ``.ci/sanitize``.
+compare with. Call the kernel from tests/mpcnet/arrays/test_native_borders.py, and run ``.ci/sanitize``.
 """
