@@ -12,7 +12,7 @@
     |-- RemoteError               the peer's fault
     |   |-- RemoteProtocolError   bytes that are not the protocol
     |   |-- RemoteIdentityError   a certificate that is not who we expect (or ours, refused by the peer)
-    |   |-- RemoteMismatchError   another version, program or configuration
+    |   |-- RemoteMismatchError   another format version, program or configuration
     |   `-- RemoteAbort           the peer gave up and said why
     `-- ChannelError              the wire's
         |-- ChannelClosed         the connection ended
@@ -99,7 +99,7 @@ class RemoteIdentityError(RemoteError):
 
 
 class RemoteMismatchError(RemoteError):
-    """The peer runs another version, program or configuration."""
+    """The peer runs another format version, program or configuration."""
 
     exit_code = 78  # EX_CONFIG: one of the two configurations has to change
 

@@ -20,6 +20,7 @@ from mpcnet.models.families.bert import Config
 from mpcnet.models.formats.planner import WINDOW_BITS
 from mpcnet.models.private import program
 from mpcnet.models.private.program import Plans, Size
+from mpcnet.transport.handshake import FORMAT_VERSION
 from mpcnet.transport.tls import parse_address
 
 LENGTH = 128  # tokens of the request whose memory is planned
@@ -32,7 +33,8 @@ def check_program(config: Config) -> list[Finding]:
     """The public program: what it is, and whether its calibrated ranges make sense."""
     shape, digest = config.shape, program.agreement(config).digest.hex()[:16]
     what = f"{shape.layers} layers, {shape.hidden} wide, {config.suite.name} suite, {config.numbers.softmax} softmax"
-    found = [ok("program", f"{what}; version {mpcnet.__version__}, digest {digest}")]
+    versions = f"format version {FORMAT_VERSION}, mpcnet {mpcnet.__version__}"
+    found = [ok("program", f"{what}; {versions}, digest {digest}")]
     if wrong := list(_unsound(config)):
         return [*found, error("calibration", "; ".join(wrong), "make the program again with mpcnet init")]
     text = f"{len(config.numbers.rows)} ranges, for texts of up to {config.numbers.longest} tokens"

@@ -21,7 +21,7 @@ from mpcnet.errors import (
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
 from mpcnet.models.families.bert import Config
 from mpcnet.models.private import program
-from mpcnet.transport.handshake import VERSION, Look, Program, look
+from mpcnet.transport.handshake import FORMAT_VERSION, SAME_PROGRAM, UPGRADE, Look, Program, look
 from mpcnet.transport.identity import Identity, Roster
 from mpcnet.transport.tls import dial
 from mpcnet.transport.wire import Scalar
@@ -65,20 +65,21 @@ def _advice(role: str, failure: MpcError) -> str:
     if isinstance(failure, RemoteIdentityError):
         return f"compare ca.pem, cert.pem and roster.json here and at {role}: they must be of one deployment"
     if isinstance(failure, RemoteProtocolError):
-        return f"is addresses.{role} right, and is the same version of mpcnet there?"
+        return f"is addresses.{role} right, and is that mpcnet, of our format version?"
     return f"start {role}; if it runs, look at addresses.{role} and at the firewalls between us"
 
 
 def compare(role: str, ours: Program, seen: Look) -> Finding:
-    """Version, settings and digest of a peer's program beside ours."""
+    """Format version, settings and digest of a peer's program beside ours."""
     check = f"program of {role}"
-    wrong = [f"handshake version: ours {VERSION}, theirs {seen.version}"] if seen.version != VERSION else []
-    wrong += _differences(ours, seen)
+    if seen.version != FORMAT_VERSION:
+        return error(check, f"format version: ours {FORMAT_VERSION}, theirs {seen.version}", UPGRADE)
+    wrong = list(_differences(ours, seen))
     if not wrong and ours.digest == seen.digest:
-        return ok(check, f"is ours, version {_shown(seen.settings.get('version'))}")
+        return ok(check, f"is ours, format version {seen.version}")
     if not wrong:
         wrong = [f"digest: ours {ours.digest.hex()[:16]}, theirs {seen.digest.hex()[:16]}"]
-    return error(check, "; ".join(wrong), "give both the same program.json and the same version of mpcnet")
+    return error(check, "; ".join(wrong), SAME_PROGRAM)
 
 
 def _differences(ours: Program, seen: Look) -> Iterator[str]:
@@ -98,7 +99,7 @@ def check_clock(role: str, skew_s: float) -> Finding:
     """How far a peer's clock is ahead of ours, in seconds."""
     check = f"clock of {role}"
     if not math.isfinite(skew_s):
-        return error(check, f"{role} tells no time", "install the same version of mpcnet there")
+        return error(check, f"{role} tells no time", UPGRADE)
     text = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} ours"
     if abs(skew_s) > SKEW_ERROR_S:
         return error(check, text, CLOCK)

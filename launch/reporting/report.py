@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+import mpcnet
 from mpcnet.ledger import Cost, Ledger
 from mpcnet.randomness.meter import Plan
 from mpcnet.runtime.prefill import prefill
@@ -62,6 +63,7 @@ def measured(ledger: Ledger, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {**cost(total), **facts, **seconds, "operations": operations}
 
 
+GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # a hook sets them to its own repository
 COST_KEYS = ("rounds", "sent_bytes", "received_bytes", "dealt_bytes")
 
 
@@ -126,14 +128,27 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
 
 
-def commit() -> str:
-    """The project's commit, with a + if files differ from it; "unknown" outside a checkout."""
-    folder = Path(__file__).resolve().parent
+def commit(source: Path = Path(__file__)) -> str:
+    """What code is running: its commit, with a + if files differ from it, or else its version, as "version 0.1.0".
+
+    The commit is that of the checkout which `source` belongs to. A copy that was installed into another project's
+    repository belongs to none: that repository does not track it.
+    """
+    source = source.resolve()
     try:
-        head = subprocess.run(  # noqa: S603
-            ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=10"],  # noqa: S607
-            capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
+        _git(source.parent, "ls-files", "--error-unmatch", source.name)
+        return _git(source.parent, "describe", "--always", "--dirty=+", "--abbrev=10")
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return head.stdout.strip()
+        return f"version {mpcnet.__version__}"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says in the folder, whatever repository the caller's environment names.
+
+    :raises OSError: there is no git.
+    :raises subprocess.SubprocessError: it fails: no repository, or none that it trusts; no such file in it.
+    """
+    own = {name: value for name, value in os.environ.items() if name not in GIT}
+    line = ["git", "-C", str(folder), *arguments]
+    ended = subprocess.run(line, env=own, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
+    return ended.stdout.strip()

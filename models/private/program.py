@@ -2,7 +2,8 @@
 
 `program.json` holds the architecture, the number formats, the suite, and how clients make tokens of texts: no weights,
 and no hash of weights. Its digest is exchanged in every handshake; a difference ends both sides, naming the settings
-that differ.
+that differ. No release of mpcnet is named in it: :data:`mpcnet.transport.handshake.FORMAT_VERSION` says which releases
+it is for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any, get_args
 
 import torch
 
-import mpcnet
 from mpcnet.arrays import ring
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalConfigError, LocalInputError
@@ -30,7 +30,7 @@ from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.suites import SUITES
 from mpcnet.randomness.meter import MeterSource, Plan, measure
-from mpcnet.transport.handshake import Program
+from mpcnet.transport.handshake import FORMAT_VERSION, Program
 
 FORMAT = "mpcnet program"
 AGAIN = "make it again: mpcnet init"
@@ -39,7 +39,7 @@ AGAIN = "make it again: mpcnet init"
 def to_dict(config: Config) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "version": mpcnet.__version__,
+        "version": FORMAT_VERSION,
         "suite": config.suite.name,
         "embedding": config.embedding,
         "shape": config.shape.to_dict(),
@@ -54,12 +54,15 @@ def save(config: Config, path: Path) -> None:
 
 
 def read(path: Path) -> Config:
-    """:raises LocalConfigError: the file is missing, malformed, or of another version."""
+    """:raises LocalConfigError: the file is missing, malformed, or of another format version."""
     try:
         values = json.loads(path.read_text("utf-8"))
         kind = (values.get("format"), values.get("version"))
-        if kind != (FORMAT, mpcnet.__version__):
-            raise LocalConfigError(f"program {path}: want {(FORMAT, mpcnet.__version__)}, got {kind}; {AGAIN}")
+        if kind != (FORMAT, FORMAT_VERSION):
+            raise LocalConfigError(
+                f"program {path}: want {FORMAT!r} of format version {FORMAT_VERSION}, got {kind[0]!r} of {kind[1]!r}; "
+                f"install the release of mpcnet that wrote it, or {AGAIN}"
+            )
         if values["embedding"] not in get_args(Embedding):
             raise ValueError(f"embedding {values['embedding']!r}")
         shape, numbers = BertShape.from_dict(values["shape"]), Numbers.from_dict(values["numbers"])
@@ -79,7 +82,6 @@ def agreement(config: Config) -> Program:
     rows = json.dumps(config.numbers.to_dict(), sort_keys=True).encode()
     dense = ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense)
     settings = {
-        "version": mpcnet.__version__,
         "suite": config.suite.name,
         "softmax": config.numbers.softmax,
         "embedding": config.embedding,

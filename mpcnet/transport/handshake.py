@@ -1,7 +1,7 @@
 """Agree with a peer that it runs the same program: the handshake on a fresh channel.
 
-It is one frame each way: version, role, program digest, nonce, clock, public settings. The session id is a hash of
-both frames, so it is fresh if either side is, and it binds what was agreed.
+It is one frame each way: format version, role, program digest, nonce, clock, public settings. The session id is a hash
+of both frames, so it is fresh if either side is, and it binds what was agreed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,19 @@ from mpcnet.rounds import Part
 from mpcnet.transport.channel import CONTROL, NO_SESSION, Channel, check_control, receive_control
 from mpcnet.transport.wire import Header, Scalar, Value, encode
 
-VERSION = 3  # of the handshake and of everything above frames
+FORMAT_VERSION = 4
+"""Of all that parties of one deployment must do alike. Peers exchange it, program.json holds it, and releases with the
+same one work together, whatever their own versions are. It is raised by whatever makes another release
+
+* send, expect or refuse another frame: handshake, control frames, order, labels and sizes of rounds and corrections;
+* compute another number for the same inputs: formats, public factors and tables, how keystreams are cut into masks;
+* read or write another program.json.
+
+Not by what one party does alone: speed, logs, settings in party.toml, files that it keeps for itself.
+`tests/models/test_format.py` fails where plans, opened values or program.json change and this number does not.
+"""
+SAME_PROGRAM = "give both the same program.json"
+UPGRADE = "install releases of mpcnet with one format version at both"
 HELLO = "hello"
 SEED = "seed"
 SETTING = "config."  # public settings travel as fields with this prefix
@@ -88,7 +100,7 @@ class Look:
 async def handshake(channel: Channel, role: str, program: Program, clock: Callable[[], float] = time.time) -> Peer:
     """Exchange hellos; both sides see the same mismatch.
 
-    :raises RemoteMismatchError: another version, program or setting.
+    :raises RemoteMismatchError: another format version, program or setting.
     :raises RemoteIdentityError: the peer says another role than its certificate.
     :raises RemoteProtocolError: the frame is not a hello.
     """
@@ -125,7 +137,7 @@ def _hello(role: str, program: Program, nonce: bytes, time_s: float) -> Header:
         raise LocalConfigError(f"the program's digest has {len(program.digest)} bytes, not {DIGEST_BYTES}")
     settings = {SETTING + name: value for name, value in program.settings.items()}
     fields: dict[str, Value] = {
-        "version": VERSION,
+        "version": FORMAT_VERSION,
         "role": role,
         "program": program.digest,
         "nonce": nonce,
@@ -137,8 +149,10 @@ def _hello(role: str, program: Program, nonce: bytes, time_s: float) -> Header:
 def _check_hello(ours: Header, theirs: Header, peer: str) -> None:
     """:raises MpcError: as `handshake`."""
     fields = theirs.fields
-    if fields.get("version") != VERSION:
-        raise RemoteMismatchError(f"{peer}: version: ours {VERSION}, theirs {_shown(fields.get('version'))}")
+    theirs_version = fields.get("version")
+    if theirs_version != FORMAT_VERSION:
+        what = f"format version: ours {FORMAT_VERSION}, theirs {_shown(theirs_version)}"
+        raise RemoteMismatchError(f"{peer} runs another release: {what}; {UPGRADE}")
     fixed = {"version", "role", "program", "nonce", "time"}
     if not fixed <= set(fields) or not all(name in fixed or name.startswith(SETTING) for name in fields):
         raise RemoteProtocolError(f"{peer}: the hello has not the fields that it should")
@@ -151,7 +165,7 @@ def _check_hello(ours: Header, theirs: Header, peer: str) -> None:
     if fields["role"] == ours.fields["role"] or fields["nonce"] == ours.fields["nonce"]:
         raise RemoteIdentityError(f"{peer}: we are talking to ourselves; two parties with one role?")
     if differences := _differences(ours, theirs):
-        raise RemoteMismatchError(f"{peer} runs another program: {'; '.join(differences)}")
+        raise RemoteMismatchError(f"{peer} runs another program: {'; '.join(differences)}; {SAME_PROGRAM}")
 
 
 def _differences(ours: Header, theirs: Header) -> list[str]:

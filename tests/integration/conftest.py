@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from limits import PATIENT_S
 from parties import Parties, deployed, tiny
 from running import Running, processes
 from sockets import Place
 
 import mpcnet.aio.backoff
 import mpcnet.launch.party.node
-import mpcnet.transport.tls
 from mpcnet.launch.deployment.certs import ROLES, create_deployment
 
 
@@ -65,10 +65,7 @@ async def parties(
     program = {name: chosen.pop(name) for name in ("suite", "softmax", "embedding") if name in chosen}
     monkeypatch.setattr(mpcnet.aio.backoff, "FIRST_S", 0.01)  # patience with others is not what is tested
     monkeypatch.setattr(mpcnet.aio.backoff, "LONGEST_S", 0.05)
-    monkeypatch.setattr(
-        mpcnet.transport.tls, "GREETING_S", 2.0
-    )  # the kernel accepts for a party that has just been killed
-    with deployed(model.config(**program), tmp_path / "deployment", **{"timeout_s": 3.0} | chosen) as made:
+    with deployed(model.config(**program), tmp_path / "deployment", **{"timeout_s": PATIENT_S} | chosen) as made:
         found = Parties(made, model)
         yield found
         await found.cancel()

@@ -11,7 +11,8 @@ from threading import Semaphore
 
 import pytest
 import rogue
-from parties import LIMIT_S, SERVERS, Parties, some_tokens
+from limits import LIMIT_S
+from parties import SERVERS, Parties, some_tokens
 from rogue import RogueNode
 
 from mpcnet.models.private.program import Plans, Size

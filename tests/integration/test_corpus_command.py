@@ -9,6 +9,8 @@ from folders import save_model, save_words
 
 from mpcnet.launch import cli
 
+pytestmark = pytest.mark.slow
+
 
 def corpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
     monkeypatch.setattr(sys, "argv", ["mpcnet", "bench", "corpus", *map(str, arguments), "--json", "-"])

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import LIMIT_S
 from reviews import save_small_bert, write_reviews
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.cli import app
 from mpcnet.models.checkpoints.weights import load_checkpoint
+
+pytestmark = pytest.mark.slow
 
 
 def distill(*arguments: object):
@@ -138,7 +141,7 @@ def test_two_processes_share_the_steps(made: Path, tmp_path: Path) -> None:
     launcher = "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mpcnet.launch.cli"
     teacher = "distill", "teacher", "--task", "sst-2", "--data", made, "--batch", "16", "--epochs", "1"
     line = [sys.executable, *launcher, *teacher, "--model", made / "bert", "--out", tmp_path / "out"]
-    ended = subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=200, check=False)
+    ended = subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("results:") == 1
     found = json.loads((tmp_path / "out" / "results.json").read_text())

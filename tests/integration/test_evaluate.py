@@ -18,6 +18,8 @@ from mpcnet.models.private.prepare import prepare
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.texts.tokens import encode
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     "a film of rare charm .", "dull", "it never finds its way , and neither will you .", "lovely to look at !",
     "the plot is thin but the cast is not .", "no",

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 import torch
-from parties import ALICE, ALL, LABELS, LIMIT_S, SERVERS, SHAPE, Parties, change, some_tokens
+from limits import LIMIT_S
+from parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, change, some_tokens
 
 from mpcnet.arrays.accelerator import Accelerator
 from mpcnet.launch.party.client import Answer

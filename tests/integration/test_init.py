@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from limits import PATIENT_S
 from parties import ALICE, SERVERS, Tiny, tiny
 from sentences import save_encoder, save_modules
 
@@ -31,7 +32,7 @@ def test_deployment_answers(tmp_path: Path, listeners: tuple[str, ...], model: T
     """Every role starts from its own folder, and from nothing else."""
     folder = tmp_path / "deployment"
     addresses = dict(zip(listeners, free_addresses(len(listeners)), strict=True))
-    write_deployment(folder, model.config(), addresses, [ALICE], timeout_s=20)
+    write_deployment(folder, model.config(), addresses, [ALICE], timeout_s=PATIENT_S)
     folders = {role: folder / role_folder(role) for role in (*ROLES, ALICE)}
     nodes = {role: open_node(settings.read(place / settings.FILE)) for role, place in folders.items()}
     tokens = random_tokens(model.checkpoint, 2, 7)

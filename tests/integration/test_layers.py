@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from mpcnet.launch.cli import app
 
+pytestmark = pytest.mark.slow
+
 OPERATIONS = ("qkv", "scores", "softmax", "context", "out", "out norm", "up", "activation", "down", "down norm")
 
 

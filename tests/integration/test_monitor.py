@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from limits import LIMIT_S
 from prometheus_client.parser import text_string_to_metric_families
 
 import mpcnet
 from mpcnet import errors
-from mpcnet.launch.party.monitor import BUCKETS_S, CLIENT_S, Metrics, Monitor, cause_of
+from mpcnet.launch.party.monitor import BUCKETS_S, Metrics, Monitor, cause_of
 
-pytestmark = pytest.mark.timeout(30)
 DAY_S = 86400.0
 
 
@@ -47,7 +47,7 @@ def monitor(metrics: Metrics) -> Iterator[Monitor]:
 
 
 def ask(monitor: Monitor, path: str, method: str = "GET") -> tuple[int, str, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=CLIENT_S / 2)
+    connection = http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=LIMIT_S)
     try:
         connection.request(method, path)
         reply = connection.getresponse()
@@ -206,7 +206,7 @@ def test_silent_clients_hold_up_nobody(monitor: Monitor, capfd: pytest.CaptureFi
 def test_loopback_only(monitor: Monitor) -> None:
     """All of 127/8 is this machine, so another address of it shows what is listened on."""
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.2", monitor.port), timeout=5)
+        socket.create_connection(("127.0.0.2", monitor.port), timeout=LIMIT_S)
 
 
 def test_a_taken_port(monitor: Monitor, metrics: Metrics) -> None:

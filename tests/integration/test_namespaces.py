@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from limits import PATIENT_S
 
 from mpcnet.launch.deployment.certs import LISTENERS, ROLES
 from mpcnet.launch.netem.networks import Hosts, make, why_not
@@ -17,9 +18,8 @@ from mpcnet.models.float_model import reference
 from mpcnet.models.private.prepare import prepare, random_tokens
 from mpcnet.transport.latency import Link
 
-pytestmark = pytest.mark.skipif(why_not("veth") is not None, reason=why_not("veth") or "")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not("veth") is not None, reason=why_not("veth") or "")]
 
-TIMEOUT_S = 60.0
 MODEL = "bert-tiny"  # random weights, the same for all who ask for it
 HIDE = 'while [ "$1" != -- ]; do mount -t tmpfs tmpfs "$1"; shift; done; shift; exec "$@"'
 
@@ -66,7 +66,7 @@ def test_a_private_request_between_hosts(tmp_path: Path, monkeypatch: pytest.Mon
     folder = tmp_path / "deployment"
     with make("veth", Link()) as hosts:
         assert isinstance(hosts, Hosts) and len(set(hosts.addresses.values())) == len(LISTENERS)
-        with processes.deployment(prepared.config, Apart(hosts, folder), 1, TIMEOUT_S, folder) as made:
+        with processes.deployment(prepared.config, Apart(hosts, folder), 1, PATIENT_S, folder) as made:
             made.start("dealer", "dealer")
             for role in ("server0", "server1"):
                 made.start(role, "party")

@@ -14,20 +14,23 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bundles import InventedTime, in_invented_time
+from limits import LIMIT_S
 from netem_points import needs
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.certs import LISTENERS
-from mpcnet.launch.netem import networks
+from mpcnet.launch.netem import channel_probe, networks
 from mpcnet.launch.netem.keeper import ADDRESSES
 from mpcnet.launch.netem.namespaces import NetworkFailed
 from mpcnet.launch.netem.networks import KINDS, Hosts, link_text, make, relay_use, why_not
 from mpcnet.launch.netem.probe import ProbeFailed, measure
+from mpcnet.launch.netem.tcp_probe import ECHOES, flood_for
 from mpcnet.launch.simulation.network import Network
-from mpcnet.transport.latency import Link, parse_link
+from mpcnet.transport.channel import memory_pair
+from mpcnet.transport.latency import Link, ShapedChannel, parse_link
 
 LINK = Link(rtt_s=0.020, bandwidth_bps=1e8)
-LIMIT_S = 20.0  # of a wait for the kernel or a process
 
 
 def until(ready: Callable[[], bool]) -> None:
@@ -113,21 +116,81 @@ def test_a_link_as_text(link: Link) -> None:
     assert astuple(parse_link(link_text(link))) == pytest.approx(astuple(link))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["inproc", needs("netem"), needs("tun")])
-def test_the_link_is_what_was_asked_for(kind: str) -> None:
+def test_a_probe_measures_the_link(kind: str) -> None:
+    """No answer comes early. How late it is, and what gets through, depends on what else the machine does."""
     with make(kind, LINK) as network:
         found = measure(network, LINK)
         assert found.network == network.name == kind
-        assert found.rtt_s == pytest.approx(LINK.rtt_s, rel=0.10) and found.echoes >= 20
-        assert found.rtt_spread_s >= 0  # how small it is depends on what else the machine does
-        assert found.goodput_bps == pytest.approx(LINK.bandwidth_bps, rel=0.15)
-        assert found.goodput_back_bps == pytest.approx(LINK.bandwidth_bps, rel=0.15)
+        assert found.rtt_most_s >= found.rtt_s >= 0.99 * LINK.rtt_s and found.echoes >= 20
+        assert found.rtt_spread_s >= 0 and found.goodput_bps > 0 and found.goodput_back_bps > 0
         assert kind == "inproc" or not found.slow_start_after_idle
         use = relay_use(network)
         assert (use is not None) == (kind == "tun")
         assert use is None or (use.trains > 100 and use.cpu_s > 0.01)
 
 
+def test_the_processes_own_link_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In invented time: the probe's own code on channels that have no other delay."""
+
+    async def probe(loop: InventedTime) -> None:
+        async def sleep(seconds: float) -> None:
+            await asyncio.sleep(seconds or 1e-4)
+
+        def ends() -> list[ShapedChannel]:
+            pair = memory_pair("server0", "server1", high_water=1 << 24)
+            return [ShapedChannel(end, LINK, clock=loop.time, sleep=sleep) for end in pair]
+
+        monkeypatch.setattr(channel_probe, "time", SimpleNamespace(perf_counter=loop.time))
+        trips = await channel_probe._echoes(*ends())
+        assert trips == pytest.approx([LINK.rtt_s] * ECHOES, rel=2e-2)
+        for source, target in (ends(), reversed(ends())):
+            goodput = await channel_probe._goodput(source, target, 125_000, flood_for(LINK.rtt_s))
+            assert goodput == pytest.approx(LINK.bandwidth_bps, rel=1e-2)
+
+    in_invented_time(probe)
+
+
+SINK = """
+import socket, sys
+with socket.create_server((sys.argv[1], 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    connection, _ = listener.accept()
+    left = int(sys.argv[2])
+    while left:
+        left -= len(connection.recv(min(left, 1 << 20)))
+    connection.sendall(b"1")
+    connection.recv(1)
+"""
+SOURCE = """
+import socket, sys, time
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+began = time.monotonic()
+with socket.create_connection((host, port)) as connection:
+    connection.sendall(bytes(count))
+    connection.recv(1)
+    print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [needs("netem"), needs("tun")])
+@pytest.mark.parametrize(("source", "sink"), [("server1", "server0"), ("server0", "server1")])
+def test_nothing_gets_through_a_link_faster_than_it_may(kind: str, source: str, sink: str) -> None:
+    """Two round trips and the time that the bytes take at the link's bandwidth, at least."""
+    count = 2_500_000
+    with make(kind, LINK) as network:
+        host = ADDRESSES[sink]
+        line = network.command(sink, [sys.executable, "-c", SINK, host, str(count)])
+        with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as listening:
+            assert listening.stdout is not None
+            port = listening.stdout.readline().strip()
+            seconds = float(run(network, source, SOURCE, host, port, str(count)))
+    assert seconds >= 2 * LINK.rtt_s + 8 * count / LINK.bandwidth_bps
+
+
+@pytest.mark.slow
 def test_a_probe_that_fails_says_why() -> None:
     address = {"server0": "203.0.113.1:4100"}  # of no machine: for documentation
     network = SimpleNamespace(name="hosts", net="none", addresses=address, command=lambda role, line: line)
@@ -145,6 +208,7 @@ for host in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [needs("veth"), needs("tun")])
 def test_every_pair_of_hosts_has_a_link_and_nobody_else_has(kind: str) -> None:
     before = interfaces()
@@ -183,6 +247,7 @@ def maker(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("maker", "number"),
     [

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from limits import LIMIT_S
 from parties import ALL, SERVERS, deployed, some_tokens, tiny
 from running import Running
 
@@ -48,7 +49,7 @@ async def test_second_signal_in_mid_run(running: Running) -> None:
     assert await running.ended("server1") == ChannelClosed.exit_code
     assert running.log("server1").splitlines()[-1] == "server1  failed server1 was stopped"
     with pytest.raises(MpcError, match=r"the session with the other parties ended; ask again|server1"):
-        await asyncio.wait_for(asked, 20)
+        await asyncio.wait_for(asked, LIMIT_S)
     await running.restart("server1")
     await running.answered(NEXT)
 

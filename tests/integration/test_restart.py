@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import rogue
+from limits import LIMIT_S
 from parties import ALL, SERVERS, Parties, some_tokens
 from rogue import RogueNode, Which
 from running import Running
@@ -32,13 +33,14 @@ GONE = "the connection ended|closed the channel|cannot write|has connected anew"
 
 async def right_or_refused(parties: Parties, asked: asyncio.Task) -> bool:
     """True if the client has got an answer; one that it gets is right."""
-    await asyncio.wait_for(asyncio.wait([asked]), 20)
+    await asyncio.wait_for(asyncio.wait([asked]), LIMIT_S)
     if isinstance(asked.exception(), MpcError):
         return False
     await parties.answered(TOKENS, asked)
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parties", [{"stock_mib": 0}], indirect=True, ids=["no stock"])
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("phase", PHASES)
@@ -47,7 +49,7 @@ async def test_killed(parties: Parties, phase: str, role: str) -> None:
     node = parties.node(who, RogueNode, victim=whom, which=which, when=when, misdeed=rogue.held)
     parties.serve(node)
     asked = parties.ask(TOKENS)
-    await asyncio.wait_for(node.did.wait(), 20)
+    await asyncio.wait_for(node.did.wait(), LIMIT_S)
     for server in SERVERS:
         await parties.said(server, "queued: 1")
     await parties.kill(role)
@@ -76,6 +78,7 @@ async def test_killed_while_nobody_asks(parties: Parties, role: str) -> None:
     await parties.answered(NEXT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ALL)
 @pytest.mark.parametrize("role", ROLES)
 async def test_killed_while_one_is_missing(parties: Parties, role: str, missing: str) -> None:
@@ -133,7 +136,7 @@ async def test_sigkill_in_mid_run(running: Running, role: str) -> None:
         await running.answered(TOKENS, asked)
     else:
         with pytest.raises(MpcError):
-            await asyncio.wait_for(asked, 20)
+            await asyncio.wait_for(asked, LIMIT_S)
         for other in ALL:
             if other != role:
                 assert role in await running.said(other, f"the session ended: .*({GONE}|aborted)")
@@ -149,7 +152,7 @@ async def test_sigstop_in_mid_run(running: Running) -> None:
     running.signal("server1", signal.SIGSTOP)
     try:
         with pytest.raises(MpcError):
-            await asyncio.wait_for(asked, 20)
+            await asyncio.wait_for(asked, LIMIT_S)
         for other in ("server0", "dealer"):
             assert "server1" in await running.said(other, "the session ended: ")
     finally:

@@ -17,6 +17,8 @@ from mpcnet.models.float_model import reference
 from mpcnet.models.private.prepare import prepare
 from mpcnet.models.texts.tokens import Tokens
 
+pytestmark = pytest.mark.slow
+
 REQUESTS, BATCH, LENGTH = 13, 8, 40
 
 

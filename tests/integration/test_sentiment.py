@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from mpcnet.launch.cli import app
+
+pytestmark = pytest.mark.slow
 
 
 def test_sentiment(tmp_path: Path, monkeypatch) -> None:

@@ -8,21 +8,23 @@ import numpy as np
 import pytest
 import rogue
 import torch
+from limits import LIMIT_S, PATIENT_S
 from parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, some_tokens
+from patience import a_long_time, too_long
 from rogue import RogueNode
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelClosed, LocalInputError, RemoteAbort
-from mpcnet.launch.party import client, frames, guests, queue, sharing
+from mpcnet.launch.party import follower, frames, guests, queue, sharing
 from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.program import Size
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.rounds import Part
-from mpcnet.transport import channel, tls_channel
+from mpcnet.transport import tls_channel
 from mpcnet.transport.handshake import Peer
-from mpcnet.transport.tls import parse_address
+from mpcnet.transport.tls import TlsChannel, parse_address
 
 TOKENS = some_tokens([5])
 Arrays = list[tuple[Part, Bytes]]
@@ -55,6 +57,21 @@ async def upload(
         await frames.receive_bare(peer, QUEUED)
         peers.append(peer)
     return peers
+
+
+def open_channels(parties: Parties, *roles: str) -> list[TlsChannel]:
+    """Of these roles, or of all that run."""
+    nodes = [parties.nodes[role] for role in roles or parties.nodes]
+    return [channel for node in nodes for channel in node.channels if channel._failure is None]
+
+
+async def channel_with(parties: Parties, role: str, other: str) -> TlsChannel:
+    """The open channel of `role` to `other`, as soon as there is one."""
+    found: list[TlsChannel] = []
+    while not found:
+        await asyncio.sleep(0.001)
+        found = [channel for channel in open_channels(parties, role) if channel.peer == other]
+    return found[0]
 
 
 async def turned_away(peer: Peer) -> str:
@@ -144,7 +161,7 @@ async def test_client_that_leaves_in_mid_run(parties: Parties) -> None:
     parties.serve(slow)
     peers = await upload(parties, bytes(range(16)), *SERVERS)
     await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in peers))
-    await asyncio.wait_for(slow.did.wait(), 10)
+    await asyncio.wait_for(slow.did.wait(), LIMIT_S)
     await peers[0].channel.close()
     peers[1].channel._tcp.abandon()
     assert isinstance(await peers[1].channel.gone(), ChannelClosed)
@@ -163,13 +180,13 @@ async def test_client_that_sends_more_than_a_request(parties: Parties) -> None:
         peer.channel.abort("the test is over")
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
-async def test_client_of_one_server_only(parties: Parties) -> None:
+async def test_client_of_one_server_only(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     await serve(parties)
-    [peer] = await upload(parties, bytes(range(16)), "server0")
-    assert (
-        await turned_away(peer) == "server0: server1 has not got this request, or got another size or answer; ask again"
-    )
+    with monkeypatch.context() as hasty:
+        hasty.setattr(follower, "GRACE_S", 0.1)
+        [peer] = await upload(parties, bytes(range(16)), "server0")
+        why = await turned_away(peer)
+    assert why == "server0: server1 has not got this request, or got another size or answer; ask again"
     [peer] = await upload(parties, bytes(range(16)), "server1")  # nobody orders it
     await still_serves(parties)
     assert await turned_away(peer) == "server1 is stopping"
@@ -202,12 +219,13 @@ async def test_client_that_tells_the_servers_different_sizes(
     await still_serves(parties)
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
 async def test_client_that_says_nothing(parties: Parties) -> None:
     await serve(parties)
     peer = await parties.node("client").dial("server0")
-    assert await turned_away(peer) == "waited 1 s for a frame"
-    await parties.said("server0", "turned away client: waited 1 s for client to send a frame")
+    away = asyncio.ensure_future(turned_away(peer))
+    await too_long(await channel_with(parties, "server0", "client"))
+    assert await away == "waited 60 s for a frame"
+    await parties.said("server0", "turned away client: waited 60 s for client to send a frame")
     await still_serves(parties)
 
 
@@ -270,38 +288,32 @@ async def test_tokens_that_are_none(parties: Parties, tokens: Tokens, words: str
 # --- patience -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
-async def test_waiting_longer_than_the_timeout(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_channel, "PING_S", 0.02)
+
+
+async def test_waiting_longer_than_the_timeout(parties: Parties, quick: None) -> None:
     """Signs of life are enough: for who waits for the owner, in the queue, or for somebody to ask."""
-    monkeypatch.setattr(tls_channel, "PING_S", 0.05)
-    pings = asyncio.Semaphore(0)
-
-    def ping() -> channel.Header:
-        pings.release()
-        return channel.ping_header()
-
-    async def long() -> None:
-        """25 beats of each of these connections, which is more than the timeout."""
-        for _ in range(25 * 2 * 5):
-            await asyncio.wait_for(pings.acquire(), 10)
-
-    monkeypatch.setattr(tls_channel, "ping_header", ping)
     for role in ALL:
         parties.start(role)
     early = parties.ask(TOKENS)
     for role in SERVERS:
         await parties.said(role, "queued: 1")
-    await long()
+    await a_long_time(open_channels(parties), PATIENT_S)
     parties.start("owner")
     await parties.answered(TOKENS, early)
-    await long()
+    await a_long_time(open_channels(parties, *ALL), PATIENT_S)
     await still_serves(parties)
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 0.6, "net": "rtt=160ms"}], indirect=True, ids=["0.6 s"])
-async def test_a_run_longer_than_the_timeout(parties: Parties) -> None:
+async def test_a_run_longer_than_the_timeout(parties: Parties, quick: None) -> None:
     """The dealer waits for its next order, and the client for its answer."""
-    parties.serve()
-    answer: client.Answer = await parties.answered(TOKENS)
-    assert answer.seconds_online > 1.2
+    slow = parties.node("server1", RogueNode, victim="server0", which=rogue.of_run("round"), misdeed=rogue.held)
+    parties.serve(slow)
+    asked = parties.ask(TOKENS)
+    await asyncio.wait_for(slow.did.wait(), LIMIT_S)
+    await a_long_time(open_channels(parties, "dealer", "client"), PATIENT_S)
+    slow.released.set()
+    await parties.answered(TOKENS, asked)
     await still_serves(parties)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from kernels import without_kernels
+from limits import LIMIT_S
 from rich.console import Console
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
@@ -21,6 +22,8 @@ from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Coverage, Kept
 from mpcnet.models.private.prepare import prepare
+
+pytestmark = pytest.mark.slow
 
 TEXTS = ["A private sentence.", "Nobody reads this one either."]
 KEYS = {
@@ -128,14 +131,16 @@ def test_an_answer_out_of_range_is_not_given_out(tmp_path: Path) -> None:
         sys.executable, "-m", "mpcnet.launch.cli", "simulate", *TEXTS, "--length", str(LENGTH),
         "--calibration", str(tmp_path / "calibration.json"), "--json", str(file),
     ]  # fmt: skip
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert ended.returncode == 65, ended.stderr
     assert "text 1: a value left the range that the program was planned for; run `mpcnet calibrate" in ended.stderr
     assert "error: a value left the range" in ended.stdout
     document = json.loads(file.read_text())
     assert document["outside"] == [True, True] and document["min_cosine"] is None and not document["wrong"]
     assert [sorted(row) for row in document["answers"]] == [["error", "out_of_range"]] * 2
-    ended = subprocess.run([*line, "--accept-out-of-range"], capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(
+        [*line, "--accept-out-of-range"], capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
     document = json.loads(file.read_text())
     assert ended.returncode == 0 and document["min_cosine"] < 0.99 and "(out of range)" in ended.stdout
     assert [sorted(row) for row in document["answers"]] == [["cosine", "out_of_range"]] * 2
@@ -162,7 +167,7 @@ def test_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
         "--json",
         str(file),
     ]
-    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr and "cosine" in ended.stdout
     document = json.loads(file.read_text())

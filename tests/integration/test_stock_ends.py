@@ -4,16 +4,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from limits import LIMIT_S, PATIENT_S
 from parties import SERVERS, Parties, change, deployed, some_tokens, tiny
 from running import COMMANDS, Running, save
 
 from mpcnet.launch.party import client
 from mpcnet.models.private.program import Plans, Size
 
+pytestmark = pytest.mark.slow
+
 MODEL = tiny(positions=128)
 TOKENS = some_tokens([128] * 64)
-LIMIT_S = 120.0  # of a test's wait for its answer
-TIMEOUT_S = 40.0  # of the parties'
 
 
 def over(*stocks_mib: int) -> None:
@@ -27,12 +28,11 @@ async def right(asked: asyncio.Task[client.Answer]) -> None:
         MODEL.check(TOKENS, (await asked).values)
 
 
-async def test_processes_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_processes_answer(tmp_path: Path) -> None:
     """server1 is full before its largest segment, and has another in its lane; server0 has room for all till then."""
     over(128, 128)
-    monkeypatch.setattr("running.LIMIT_S", LIMIT_S)
     save(MODEL.checkpoint, tmp_path / "model")
-    with deployed(MODEL.config(), tmp_path / "deployment", timeout_s=TIMEOUT_S, stock_mib=128) as made:
+    with deployed(MODEL.config(), tmp_path / "deployment", timeout_s=PATIENT_S, stock_mib=128) as made:
         running = Running(made, MODEL, tmp_path / "model")
         for role in COMMANDS:
             running.start(role)
@@ -43,7 +43,7 @@ async def test_processes_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("stocks_mib", [(64, 1024), (1024, 64)], ids=str)
 async def test_servers_with_other_limits(tmp_path: Path, stocks_mib: tuple[int, int], ahead: tuple[str, ...]) -> None:
     """Both begin where the smaller one is full."""
-    with deployed(MODEL.config(), tmp_path / "deployment", timeout_s=TIMEOUT_S, ahead=ahead) as made:
+    with deployed(MODEL.config(), tmp_path / "deployment", timeout_s=PATIENT_S, ahead=ahead) as made:
         for role, stock_mib in zip(SERVERS, stocks_mib, strict=True):
             change(made, role, stock_mib=stock_mib)
         parties = Parties(made, MODEL)

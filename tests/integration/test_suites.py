@@ -14,6 +14,8 @@ from mpcnet.launch.bench.command import app
 from mpcnet.models.private.prepare import prepare
 from mpcnet.models.private.program import Plans, Size
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_row_is_what_the_plan_says(tmp_path: Path) -> None:
     """And the answer is right, of a sentence that is shorter than those calibrated on."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from parties import LIMIT_S, Parties, Tiny, deployed
+from limits import LIMIT_S
+from parties import Parties, Tiny, deployed
 from small_models import layout, save_classifier, save_embedding
 
 from mpcnet.launch.deployment.deploy import TOKENIZER

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+from limits import PATIENT_S
+from patience import a_long_time, passes, too_long
 from sockets import SESSION, Place, both_loops, close, frame, receive_bytes, until
 
 import mpcnet.transport.tls_channel
@@ -19,7 +21,7 @@ from mpcnet.transport.channel import receive_control, send_control
 from mpcnet.transport.tls_channel import TlsChannel
 from mpcnet.transport.wire import Header, Stage, encode
 
-pytestmark = [pytest.mark.timeout(30), both_loops]
+pytestmark = both_loops
 
 
 async def test_both_loops_are_run(request: pytest.FixtureRequest) -> None:
@@ -181,25 +183,27 @@ async def beats(channel: TlsChannel, count: int) -> None:
 
 
 async def test_a_patient_receiver_outlasts_the_timeout_of_a_peer_that_lives(place: Place, quick: None) -> None:
-    a, b = await place.pair(channel_timeout_s=0.2)
+    a, b = await place.pair(channel_timeout_s=PATIENT_S)
     patient = asyncio.ensure_future(receive_control(a, "ready", SESSION, patient=True))
     counted = a.sent_bytes, a.received_bytes, b.sent_bytes, b.received_bytes
-    await beats(a, 45)  # more than twice the timeout
+    await a_long_time([a], PATIENT_S)
     assert not patient.done()
     assert counted == (a.sent_bytes, a.received_bytes, b.sent_bytes, b.received_bytes)  # signs of life do not count
     await send_control(b, SESSION, "ready")
     await patient
-    with pytest.raises(ChannelTimeout, match=r"waited 0.2 s for server0 to send a frame"):
-        await receive_control(a, "ready", SESSION)  # signs of life are no frames
+    impatient = asyncio.ensure_future(receive_control(a, "ready", SESSION))
+    await too_long(a)
+    with pytest.raises(ChannelTimeout, match=r"waited 60 s for server0 to send a frame"):
+        await impatient  # signs of life are no frames
     await close(a, b)
 
 
 async def test_a_patient_sender_outlasts_the_timeout_of_a_peer_that_lives(place: Place, quick: None) -> None:
     """And that reads nothing yet, as a server whose stock is full."""
-    a, b = await place.pair(channel_timeout_s=0.2)
+    a, b = await place.pair(channel_timeout_s=PATIENT_S)
     sent = bytes(30_000_000)  # over what the kernel's two socket buffers hold
     sending = asyncio.ensure_future(a.send(frame(len(sent)), memoryview(sent), patient=True))
-    await beats(a, 45)  # more than twice the timeout
+    await a_long_time([a], PATIENT_S)
     assert not sending.done()
     assert (await receive_bytes(b))[1] == sent
     await sending
@@ -235,13 +239,15 @@ async def test_a_peer_without_a_sign_of_life_is_gone(deployment: Path, quick: No
 async def test_who_does_not_read_does_not_judge(deployment: Path, quick: None) -> None:
     """While a frame waits for its receiver, signs of life wait behind it in the kernel."""
     place = Place(deployment)
-    await place.start(channel_timeout_s=0.05)
+    await place.start(channel_timeout_s=PATIENT_S)
     _, writer = await place.raw()
     b = await place.channels.get()
     writer.write(encode(frame(3)) + b"abc")
     await until(lambda: b._decoder.stage is Stage.OFFERED)
-    await beats(b, 15)
+    passes(b, 2 * PATIENT_S)
+    await beats(b, 2)
     assert (await receive_bytes(b))[1] == b"abc"
+    passes(b, 2 * PATIENT_S)
     assert isinstance(await b.gone(), ChannelTimeout)  # now it reads, and hears nothing
     writer.close()
     await place.server.close()

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from limits import LIMIT_S, PATIENT_S
 from sockets import Place, both_loops, close, until
 
 import mpcnet.aio.backoff
@@ -17,7 +18,7 @@ from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
 from mpcnet.transport.rendezvous import GUESTS, SERVERS, Lobby, awaits, dials, join, meet
 from mpcnet.transport.tls import dial, listen, parse_address
 
-pytestmark = [pytest.mark.timeout(30), both_loops]
+pytestmark = both_loops
 ROLES = ("server0", "server1", "dealer")
 
 
@@ -26,7 +27,7 @@ async def test_port_in_use(place: Place) -> None:
         await listen(place.server.address, place.identity("server0"), place.roster, ["server1"], print)
 
 
-async def test_dial_waits_for_the_listener_and_says_why(deployment: Path) -> None:
+async def test_dial_waits_for_the_listener_and_says_why(deployment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, waits = Place(deployment), []
     await place.start()
     address = place.server.address
@@ -40,13 +41,14 @@ async def test_dial_waits_for_the_listener_and_says_why(deployment: Path) -> Non
 
     identity = place.identity("server1")
     channel, _ = await asyncio.gather(
-        dial(address, identity, place.roster, "server0", 10.0, on_wait=lambda *words: waits.append(words)), late()
+        dial(address, identity, place.roster, "server0", LIMIT_S, on_wait=lambda *words: waits.append(words)), late()
     )
     assert waits[0] == ("server0", address, "Connection refused")
     await close(channel, await place.channels.get())
     await place.server.close()
-    with pytest.raises(ChannelTimeout, match=r"waited 0.1 s for server0 at .*Connection refused; is it running\?"):
-        await dial(address, identity, place.roster, "server0", 0.1)
+    monkeypatch.setattr(mpcnet.transport.tls, "FIRST_S", LIMIT_S)  # the next attempt would be too late
+    with pytest.raises(ChannelTimeout, match=r"waited 60 s for server0 at .*Connection refused; is it running\?"):
+        await dial(address, identity, place.roster, "server0", PATIENT_S)
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":80", "host:x", "host:70000", "host:-1"])
@@ -117,13 +119,16 @@ class Party:
         self.awaited = awaits(role, addresses)
         self.lobby = Lobby(self.awaited, self.greet, self.guests.put_nowait)
         self.peers: dict[str, Peer] = {}
+        self.greeted: set[str] = set()
 
     async def greet(self, channel: Channel) -> Peer:
         try:
-            return await handshake(channel, self.role, self.program)
+            peer = await handshake(channel, self.role, self.program)
         except MpcError:
             await channel.close()
             raise
+        self.greeted.add(peer.name)
+        return peer
 
     async def dial(self, role: str) -> Peer:
         place = self.place
@@ -132,8 +137,8 @@ class Party:
             place.identity(self.role),
             place.roster,
             role,
-            5.0,
-            channel_timeout_s=5.0,
+            PATIENT_S,
+            channel_timeout_s=PATIENT_S,
             linger_s=0.2,
         )
         return await self.greet(channel)
@@ -142,7 +147,7 @@ class Party:
         if self.role in self.addresses:
             accept = (*self.awaited, *(GUESTS if self.role in SERVERS else ()))
             await self.lobby.open(
-                self.addresses[self.role], self.place.identity(self.role), self.place.roster, accept, 5.0,
+                self.addresses[self.role], self.place.identity(self.role), self.place.roster, accept, PATIENT_S,
                 lambda where, error: self.refused.put_nowait(error),
             )  # fmt: skip
         self.peers = await meet(
@@ -230,7 +235,7 @@ async def test_a_party_that_dies_at_the_meeting_and_comes_again(deployment: Path
     first = Party(place, "server1", addresses)
     others = [Party(place, role, addresses) for role in ("server0", "dealer")]
     meetings = [asyncio.create_task(others[0].meet()), asyncio.create_task(first.meet())]
-    await asyncio.wait(meetings, timeout=0.05)
+    await until(lambda: "server1" in others[0].greeted)
     await end_tasks(meetings[1])
     await first.close()
     again = Party(place, "server1", addresses)

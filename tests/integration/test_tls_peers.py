@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from limits import LIMIT_S
 from sockets import Place, both_loops, close, frame, receive_bytes, until
 
 import mpcnet.transport.tls
@@ -22,7 +23,7 @@ from mpcnet.transport.channel import abort_header
 from mpcnet.transport.tls import Identity, Roster, dial, parse_address
 from mpcnet.transport.wire import PREFIX, Header, Stage, encode
 
-pytestmark = [pytest.mark.timeout(30), both_loops]
+pytestmark = both_loops
 
 
 async def test_another_authority(place: Place, tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ async def test_dialling_something_else(place: Place) -> None:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
         address = f"127.0.0.1:{other.sockets[0].getsockname()[1]}"
         with pytest.raises(RemoteProtocolError, match="not our TLS"):
-            await dial(address, place.identity("server1"), place.roster, "server0", 5.0)
+            await dial(address, place.identity("server1"), place.roster, "server0", LIMIT_S)
 
 
 async def test_a_silent_stranger_is_dropped(deployment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

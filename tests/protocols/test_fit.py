@@ -20,6 +20,7 @@ def test_every_constant_has_its_fit() -> None:
     assert fit.ODD == G.ODD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMITTED)
 def test_constants_are_the_fits_output(name: str) -> None:
     assert np.abs(fit.FITS[name]() - np.array(COMMITTED[name])).max() <= 1e-6

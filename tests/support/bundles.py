@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from around import Around
+from limits import LIMIT_S
 from torch import Tensor
 
 from mpcnet.arrays import ring
@@ -29,7 +30,6 @@ from mpcnet.transport.wire import Header
 
 SESSION = bytes(range(16))
 LIGHT, HEAVY = 3, 10_000  # words of 8 bytes: below and above what goes to a thread
-GUARD_S = 10.0  # of real time: what takes longer hangs
 Hook = Callable[[int], None]
 
 
@@ -185,7 +185,7 @@ class Trio:
 
     async def run(self, *bundles: Bundle, to_disk: bool = False) -> list[list[tuple[Tensor, Ledger]]]:
         """What both servers and the dealer get out of the bundles; of the dealer only that it got on."""
-        async with asyncio.timeout(GUARD_S):
+        async with asyncio.timeout(LIMIT_S):
             first, second, dealt = await asyncio.gather(
                 *(self.server(party, *bundles, to_disk=to_disk) for party in (0, 1)), self.deal(*bundles)
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from limits import LIMIT_S
 from torch import Tensor
 
 from mpcnet.errors import MpcError, one_line
@@ -39,7 +40,6 @@ LABELS = 3
 SERVERS = ("server0", "server1")
 ALL = (*SERVERS, "dealer")
 ALICE = "client:alice"
-LIMIT_S = 30.0  # of a test's wait for anything; far above the parties' own timeout
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from parties import LIMIT_S, Tiny, deployed
+from limits import LIMIT_S
+from parties import Tiny, deployed
 from safetensors.torch import save_file
 
 from mpcnet.launch.deployment import settings as settings_file
@@ -20,6 +21,7 @@ from mpcnet.models.checkpoints.parameter_names import LEAVES, MODULES
 from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.texts.tokens import Tokens
 
+TIMEOUT_S = 15.0  # of the parties; one test stops a process, and waits until the others miss it
 COMMANDS = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model"}
 
 
@@ -131,9 +133,9 @@ class Running:
 
 @contextmanager
 def processes(model: Tiny, folder: Path) -> Iterator[Running]:
-    """All four have been started; a run takes about a second."""
+    """All four have been started; a run takes some five seconds of round trips, so that signals find it in its midst."""
     save(model.checkpoint, folder / "model")
-    with deployed(model.config(), folder / "deployment", "rtt=50ms", timeout_s=4.0) as made:
+    with deployed(model.config(), folder / "deployment", "rtt=200ms", timeout_s=TIMEOUT_S) as made:
         running = Running(made, model, folder / "model")
         for role in COMMANDS:
             running.start(role)

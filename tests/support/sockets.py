@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from limits import LIMIT_S
 
 from mpcnet.errors import MpcError
 from mpcnet.rounds import Part
@@ -45,7 +46,7 @@ class Place:
             "identity": self.identity(role),
             "roster": self.roster,
             "expected_role": "server0",
-            "timeout_s": 5.0,
+            "timeout_s": LIMIT_S,
             "linger_s": 0.2,
         } | changes
         return await dial(self.server.address, **options)

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from limits import LIMIT_S
+
 from mpcnet.errors import MpcError
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.deployment.certs import ROLES
@@ -69,7 +71,7 @@ async def listening(
         await server.close()
 
 
-async def doctor(place: Path, role: str, timeout_s: float = 5.0) -> dict[str, Finding]:
+async def doctor(place: Path, role: str, timeout_s: float = LIMIT_S) -> dict[str, Finding]:
     return by_check(await examine(place / role / settings.FILE, timeout_s))
 
 

@@ -81,10 +81,10 @@ async def test_peer_has_another_program(place: Path) -> None:
 
 async def test_differences_that_no_setting_shows() -> None:
     ours = program.agreement(tiny().config())
-    same = doctor_peers.Look(doctor_peers.VERSION, ours.digest, ours.settings, 0.0)
+    same = doctor_peers.Look(doctor_peers.FORMAT_VERSION, ours.digest, ours.settings, 0.0)
     assert doctor_peers.compare("dealer", ours, same).level == "ok"
     for changed, words in (
-        (replace(same, version=99), "handshake version: ours"),
+        (replace(same, version=99), "format version: ours 4, theirs 99"),
         (replace(same, digest=bytes(32)), "theirs 0000000000000000"),
         (replace(same, settings={**ours.settings, "new": "x" * 999}), "new: ours nothing, theirs xxx"),
     ):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from limits import LIMIT_S
 
 from mpcnet.launch import cli
 from mpcnet.launch.deployment.settings import FILE
@@ -102,9 +103,9 @@ def test_health(name: str, monitor: tuple[Metrics, Monitor]) -> None:
     port = re.search(r"--monitor-port (\d+)", README)
     assert (how, program) == ("CMD", "python") and port and f"{HOST}:{port[1]}/" in arguments[-1]
     line = [sys.executable, *(word.replace(f":{port[1]}/", f":{server.port}/") for word in arguments)]
-    assert subprocess.run(line, capture_output=True, timeout=30, check=False).returncode != 0
+    assert subprocess.run(line, capture_output=True, timeout=LIMIT_S, check=False).returncode != 0
     metrics.ready()
-    assert subprocess.run(line, capture_output=True, timeout=30, check=False).returncode == 0
+    assert subprocess.run(line, capture_output=True, timeout=LIMIT_S, check=False).returncode == 0
 
 
 # --- image ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from math import inf
 
 import pytest
+from limits import LIMIT_S
 
 from mpcnet.launch.netem.keeper import netem_arguments
 from mpcnet.launch.netem.tun import LEAST_BYTES, MOST_BYTES, VNET, Path, Relay, capacity_bytes, wire_bytes
@@ -103,7 +104,7 @@ def hosts(link: Link) -> Iterator[tuple[Relay, dict[bytes, socket.socket]]]:
     pairs = {address: socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for address in (A, B, C)}
     for inner, outer in pairs.values():
         inner.setblocking(False)
-        outer.settimeout(5.0)
+        outer.settimeout(LIMIT_S)
     relay = Relay({address: inner.fileno() for address, (inner, _) in pairs.items()}, link)
     control, stop = os.pipe()
     thread = threading.Thread(target=relay.run, args=(control, lambda: bool(os.read(control, 1))))
@@ -112,7 +113,7 @@ def hosts(link: Link) -> Iterator[tuple[Relay, dict[bytes, socket.socket]]]:
         yield relay, {address: outer for address, (_, outer) in pairs.items()}
     finally:
         os.close(stop)
-        thread.join(5.0)
+        thread.join(LIMIT_S)
         os.close(control)
         for pair in pairs.values():
             for end in pair:

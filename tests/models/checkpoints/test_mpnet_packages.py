@@ -87,6 +87,7 @@ def installed() -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not installed(), reason=f"405 MB of weights are not installed: {mpnet.INSTALL}")
 def test_real_weights_equal_hugging_face() -> None:
     checkpoint = mpnet.mpnet_checkpoint()

@@ -84,6 +84,7 @@ def test_who_has_no_labels_refuses_them(labels: int, kind: str) -> None:
         wanted_answer(model.config, "label")
 
 
+@pytest.mark.slow
 def test_two_hundred_runs_without_a_catastrophic_error() -> None:
     """A single wrap error anywhere would move an output by orders of magnitude. Each run has fresh shares and masks."""
     model, tokens = tiny_model("fast", "exact", replace(TINY, layers=1))
@@ -96,6 +97,7 @@ def test_two_hundred_runs_without_a_catastrophic_error() -> None:
     assert len(set(errors)) > 10  # rounding is random, so the runs differ by units of 2^-16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suite", "softmax"), [("fast", "exact"), ("secformer", "2quad")])
 def test_demo_embedding(suite: str, softmax: str) -> None:
     checkpoint = demo_checkpoint()

@@ -68,6 +68,7 @@ def test_what_an_older_version_left_beside_the_model_is_not_read(model, cache):
     assert (model / "mpcnet-calibration-64.json").read_text() == "{}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [{"version": 1}, {"ranges": {}}, {"coverage": {"longest": 64, "recipe": "other", "own": 0}}, {"coverage": None}],

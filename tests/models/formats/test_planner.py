@@ -58,6 +58,7 @@ def over(rows: RowRange) -> Tensor:
     return torch.logspace(low, high, POINTS, dtype=torch.float64)
 
 
+@pytest.mark.slow
 @SUITE_NAMES
 @pytest.mark.parametrize("softmax", ["exact", "2quad"])
 def test_every_layer_norm(softmax: Softmax, suite: str) -> None:

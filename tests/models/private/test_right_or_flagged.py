@@ -43,6 +43,7 @@ def cases(seeds: range, softmax: Softmax, suite: str) -> Iterator[tuple[Tensor, 
             yield torch.cosine_similarity(private, floats), flags
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", ["fast", "secformer"])
 @pytest.mark.parametrize("softmax", SOFTMAXES)
 def test_an_answer_is_right_or_flagged(softmax: Softmax, suite: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundles import GUARD_S, Bundle, Shape
+from bundles import Bundle, Shape
 from dealing import WHOLE, Deal
+from limits import LIMIT_S
 
 from mpcnet.arrays import buffers, ring
 from mpcnet.arrays.ring import Bytes
@@ -119,7 +120,7 @@ async def test_what_is_dealt_lies_apart_if_it_is_large() -> None:
     bundle, deal = Bundle(Shape(2, words=buffers.LEAST_BYTES)), Deal(make=buffers.Buffers().empty)
     sending = deal.sending(bundle)
     stock = deal.intake.expect(bundle.streams)
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         await stock.ready(WHOLE)
         await sending
         payloads = [tape.payload for tape in [await stock.next(0) for _ in range(3)] if tape.payload is not None]

@@ -1,8 +1,11 @@
 """Kernels of histograms against torch, bit by bit: every level and thread count, odd sizes, arbitrary words."""
 
+from functools import cache
+
 import pytest
 import torch
 from kernels import SIZES, in_torch, refuse, strangers, words
+from torch import Tensor
 
 from mpcnet.arrays.native import histogram as native
 from mpcnet.protocols import rowmax as R
@@ -12,19 +15,30 @@ EACH = pytest.mark.parametrize("kind", native.COUNTS, ids=str)
 BUCKETS = pytest.mark.parametrize("buckets", native.BUCKETS)
 
 
+@cache
+def counted(
+    rows: int, keys: int, buckets: int, kind: torch.dtype
+) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+    """Opened words with bits above those that number buckets, tables, and what torch counts for each of some `keep`.
+
+    Torch takes the square of the buckets for each row, so it is asked once and not once for each level.
+    """
+    opened, tables = words((rows, keys), torch.int16, 1), words((rows, keys, buckets), kind, 2)
+    keeps = (
+        words((rows, keys), torch.uint8, 3) & 1,
+        torch.ones(rows, keys, dtype=torch.uint8),
+        torch.zeros(rows, keys, dtype=torch.uint8),
+    )
+    return opened, tables, [(keep, in_torch(R._histogram, opened, keep, tables)) for keep in keeps]
+
+
 @EACH
 @BUCKETS
 @pytest.mark.parametrize(("rows", "keys"), [(1, 1025), (1025, 1), (0, 5), (5, 0), (7, 8), (65, 9), (129, 7), (63, 64)])
 def test_counts(level: str, rows: int, keys: int, buckets: int, kind: torch.dtype) -> None:
-    """`opened` has bits above those that number buckets."""
-    rows = min(rows, 9) if buckets > 128 else rows  # torch takes the square of the buckets for a row
-    opened, tables = words((rows, keys), torch.int16, 1), words((rows, keys, buckets), kind, 2)
-    for keep in (
-        words((rows, keys), torch.uint8, 3) & 1,
-        torch.ones(rows, keys, dtype=torch.uint8),
-        torch.zeros(rows, keys, dtype=torch.uint8),
-    ):
-        want = in_torch(R._histogram, opened, keep, tables)
+    rows = min(rows, 9) if buckets > 128 else rows
+    opened, tables, cases = counted(rows, keys, buckets, kind)
+    for keep, want in cases:
         got = native.counts(opened, keep, tables, level)
         assert got.dtype == kind
         assert torch.equal(got, want)

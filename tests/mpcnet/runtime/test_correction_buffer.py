@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from bundles import (
-    GUARD_S,
     HEAVY,
     Bundle,
     Shape,
@@ -17,6 +16,7 @@ from checks import few
 from dealing import FRAME, PARTY, WHOLE, Deal, bundle_bytes, first_frame, quiet, same, use
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import LIMIT_S
 
 from mpcnet.errors import (
     ChannelClosed,
@@ -36,7 +36,7 @@ async def test_what_was_dealt_comes_out_in_order() -> None:
     stocks = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
     assert stocks[0].facts == {} and not stocks[0].complete
     sending = deal.sending(first, second)
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         for stock in stocks:
             await stock.ready(WHOLE)
         await sending
@@ -99,7 +99,7 @@ async def test_at_the_limit_the_dealer_is_kept_waiting(limit_bytes: int, held: i
     bundle, deal = Bundle(*[Shape(7)] * 3), Deal(limit_bytes)
     stock = deal.intake.expect(bundle.streams)
     sending = deal.sending(bundle)
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         for position, (index, _) in enumerate(turns(bundle.streams)):
             await quiet()
             left = bundle_bytes(bundle)[sum(1 for c in bundle.corrections()[:position] if c[2][PARTY]) :]
@@ -117,7 +117,7 @@ async def test_so_many_segments_are_received_whatever_the_limit_is(limit_bytes: 
     bundle, deal = Bundle(Shape(9)), Deal(limit_bytes)
     stock = deal.intake.expect(bundle.streams)
     sending = deal.sending(bundle)
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         await stock.ready(segments)
         first = sum(correction.part.nbytes for _, _, c in bundle.corrections()[:segments] for correction in c[PARTY])
         await quiet()
@@ -133,7 +133,7 @@ async def test_what_was_dealt_before_is_received_too() -> None:
     first, second, deal = Bundle(Shape(9)), Bundle(Shape(9), first=2), Deal(2 * FRAME)
     older, stock = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
     sending = deal.sending(first, second)
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         await quiet()
         assert not older.complete and deal.intake.nbytes == 2 * FRAME
         await stock.ready(0)
@@ -172,7 +172,7 @@ async def test_a_bundle_that_is_used_before_an_older_one(limit_bytes: int) -> No
     first, second, deal = Bundle(Shape(9)), Bundle(Shape(9), first=2), Deal(limit_bytes)
     stocks = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
     sending = deal.sending(first, second)
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         await use(stocks[1], second)
         assert stocks[0].complete and deal.intake.nbytes == sum(bundle_bytes(first))
         await use(stocks[0], first)
@@ -211,7 +211,7 @@ async def test_discarded_in_the_midst(limit_bytes: int, used: int) -> None:
     first, second, deal = Bundle(Shape(9)), Bundle(Shape(9), first=2), Deal(limit_bytes)
     stocks = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
     sending = deal.sending(first, second)
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         for position in range(used):
             same(await stocks[0].next(0), first, position)
         stocks[0].discard()

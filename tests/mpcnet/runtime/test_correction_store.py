@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundles import GUARD_S, HEAVY, SESSION, Bundle, Shape, Trio, check, nothing_left
+from bundles import HEAVY, SESSION, Bundle, Shape, Trio, check, nothing_left
 from dealing import FRAME, WHOLE, Deal, bundle_bytes, first_frame, same, use
+from limits import LIMIT_S
 
 from mpcnet.errors import LocalStateError, LocalStorageError
 from mpcnet.runtime.sealed_tape import Drawer
@@ -39,7 +40,7 @@ async def test_a_tape_takes_no_memory_and_no_limit(drawer: Drawer, folder: Path)
     first, second, deal = Bundle(Shape(1)), Bundle(Shape(9, HEAVY), first=2), Deal(FRAME, drawer=drawer)
     deal.intake.expect(first.streams)
     stock = deal.intake.expect(second.streams, to_disk=True)
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         await deal.send(first, second)
         await stock.ready(WHOLE)
         assert stock.complete and stock.nbytes == 0 and deal.intake.nbytes == FRAME
@@ -80,7 +81,7 @@ async def test_a_tape_that_is_discarded(drawer: Drawer, folder: Path, frames: in
     stock, later = deal.intake.expect(first.streams, to_disk=True), deal.intake.expect(second.streams, to_disk=True)
     sent = deal.frames(first)
     cut = len(sent) if frames is None else frames
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         for header, payload in sent[:cut]:
             await deal.dealer.channel.send(header, *payload)
         if frames is None:
@@ -109,7 +110,7 @@ async def test_a_tape_that_is_discarded_while_it_is_read(drawer: Drawer, words: 
     assert stock.nbytes == 0
     with pytest.raises(LocalStateError, match="discarded"):
         await first_frame(stock)
-    assert await asyncio.to_thread(closed.wait, GUARD_S)
+    assert await asyncio.to_thread(closed.wait, LIMIT_S)
     await deal.close()
 
 
@@ -158,7 +159,7 @@ class Held:
 
     def __call__(self) -> None:
         self.begun.set()
-        assert self.on.wait(GUARD_S)
+        assert self.on.wait(LIMIT_S)
 
 
 @pytest.mark.parametrize(("call", "good"), [("write", 0), ("append", 0), ("append", 3), ("finish", 0)])
@@ -168,7 +169,7 @@ async def test_a_disk_that_fails_while_a_bundle_arrives(drawer: Drawer, call: st
     deal = Deal(drawer=BadDrawer(drawer, call, good, full_disk))
     stock, later = deal.intake.expect(first.streams, to_disk=True), deal.intake.expect(second.streams)
     waiting = [asyncio.ensure_future(stock.ready(WHOLE)), asyncio.ensure_future(first_frame(stock))]
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         await deal.send(first, second)
         for task in waiting:
             with pytest.raises(LocalStorageError, match="tape 1: No space"):
@@ -184,7 +185,7 @@ async def test_a_disk_that_fails_while_a_bundle_arrives(drawer: Drawer, call: st
 async def test_a_disk_that_fails_while_a_bundle_is_used(drawer: Drawer, call: str, good: int, words: int) -> None:
     bundle, deal = Bundle(Shape(9, words)), Deal(drawer=BadDrawer(drawer, call, good, full_disk))
     stock = deal.intake.expect(bundle.streams, to_disk=True)
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         await deal.send(bundle)
         await stock.ready(WHOLE)
         assert stock.failed is None
@@ -204,7 +205,7 @@ async def test_a_reader_that_is_cancelled_loses_the_stock(drawer: Drawer, call: 
     await deal.send(bundle)
     await stock.ready(WHOLE)
     reading = asyncio.ensure_future(first_frame(stock))
-    assert await asyncio.to_thread(held.begun.wait, GUARD_S)
+    assert await asyncio.to_thread(held.begun.wait, LIMIT_S)
     reading.cancel()
     held.on.set()
     with pytest.raises(asyncio.CancelledError):
@@ -221,7 +222,7 @@ async def test_a_session_that_ends_while_a_record_is_written(drawer: Drawer, fol
     deal = Deal(drawer=BadDrawer(drawer, "append", 1, held))
     deal.intake.expect(bundle.streams, to_disk=True)
     sending = deal.sending(bundle)
-    assert await asyncio.to_thread(held.begun.wait, GUARD_S)
+    assert await asyncio.to_thread(held.begun.wait, LIMIT_S)
     deal.receiving.cancel()
     await asyncio.sleep(0)
     assert not deal.receiving.done() and tapes(folder)

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Generator
 
 import pytest
-from bundles import GUARD_S, HEAVY, Bundle, Shape, Trio
+from bundles import HEAVY, Bundle, Shape, Trio
+from limits import LIMIT_S
 from torch import Tensor
 
 from mpcnet.aio.tasks import end_tasks
@@ -26,7 +27,7 @@ async def test_segments_are_made_as_long_as_there_is_room(frames: int, monkeypat
             yield corrections
 
     running = asyncio.ensure_future(run_dealer([counted()], bundle.streams, trio.dealer, dict))
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         while len(made) < 2 * max(frames, 1) + 1:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         running.cancel()
@@ -42,7 +43,7 @@ async def test_a_server_that_reads_nothing_does_not_keep_the_other_waiting(monke
     running = asyncio.ensure_future(run_dealer(bundle.dealings(), bundle.streams, trio.dealer, dict))
     stock = trio.intakes[0].expect(bundle.streams)
     receiving = asyncio.ensure_future(trio.intakes[0].run())
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         assert not (await stock.next(0)).parts
         assert (await stock.next(0)).parts
     await end_tasks(running, receiving)
@@ -54,7 +55,7 @@ async def test_each_server_gets_the_end_of_a_bundle_by_itself() -> None:
     running = asyncio.ensure_future(trio.deal(bundle))
     stock = trio.intakes[1].expect(bundle.streams)
     receiving = asyncio.ensure_future(trio.intakes[1].run())
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         await stock.settled()
     assert stock.complete and stock.facts == {"seconds": 1.5} and not running.done()
     await end_tasks(running, receiving)

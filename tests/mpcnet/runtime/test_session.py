@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from bundles import (
-    GUARD_S,
     HEAVY,
     LIGHT,
     Bundle,
@@ -27,6 +26,7 @@ from bundles import (
 from checks import few
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import LIMIT_S
 
 from mpcnet.errors import ChannelClosed, RemoteAbort, RemoteProtocolError
 from mpcnet.randomness.source import Tape
@@ -90,7 +90,7 @@ async def test_frames_keep_the_order_of_their_stream_and_those_of_the_dealer_one
 
 async def test_dealer_returns_what_the_programs_return() -> None:
     bundle, trio = Bundle(Shape(1), Shape(3, HEAVY)), Trio()
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         first, second, dealt = await asyncio.gather(
             *(trio.server(party, bundle) for party in (0, 1)), trio.deal(bundle)
         )
@@ -199,10 +199,10 @@ async def test_cancelled_in_a_heavy_step_it_ends_with_the_step() -> None:
 
     def step(sequence: int) -> None:
         begun.set()
-        assert on.wait(GUARD_S)
+        assert on.wait(LIMIT_S)
 
     running, programs = start(Bundle(Shape(1, HEAVY, 0, step), Shape(1, dealt=0)), ends[0], Broken(9))
-    assert await asyncio.to_thread(begun.wait, GUARD_S)
+    assert await asyncio.to_thread(begun.wait, LIMIT_S)
     running.cancel()
     await asyncio.sleep(0)
     assert not running.done()

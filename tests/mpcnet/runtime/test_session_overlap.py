@@ -5,7 +5,8 @@ import threading
 from dataclasses import replace
 
 import pytest
-from bundles import GUARD_S, HEAVY, Bundle, InventedTime, Shape, in_invented_time, peers, replaced, serve
+from bundles import HEAVY, Bundle, InventedTime, Shape, in_invented_time, peers, replaced, serve
+from limits import LIMIT_S
 
 from mpcnet.transport.latency import Link, ShapedChannel
 
@@ -64,11 +65,11 @@ async def test_frames_move_while_a_heavy_step_computes() -> None:
     quick = Bundle(Shape(1, dealt=0), Shape(1, HEAVY, dealt=0))
 
     def step(sequence: int) -> None:
-        assert moved.wait(GUARD_S)
+        assert moved.wait(LIMIT_S)
 
     slow = Bundle(quick.shapes[0], replace(quick.shapes[1], step=step))
     running = asyncio.gather(serve(slow, 0, ends[0]), serve(quick, 1, ends[1]))
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         while not ends[0].channel.received_bytes:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         moved.set()
@@ -79,7 +80,7 @@ async def test_a_stream_computes_while_a_large_frame_of_another_is_sent() -> Non
     ends, begun = peers("server0", "server1", high_water=1), asyncio.Event()
     shapes = Shape(1, HEAVY, dealt=0), Shape(1, dealt=0, step=lambda sequence: begun.set())
     running = asyncio.ensure_future(serve(Bundle(*shapes), 0, ends[0]))
-    async with asyncio.timeout(GUARD_S):
+    async with asyncio.timeout(LIMIT_S):
         await begun.wait()  # nobody reads
         assert not running.done()
         await asyncio.gather(running, serve(Bundle(*shapes), 1, ends[1]))

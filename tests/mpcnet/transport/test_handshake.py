@@ -15,7 +15,7 @@ from mpcnet.errors import (
 )
 from mpcnet.rounds import Part
 from mpcnet.transport.channel import memory_pair
-from mpcnet.transport.handshake import VERSION, Look, Peer, Program, Seed, agree_seed, handshake, look
+from mpcnet.transport.handshake import FORMAT_VERSION, Look, Peer, Program, Seed, agree_seed, handshake, look
 from mpcnet.transport.wire import Header
 
 DIGEST = bytes(range(32))
@@ -50,7 +50,7 @@ async def test_both_sides_agree_on_a_fresh_session() -> None:
 async def test_a_mismatch_is_shown_key_by_key_on_both_sides(other: Program, words: str) -> None:
     a, b = await shake(b=other)
     assert isinstance(a, RemoteMismatchError) and isinstance(b, RemoteMismatchError)
-    assert words in str(a)
+    assert str(a) == f"server1 runs another program: {words}; give both the same program.json"
     assert "model" not in str(a) and "role" not in str(a) and "nonce" not in str(a)
 
 
@@ -77,14 +77,19 @@ async def test_reflection_is_noticed() -> None:
 
 
 def hello(**change: object) -> Header:
-    fields = {"version": VERSION, "role": "server1", "program": DIGEST, "nonce": bytes(32), "time": 0.0} | change
+    fields = {"version": FORMAT_VERSION, "role": "server1", "program": DIGEST, "nonce": bytes(32), "time": 0.0} | change
     return Header("control", bytes(16), label="hello", fields=fields)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"version": 99}, RemoteMismatchError, f"version: ours {VERSION}, theirs 99"),
+        (
+            {"version": FORMAT_VERSION + 1},
+            RemoteMismatchError,
+            f"^server1 runs another release: format version: ours {FORMAT_VERSION}, theirs {FORMAT_VERSION + 1}; "
+            "install releases of mpcnet with one format version at both$",
+        ),
         ({"version": None}, RemoteMismatchError, "version"),
         ({"version": True}, RemoteMismatchError, "version"),
         ({"nonce": bytes(31)}, RemoteProtocolError, "wrong type or size"),
@@ -124,7 +129,7 @@ async def test_a_look_shows_what_the_listener_says_and_leaves() -> None:
     looking = asyncio.create_task(look(near, "server0"))
     with pytest.raises(RemoteAbort, match="a look by the doctor of server0"):
         await handshake(far, "server1", PROGRAM, lambda: 12.5)
-    assert await looking == Look(VERSION, DIGEST, PROGRAM.settings, 12.5)
+    assert await looking == Look(FORMAT_VERSION, DIGEST, PROGRAM.settings, 12.5)
 
 
 async def test_a_look_at_another_program_is_no_error() -> None:

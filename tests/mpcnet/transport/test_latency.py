@@ -10,7 +10,7 @@ import pytest
 from mpcnet.errors import LocalConfigError, RemoteAbort, RemoteProtocolError
 from mpcnet.rounds import Part
 from mpcnet.transport.channel import memory_pair
-from mpcnet.transport.latency import Lane, Link, ShapedChannel, parse_link, shaped
+from mpcnet.transport.latency import SPIN_S, Lane, Link, ShapedChannel, parse_link, shaped
 from mpcnet.transport.wire import Header, encode
 
 LINK = Link(rtt_s=0.040, bandwidth_bps=8e6)  # 1 MB/s: a byte is a microsecond
@@ -108,6 +108,10 @@ async def test_delivery_at_the_arrival_time_and_counts_without_stamps() -> None:
     assert await swallow(ends[1]) == header
     size = len(encode(header)) + 1000
     assert clock.now_s - started == pytest.approx(0.020 + size * 1e-6, abs=1e-4)
+    coarse, *fine = (
+        clock.sleeps
+    )  # a timer is late by up to a millisecond: it ends before the mark, and yields lead there
+    assert coarse == pytest.approx(0.020 + size * 1e-6 - SPIN_S) and set(fine) == {0}
     assert ends[0].sent_bytes == ends[1].received_bytes == size
 
 
@@ -152,14 +156,11 @@ async def test_abort_passes_and_an_ideal_link_is_no_wrapper() -> None:
         await swallow(ends[1])
 
 
-async def test_real_clock_is_accurate_to_a_millisecond() -> None:
-    """The one test here on real time: the best of five, so that a loaded machine does not fail it."""
+async def test_on_the_real_clock_nothing_arrives_early() -> None:
+    """The one test here on real time; how late a frame is depends on what else the machine does."""
     a, b = (ShapedChannel(end, Link(rtt_s=0.040)) for end in memory_pair("server0", "server1"))
-    taken = []
-    for _ in range(5):
+    for _ in range(3):
         started = time.monotonic()
         await a.send(frame(0))
         await swallow(b)
-        taken.append(time.monotonic() - started)
-    assert min(taken) >= 0.020
-    assert min(taken) < 0.021
+        assert time.monotonic() - started >= 0.020

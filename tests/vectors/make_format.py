@@ -1,0 +1,94 @@
+"""Write format.json: some programs, and what any release of this format version makes of them.
+
+Run from the repository root, after FORMAT_VERSION was raised: PYTHONPATH=tests python tests/vectors/make_format.py
+It records what the code at hand does, so it proves nothing by itself. It is there to be compared with later.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from parties import LABELS, SHAPE, some_tokens, tiny
+from torch import Tensor
+
+from mpcnet.arrays import ring
+from mpcnet.models.families.bert import Config, load
+from mpcnet.models.formats.fixed_point import WEIGHT_FRAC
+from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.private import program
+from mpcnet.models.private.inference import respond
+from mpcnet.models.private.parameters import encode_tokens, parameters
+from mpcnet.models.private.program import Plans, Size
+from mpcnet.protocols.party import Party
+from mpcnet.protocols.share import Shared
+from mpcnet.randomness.source import PlainSource
+from mpcnet.rounds import Done, Program, advance
+from mpcnet.transport.handshake import FORMAT_VERSION
+
+PATH = Path(__file__).with_name("format.json")
+LENGTHS = [5, SHAPE.positions]  # tokens of the sentences of one request
+
+
+def configs() -> Iterator[Config]:
+    """Both suites, each softmax, an embedding and a classifier, and all that can be said of texts."""
+    for suite, softmax in (("fast", "exact"), ("fast", "2relu"), ("secformer", "exact"), ("secformer", "2quad")):
+        yield tiny().config(suite, softmax)
+    texts = Preprocessing("0" * 64, prompt="query: ")
+    yield replace(tiny(LABELS).config(), labels=("no", "yes", "perhaps"), preprocessing=texts)
+
+
+def record(config: Config) -> dict[str, str]:
+    """Digests of a program: the agreed one, those of its plans, and that of all that its oracle opens."""
+    plans = Plans(config)
+    digests = {"program": program.agreement(config).digest, "load": plans.load.digest}
+    for answer in program.answers(config):
+        size = Size(len(LENGTHS), max(LENGTHS), answer, audit=True)
+        digests[answer] = plans.infer(size).digest
+        digests[f"{answer} opened"] = opened(config, size)
+    return {name: digest.hex() for name, digest in digests.items()}
+
+
+def opened(config: Config, size: Size) -> bytes:
+    """A digest of every word that is opened for one request, and of the answer, by an oracle with these weights."""
+    digest = hashlib.sha256()
+    words = {q.name: Shared(weights(q.name, q.shape, q.frac, q.bits), q.bits, q.frac, 0) for q in parameters(config)}
+    model = run(load(Party(PlainSource()), config, words.items()), digest)
+    tokens, bits = some_tokens(LENGTHS), config.numbers.table_bits
+    some = (torch.arange(tokens.ids.numel()) * 7 % SHAPE.vocab).reshape(tokens.ids.shape) * tokens.mask
+    rows = Shared(encode_tokens(config, replace(tokens, ids=some, types=some % 2)), bits, config.input_frac, 0)
+    answer = run(respond(Party(PlainSource()), model, rows, tokens.mask, *size.kind), digest)
+    digest.update(ring.pack(answer.values.value, answer.values.bits))
+    return digest.digest()
+
+
+def weights(name: str, shape: tuple[int, ...], frac: int, bits: int) -> Tensor:
+    """Reproducible on every machine: near 1 for what scales, else within a quarter of 0."""
+    count = int(np.prod(shape))
+    raw = np.frombuffer(hashlib.shake_256(name.encode()).digest(8 * count), "<u8")
+    small = (raw % 2 ** (frac - 1)).astype(np.int64) - 2 ** (frac - 2)
+    whole = 2**WEIGHT_FRAC if name.endswith("gamma") else 0
+    return ring.fit(torch.from_numpy(small + whole).reshape(shape), bits)
+
+
+def run(coroutine: Program[Any], digest: "hashlib._Hash") -> Any:
+    """The program as its oracle."""
+    reply: list[Tensor] | None = None
+    while not isinstance(step := advance(coroutine, reply), Done):
+        reply = [ring.reduce(mine, part.bits) for part, mine in zip(step.parts, step.mine, strict=True)]
+        for part, word in zip(step.parts, reply, strict=True):
+            digest.update(ring.pack(word, part.bits))
+    return step.value
+
+
+def main() -> None:
+    rows = [{"program": program.to_dict(config), "digests": record(config)} for config in configs()]
+    PATH.write_text(json.dumps({"version": FORMAT_VERSION, "programs": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
