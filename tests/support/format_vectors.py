@@ -1,6 +1,6 @@
 """Write format.json: some programs, and what any release of this format version makes of them.
 
-Run from the repository root, after FORMAT_VERSION was raised: PYTHONPATH=tests python tests/vectors/make_format.py
+Run from the repository root, after FORMAT_VERSION was raised: python tests/support/format_vectors.py
 It records what the code at hand does, so it proves nothing by itself. It is there to be compared with later.
 """
 
@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,16 +20,15 @@ from mpcnet.models.families.bert import Config, load
 from mpcnet.models.formats.fixed_point import WEIGHT_FRAC
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private import program
-from mpcnet.models.private.inference import respond
+from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode_tokens, parameters
 from mpcnet.models.private.program import Plans, Size
-from mpcnet.protocols.party import Party
+from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.share import Shared
-from mpcnet.randomness.source import PlainSource
-from mpcnet.rounds import Done, Program, advance
+from mpcnet.rounds import Part
 from mpcnet.transport.handshake import FORMAT_VERSION
 
-PATH = Path(__file__).with_name("format.json")
+PATH = Path(__file__).parents[1] / "vectors" / "format.json"
 LENGTHS = [5, SHAPE.positions]  # tokens of the sentences of one request
 
 
@@ -57,11 +55,16 @@ def opened(config: Config, size: Size) -> bytes:
     """A digest of every word that is opened for one request, and of the answer, by an oracle with these weights."""
     digest = hashlib.sha256()
     words = {q.name: Shared(weights(q.name, q.shape, q.frac, q.bits), q.bits, q.frac, 0) for q in parameters(config)}
-    model = run(load(Party(PlainSource()), config, words.items()), digest)
+
+    def look(part: Part, count: int, word: Tensor) -> Tensor:
+        digest.update(ring.pack(word, part.bits))
+        return word
+
+    model = evaluate(lambda p: load(p, config, words.items()), look)
     tokens, bits = some_tokens(LENGTHS), config.numbers.table_bits
     some = (torch.arange(tokens.ids.numel()) * 7 % SHAPE.vocab).reshape(tokens.ids.shape) * tokens.mask
     rows = Shared(encode_tokens(config, replace(tokens, ids=some, types=some % 2)), bits, config.input_frac, 0)
-    answer = run(respond(Party(PlainSource()), model, rows, tokens.mask, *size.kind), digest)
+    answer = evaluate(lambda p: audited_inference(p, model, rows, tokens.mask, *size.kind), look)
     digest.update(ring.pack(answer.values.value, answer.values.bits))
     return digest.digest()
 
@@ -73,16 +76,6 @@ def weights(name: str, shape: tuple[int, ...], frac: int, bits: int) -> Tensor:
     small = (raw % 2 ** (frac - 1)).astype(np.int64) - 2 ** (frac - 2)
     whole = 2**WEIGHT_FRAC if name.endswith("gamma") else 0
     return ring.fit(torch.from_numpy(small + whole).reshape(shape), bits)
-
-
-def run(coroutine: Program[Any], digest: "hashlib._Hash") -> Any:
-    """The program as its oracle."""
-    reply: list[Tensor] | None = None
-    while not isinstance(step := advance(coroutine, reply), Done):
-        reply = [ring.reduce(mine, part.bits) for part, mine in zip(step.parts, step.mine, strict=True)]
-        for part, word in zip(step.parts, reply, strict=True):
-            digest.update(ring.pack(word, part.bits))
-    return step.value
 
 
 def main() -> None:

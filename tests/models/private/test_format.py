@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vectors.make_format import PATH, record
+from format_vectors import PATH, record
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.private import program
 from mpcnet.transport.handshake import FORMAT_VERSION
 
 VECTORS = json.loads(PATH.read_text())
-RAISE = "raise FORMAT_VERSION (its comment says when), then run tests/vectors/make_format.py"
+RAISE = "raise FORMAT_VERSION (its comment says when), then run tests/support/format_vectors.py"
 
 
 def write(folder: Path, values: dict[str, Any]) -> Path:
