@@ -29,7 +29,7 @@ async def layer_norm(
     *,
     sure: bool = False,
 ) -> Shared:
-    """x sqrt(d / T) on centred rows [..., d], T = sum x^2 + d eps in the calibrated range `rows`.
+    """x sqrt(d / T) on centred rows [..., d], T = sum x^2 + d eps in the range `rows`.
 
     With Goldschmidt's iteration as `root` this is Pi_LayerNorm.
 
@@ -38,7 +38,7 @@ async def layer_norm(
 
     Rounds   2 + those of `root`: 2 t - 1 by Goldschmidt, 1 by point functions
     Error    that of `root` (mpcnet.protocols.division, mpcnet.protocols.cells) relative to each result, and rounding
-    Source   SecFormer, Pi_LayerNorm; deviation: calibrated deflation, product with the opened x is local
+    Source   SecFormer, Pi_LayerNorm; deviation: deflation by the range, product with the opened x is local
     """
     width = x.shape[-1]
     wide = lift(p, await p.open_one(x), sure=sure)
