@@ -9,8 +9,8 @@ Where it looks. An answer is right if these facts hold:
   proved to is checked by mpcnet.protocols.arith.lift (`Audit.within`), and V, whose sum over the keys must fit, by
   mpcnet.models.families.bert.
 * 1/sqrt and 1/x are right: by point functions, some cell holds x (mpcnet.protocols.cells); by iterations, T r^2 = d and
-  x z = 1 to a sixteenth (`Audit.inverse`). That covers LayerNorm's sums of squares and softmax's row sums, too large or
-  small.
+  x z = 1 to one part in 128 (`Audit.inverse`). That covers LayerNorm's sums of squares and softmax's row sums, too
+  large or small.
 * No score of exact softmax is above its row's maximum (mpcnet.protocols.exponential).
 * Scores lie in their ring. Where the weights do not prove it, the norms of queries and keys stay below a bound
   (`Audit.norms`; Cauchy and Schwarz).
@@ -61,6 +61,7 @@ LIMIT_BITS = 4  # a limit is 8 to 16 units of the first table
 OPERAND_BITS = 28  # queries and keys of less than 2^28 in their ring: sums of 128 squares then fit the wide ring
 
 RELATIVE = 12  # fraction bits of a ratio that should be 1
+AGREE = 2.0**-7  # a ratio this far from 1 is surely found, one within 2/3 of it never; right runs stay within 3/5
 BEYOND = 9 / 7  # of the end of a range: the least that :func:`out_of_range` can tell from what is in it
 SIGNIFICANT = 10  # bits of the least value of a factor of it
 
@@ -136,8 +137,11 @@ class Audit:
         self._hash = self._hash << np.uint64(1) ^ carried ^ added
 
     def inverse(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
-        """x y = target to a sixteenth, for positive x, which should be from `low` to `high`: x < BEYOND high.
+        """x y = target to AGREE of it, for positive x, which should be from `low` to `high`: x < BEYOND high.
 
+        Error    x and y are rounded to SIGNIFICANT bits of their least values, which changes the ratio by up to 2^-9,
+                 and by 2^-8 in :meth:`root`; x or y is far from its least where the range is wide, and an iteration's
+                 own error up to 1.2e-3
         Rounds   2, which others pay for
         Sends    about 16 bytes a row each way
         Offline  as :func:`out_of_range`, for x and for the product
@@ -168,8 +172,9 @@ class Audit:
         limit = int(BEYOND * high * 2.0 ** opened[0].frac)
         self.within(p, opened[0], min(limit, 1 << (opened[0].bits - 2)))
         ratio = product(p, first, second).halve(exponent := ring.floor_log2(target))
-        error = p.rescale(ratio, RELATIVE) - target / 2.0**exponent
-        self.within(p, await p.open_one(error), 1 << (RELATIVE - 4))
+        scaled = target / 2.0**exponent  # 1 to 2
+        error = p.rescale(ratio, RELATIVE) - scaled
+        self.within(p, await p.open_one(error), int(AGREE * scaled * 2**RELATIVE))
 
     async def _root(self, p: Party, x: Shared, y: Shared, low: float, high: float, target: float) -> None:
         opened = await p.open_one(_significant(p, y, sqrt(target / high)))
@@ -211,12 +216,14 @@ class Audit:
     async def _tell(self, p: Party) -> None:
         """(1 + rho) h, from the opened hash h^ = h + r: h^ + rho h^ + r + rho r, with rho and rho r dealt.
 
+        The hash goes on, so what is told later holds all that was told before: no two of them cancel, rho or not.
+
         Hiding   the hash is opened under fresh uniform bits; (1 + rho) h is uniform for h other than 0, since rho is
         """
         shape = (len(self.keep), HASH_BITS)
         places = np.uint64(1) << np.arange(HASH_BITS, dtype=np.uint64)
         mine = torch.from_numpy((self._hash[:, None] & places != 0).astype(np.uint8))
-        self._hash, self._pending = np.zeros(len(self.keep), np.uint64), False
+        self._pending = False
         (opened,) = await p.open_bits(Bits.of(mine, p.source.party))
         rho = p.source.mask(shape, 1)
         dealt = p.deal(lambda a, b: _times(a, b, shape), (rho, opened.mask), shape, 1)

@@ -81,7 +81,7 @@ class Function:
 
 
 async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Shared:
-    """factor / sqrt(x) for x in the calibrated range, at ROW_FRAC fraction bits.
+    """factor / sqrt(x) for x in the range `rows`, at ROW_FRAC fraction bits.
 
     Rounds   1
     Sends    3 bytes a row each way up to high / low = 2^6, 4 up to 2^14, then 5; of most / low, if `most` is known
@@ -94,7 +94,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
 
 
 async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
-    """2^e / x and e, for x in the calibrated range: the deflated form of mpcnet.protocols.division.reciprocal.
+    """2^e / x and e, for x in the range `rows`: the deflated form of mpcnet.protocols.division.reciprocal.
 
     Rounds   1
     Sends    as rsqrt

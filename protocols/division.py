@@ -1,4 +1,7 @@
-"""1/x and 1/sqrt(x) by Goldschmidt's iteration, deflated per site from calibrated ranges.
+"""1/x and 1/sqrt(x) by Goldschmidt's iteration, deflated per site from the range that is served there.
+
+That range is proved from the weights, or calibrated (mpcnet.models.formats.planner). An audit finds what leaves it
+(mpcnet.protocols.audit.Audit.inverse), and any result that is wrong by more than one part in 128.
 
 There is one such value per row, so what counts is rounds and precision, not bytes. Every iteration opens its values,
 multiplies them in the 64-bit ring and rescales exactly; opening regrows the ring for the next iteration.
@@ -65,14 +68,14 @@ RSQRT_LEAST = 2.0**-16  # likewise, one unit of 2^-26
 
 
 async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
-    """2^e' / x and e', for x in the calibrated range; the caller keeps it deflated and divides by 2^e' by scale alone.
+    """2^e' / x and e', for x in the range `rows`; the caller keeps it deflated and divides by 2^e' by scale alone.
 
     q = x / 2^e, z = 2^(e' - e); repeat m = 2 - q; q <- q m; z <- z m. e' is e, or less where 1/q would leave z's ring.
 
     Rounds   t (t iterations; the first needs no opening of z, the last none of q)
     Sends    9 t - 5 bytes a row each way (4 for t = 1)
     Error    relative <= 2e-4 + 2^(e - 27) / low: TOLERANCE, and the roundings of the least q
-    Source   [Goldschmidt64]; [SecFormer] (eta = 5000, t = 13 there); eta and t come from calibration here
+    Source   [Goldschmidt64]; [SecFormer] (eta = 5000, t = 13 there); eta and t come from the range here
     """
     e = rows.deflation(RECIPROCAL_LIMIT)
     start = max(0, ring.ceil_log2(2.0**e / rows.low) - (Z_BITS - 2 - Z_FRAC))
@@ -89,14 +92,14 @@ async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:
 
 
 async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Shared:
-    """factor / sqrt(x) for x in the calibrated range, at ROW_FRAC fraction bits.
+    """factor / sqrt(x) for x in the range `rows`, at ROW_FRAC fraction bits.
 
     q = x / 2^e, y = factor / 2^(e/2); repeat m = (3 - q) / 2; q <- q m^2; y <- y m.
 
     Rounds   2 t - 1 (m^2 is opened for its second product; the first iteration needs no opening of y)
     Sends    13 t - 9 bytes (4 if t = 1) a row each way
     Error    relative <= 2e-4 + 2^(e - 26) / low
-    Source   [Goldschmidt64]; [SecFormer] (eta = 2000, t = 11 there); eta and t come from calibration here
+    Source   [Goldschmidt64]; [SecFormer] (eta = 2000, t = 11 there); eta and t come from the range here
 
     :raises ValueError: factor / sqrt(low) is LARGEST_ROOT or more: y would not fit the ring it is opened in.
     """
@@ -127,7 +130,7 @@ async def rsqrt(p: Party, x: Shared, rows: RowRange, factor: float = 1.0) -> Sha
 
 
 async def divide(p: Party, a: Shared, b: Shared, rows: RowRange) -> Shared:
-    """Pi_Div: a / b for b in the calibrated range, at ROW_FRAC fraction bits; b broadcasts against a.
+    """Pi_Div: a / b for b in the range `rows`, at ROW_FRAC fraction bits; b broadcasts against a.
 
     The reciprocal stays deflated, multiplies the numerator, and the result is rescaled once; a reciprocal that is
     rounded first may be less than one ulp. Needs |a / b| 2^e < 2^(62 - a.frac - Z_FRAC).

@@ -29,7 +29,7 @@ async def layer_norm(
     *,
     sure: bool = False,
 ) -> Shared:
-    """x sqrt(d / T) on centred rows [..., d], T = sum x^2 + d eps in the calibrated range `rows`.
+    """x sqrt(d / T) on centred rows [..., d], T = sum x^2 + d eps in the range `rows`.
 
     With Goldschmidt's iteration as `root` this is Pi_LayerNorm.
 

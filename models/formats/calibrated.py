@@ -123,14 +123,15 @@ def own(found: Checkpoint) -> Kept | None:
 
 
 def built_in(found: Checkpoint, longest: int) -> Kept | None:
-    """What comes with a packaged model or was stored here, if it is of this version and these texts."""
+    """What comes with a packaged model or was stored here, if it is of this version, these texts, and this way to
+    prepare them."""
     packaged = bool(found.source) and Path(found.source) == bundled.FOLDER
     for place in ([Path(found.source)] if packaged else []) + [folder(found)]:
         try:
             kept = read(place / name(longest), found.sha256)
         except LocalConfigError:  # missing, older or damaged: it is made again
             continue
-        if kept.coverage == Coverage(longest, recipe()):
+        if kept.coverage == Coverage(longest, recipe(found.preprocessing)):
             return kept
     return None
 

@@ -1,13 +1,15 @@
 """What a model is calibrated on: this project's own texts, rows of every length, and the user's texts beside them.
 
 Ranges grow with the length of a row, with rare tokens and with repeated ones, so there are rows of each kind up to the
-longest. Long rows are dear and few. What a model's tokenizer cannot make of the built-in texts is left out in silence:
-nobody asked for them. All rows of a batch have the same length, so that there is no padding.
+longest. Long rows are dear and few. Each row begins as a text that is asked does, with the model's prompt, and its
+letters are lowered if the model's folder says so. What a model's tokenizer cannot make of the built-in texts is left
+out in silence: nobody asked for them. All rows of a batch have the same length, so that there is no padding.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +21,9 @@ import torch
 
 from mpcnet.errors import LocalInputError
 from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape
-from mpcnet.models.texts.tokens import Reader, Text, Tokens, load_tokenizer, parts
+from mpcnet.models.texts.tokens import Reader, Text, Tokens, parts
 
 FOLDER = Path(__file__).with_name("calibration_texts")  # a file a kind
 LONGEST = 2048  # tokens of a row, whatever a model allows: attention grows by the square of it
@@ -54,11 +57,13 @@ def _text(line: str) -> Text:
     return (first, second) if tab else line
 
 
-def recipe() -> str:
-    """Tells calibrations apart that were made with other built-in texts or rows."""
+def recipe(preprocessing: Preprocessing | None = None) -> str:
+    """Tells calibrations apart that were made with other built-in texts or rows, or another prompt or case."""
     state = hashlib.sha256(f"{RECIPE}".encode())
     for path in sorted(FOLDER.glob("*.txt")):
         state.update(path.read_bytes())
+    if preprocessing is not None and (preprocessing.prompt or preprocessing.lower_case):
+        state.update(json.dumps([preprocessing.prompt, preprocessing.lower_case]).encode())
     return state.hexdigest()[:16]
 
 
@@ -67,14 +72,15 @@ def longest_row(shape: BertShape) -> int:
     return min(shape.positions, LONGEST)
 
 
-def built_in_batches(tokenizer_dir: str | Path, shape: BertShape, longest: int) -> list[Tokens]:
-    """Every kind of row of up to `longest` tokens that the tokenizer and the model allow.
+def built_in_batches(found: Checkpoint, longest: int) -> list[Tokens]:
+    """Every kind of row of up to `longest` tokens that the tokenizer and the model allow, prepared as the model's
+    folder says.
 
-    :raises LocalConfigError: there is no tokenizer in `tokenizer_dir`.
+    :raises LocalConfigError: the model's folder has no tokenizer.
     """
-    maker = _Maker.of(load_tokenizer(tokenizer_dir), shape)
+    maker = _Maker.of(Reader.of(found.source, longest, found.preprocessing), found.shape)
     rows = [*maker.texts(default_texts()), *maker.full(longest), *maker.long_pairs(longest)]
-    return batched([row for row in rows if _fits(shape, row, longest)])
+    return batched([row for row in rows if _fits(found.shape, row, longest)])
 
 
 def own_batches(found: Checkpoint, texts: Sequence[Text], longest: int) -> list[Tokens]:
@@ -117,10 +123,6 @@ def _fits(shape: BertShape, row: Row, longest: int) -> bool:
     return 0 < len(ids) <= longest and max(ids) < shape.vocab and max(types) < max(shape.types, 1)
 
 
-def _row(encoded: Any) -> Row:
-    return encoded["input_ids"], encoded["token_type_ids"]
-
-
 def _ids(tokenizer: Any, text: str) -> list[int]:
     """Of the words alone."""
     found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -129,9 +131,9 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Maker:
-    """Makes rows with one tokenizer. `before` and `after` are the tokens it sets around a text."""
+    """Makes rows with one tokenizer. `before` and `after` are the tokens set around a text, the prompt's among them."""
 
-    tokenizer: Any
+    reader: Reader
     before: list[int]
     after: list[int]
     streams: Mapping[str, list[int]]  # all words of a kind of text, one after another; none is empty
@@ -140,7 +142,8 @@ class _Maker:
     unknown: list[int]
 
     @classmethod
-    def of(cls, tokenizer: Any, shape: BertShape) -> _Maker:
+    def of(cls, reader: Reader, shape: BertShape) -> _Maker:
+        tokenizer = reader.tokenizer
         joined = {
             kind: " ".join(part for text in texts for part in parts(text)) for kind, texts in texts_by_kind().items()
         }
@@ -150,9 +153,12 @@ class _Maker:
         ordinary = [id for id in sorted(tokens) if id not in specials and not UNUSED.match(tokens[id])]
         order = torch.randperm(len(ordinary), generator=torch.Generator().manual_seed(SEED)).tolist()
         unknown = [tokenizer.unk_token_id] if tokenizer.unk_token_id in specials else []
+        before, after = _frame(tokenizer, [*joined.values()])
+        (prompt,) = reader.prepared("")
         return cls(
-            tokenizer,
-            *_frame(tokenizer, [*joined.values()]),
+            reader,
+            [*before, *(id for id in _ids(tokenizer, prompt) if id < shape.vocab)],
+            after,
             {kind: ids for kind, ids in streams.items() if ids},
             [ordinary[place] for place in order],
             specials,
@@ -162,8 +168,8 @@ class _Maker:
     def texts(self, texts: Sequence[Text]) -> Iterator[Row]:
         """Each as it is; those in which the tokenizer finds nothing are left out."""
         for text in texts:
-            if all(_ids(self.tokenizer, part) for part in parts(text)):
-                yield _row(self.tokenizer(*parts(text), return_token_type_ids=True, verbose=False))
+            if all(_ids(self.reader.tokenizer, part) for part in parts(text)):
+                yield self._row(text)
 
     def full(self, longest: int) -> Iterator[Row]:
         """Rows of exactly `longest` tokens and of some smaller numbers: more of them, the shorter they are."""
@@ -171,7 +177,7 @@ class _Maker:
         order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(SEED)).tolist()
         mixed = [everything[place] for place in order]
         english, indic = (self.streams.get(kind, []) for kind in ("english", "indic"))
-        words = [ids for word in WORDS if (ids := _ids(self.tokenizer, word))]
+        words = [ids for word in WORDS if (ids := _ids(self.reader.tokenizer, word))]
         words += [[id] for id in (*self.unknown, *self.random[:4])]
         specials = [id for pair in zip(self.random, cycle(self.specials)) for id in pair]
         again = english[:SENTENCES]
@@ -186,10 +192,15 @@ class _Maker:
         texts = [part for text in texts_by_kind()["english"] for part in parts(text)]
         for length in sorted({longest, min(PAIR_LENGTH, longest)}):
             # tokenizers keeps what it cuts off, every piece of one text with every piece of the other
-            halves = [" ".join(texts[start::2])[: 8 * length] for start in (0, 1)]
-            if all(_ids(self.tokenizer, half) for half in halves):
-                options = {"truncation": True, "max_length": length, "verbose": False}
-                yield _row(self.tokenizer(*halves, return_token_type_ids=True, **options))
+            first, second = (" ".join(texts[start::2])[: 8 * length] for start in (0, 1))
+            if all(_ids(self.reader.tokenizer, half) for half in (first, second)):
+                yield self._row((first, second), truncation=True, max_length=length)
+
+    def _row(self, text: Text, **options: Any) -> Row:
+        """A text as it would be asked."""
+        given = self.reader.prepared(text)
+        encoded = self.reader.tokenizer(*given, return_token_type_ids=True, verbose=False, **options)
+        return encoded["input_ids"], encoded["token_type_ids"]
 
     def _pieces(self, count: int, length: int) -> Iterator[list[int]]:
         """As many pieces of the random tokens, one after the other."""

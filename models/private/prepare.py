@@ -153,12 +153,12 @@ def calibration_of(
     if kept := calibrated.built_in(found, longest):
         return kept
     if found.source:
-        batches = built_in_batches(found.source, found.shape, longest)
+        batches = built_in_batches(found, longest)
     else:
         batches = [random_tokens(found, 2, tokens) for tokens in (longest, *SHORTER) if tokens <= longest]
     single = {name: value.float() for name, value in folded.items()}
     made = calibrate.calibrate(found.shape, single, told(batches, say, "once for these weights"), found.sha256)
-    kept = Kept(made, Coverage(longest, recipe()))
+    kept = Kept(made, Coverage(longest, recipe(found.preprocessing)))
     return calibrated.write(kept, calibrated.folder(found) / calibrated.name(longest))
 
 

@@ -1,8 +1,8 @@
 """How real texts use the calibrated ranges: which limits of the private model they come near, or pass.
 
-A private run notices nothing when a value passes a limit, and its answer may be wrong. So the ranges are calibrated,
-and planned for with a margin. Here the plaintext model runs on other texts, one by one, and every value that the
-planner limits is set beside its calibrated range: by how much would the range have had to be wider for this text?
+An answer is not given out if a value passed a limit that is not proved, since it may be wrong. Such ranges are
+calibrated, and planned for with a margin. Here the float model runs on other texts, one by one, and every value that
+the planner limits is set beside its calibrated range: by how much would it have had to be wider for this text?
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Reader:
 
         :raises LocalInputError: it has no tokens, too many, or some that the model has no row for.
         """
-        given = self._prepared(text)
+        given = self.prepared(text)
         try:
             for part in parts(text):
                 self._check_words(part)
@@ -107,8 +107,8 @@ class Reader:
             filled([row.ids for row in rows], padding), filled([row.types for row in rows], 0), filled(mask, 0)
         )
 
-    def _prepared(self, text: Text) -> tuple[str, ...]:
-        """The prompt in front of a text, or of the first of a pair."""
+    def prepared(self, text: Text) -> tuple[str, ...]:
+        """The prompt in front of a text, or of the first of a pair; letters are lowered by the tokenizer."""
         first, *second = parts(text)
         return ((self.preprocessing.prompt if self.preprocessing else "") + first, *second)
 
@@ -179,33 +179,6 @@ def encode(
         except LocalInputError as error:
             raise LocalInputError(f"text {number} of {len(texts)}: {error}") from None
     return reader.pad(rows)
-
-
-def encode_full(tokenizer_dir: str | Path, texts: Sequence[Text], length: int) -> Tokens:
-    """Rows of exactly `length` tokens and no padding: all texts one after another, cut into pieces.
-
-    :raises LocalInputError: the texts do not fill one row.
-    :raises LocalConfigError: there is no tokenizer in `tokenizer_dir`.
-    """
-    tokenizer = load_tokenizer(tokenizer_dir)
-    joined = " ".join(part for text in texts for part in parts(text))
-    stream = tokenizer(joined, add_special_tokens=False, verbose=False)["input_ids"]
-    first, last = _around(tokenizer(joined, verbose=False)["input_ids"], stream)
-    inner = length - len(first) - len(last)
-    if inner < 1 or len(stream) < inner:
-        least = len(first) + len(last) + 1
-        raise LocalInputError(f"texts: want at least {length} tokens of {least} or more, got {len(stream) + least - 1}")
-    starts = range(0, len(stream) - inner + 1, inner)
-    ids = torch.tensor([first + stream[start : start + inner] + last for start in starts])
-    return Tokens(ids, torch.zeros_like(ids), torch.ones_like(ids))
-
-
-def _around(whole: list[int], inner: list[int]) -> tuple[list[int], list[int]]:
-    """The special tokens before and behind a text: [CLS] and [SEP], or whatever the tokenizer adds."""
-    for start in range(len(whole) - len(inner) + 1):
-        if whole[start : start + len(inner)] == inner:
-            return whole[:start], whole[start + len(inner) :]
-    raise LocalInputError("texts: want a tokenizer that adds tokens before and behind a text only, got another")
 
 
 def parts(text: Text) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from folders import save_model, save_words
+from small_models import save_embedding
 
 from mpcnet.launch import cli
 from mpcnet.models.private.prepare import prepare
@@ -14,10 +14,7 @@ from mpcnet.models.private.prepare import prepare
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = tmp_path / "model"
-    save_model(folder)
-    save_words(folder)
-    return folder
+    return save_embedding(tmp_path / "model", max_position_embeddings=64)
 
 
 @pytest.fixture

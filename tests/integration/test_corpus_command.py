@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from folders import save_model, save_words
+from small_models import save_embedding
 
 from mpcnet.launch import cli
 
@@ -25,8 +25,7 @@ def corpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 def test_small_model(tmp_path: Path, monkeypatch, capsys, each: int, where: tuple[str, ...]) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model = tmp_path / "model"
-    save_model(model)
-    save_words(model)
+    save_embedding(model, max_position_embeddings=64)
     found = corpus(monkeypatch, capsys, "--model", model, "--each", each, "--longest", 12, *where)
     kinds = {kind["kind"]: kind for kind in found["kinds"]}
     assert {"english", "repeated", "vocabulary", "thai"} < set(kinds) and found["n"] == each * len(kinds)

@@ -217,16 +217,25 @@ def test_norms(norm: float, left: int, turn: int) -> None:
 
 @pytest.mark.parametrize(
     ("value", "error", "left"),
-    [(1.0, 0.0, 0), (1.0, 0.01, 0), (90.0, 0.01, 0), (1.0, 0.2, 1), (90.0, -0.2, 1), (3.0, 1.0, 1)],
+    [
+        (1.0, 0.0, 0),
+        (1.0, 0.003, 0),
+        (90.0, -0.003, 0),
+        (1.0, 0.01, 1),
+        (90.0, -0.01, 1),
+        (90.0, 0.2, 1),
+        (3.0, 1.0, 1),
+    ],
 )
-def test_inverses(value: float, error: float, left: int) -> None:
-    """x y = 1, for x from 1 to 100, to a sixteenth."""
+@pytest.mark.parametrize("target", [1.0, 1.05, 1.98, 384.0])
+def test_inverses(value: float, error: float, left: int, target: float) -> None:
+    """x y = target, for x from 1 to 100, to one part in 128, whatever the target."""
 
     async def build(p: Party, x: Shared, y: Shared) -> None:
-        p.audit.inverse(p, x, y, 1.0, 100.0, 1.0)
+        p.audit.inverse(p, x, y, 1.0, 100.0, target)
 
     x = torch.full((SENTENCES, TOKENS, 1), value, dtype=torch.float64)
-    y = torch.round((1 / x) * 2**20) / 2**20
+    y = torch.round((target / x) * 2**20) / 2**20
     y[1, 2] *= 1 + error
     assert verdict(build, torch.ones(SENTENCES, TOKENS), (x, 40, 16), (y, 40, 20))[0] == [0, left, 0]
 

@@ -1,10 +1,24 @@
 """Goldschmidt's iterations: relative error over calibrated ranges, and the rounds they take."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from checks import Input, Result, check_corruption, check_cost, distance, few, log_uniform, outcome, relative, uniform
+from checks import (
+    Input,
+    Result,
+    Watched,
+    check_corruption,
+    check_cost,
+    distance,
+    few,
+    log_uniform,
+    outcome,
+    relative,
+    uniform,
+    watched,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from lockstep import Build
@@ -161,6 +175,38 @@ def test_empty_and_scalar(shape: tuple[int, ...]) -> None:
     results: list[Result] = [outcome(inverse(NORM), x), outcome(inverse_root(NORM), x), outcome(quotient(NORM), x, x)]
     for done, want in zip(results, (0.4, 2.5**-0.5, 1.0), strict=True):
         assert distance(done.value, torch.full(shape, want, dtype=torch.float64)) <= 1e-3
+
+
+def audited(build: Build, x: Input) -> Watched:
+    """Each value is a sentence of its own."""
+    return watched(build, torch.ones(x.x.numel(), 1), Input(x.x.unsqueeze(-1), x.bits, x.frac))
+
+
+@EACH
+@pytest.mark.parametrize("build", [inverse, inverse_root, lambda pair: inverse_root(pair, 384**0.5)])
+def test_an_audit_flags_no_value_of_the_range(pair: tuple[float, float], build: Any) -> None:
+    """Although it looks for errors of one part in 128."""
+    done = audited(build(pair), rows_of(pair))
+    assert not done.flagged.any()
+    assert not done.oracle_flagged.any()
+
+
+@pytest.mark.parametrize("pair", [NORM, WIDE_NORM, EXACT, QUAD, (1.0, 1.4)], ids=str)
+@pytest.mark.parametrize(("build", "power", "allowed"), [(inverse, -1.0, 1 / 90), (inverse_root, -0.5, 1 / 180)])
+def test_what_an_audit_does_not_flag_is_right(
+    pair: tuple[float, float], build: Any, power: float, allowed: float
+) -> None:
+    """From a hundredth of the range's lower end to thrice its upper: one part in 128 and roundings of 2^-8."""
+    x = Input(torch.ceil(torch.logspace(-2, 0, 600, dtype=torch.float64) * pair[0] * 2.0**24) * 2.0**-24, 48, 24)
+    above = torch.linspace(1.0, 3.0, 200, dtype=torch.float64) * pair[1]
+    x = Input(torch.cat([x.x, torch.floor(above * 2.0**24) * 2.0**-24]), 48, 24)
+    done = audited(build(pair), x)
+    for value, flagged in ((done.value, done.flagged), (done.oracle, done.oracle_flagged)):
+        assert value is not None
+        error = (value.squeeze(-1) / x.x**power - 1).abs()
+        assert error[~flagged].max() <= allowed
+        assert error[flagged].max() > 0.5  # the iteration is far from what it should be somewhere, and found
+        assert error[flagged & (x.x < pair[1])].min() > allowed / 4  # and nowhere for nothing
 
 
 def test_one_corrupted_reply_changes_the_result() -> None:

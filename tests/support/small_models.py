@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -30,29 +31,36 @@ VOCABULARY = [
     "sings",
     "not",
     "good",
+    "bad",
+    "old",
+    "ship",
 ]
+ATOMS = "CNOcno123()=#.>"
 
 
-def save_embedding(folder: Path, words: int = len(VOCABULARY), **sizes: Any) -> Path:
+def save_embedding(folder: Path, **sizes: Any) -> Path:
     """A BERT whose answers to different texts differ well, and a WordPiece tokenizer."""
-    _save(BertModel, folder, words, sizes)
+    save_weights(folder, **sizes)
     save_words(folder)
     return folder
 
 
 def save_classifier(folder: Path, labels: int, std: float = 0.25, **sizes: Any) -> Path:
-    _save(BertForSequenceClassification, folder, len(VOCABULARY), {"num_labels": labels} | sizes, std)
+    save_weights(folder, BertForSequenceClassification, std=std, num_labels=labels, **sizes)
     save_words(folder)
     return folder
 
 
-def _save(kind: Any, folder: Path, words: int, more: dict[str, Any], std: float = 0.15) -> None:
+def save_weights(
+    folder: Path, kind: Any = BertModel, *, words: int = len(VOCABULARY), std: float = 0.15, seed: int = 7, **more: Any
+) -> None:
+    """A narrow BERT without a tokenizer, its weights N(0, std^2), LayerNorms around one."""
     sizes = {
         "vocab_size": words, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 64, "max_position_embeddings": 128,
     }  # fmt: skip
     model = kind(BertConfig(**(sizes | more))).eval()
-    generator = torch.Generator().manual_seed(7)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.named_parameters():
             noise = torch.randn(value.shape, generator=generator)
@@ -66,16 +74,33 @@ def save_words(folder: Path, **options: Any) -> None:
 
 def save_word_level(folder: Path, *, pad: bool = True, cls: bool = True, sep: bool = True) -> None:
     """Whole words alone; with or without names for its special tokens, which its template adds all the same."""
-    known = Tokenizer(models.WordLevel({word: place for place, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
+    known = _whole(VOCABULARY)
     known.normalizer, known.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    places = [("[CLS]", VOCABULARY.index("[CLS]")), ("[SEP]", VOCABULARY.index("[SEP]"))]
+    names = {"pad_token": pad, "cls_token": cls, "sep_token": sep, "unk_token": True}
+    _save_whole(folder, known, [name for name, named in names.items() if named])
+
+
+def save_atoms(folder: Path) -> None:
+    """A tokenizer of molecules: it finds nothing in many English words. Its words are SPECIAL and ATOMS."""
+    known = _whole([*SPECIAL, *ATOMS])
+    known.pre_tokenizer = pre_tokenizers.Split(Regex(r"[CNOcno123()=#.>]"), behavior="removed", invert=True)
+    _save_whole(folder, known, ["pad_token", "cls_token", "sep_token", "unk_token"])
+
+
+def _whole(words: Sequence[str]) -> Tokenizer:
+    """One token a word, the first of them SPECIAL, of which two are set around a text."""
+    known = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
     known.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=places
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, SPECIAL.index(token)) for token in ("[CLS]", "[SEP]")],
     )
-    names = {"pad_token": "[PAD]" if pad else None, "cls_token": "[CLS]" if cls else None}
-    names |= {"sep_token": "[SEP]" if sep else None, "unk_token": "[UNK]"}
-    given = {name: token for name, token in names.items() if token}
-    PreTrainedTokenizerFast(tokenizer_object=known, **given).save_pretrained(folder)
+    return known
+
+
+def _save_whole(folder: Path, known: Tokenizer, named: Sequence[str]) -> None:
+    names = {name: f"[{name.removesuffix('_token').upper()}]" for name in named}
+    PreTrainedTokenizerFast(tokenizer_object=known, **names).save_pretrained(folder)
 
 
 def add_word(folder: Path, word: str) -> None:

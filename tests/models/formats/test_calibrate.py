@@ -122,7 +122,7 @@ def test_unknown_site_no_batch_and_infinite_values(calibration):
 def test_demo_model_calibrates():
     checkpoint = demo_checkpoint()
     folded = {name: value.float() for name, value in fold(checkpoint).items()}
-    made = built_in_batches(checkpoint.source, checkpoint.shape, longest=128)
+    made = built_in_batches(checkpoint, longest=128)
     measured: Calibration = calibrate(checkpoint.shape, folded, [made[0], made[-1]], checkpoint.sha256)
     assert measured.at("exact", "layer0.row_sum").min >= 1 - 1e-6
     assert measured.at("2quad", "layer0.row_sum").max > 128

@@ -1,11 +1,12 @@
 """Stored calibrations: which one serves, what is made again without an error, and what is refused with the command."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from folders import ATOMS, SPECIAL, save_atoms, save_model, save_words
+from small_models import ATOMS, SPECIAL, layout, save_atoms, save_embedding, save_weights
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint
@@ -25,10 +26,7 @@ def cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def model(tmp_path, cache):
-    folder = tmp_path / "model"
-    save_model(folder)
-    save_words(folder)
-    return folder
+    return save_embedding(tmp_path / "model", max_position_embeddings=64)
 
 
 def stored(cache: Path) -> list[Path]:
@@ -55,10 +53,24 @@ def test_made_once_and_kept_in_the_cache(model, cache):
 
 def test_retrained_weights_in_the_same_folder_are_new_weights(model, cache):
     first = prepare.prepare(str(model), "fast")
-    save_model(model, seed=1)
+    save_weights(model, seed=1, max_position_embeddings=64)
     second = prepare.prepare(str(model), "fast")
     assert first.calibration.weights_sha256 != second.calibration.weights_sha256
     assert len(stored(cache)) == 2 and second.note == ""
+
+
+def test_another_prompt_is_another_calibration(model, cache):
+    """Of the same weights: prompts change what the model reads, so the stored one does not serve."""
+    plain = prepare.prepare(str(model), "fast")
+    layout(model, config_sentence_transformers={"prompts": {"q": "the ship: "}, "default_prompt_name": "q"})
+    asked = prepare.prepare(str(model), "fast")
+    assert asked.checkpoint.sha256 == plain.checkpoint.sha256
+    assert asked.calibration.ranges != plain.calibration.ranges
+    again = prepare.prepare(str(model), "fast")
+    assert again.calibration == asked.calibration
+    shutil.rmtree(model / "1_Pooling")
+    (model / "modules.json").unlink()
+    assert prepare.prepare(str(model), "fast").calibration == plain.calibration
 
 
 def test_what_an_older_version_left_beside_the_model_is_not_read(model, cache):
@@ -96,7 +108,7 @@ def test_a_named_file_that_does_not_fit_is_refused_with_the_command(model, cache
     with pytest.raises(Outdated, match=command):
         prepare.prepare(str(model), "fast", calibration_file=path)
     change(path, version=3)
-    save_model(model, seed=1)
+    save_weights(model, seed=1, max_position_embeddings=64)
     with pytest.raises(LocalConfigError, match=f"belongs to other weights: .*; {command}"):
         prepare.prepare(str(model), "fast", calibration_file=path)
     assert json.loads(path.read_text())["coverage"]["longest"] == 16
@@ -132,7 +144,7 @@ def test_the_users_own_comes_first(model, cache):
 def test_a_tokenizer_of_other_things_than_english(tmp_path, cache):
     """And a model of few positions and one type of token: neither is the user's fault, and nothing is said of it."""
     folder = tmp_path / "atoms"
-    save_model(folder, words=len(SPECIAL) + len(ATOMS), max_position_embeddings=12, type_vocab_size=1)
+    save_weights(folder, words=len(SPECIAL) + len(ATOMS), max_position_embeddings=12, type_vocab_size=1)
     save_atoms(folder)
     made = prepare.prepare(str(folder), "fast")
     assert calibrated.built_in(made.checkpoint, 12) is not None and made.note == ""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from folders import ATOMS, SPECIAL, WORDS, save_atoms, save_words
+from small_models import ATOMS, SPECIAL, VOCABULARY, save_atoms, save_word_level, save_words
 
 from mpcnet.errors import LocalInputError
 from mpcnet.models.checkpoints.demo import demo_model_dir
@@ -18,9 +18,10 @@ from mpcnet.models.formats.calibration_batches import (
     recipe,
     texts_by_kind,
 )
+from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape
 
-SHAPE = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(WORDS), positions=64)
+SHAPE = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(VOCABULARY), positions=64)
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,12 @@ def words(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def demo():
-    return built_in_batches(demo_model_dir(), BertShape(layers=1, hidden=8, heads=2, ffn=16), 512)
+    return built_in_batches(checkpoint(demo_model_dir(), BertShape(layers=1, hidden=8, heads=2, ffn=16)), 512)
 
 
-def checkpoint(folder, shape):
-    return replace(random_checkpoint(shape, seed=0), source=str(folder))
+def checkpoint(folder, shape, **preprocessing):
+    prepared = Preprocessing("0" * 64, **preprocessing)
+    return replace(random_checkpoint(shape, seed=0), source=str(folder), preprocessing=prepared)
 
 
 def rows(batches):
@@ -79,39 +81,74 @@ def test_kinds_of_rows(demo):
 
 
 def test_the_same_each_time(words):
-    first, second = (built_in_batches(words, SHAPE, 64) for _ in range(2))
+    first, second = (built_in_batches(checkpoint(words, SHAPE), 64) for _ in range(2))
     assert all(torch.equal(a.ids, b.ids) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("positions", [3, 8, 40, 64])
 def test_a_model_of_few_positions_gets_short_rows(words, positions):
-    found = rows(built_in_batches(words, SHAPE, positions))
+    found = rows(built_in_batches(checkpoint(words, SHAPE), positions))
     assert max(len(ids) for ids, _ in found) == positions and len(found) > 60
     assert [len(ids) for ids, _ in found] == sorted(len(ids) for ids, _ in found)
 
 
 def test_a_model_of_one_type_gets_no_pairs(words):
-    one = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(WORDS), positions=64, types=1)
-    assert any(max(types) == 1 for _, types in rows(built_in_batches(words, SHAPE, 64)))
-    found = rows(built_in_batches(words, one, 64))
+    one = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(VOCABULARY), positions=64, types=1)
+    assert any(max(types) == 1 for _, types in rows(built_in_batches(checkpoint(words, SHAPE), 64)))
+    found = rows(built_in_batches(checkpoint(words, one), 64))
     assert found and not any(max(types) for _, types in found)
 
 
 def test_a_model_of_fewer_words_than_its_tokenizer(words):
-    few = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(WORDS) - 3, positions=64)
-    assert max(max(ids) for ids, _ in rows(built_in_batches(words, few, 64))) < len(WORDS) - 3
+    few = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(VOCABULARY) - 3, positions=64)
+    assert max(max(ids) for ids, _ in rows(built_in_batches(checkpoint(words, few), 64))) < len(VOCABULARY) - 3
 
 
 def test_a_tokenizer_that_finds_nothing_in_some_texts(tmp_path):
     """It is calibrated on what it knows, up to the longest row, and nothing is said."""
     save_atoms(tmp_path)
     shape = BertShape(layers=1, hidden=8, heads=2, ffn=16, vocab=len(SPECIAL) + len(ATOMS), positions=64)
-    found = rows(built_in_batches(tmp_path, shape, 64))
+    found = rows(built_in_batches(checkpoint(tmp_path, shape), 64))
     assert max(len(ids) for ids, _ in found) == 64
     assert {id for ids, _ in found for id in ids} >= set(range(5, shape.vocab))
     with pytest.raises(LocalInputError, match="text 2 of 2: want words, got a text in which") as caught:
         own_batches(checkpoint(tmp_path, shape), ["CCO", "kkk"], 64)
     assert "kkk" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["pad", "cls", "sep"])
+def test_full_rows_have_what_the_tokenizer_sets_around_a_text(tmp_path, missing):
+    """Whether or not it has a name for it."""
+    save_word_level(tmp_path, **{missing: False})
+    found = [ids for ids, _ in rows(built_in_batches(checkpoint(tmp_path, SHAPE), 64))]
+    assert any(len(ids) == 64 for ids in found)
+    assert {(ids[0], ids[-1]) for ids in found} == {(SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]"))}
+
+
+def test_rows_begin_with_the_prompt(words):
+    """All that are long enough for it, and the shortest is one token more; its tokens stand in the words' place."""
+    prompt = [SPECIAL.index("[CLS]"), *(VOCABULARY.index(word) for word in ("the", "ship", ","))]
+    plain, found = (rows(built_in_batches(checkpoint(words, SHAPE, prompt=p), 64)) for p in ("", "the ship, "))
+    assert {tuple(ids[:4]) for ids, _ in found} == {tuple(prompt)}
+    assert min(len(ids) for ids, _ in found) == len(prompt) + 2
+    assert max(len(ids) for ids, _ in found) == 64 and any(len(ids) == 64 and max(types) for ids, types in found)
+    assert len({tuple(ids) for ids, _ in plain}) > 60 and len({tuple(ids) for ids, _ in found}) > 60
+
+
+def test_letters_are_lowered_if_the_folder_says_so(tmp_path):
+    save_words(tmp_path, do_lower_case=False)  # capitals are then unknown
+    unknown = SPECIAL.index("[UNK]")
+    plain, lower = (
+        sum(ids.count(unknown) for ids, _ in rows(built_in_batches(checkpoint(tmp_path, SHAPE, lower_case=case), 64)))
+        for case in (False, True)
+    )
+    assert lower < plain
+
+
+def test_calibrations_of_another_prompt_or_case_are_others():
+    ways = [{}, {"prompt": "a"}, {"prompt": "b"}, {"lower_case": True}, {"prompt": "a", "lower_case": True}]
+    assert len({recipe(Preprocessing("0" * 64, **way)) for way in ways}) == len(ways)
+    assert recipe(Preprocessing("0" * 64, max_tokens=64, normalize=True)) == recipe(None) == recipe()
 
 
 def test_texts_of_the_user(words):

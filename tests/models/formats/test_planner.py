@@ -293,7 +293,7 @@ def test_wide_ranges_are_planned_as_far_as_iterations_reach(softmax: Softmax, si
         return
     assert rows.reciprocal_steps(rows.deflation(RECIPROCAL_LIMIT)) <= 20
     bits = known.weigh_bits(3, 128)
-    assert bits.inverse_frac() - ceil_log2(rows.high) >= 9  # fraction bits of the deflated reciprocal: an audit's 1/16
+    assert bits.inverse_frac() - ceil_log2(rows.high) >= 9  # fraction bits of the least reciprocal
     assert 2.0**-bits.context_frac / rows.low < 2e-3
     assert 2.0 ** -bits.inverse_frac() * rows.high < 2e-3
 

@@ -11,7 +11,7 @@ from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape
-from mpcnet.models.texts.tokens import Reader, Tokens, by_length, encode, encode_full
+from mpcnet.models.texts.tokens import Reader, Tokens, by_length, encode
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +73,6 @@ def test_no_tokenizer(tmp_path):
         encode(tmp_path, ["fine"], limit=8)
 
 
-def test_full_rows(folder):
-    tokens = encode_full(folder, ["one two three", ("four five", "six seven eight")], length=5)
-    assert tokens.ids.shape == tokens.types.shape == (2, 5)
-    assert tokens.mask.all()
-    assert tokens.ids[:, 0].tolist() == [101, 101]
-    assert tokens.ids[:, -1].tolist() == [102, 102]
-    with pytest.raises(LocalInputError, match="at least 5 tokens of 3 or more, got 4"):
-        encode_full(folder, ["one two"], length=5)
-
-
 def reader(folder, limit=64, preprocessing=None, **shape):
     sizes = {"layers": 1, "hidden": 32, "heads": 2, "ffn": 64, "vocab": len(VOCABULARY), "positions": 128}
     return Reader.of(folder, limit, preprocessing, BertShape(**(sizes | shape)))
@@ -124,8 +114,6 @@ def test_tokenizers_that_lack_a_special_token(tmp_path, missing):
     made = reader(tmp_path)
     ids = made.pad([made.row("the dog"), made.row("cat")]).ids.tolist()
     assert ids == [[2, *map(VOCABULARY.index, ("the", "dog")), 3], [2, VOCABULARY.index("cat"), 3, 0]]
-    full = encode_full(tmp_path, ["the dog eats", "the cat sings"], length=5)
-    assert full.ids[:, [0, -1]].tolist() == [[2, 3], [2, 3]] and full.ids.shape == (2, 5)
 
 
 @pytest.mark.parametrize(
