@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.api.planning import plan_of
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
 from mpcnet.launch.dashes import TextCommand
@@ -23,6 +23,7 @@ from mpcnet.launch.doctor.command import doctor_command
 from mpcnet.launch.evaluation.calibrate import calibrate_command
 from mpcnet.launch.evaluation.closeness import corpus_command
 from mpcnet.launch.evaluation.command import evaluate_command, ranges_command
+from mpcnet.launch.infer import infer_command
 from mpcnet.launch.netem import command as netem
 from mpcnet.launch.options import (
     DEMO,
@@ -48,14 +49,13 @@ from mpcnet.launch.options import (
     warn,
 )
 from mpcnet.launch.party import dealer, owner, party
-from mpcnet.launch.party.infer import infer_command
 from mpcnet.launch.party.node import failed, open_node, run
 from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
-from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
+from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
-from mpcnet.models.private.program import Plans, Size, wanted_answer
+from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.models.texts.inputs import entries
 from mpcnet.transport.tls import parse_address
 
@@ -189,37 +189,26 @@ def plan_command(
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
-        softmax = prepared.config.numbers.softmax
-        memory = Memory()
         size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit)
-        plans = Plans(prepared.config, memory)
-        loading = report.planned(plans.load.ledger, memory.peak)
-        plan = plans.infer(size)
+        document = plan_of(prepared, model, size).to_dict()
     warn(prepared)
-    stock = report.stocked(plan, settings.STOCK_MIB << 20)
-    held = min(max(plan.ledger.total().dealt_bytes), stock["limit_bytes"])
-    document = report.planned(plan.ledger, memory.peak + held) | {"stock": stock}
-    document |= {"model": model.removeprefix(BUILTIN), "length": length, "batch": batch}
-    document |= {"suite": suite, "softmax": softmax, "embedding": embedding, "answer": answer, "audit": not no_audit}
-    document |= {"random_weights": prepared.random, "load": {key: loading[key] for key in report.COST_KEYS}}
-    known = formats.known(prepared)
-    document["formats"] = [formats.row(site) for site in known]
     if as_json:
         print(json.dumps(document))
         return
     out = screen()
-    title = f"planned cost: {model}, {batch} x {length} tokens, {suite} suite, {softmax} softmax"
+    loading = document["load"]
+    title = f"planned cost: {model}, {batch} x {length} tokens, {suite} suite, {document['softmax']} softmax"
     out.print(report.table(document["operations"], title))
     report.show(out, "totals", {
         "rounds": document["rounds"],
         "online, one server": f"{document['sent_bytes'] / 1e6:.2f} MB each way",
         "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
-        "corrections in stock": report.stock_line(stock),
+        "corrections in stock": report.stock_line(document["stock"]),
         "a server's arrays at their peak": f"{document['peak_bytes'] / 1e6:.0f} MB, with its stock",
         "loading the weights, once": f"{loading['rounds']} rounds, {loading['sent_bytes'] / 1e6:.1f} MB each way",
         **({"note": "random weights: for cost and time only"} if prepared.random else {}),
     })  # fmt: skip
-    out.print(formats.table(known))
+    out.print(formats.table(formats.known(prepared)))
 
 
 @app.command("init")

@@ -6,6 +6,7 @@
     |-- LocalError                our fault
     |   |-- LocalConfigError      a setting, an address, a file of the deployment
     |   |-- LocalInputError       a value given to us by our own caller
+    |   |   `-- LocalRangeError   a text on which a value left its planned range: its answer may be wrong
     |   |-- LocalStateError       a call at the wrong moment (two receivers, a mask used twice)
     |   |-- LocalBusyError        no room for more work now
     |   `-- LocalStorageError     the disk is full or failed, or somebody changed a file that we wrote
@@ -64,6 +65,10 @@ class LocalInputError(LocalError):
     """A value given to us by our own caller is wrong."""
 
     exit_code = 65  # EX_DATAERR
+
+
+class LocalRangeError(LocalInputError):
+    """On this text a value left the range that the program was planned for, so that its answer may be wrong."""
 
 
 class LocalStateError(LocalError):

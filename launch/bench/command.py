@@ -20,7 +20,7 @@ from mpcnet.launch.bench.soak import Soak, soak
 from mpcnet.launch.netem import predict
 from mpcnet.launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
 from mpcnet.launch.reporting import report
-from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
+from mpcnet.launch.simulate import Options, Outcome, simulate
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import read_lines
 from mpcnet.models.texts.metrics import spearman

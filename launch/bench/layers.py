@@ -23,7 +23,7 @@ from mpcnet.launch.options import (
     write_text,
 )
 from mpcnet.launch.reporting import report
-from mpcnet.launch.simulation.simulate import DEFAULT_TEXTS
+from mpcnet.launch.simulate import DEFAULT_TEXTS
 from mpcnet.models.private.layer_errors import EMBEDDING, LAYER, Report, measure
 from mpcnet.models.private.oracle_trace import load_plain
 from mpcnet.models.private.prepare import Prepared, prepare, random_tokens

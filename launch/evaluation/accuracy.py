@@ -11,13 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch import simulate
 from mpcnet.launch.evaluation import results
 from mpcnet.launch.evaluation.examples import Choice, choose, groups, in_order, restore
 from mpcnet.launch.evaluation.results import Difference, Evaluation
 from mpcnet.launch.options import warn, warn_of
 from mpcnet.launch.requests.compare import plain_answer
-from mpcnet.launch.simulation import simulate
-from mpcnet.launch.simulation.simulate import Options, Outcome
+from mpcnet.launch.simulate import Options, Outcome
 from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.private import oracle_trace

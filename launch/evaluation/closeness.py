@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.launch import simulate
 from mpcnet.launch.evaluation.accuracy import progress, step
 from mpcnet.launch.evaluation.corpus import Sample, corpus, count
 from mpcnet.launch.evaluation.examples import in_order
@@ -30,8 +31,7 @@ from mpcnet.launch.options import (
     warn,
 )
 from mpcnet.launch.reporting import report
-from mpcnet.launch.simulation import simulate
-from mpcnet.launch.simulation.simulate import Options
+from mpcnet.launch.simulate import Options
 from mpcnet.models.private import oracle_trace
 from mpcnet.models.private.prepare import Prepared, prepare
 from mpcnet.models.texts.tokens import Tokens, encode, load_tokenizer

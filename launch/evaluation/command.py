@@ -26,7 +26,7 @@ from mpcnet.launch.options import (
     screen,
 )
 from mpcnet.launch.reporting import report as facts
-from mpcnet.launch.simulation.simulate import Options
+from mpcnet.launch.simulate import Options
 from mpcnet.models.texts.inputs import texts_of
 from mpcnet.models.texts.tasks import TASKS
 

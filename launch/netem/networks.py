@@ -27,7 +27,7 @@ from typing import Any
 from mpcnet.errors import LocalConfigError, describe
 from mpcnet.launch.deployment.certs import LISTENERS
 from mpcnet.launch.netem.keeper import ADDRESSES
-from mpcnet.launch.netem.namespaces import NetworkFailed
+from mpcnet.launch.netem.namespaces import NetworkFailed, enter
 from mpcnet.launch.netem.tun import DEVICE, Use
 from mpcnet.launch.simulation.network import PYTHON, Loopback, Network
 from mpcnet.transport.latency import Link
@@ -102,7 +102,21 @@ class Hosts:
 
     def command(self, role: str, line: Sequence[str]) -> list[str]:
         """See the base class. The process is the line's own: its pid, signals and exit code."""
-        return ["nsenter", f"--net={self.namespaces[role.partition(':')[0]]}", "--", *line]
+        return ["nsenter", f"--net={self._namespace(role)}", "--", *line]
+
+    def enter(self, role: str) -> None:
+        """See :class:`mpcnet.launch.simulation.network.Network`.
+
+        :raises NetworkFailed: the kernel refuses.
+        """
+        namespace = os.open(self._namespace(role), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            enter(namespace)
+        finally:
+            os.close(namespace)
+
+    def _namespace(self, role: str) -> str:
+        return self.namespaces[role.partition(":")[0]]
 
 
 def why_not(kind: str) -> str | None:

@@ -6,7 +6,8 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpcnet.aio.tasks import end_tasks
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, LocalInputError, RemoteProtocolError
@@ -22,18 +24,20 @@ from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
 from mpcnet.launch.party.node import Node, end
+from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.float_model.reference import check_tokens
 from mpcnet.models.formats.fixed_point import LOGIT_FRAC
 from mpcnet.models.preprocessing import tokenizer_digest
 from mpcnet.models.private.parameters import encode_tokens
-from mpcnet.models.private.prepare import tokenizer_source
+from mpcnet.models.private.prepare import checkpoint, tokenizer_source
 from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.models.texts.tokens import Reader, Tokens
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
+from mpcnet.transport.rendezvous import SERVERS
 from mpcnet.transport.wire import Header
 
 Table: TypeAlias = Mapping[str, Tensor] | None
@@ -83,6 +87,21 @@ def reader(node: Node, model: str | None = None) -> Reader:
     return Reader.of(source, node.config.numbers.longest, how, node.config.shape)
 
 
+def public_table(node: Node, model: str | None) -> Table:
+    """The public embedding table, if the program leaves the lookup to its clients.
+
+    :raises LocalConfigError: it does, and there is no model, or another than the program's.
+    """
+    if node.config.embedding != "client":
+        return None
+    if model is None:
+        raise LocalConfigError("infer: want --model, whose embedding table this program leaves to the client, got none")
+    found = checkpoint(model)
+    if found.shape != node.config.shape:
+        raise LocalConfigError(f"{model}: want a model of the program's shape, got another; name the owner's model")
+    return fold(found)
+
+
 async def ask(
     node: Node,
     tokens: Tokens,
@@ -92,68 +111,122 @@ async def ask(
     *,
     accept: bool = False,
 ) -> Answer:
-    """One request over fresh connections: [B, n] tokens to [B, d] embeddings or [B, labels] logits or one-hot labels.
+    """One request over connections of its own; see :meth:`Connection.ask`."""
+    size = size_of(node, tokens, answer, audit)
+    connection = await Connection.open(node)
+    found = await connection.ask(tokens, size, table, accept=accept)
+    await connection.close()
+    return found
 
-    `table` is the model's public embedding, for programs in which the client looks its tokens up itself. With `audit`
-    the servers look whether a value leaves its range, which they do not learn: the values of such a sentence are no
-    answer, and NaN, unless `accept`.
+
+def size_of(node: Node, tokens: Tokens, answer: AnswerKind, audit: bool) -> Size:
+    """What is public of such a request, which the servers will take.
 
     :raises LocalInputError: the tokens are none of this model's, or it has no such answer.
-    :raises MpcError: a server is gone, refused, or the two disagree.
     """
     check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
     batch, length = tokens.ids.shape
-    size = Size(batch, length, wanted_answer(node.config, answer), audit)
     if length > node.config.numbers.longest:
         raise LocalInputError(
             f"texts: the program was calibrated for up to {node.config.numbers.longest} tokens, got "
             f"{length}; shorten them, or make a program with --length"
         )
-    peers = await asyncio.gather(node.dial("server0"), node.dial("server1"))
-    try:
-        found = await _converse(node, peers, tokens, size, table, accept)
-    except BaseException as error:
-        await end(peers, node.role, error)
-        raise
-    await asyncio.gather(*(peer.channel.close() for peer in peers))
-    return found
+    return Size(batch, length, wanted_answer(node.config, answer), audit)
 
 
-async def _converse(
-    node: Node, peers: Sequence[Peer], tokens: Tokens, size: Size, table: Table, accept: bool
-) -> Answer:
-    config = node.config
-    start = time.perf_counter()
-    parts = sharing.token_parts(config, size)
-    halves = torch.split(encode_tokens(config, tokens, table), [part.shape[1] for part in parts], 1)
-    split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
-    mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1))
-    name = secrets.token_bytes(16)
-    await asyncio.gather(*(_request(node, peer, name, size, mask, split, party) for party, peer in enumerate(peers)))
-    queued = time.perf_counter()
-    await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in peers))
-    ready = time.perf_counter()
-    one, two = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
-    done = time.perf_counter()
-    first, second = one.values, two.values
-    if (first.bits, first.shape) != (second.bits, second.shape):
-        raise RemoteProtocolError(f"the servers' results are no shares of one value: {first.bits}, {second.bits} bits")
-    values = ring.decode(first.value + second.value, first.frac, first.bits)
-    if size.answer == "label":
-        values = values.abs()  # 1 reads as -1 in a ring of one bit
-        if not bool((values.sum(1) == 1).all()):
-            raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
-    elif config.preprocessing is not None and config.preprocessing.normalize:
-        values = torch.nn.functional.normalize(values, dim=1)
-    outside = None
-    if one.outside is not None and two.outside is not None:
-        found = ring.unpack_bits(one.outside ^ two.outside, (size.batch, HASH_BITS))
-        outside = found.bool().any(1).tolist()
-        if not accept:
-            values[torch.tensor(outside)] = torch.nan
-    reports = one.report, two.report
-    waited_s = min(_seconds(one.report, "seconds_queued"), ready - queued)
-    return Answer(values, outside, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
+@dataclass(slots=True, eq=False)
+class Connection:
+    """Channels to both servers. They stay open from one request to the next; there is one at a time.
+
+    Whatever goes wrong with a request, a cancellation too, ends both channels, so that the servers forget it.
+    """
+
+    node: Node
+    peers: tuple[Peer, Peer]
+    queued: bool = False  # both servers have the request that is asked now, or that was asked last
+
+    @classmethod
+    async def open(cls, node: Node) -> Connection:
+        """Dial both.
+
+        :raises MpcError: a server cannot be reached in time, or refuses.
+        """
+        dialling = [asyncio.ensure_future(node.dial(name)) for name in SERVERS]
+        try:
+            one, two = await asyncio.gather(*dialling)
+        except BaseException as error:
+            await end_tasks(*dialling)
+            met = [task.result() for task in dialling if not task.cancelled() and task.exception() is None]
+            await end(met, node.role, error)
+            raise
+        return cls(node, (one, two))
+
+    async def alive(self) -> bool:
+        """False as soon as one of the servers has parted from us."""
+        for peer in self.peers:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await peer.channel.gone()
+                    return False
+        return True
+
+    async def ask(self, tokens: Tokens, size: Size, table: Table = None, *, accept: bool = False) -> Answer:
+        """[B, n] tokens to [B, d] embeddings or [B, labels] logits or one-hot labels.
+
+        `table` is the model's public embedding, for programs in which the client looks its tokens up itself. In an
+        audited request the servers look whether a value leaves its range, which they do not learn: the values of such
+        a sentence are no answer, and NaN, unless `accept`.
+
+        :raises MpcError: a server is gone, refused, or the two disagree.
+        """
+        self.queued = False
+        try:
+            return await self._converse(tokens, size, table, accept)
+        except BaseException as error:
+            await end(self.peers, self.node.role, error)
+            raise
+
+    async def close(self) -> None:
+        """In order, if the servers are still there."""
+        await asyncio.gather(*(peer.channel.close() for peer in self.peers), return_exceptions=True)
+
+    async def _converse(self, tokens: Tokens, size: Size, table: Table, accept: bool) -> Answer:
+        node, peers, config = self.node, self.peers, self.node.config
+        start = time.perf_counter()
+        parts = sharing.token_parts(config, size)
+        halves = torch.split(encode_tokens(config, tokens, table), [part.shape[1] for part in parts], 1)
+        split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
+        mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1))
+        name = secrets.token_bytes(16)
+        await asyncio.gather(
+            *(_request(node, peer, name, size, mask, split, party) for party, peer in enumerate(peers))
+        )
+        self.queued, queued = True, time.perf_counter()
+        await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in peers))
+        ready = time.perf_counter()
+        one, two = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
+        done = time.perf_counter()
+        first, second = one.values, two.values
+        if (first.bits, first.shape) != (second.bits, second.shape):
+            raise RemoteProtocolError(
+                f"the servers' results are no shares of one value: {first.bits}, {second.bits} bits"
+            )
+        values = ring.decode(first.value + second.value, first.frac, first.bits)
+        if size.answer == "label":
+            values = values.abs()  # 1 reads as -1 in a ring of one bit
+            if not bool((values.sum(1) == 1).all()):
+                raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
+        elif config.preprocessing is not None and config.preprocessing.normalize:
+            values = torch.nn.functional.normalize(values, dim=1)
+        outside = None
+        if one.outside is not None and two.outside is not None:
+            found = ring.unpack_bits(one.outside ^ two.outside, (size.batch, HASH_BITS))
+            outside = found.bool().any(1).tolist()
+            if not accept:
+                values[torch.tensor(outside)] = torch.nan
+        reports = one.report, two.report
+        waited_s = min(_seconds(one.report, "seconds_queued"), ready - queued)
+        return Answer(values, outside, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
 
 
 async def _request(

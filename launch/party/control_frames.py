@@ -10,7 +10,7 @@
 | request | client, servers | what it wants and the padding mask (public), a seed and half of the explicit shares |
 | queued | server, client | none: the request waits for its turn, and for whom the server waits, if it cannot serve |
 | ready | server, client | none: the run has begun; or to the owner: the weights are here |
-| result | server, client | a share of the result, and the public cost report |
+| result | server, client | a share of the result, and the public cost report; another request may follow |
 """
 
 WANT = "want"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from mpcnet.aio.tasks import end_tasks
+from mpcnet.aio.tasks import end_tasks, race
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelError, LocalBusyError, LocalInputError, MpcError, RemoteAbort, RemoteProtocolError
@@ -31,24 +31,35 @@ from mpcnet.transport.wire import Header
 
 MAX_BATCH = 256
 MAX_GUESTS = 512  # connections at once
+KEPT_S = 300.0  # a client that has been answered may stay so long without asking again,
+LASTS_S = 3600.0  # and so long in all: its certificate is looked at when it connects, and may have expired
+
+
+class _Left(Exception):
+    """A kept client is gone, in order."""
 
 
 @dataclass(slots=True)
 class Guests:
-    """Who is here. The queue holds the requests that are complete and wait; the owner is the newest that came."""
+    """Who is here. The queue holds the requests that are complete and wait; the owner is the newest that came.
+
+    A client may stay when it has been answered, and ask again: one request at a time over each connection. Who stays
+    without a request leaves after KEPT_S, or as soon as a newcomer needs the place.
+    """
 
     node: Node
     queue: Queue = field(init=False)
     _owner: Peer | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _idle: dict[Channel, None] = field(default_factory=dict)  # of clients that were answered; the longest idle first
 
     def __post_init__(self) -> None:
         self.queue = Queue(self.node.settings.queue_mib << 20)
 
     def arrive(self, channel: Channel) -> None:
         """Somebody whose certificate is that of an owner or a client."""
-        if len(self._tasks) >= MAX_GUESTS:
+        if len(self._tasks) >= MAX_GUESTS and not self._make_room():
             channel.abort(f"{self.node.role} has {MAX_GUESTS} guests; come again in a moment")
             return
         self._own(self._host(channel))
@@ -94,14 +105,15 @@ class Guests:
             self._own(self._send(request.peer, READY))
 
     def reply(self, request: Request, result: Response, report: bytes) -> None:
-        """Send the answer's share, the audit's if there is one, and part from the client. Nobody waits for it here."""
+        """Send the answer's share and the audit's, if there is one. Nobody waits here for the client to take it."""
         values = result.values
         value = ring.pack_bits(values.value) if values.bits == 1 else values.value
         arrays = [(Part(values.bits, values.shape), ring.pack(value, values.bits))]
         if result.out_of_range is not None:
             arrays.append((Part(1, result.out_of_range.shape), ring.pack(result.out_of_range.packed, 1)))
         arrays.append((Part(8, (len(report),)), np.frombuffer(report, np.uint8)))
-        self._own(self._send(request.peer, RESULT, arrays))
+        request.reply.arrays = arrays
+        request.reply.ready.set()
 
     def fail(self, requests: Sequence[Request], reason: str) -> None:
         """Their run has failed: each client is told why."""
@@ -168,8 +180,48 @@ class Guests:
             self._owner = None
 
     async def _host_client(self, peer: Peer) -> None:
+        """One request after the other, as long as the client asks in time."""
+        end_s = time.monotonic() + LASTS_S
+        await self._attend(peer, self._request(peer, lambda header: self._check(peer, header)))
+        with suppress(_Left):
+            while True:
+                await self._attend(peer, self._next(peer, min(KEPT_S, end_s - time.monotonic())))
+
+    async def _next(self, peer: Peer, limit_s: float) -> Request:
+        """A kept client's next request.
+
+        :raises _Left: it has no more, or does not begin one in time.
+        """
+        self._idle[peer.channel] = None
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+
+                def check(header: Header) -> None:
+                    self._check(peer, header)
+                    self._idle.pop(peer.channel, None)
+                    limit.reschedule(None)  # what has begun has the time that a first request has
+
+                return await self._request(peer, check, patient=True)
+        except TimeoutError:
+            peer.channel.abort(f"{self.node.role}: no request in time; connect again")
+            raise _Left from None
+        except (ChannelError, RemoteAbort):
+            raise _Left from None
+        finally:
+            self._idle.pop(peer.channel, None)
+
+    def _make_room(self) -> bool:
+        """Part from the client that has been idle for longest; False if none is."""
+        channel = next(iter(self._idle), None)
+        if channel is None:
+            return False
+        del self._idle[channel]
+        channel.abort(f"{self.node.role} needs the place for others; connect again")
+        return True
+
+    async def _attend(self, peer: Peer, coming: Awaitable[Request]) -> None:
         """Take the whole request, so that no run ever waits for a client; then keep it until it is answered or gone."""
-        request = await self._request(peer)
+        request = await coming
         if self.queue.find(request.name) is not None:
             raise RemoteProtocolError(f"{peer.name}: this request id has been used")
         self.queue.add(request)
@@ -179,13 +231,15 @@ class Guests:
             await frames.send(peer, QUEUED, ahead=len(self.queue) - 1, waits=waits)
             self._changed.set()
             with suppress(ChannelError, RemoteAbort):  # its end, whoever ends it
-                await peer.channel.receive(_nothing, patient=True)
+                await race(request.reply.ready.wait(), peer.channel.receive(_nothing, patient=True))
         finally:
             self.queue.remove(request)
             self.node.metrics.queue(len(self.queue))
+            if request.reply.ready.is_set():  # and nobody receives any more: who is answered may ask again at once
+                await asyncio.shield(self._send(peer, RESULT, request.reply.arrays))
 
-    async def _request(self, peer: Peer) -> Request:
-        header, (mask, seed, *explicit) = await frames.receive(peer, REQUEST, lambda header: self._check(peer, header))
+    async def _request(self, peer: Peer, check: frames.Check, *, patient: bool = False) -> Request:
+        header, (mask, seed, *explicit) = await frames.receive(peer, REQUEST, check, patient=patient)
         name = header.fields.get("id")
         if not isinstance(name, bytes) or len(name) != 16:
             raise RemoteProtocolError(f"{peer.name}: want a request id of 16 bytes, got another")
@@ -223,8 +277,6 @@ class Guests:
         """What a client does not take is its own loss."""
         with suppress(MpcError):
             await frames.send(peer, name, arrays)
-            if name == RESULT:
-                await peer.channel.close()
 
     def _own(self, work: Coroutine[None, None, None]) -> None:
         """Start `work`, and hold its task as long as it runs."""

@@ -158,7 +158,7 @@ def run(main: Coroutine[Any, Any, int], node: Node, *, graceful: bool) -> int:
     if node.role in (*SERVERS, "dealer"):
         keep_freed()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_with_signals(main, node, graceful))
     except Exception as error:
         if os.environ.get(TRACEBACK):
@@ -184,7 +184,7 @@ def _exit_code(error: Exception) -> int:
     return error.exit_code if isinstance(error, MpcError) else MpcError.exit_code
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
         return None
     import uvloop

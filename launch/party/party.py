@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from mpcnet.aio.tasks import together
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.party import notify
 from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.follower import follow
 from mpcnet.launch.party.guests import Guests
@@ -44,6 +45,7 @@ async def main(node: Node) -> int:
             model = await server.load(name)
             if model is not None:
                 node.metrics.ready()
+                notify.ready()
                 await (lead if node.party == 0 else follow)(server, model)
 
         await together(work(), intake.run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +13,19 @@ from torch import Tensor
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalBusyError
 from mpcnet.models.private.program import Size
+from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
 
 BUCKETS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # tokens; requests of one bucket may run as one batch
 PER_CLIENT = 64  # requests that one client may have waiting
+
+
+@dataclass(slots=True, repr=False, eq=False)
+class Reply:
+    """The arrays of a result, as soon as there is one."""
+
+    arrays: Sequence[tuple[Part, Bytes]] = ()
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -29,6 +39,7 @@ class Request:
     seed: bytes = field(repr=False)
     explicit: Sequence[Bytes] = field(repr=False)
     came_s: float
+    reply: Reply = field(default_factory=Reply)
 
     @property
     def nbytes(self) -> int:

@@ -17,10 +17,11 @@ from mpcnet.models.texts.tokens import Text
 
 SHOWN = 48  # characters of a text in a table
 ROWS = 64  # of a table; JSON has them all
-OUT_OF_RANGE = (
+LEFT_RANGE = (
     "a value left the range that the program was planned for; run `mpcnet calibrate --model DIR --texts FILE` with "
-    "texts like yours, then `mpcnet init` again; --accept-out-of-range shows the answer all the same"
+    "texts like yours, then `mpcnet init` again"
 )
+OUT_OF_RANGE = f"{LEFT_RANGE}; --accept-out-of-range shows the answer all the same"
 
 
 def entry(config: Config, kind: AnswerKind, values: Tensor) -> dict[str, Any]:

@@ -33,6 +33,9 @@ class Network(Protocol):
     def command(self, role: str, line: Sequence[str]) -> list[str]:
         """The command line that runs `line` on the host of `role`."""
 
+    def enter(self, role: str) -> None:
+        """Move the calling thread to the host of `role`, for good."""
+
 
 class Loopback:
     """One machine, free ports. With a link other than `none`, the processes shape their own channels (inproc)."""
@@ -45,6 +48,9 @@ class Loopback:
     def command(self, role: str, line: Sequence[str]) -> list[str]:
         """See :class:`Network`."""
         return list(line)
+
+    def enter(self, role: str) -> None:
+        """See :class:`Network`: there is one host."""
 
 
 def free_addresses(count: int) -> list[str]:

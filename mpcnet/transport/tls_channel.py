@@ -210,8 +210,8 @@ class TlsChannel(asyncio.BufferedProtocol):
                 if is_ping(header):
                     self._decoder.restart()
                     continue
-                if self._expect is None:
-                    return
+                if self._expect is None or self._delivery is None or self._delivery.done():
+                    return  # nobody receives, or not any more: a receiver that was cancelled has yet to end
                 self._offer(header)
             if self._decoder.stage is Stage.COMPLETE and header is not None:
                 self.received_bytes += self._decoder.frame_bytes

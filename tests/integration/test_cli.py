@@ -16,10 +16,9 @@ from parties import deployed, tiny
 from safetensors.torch import save_file
 
 from mpcnet.errors import LocalInputError, RemoteAbort
-from mpcnet.launch import cli
+from mpcnet.launch import cli, simulate
 from mpcnet.launch.deployment.settings import read
 from mpcnet.launch.party import node
-from mpcnet.launch.simulation import simulate
 from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.transport.tls import parse_address
 

@@ -17,8 +17,8 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 from mpcnet.errors import LocalInputError
 from mpcnet.launch import cli
 from mpcnet.launch.reporting.report import COST_KEYS
+from mpcnet.launch.simulate import Options, Outcome, simulate
 from mpcnet.launch.simulation.processes import Deployment, PartyFailed
-from mpcnet.launch.simulation.simulate import Options, Outcome, simulate
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Coverage, Kept
 from mpcnet.models.private.prepare import prepare
@@ -89,9 +89,7 @@ def test_simulate(outcome: Outcome) -> None:
 
 
 def test_a_simulation_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "mpcnet.launch.simulation.simulate.run", lambda *arguments: None
-    )  # what it would cost is another test's
+    monkeypatch.setattr("mpcnet.launch.simulate.run", lambda *arguments: None)  # what it would cost is another test's
     said = Console(file=io.StringIO())
     with without_kernels():
         simulate(TEXTS, Options(length=LENGTH), said)

@@ -13,8 +13,9 @@ from limits import LIMIT_S
 from parties import Parties, Tiny, deployed
 from small_models import layout, save_classifier, save_embedding
 
+from mpcnet.launch import infer
 from mpcnet.launch.deployment.deploy import TOKENIZER
-from mpcnet.launch.party import client, infer
+from mpcnet.launch.party import client
 from mpcnet.launch.requests import asked
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint

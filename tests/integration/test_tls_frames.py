@@ -67,6 +67,26 @@ async def test_a_repeated_frame_is_visible_by_its_sequence(place: Place) -> None
     await close(a, b)
 
 
+async def test_a_frame_that_comes_while_its_receiver_is_being_cancelled_is_the_next_ones(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was cancelled, and has not run since: as on a busy machine."""
+    a, b = await place.pair()
+    held: list[bytes] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(a._tcp, "write", held.append)
+        await a.send(frame(4), memoryview(b"late"))
+    receiver = asyncio.ensure_future(receive_bytes(b))
+    await asyncio.sleep(0)
+    receiver.cancel()
+    late = b"".join(held)
+    b.get_buffer(len(late))[: len(late)] = late
+    b.buffer_updated(len(late))
+    await asyncio.wait([receiver])
+    assert receiver.cancelled() and (await receive_bytes(b))[1] == b"late"
+    await close(a, b)
+
+
 @pytest.mark.parametrize("size", [1, 100_000, 5_000_000])
 async def test_close_never_loses_the_last_frame(place: Place, size: int) -> None:
     """Nor if the closing side leaves frames of its peer unread, which resets a naive socket."""

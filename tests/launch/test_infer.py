@@ -13,10 +13,11 @@ from small_models import VOCABULARY, add_word, save_embedding, save_words
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.api.session import Session
 from mpcnet.launch.cli import app
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.deployment.settings import read
-from mpcnet.launch.party import client, infer
+from mpcnet.launch.party import client
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
@@ -65,14 +66,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """What the servers would have been asked. Their answer to a sentence is its count of tokens; 5 are out of range."""
     found: Asked = []
 
-    async def ask(node: Any, tokens: Tokens, table: Any, *kind: Any, accept: bool) -> Answer:
+    async def ask(session: Session, tokens: Tokens, *kind: Any) -> Answer:
         found.append((tokens, kind))
         counts = tokens.mask.sum(1).double()
-        values = counts[:, None] * torch.arange(1, 1 + node.config.shape.columns)
+        values = counts[:, None] * torch.arange(1, 1 + session.node.config.shape.columns)
         outside = [count == 5 for count in counts.tolist()] if kind[1] else None
         return Answer(values, outside, ({}, {}), 0.1, 0.2, 0.3, 0.4)
 
-    monkeypatch.setattr(client, "ask", ask)
+    monkeypatch.setattr(Session, "ask", ask)
     return found
 
 
@@ -177,7 +178,7 @@ def test_random_weights_take_no_texts(deploy: Any) -> None:
 def test_a_public_table_needs_its_model(deploy: Any, words: Path, tmp_path: Path) -> None:
     node = open_node(read(deploy(replace(program(words), embedding="client")).config("client")))
     with pytest.raises(LocalConfigError, match="want --model, whose embedding table this program leaves to the client"):
-        infer._table(node, None)
+        client.public_table(node, None)
     save_embedding(tmp_path / "other", hidden_size=16)
     with pytest.raises(LocalConfigError, match="want a model of the program's shape, got another"):
-        infer._table(node, str(tmp_path / "other"))
+        client.public_table(node, str(tmp_path / "other"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from torch import Tensor
 from mpcnet.arrays import accelerator
 from mpcnet.arrays.native import library
 from mpcnet.errors import LocalInputError, MpcError
+from mpcnet.launch.api.client import Client
+from mpcnet.launch.api.sources import Here
 from mpcnet.launch.options import DEMO, warn, warn_of
-from mpcnet.launch.party.infer import ANSWERED
+from mpcnet.launch.party.client import Answer
 from mpcnet.launch.reporting import report
 from mpcnet.launch.requests import asked, compare
 from mpcnet.launch.requests.asked import Asked, Blank
 from mpcnet.launch.simulation.network import Loopback, Network
-from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.ledger import overlapped
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
@@ -164,25 +165,16 @@ def run(
     :raises PlanMissed: the measured rounds or bytes differ from the plan.
     """
     network = network or Loopback(options.net)
-    with deployment(
-        prepared.config,
-        network,
-        options.threads,
-        options.timeout_s,
-        options.keep,
-        streams=options.streams,
-        device=options.device,
-    ) as made:
-        start = time.perf_counter()
-        requests = _run(made, prepared, batches, options, console)
-        seconds = time.perf_counter() - start
-    private = torch.cat([torch.tensor(request["values"], dtype=torch.float64) for request in requests])
+    start = time.perf_counter()
+    replies = _ask_all(prepared, batches, options, console, network)
+    seconds = time.perf_counter() - start
+    private = torch.cat([reply.values.double() for reply in replies])
     with console.status("running the plaintext model"):
         plain = compare.plain(prepared, found.texts if found else None, batches)
-    operations, totals = _combine(requests)
+    operations, totals = _combine(replies)
     with console.status("checking the measured cost against the plan"):
-        _check_plan(prepared, requests)
-    outside = [left for request in requests for left in request["outside"]] if options.audit else [False] * len(private)
+        _check_plan(prepared, replies)
+    outside = [left for reply in replies for left in reply.outside or [False] * len(reply.values)]
     document = {
         **totals,
         **compare.findings(prepared.config, options.answer, private, plain, outside, options.accept, found),
@@ -200,46 +192,32 @@ def _as_asked(plain: Tensor, options: Options) -> Tensor:
     return torch.nn.functional.one_hot(plain.argmax(1), plain.shape[1]).double() if options.answer == "label" else plain
 
 
-def _run(
-    made: Deployment, prepared: Prepared, batches: Sequence[Tokens], options: Options, console: Console
-) -> list[dict[str, Any]]:
-    """Start the processes, and collect what the client got."""
-    with console.status("server0, server1, dealer: starting") as status:
-        made.start("dealer", "dealer")
-        for role in ("server0", "server1"):
-            made.start(role, "party")
-        status.update("owner: sharing the weights")
-        made.start("owner", "serve-model", "--once", "--model", options.model)
-        made.wait(["owner"])
-        asked, told = made.folder / "client" / "tokens.json", made.folder / "client" / "answers.json"
-        asked.write_text(
-            json.dumps([{name: getattr(b, name).tolist() for name in ("ids", "types", "mask")} for b in batches])
-        )
-        asking = f"client: {len(batches)} private request(s) of up to {options.batch} sentences"
-        status.update(asking)
-        request = (
-            "--tokens",
-            str(asked),
-            "--json",
-            str(told),
-            "--answer",
-            options.answer,
-            "--accept-out-of-range",  # who compares decides what to show
-            *["--no-audit"] * (not options.audit),
-        )
-        made.start("client", "infer", "--model", options.model, *request)
-        made.wait(["client"], lambda: status.update(f"{asking}, {made.count('client', ANSWERED)} answered"))
+def _ask_all(
+    prepared: Prepared, batches: Sequence[Tokens], options: Options, console: Console, network: Network
+) -> list[Answer]:
+    """Start the processes, ask one request after the other, and see that all end well."""
+    servers = Here(
+        lambda say: prepared, options.model, network, options.keep, threads=options.threads,
+        timeout_s=options.timeout_s, streams=options.streams, device=options.device,
+    )  # fmt: skip
+    replies: list[Answer] = []
+    asking = f"client: {len(batches)} private request(s) of up to {options.batch} sentences"
+    entering = partial(network.enter, "client")
+    starting = "server0, server1, dealer, owner: starting, and sharing the weights"
+    with console.status(starting) as status, Client(servers, progress=False, on_thread=entering) as client:
+        for tokens in batches:
+            status.update(f"{asking}, {len(replies)} answered")
+            replies.append(client.ask_tokens(tokens, options.answer, options.audit))
         status.update("waiting for the parties to end in order")
-        made.finish(["server0", "server1", "dealer"])
-    answers: list[dict[str, Any]] = json.loads(told.read_text())
-    return answers
+        servers.finish()
+    return replies
 
 
-def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:
+def _check_plan(prepared: Prepared, replies: Sequence[Answer]) -> None:
     """Both servers' measured ledgers must equal the static plan of their streams, operation by operation."""
     plans = Plans(prepared.config)
-    for answer in answers:
-        for party, measured in enumerate(answer["reports"]):
+    for reply in replies:
+        for party, measured in enumerate(reply.reports):
             sizes = [
                 Size(batch, length, measured["answer"], measured["audit"]) for batch, length in measured["streams"]
             ]
@@ -248,11 +226,11 @@ def _check_plan(prepared: Prepared, answers: Sequence[dict[str, Any]]) -> None:
                 raise PlanMissed(f"server{party}, {sizes}: {'; '.join(missed[:3])}")
 
 
-def _combine(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _combine(replies: Sequence[Answer]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Add up the requests: operations by name as server0 measured them, totals with the public keys."""
     merged: dict[str, dict[str, Any]] = {}
-    for answer in answers:
-        for row in answer["reports"][0]["operations"]:
+    for reply in replies:
+        for row in reply.reports[0]["operations"]:
             known = merged.setdefault(row["name"], {"name": row["name"]})
             for key, value in row.items():
                 if key == "dealt_bytes":
@@ -266,14 +244,13 @@ def _combine(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], d
     dealt = [sum(row["dealt_bytes"][party] for row in operations) for party in (0, 1)]
     totals |= {"dealt_bytes": dealt, "offline_bytes": max(dealt)}
     phases = [f"seconds_{phase}" for phase in ("upload", "offline", "online")]
-    totals |= {phase: sum(answer[phase] for answer in answers) for phase in phases}
+    totals |= {phase: sum(getattr(reply, phase) for reply in replies) for phase in phases}
     totals["seconds_total"] = sum(totals[phase] for phase in phases)
-    peaks = {f"server{i}": max(answer["reports"][i]["peak_bytes"] for answer in answers) for i in (0, 1)}
-    peaks["dealer"] = max(answer["reports"][0]["dealer"]["peak_bytes"] for answer in answers)
-    peaks["client"] = max(answer["peak_bytes"] for answer in answers)
+    peaks = {f"server{i}": max(reply.reports[i]["peak_bytes"] for reply in replies) for i in (0, 1)}
+    peaks["dealer"] = max(reply.reports[0]["dealer"]["peak_bytes"] for reply in replies)
     each = [
-        {phase: answer[phase] for phase in phases} | {key: answer["reports"][0][key] for key in EACH}
-        for answer in answers
+        {phase: getattr(reply, phase) for phase in phases} | {key: reply.reports[0][key] for key in EACH}
+        for reply in replies
     ]
     return operations, {**totals, "peak_bytes": max(peaks.values()), "peaks": peaks, "requests": each}
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from mpcnet.errors import ChannelError, LocalConfigError, LocalInputError, RemoteAbort
+from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.launch.api.session import Session
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.options import (
     MODELS,
@@ -34,14 +35,10 @@ from mpcnet.launch.party import client
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
-from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.families.bert import AnswerKind
-from mpcnet.models.private.prepare import checkpoint
 from mpcnet.models.private.program import wanted_answer
 from mpcnet.models.texts.inputs import entries
 from mpcnet.models.texts.tokens import Tokens
-
-ANSWERED = "answered in"  # begins the line that tells of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +82,14 @@ def infer_command(
         if texts or file or pairs:
             raise LocalInputError("texts: want texts or --tokens, got both")
         batches = _token_batches(tokens)
-        raise typer.Exit(run(_ask_tokens(node, batches, _table(node, model), wanted, json_file), node, graceful=False))
+        table = client.public_table(node, model)
+        raise typer.Exit(run(_ask_tokens(node, batches, table, wanted, json_file), node, graceful=False))
     given = entries(texts or [], file, pairs, form)
     found = asked.ask(given, client.reader(node, model), blank)
     for line in filter(None, (found.refused(), found.cuts())):
         node.say(line, "warning")
-    table = _table(node, model)
+    table = client.public_table(node, model)
     raise typer.Exit(run(_ask_texts(node, found, table, wanted, batch, json_file), node, graceful=False))
-
-
-def _table(node: Node, model: str | None) -> client.Table:
-    """The public embedding table, if the program leaves the lookup to its clients."""
-    if node.config.embedding != "client":
-        return None
-    if model is None:
-        raise LocalConfigError("infer: want --model, whose embedding table this program leaves to the client, got none")
-    found = checkpoint(model)
-    if found.shape != node.config.shape:
-        raise LocalConfigError(f"{model}: want a model of the program's shape, got another; name the owner's model")
-    return fold(found)
 
 
 def _token_batches(path: Path) -> list[Tokens]:
@@ -123,16 +109,17 @@ async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Want
     where = [found.entries[place].where for place in found.good]
     given: list[dict[str, Any]] = []
     costs = []
-    for tokens in found.batches(size):
-        answer = await _ask(node, tokens, table, wanted)
-        outside = answer.outside or [False] * len(tokens.ids)
-        names = where[len(given) : len(given) + len(outside)]
-        _warn(node, [name for name, left in zip(names, outside, strict=True) if left], wanted)
-        given += [
-            answers.guarded(answers.entry(node.config, wanted.answer, values), left, name, wanted.accept)
-            for values, left, name in zip(answer.values, outside, names, strict=True)
-        ]
-        costs.append(_cost(answer))
+    async with Session(node, table, attempts=wanted.attempts) as session:
+        for tokens in found.batches(size):
+            answer = await _ask(session, tokens, wanted)
+            outside = answer.outside or [False] * len(tokens.ids)
+            names = where[len(given) : len(given) + len(outside)]
+            _warn(node, [name for name, left in zip(names, outside, strict=True) if left], wanted)
+            given += [
+                answers.guarded(answers.entry(node.config, wanted.answer, values), left, name, wanted.accept)
+                for values, left, name in zip(answer.values, outside, names, strict=True)
+            ]
+            costs.append(_cost(answer))
     document = {"answers": found.in_place(given), "requests": costs}
     await _write(target, document)
     return LocalInputError.exit_code if any("error" in entry for entry in document["answers"]) else 0
@@ -141,17 +128,18 @@ async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Want
 async def _ask_tokens(node: Node, batches: Sequence[Tokens], table: client.Table, wanted: Wanted, target: str) -> int:
     """One document for each batch; null in the place of an answer out of range."""
     documents, code = [], 0
-    for number, tokens in enumerate(batches, 1):
-        answer = await _ask(node, tokens, table, wanted)
-        outside = answer.outside or [False] * len(tokens.ids)
-        names = [f"batch {number}, row {row}" for row, left in enumerate(outside, 1) if left]
-        _warn(node, names, wanted)
-        hidden = [left and not wanted.accept for left in outside]
-        values = [None if hide else row for hide, row in zip(hidden, answer.values.tolist(), strict=True)]
-        labels = [None if row is None else row.index(max(row)) for row in values]
-        more = {"labels": labels} if wanted.answer == "label" else {}
-        documents.append({"values": values, "outside": answer.outside, **more, **_cost(answer)})
-        code = LocalInputError.exit_code if any(hidden) else code
+    async with Session(node, table, attempts=wanted.attempts) as session:
+        for number, tokens in enumerate(batches, 1):
+            answer = await _ask(session, tokens, wanted)
+            outside = answer.outside or [False] * len(tokens.ids)
+            names = [f"batch {number}, row {row}" for row, left in enumerate(outside, 1) if left]
+            _warn(node, names, wanted)
+            hidden = [left and not wanted.accept for left in outside]
+            values = [None if hide else row for hide, row in zip(hidden, answer.values.tolist(), strict=True)]
+            labels = [None if row is None else row.index(max(row)) for row in values]
+            more = {"labels": labels} if wanted.answer == "label" else {}
+            documents.append({"values": values, "outside": answer.outside, **more, **_cost(answer)})
+            code = LocalInputError.exit_code if any(hidden) else code
     await _write(target, documents)
     return code
 
@@ -178,16 +166,7 @@ async def _write(target: str, document: Any) -> None:
         await asyncio.to_thread(write_text, target, text)
 
 
-async def _ask(node: Node, tokens: Tokens, table: client.Table, wanted: Wanted) -> client.Answer:
-    """Each attempt is a request of its own, with fresh shares."""
-    for left in range(wanted.attempts - 1, -1, -1):
-        try:
-            answer = await client.ask(node, tokens, table, wanted.answer, wanted.audit, accept=True)
-        except (ChannelError, RemoteAbort) as error:
-            if not left:
-                raise
-            node.say(f"{error}; asking again ({left} attempt(s) left)", "warning")
-        else:
-            node.say(f"{ANSWERED} {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
-            return answer
-    raise AssertionError("the last attempt returns or raises")
+async def _ask(session: Session, tokens: Tokens, wanted: Wanted) -> client.Answer:
+    answer = await session.ask(tokens, wanted.answer, wanted.audit)
+    session.node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
+    return answer

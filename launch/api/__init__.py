@@ -1,0 +1,11 @@
+"""The Python API: `import mpcnet`, and see docs/python.md. Uses everything else of `launch`; only commands use it."""
+
+from mpcnet.launch.api.aclient import AsyncClient
+from mpcnet.launch.api.client import Client
+from mpcnet.launch.api.planning import Operation, Plan, plan
+from mpcnet.launch.api.results import Classification, Usage
+
+__all__ = ["AsyncClient", "Classification", "Client", "Operation", "Plan", "Usage", "connect", "local", "plan"]
+
+connect = Client.connect
+local = Client.local

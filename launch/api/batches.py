@@ -1,0 +1,65 @@
+"""From a caller's texts to requests: each text in tokens by itself, then cut by length and by what servers accept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mpcnet.errors import LocalInputError
+from mpcnet.launch.party.guests import MAX_BATCH
+from mpcnet.launch.requests.asked import listed
+from mpcnet.models.texts.tokens import Reader, Row, Text
+
+REQUEST_TOKENS = 1024  # padded tokens of a request: beyond that a server's memory grows and nothing gets faster
+
+
+def texts_of(given: Iterable[Text]) -> list[Text]:
+    """The caller's texts.
+
+    :raises LocalInputError: it is one text, rather than several.
+    """
+    if isinstance(given, str):
+        raise LocalInputError("texts: want a list of texts, got one text; put it in a list")
+    return list(given)
+
+
+def read(reader: Reader, texts: Sequence[Text]) -> list[Row | LocalInputError]:
+    """Each text's tokens, or what is wrong with it."""
+    return [_row(reader, number, text) for number, text in enumerate(texts, 1)]
+
+
+def _row(reader: Reader, number: int, text: Text) -> Row | LocalInputError:
+    if isinstance(text, list) and len(text) == 2:
+        text = text[0], text[1]
+    words = text if isinstance(text, tuple) else (text,)
+    if not all(isinstance(word, str) for word in words) or not 1 <= len(words) <= 2:
+        got = f"a tuple of {len(words)}" if isinstance(text, tuple) else type(text).__name__
+        return LocalInputError(f"text {number}: want a text or a pair of texts, got {got}")
+    try:
+        return reader.row(text)
+    except LocalInputError as error:
+        return LocalInputError(f"text {number}: {error}")
+
+
+def cuts(rows: Sequence[Row | LocalInputError], most: int) -> str:
+    """Which texts lost tokens, for people; "" if none did."""
+    names = [f"text {number}" for number, row in enumerate(rows, 1) if isinstance(row, Row) and row.uncut]
+    return f"cut to {most} tokens, as the model's folder says: {listed(names)}" if names else ""
+
+
+def requests(rows: Sequence[Row | LocalInputError], batch_size: int) -> list[list[int]]:
+    """The places of the good rows, shortest first: neighbours need little padding.
+
+    A request has at most `batch_size` rows and REQUEST_TOKENS tokens, padding included; a longer row is alone.
+    """
+    if not 1 <= batch_size <= MAX_BATCH:
+        raise LocalInputError(f"batch_size: want 1 to {MAX_BATCH}, which servers accept, got {batch_size}")
+    lengths = {place: len(row.ids) for place, row in enumerate(rows) if isinstance(row, Row)}
+    found: list[list[int]] = []
+    for place in sorted(lengths, key=lengths.__getitem__):
+        last = found[-1] if found else []
+        fits = (len(last) + 1) * lengths[place] <= REQUEST_TOKENS and len(last) < batch_size
+        if last and fits:
+            last.append(place)
+        else:
+            found.append([place])
+    return found

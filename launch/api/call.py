@@ -1,0 +1,122 @@
+"""One call of a caller: texts in; in the place of each its row of values, or what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from torch import Tensor
+
+from mpcnet.errors import ChannelTimeout, LocalInputError, LocalRangeError, MpcError
+from mpcnet.launch.api import batches
+from mpcnet.launch.api.progress import shown
+from mpcnet.launch.api.results import Usage, usage
+from mpcnet.launch.api.session import Session
+from mpcnet.launch.party.client import Answer
+from mpcnet.launch.requests import answers
+from mpcnet.launch.requests.asked import listed
+from mpcnet.models.families.bert import AnswerKind
+from mpcnet.models.texts.tokens import Reader, Row, Text
+
+OnError = Literal["raise", "return"]
+BATCH_SIZE = 32
+
+
+class How(TypedDict, total=False):
+    """What every call may say."""
+
+    accept_out_of_range: bool  # default False
+    batch_size: int  # texts to a request: default 32, most 256
+    timeout: float | None  # seconds, of the whole call; default: the client's
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A row of an answer [columns]; `out_of_range` if it was accepted although a value left its range."""
+
+    row: Tensor
+    out_of_range: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How to ask, and what to do about texts that cannot be answered."""
+
+    what: str  # the method's name, for errors
+    answer: AnswerKind
+    audit: bool
+    on_error: OnError
+    accept_out_of_range: bool = False
+    batch_size: int = BATCH_SIZE
+    timeout: float | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """:raises LocalInputError: an argument is none that there is."""
+        if self.on_error not in ("raise", "return"):
+            raise LocalInputError(f'on_error: want "raise" or "return", got {str(self.on_error)[:20]!r}')
+        if self.timeout is not None and not self.timeout > 0:
+            raise LocalInputError(f"timeout: want more than 0 s, got {self.timeout:g}")
+
+    async def run(
+        self, session: Session, reader: Reader, texts: Iterable[Text]
+    ) -> tuple[list[Value | MpcError], Usage]:
+        """One entry for each text, in the order of the texts; requests go one after the other.
+
+        :raises LocalInputError: a text cannot be asked (nothing is sent then), or left its range, and `on_error` is
+            "raise".
+        :raises ChannelTimeout: not all was answered in time.
+        :raises MpcError: a server is gone, refused, or the two disagree.
+        """
+        start = time.perf_counter()
+        given = batches.texts_of(texts)
+        rows = await asyncio.to_thread(batches.read, reader, given)
+        places = batches.requests(rows, self.batch_size)
+        wrong = [str(row) for row in rows if isinstance(row, LocalInputError)]
+        if wrong and self.on_error == "raise":
+            raise LocalInputError(listed(wrong, "; "))
+        if cut := batches.cuts(rows, reader.preprocessing.max_tokens if reader.preprocessing else 0):
+            session.node.say(cut, "warning")
+        found: list[Value | MpcError | None] = [row if isinstance(row, LocalInputError) else None for row in rows]
+        replies: list[Answer] = []
+        try:
+            async with asyncio.timeout(self.timeout):
+                with shown(f"{self.what}: {len(given)} texts", len(given), enabled=self.progress) as step:
+                    for chosen in places:
+                        replies.append(await self._ask(session, reader, rows, chosen))
+                        self._place(found, chosen, replies[-1])
+                        step.advance(len(chosen))
+        except TimeoutError:
+            done = sum(len(chosen) for chosen in places[: len(replies)])
+            raise ChannelTimeout(
+                f"{self.what}: want all answers within {self.timeout:g} s, got {done} of {len(given)}; "
+                "give it more time (timeout=), or fewer texts"
+            ) from None
+        outside = [place for place, entry in enumerate(found) if _left_its_range(entry)]
+        entries = [entry for entry in found if entry is not None]
+        assert len(entries) == len(given), "an entry for each text"
+        return entries, usage(replies, time.perf_counter() - start, outside)
+
+    async def _ask(
+        self, session: Session, reader: Reader, rows: Sequence[Row | LocalInputError], chosen: Sequence[int]
+    ) -> Answer:
+        tokens = reader.pad([row for place in chosen if isinstance(row := rows[place], Row)])
+        return await session.ask(tokens, self.answer, self.audit)
+
+    def _place(self, found: list[Value | MpcError | None], chosen: Sequence[int], reply: Answer) -> None:
+        """:raises LocalRangeError: values left their ranges, which is neither accepted nor returned."""
+        outside = reply.outside or [False] * len(chosen)
+        names = [f"text {place + 1}" for place, left in zip(chosen, outside, strict=True) if left]
+        hint = f"{answers.LEFT_RANGE}; accept_out_of_range=True shows the answer all the same"
+        if names and not self.accept_out_of_range and self.on_error == "raise":
+            raise LocalRangeError(f"{listed(names)}: {hint}")
+        for place, row, left in zip(chosen, reply.values, outside, strict=True):
+            hidden = left and not self.accept_out_of_range
+            found[place] = LocalRangeError(f"text {place + 1}: {hint}") if hidden else Value(row, left)
+
+
+def _left_its_range(entry: Value | MpcError | None) -> bool:
+    return entry.out_of_range if isinstance(entry, Value) else isinstance(entry, LocalRangeError)
