@@ -4,8 +4,9 @@ import asyncio
 import secrets
 
 import pytest
-from parties import ALICE, LIMIT_S, SERVERS, Parties, some_tokens
-from test_service import request, turned_away, upload
+from limits import LIMIT_S
+from parties import ALICE, SERVERS, Parties, some_tokens
+from uploads import request, turned_away, upload
 
 from mpcnet.errors import ChannelClosed, LocalStateError, RemoteAbort
 from mpcnet.launch.api.session import Session

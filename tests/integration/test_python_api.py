@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parties import LIMIT_S, SERVERS, Parties
+from limits import LIMIT_S
+from parties import SERVERS, Parties
+from served import served
 from small_models import add_word, layout, save_classifier, save_embedding
-from test_texts import served
 
 import mpcnet
 from mpcnet.errors import (

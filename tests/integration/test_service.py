@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import rogue
 import torch
@@ -12,51 +11,14 @@ from limits import LIMIT_S, PATIENT_S
 from parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, some_tokens
 from patience import a_long_time, too_long
 from rogue import RogueNode
+from uploads import TOKENS, Arrays, mask_of, request, turned_away, upload
 
-from mpcnet.arrays import ring
-from mpcnet.arrays.ring import Bytes
-from mpcnet.errors import ChannelClosed, LocalInputError, RemoteAbort
-from mpcnet.launch.party import follower, frames, guests, queue, sharing
-from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
-from mpcnet.models.private.parameters import encode_tokens
-from mpcnet.models.private.program import Size
+from mpcnet.errors import ChannelClosed, LocalInputError
+from mpcnet.launch.party import follower, frames, guests, queue
+from mpcnet.launch.party.control_frames import READY, REQUEST, RESULT
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.rounds import Part
 from mpcnet.transport import tls_channel
-from mpcnet.transport.handshake import Peer
 from mpcnet.transport.tls import TlsChannel, parse_address
-
-TOKENS = some_tokens([5])
-Arrays = list[tuple[Part, Bytes]]
-
-
-def mask_of(values: torch.Tensor) -> tuple[Part, Bytes]:
-    return Part(1, tuple(values.shape)), ring.pack(ring.pack_bits(values), 1)
-
-
-def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
-    """What a client uploads to a server."""
-    config = parties.node("client").config
-    parts = sharing.token_parts(config, Size(*tokens.ids.shape))
-    halves = torch.split(encode_tokens(config, tokens, None), [part.shape[1] for part in parts], 1)
-    split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
-    seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
-    return [mask_of(tokens.mask), seed, *split.explicit[party]]
-
-
-async def upload(
-    parties: Parties, name: bytes, *roles: str, tokens: Tokens = TOKENS, answer: str = "logits", audit: bool = False
-) -> list[Peer]:
-    """A client that has a request queued at these servers."""
-    peers = []
-    for role in roles:
-        peer = await parties.node("client").dial(role)
-        await frames.send(
-            peer, REQUEST, request(parties, SERVERS.index(role), tokens), id=name, answer=answer, audit=audit
-        )
-        await frames.receive_bare(peer, QUEUED)
-        peers.append(peer)
-    return peers
 
 
 def open_channels(parties: Parties, *roles: str) -> list[TlsChannel]:
@@ -72,13 +34,6 @@ async def channel_with(parties: Parties, role: str, other: str) -> TlsChannel:
         await asyncio.sleep(0.001)
         found = [channel for channel in open_channels(parties, role) if channel.peer == other]
     return found[0]
-
-
-async def turned_away(peer: Peer) -> str:
-    """Why a server parts from this guest."""
-    with pytest.raises(RemoteAbort) as caught:
-        await frames.receive_bare(peer, "nothing that is ever sent", patient=True)
-    return caught.value.reason
 
 
 async def serve(parties: Parties) -> None:

@@ -2,51 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from limits import LIMIT_S
-from parties import Parties, Tiny, deployed
+from parties import Parties
+from served import served
 from small_models import layout, save_classifier, save_embedding
 
 from mpcnet.launch import infer
-from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import client
 from mpcnet.launch.requests import asked
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint
-from mpcnet.models.families.bert import Config
+from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
-from mpcnet.models.formats.bounds import bounds
-from mpcnet.models.formats.calibrate import calibrate
-from mpcnet.models.formats.planner import plan
-from mpcnet.models.preprocessing import copy_tokenizer
-from mpcnet.models.private.prepare import random_tokens
 from mpcnet.models.texts.tokens import Text
-from mpcnet.protocols.suites import SUITES
-
-
-@contextmanager
-def served(folder: Path, place: Path, *, astray: bool = False) -> Iterator[Parties]:
-    """A model's parties; `astray` if its scores are sought in windows where they are not."""
-    found = load_checkpoint(folder)
-    folded = fold(found)
-    batches = [random_tokens(found, 16, length) for length in (3, 8, 16)]
-    known = calibrate(found.shape, folded, batches, found.sha256)
-    formats = plan(found.shape, bounds(found.shape, folded), known, "exact", SUITES["fast"])
-    if astray:
-        windows = [
-            [replace(w, centres=tuple(c + 100.0 for c in w.centres)) for w in layer] for layer in formats.windows
-        ]
-        formats = replace(formats, windows=tuple(map(tuple, windows)))
-    config = Config(found.shape, formats, SUITES["fast"], "private", found.preprocessing, found.labels)
-    with deployed(config, place) as made:
-        copy_tokenizer(folder, made.config("client").parent / TOKENIZER)
-        yield Parties(made, Tiny(found, folded, known))
 
 
 async def answer(parties: Parties, target: Path, texts: list[Text], **wanted: Any) -> tuple[int, list[dict[str, Any]]]:
