@@ -157,6 +157,7 @@ async def test_a_tape_is_good_for_one_session_only(parties: Parties) -> None:
     await answered_by(parties, 1, [5], "1 x 5")
 
 
+@pytest.mark.slow
 @ON_TAPES
 @pytest.mark.parametrize("full", [("server0",), ("server1",), SERVERS], ids=" and ".join)
 async def test_a_full_disk(parties: Parties, full: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +222,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @ON_TAPES
 @pytest.mark.parametrize("role", SERVERS)
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

@@ -72,6 +72,7 @@ def run(network: Network, role: str, code: str, *arguments: str) -> str:
     return subprocess.run(line, capture_output=True, text=True, check=True, timeout=LIMIT_S).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_network_that_cannot_be_made_says_why(kind: str) -> None:
     reason = why_not(kind)
@@ -269,6 +270,7 @@ def test_nothing_outlives_its_maker(maker: subprocess.Popen[str], number: signal
     assert interfaces() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(why_not("tun") is not None, reason=why_not("tun") or "")
 async def test_what_still_runs_at_the_end_is_ended() -> None:
     """Even what was started in the last moment, and is not there yet."""
@@ -286,6 +288,7 @@ async def test_what_still_runs_at_the_end_is_ended() -> None:
             assert await each.wait() != 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(why_not("tun") is not None, reason=why_not("tun") or "")
 def test_a_network_that_has_ended_says_so() -> None:
     with make("tun", Link()) as network:

@@ -54,6 +54,7 @@ async def test_second_signal_in_mid_run(running: Running) -> None:
     await running.answered(NEXT)
 
 
+@pytest.mark.slow
 async def test_wait_names_who_failed_first(tmp_path: Path) -> None:
     with deployed(tiny().config(), tmp_path / "deployment") as made:
         made.config("server1").write_text('role = "server1"\nports = 3\n')

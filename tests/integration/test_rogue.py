@@ -66,6 +66,7 @@ async def test_bytes(parties: Parties, who: str, victim: str, what: str) -> None
     await misbehave(parties, who, victim, *MISDEEDS[what])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("who", "victim"), PAIRS)
 @pytest.mark.parametrize("what", STILL)
 async def test_nothing_more(

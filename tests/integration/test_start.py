@@ -46,6 +46,7 @@ def nobody_was_served(parties: Parties) -> None:
     assert not [line for role in ALL for line in parties.logs[role].lines if "connected with" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ALL)
 @pytest.mark.parametrize(
     ("change", "name"),

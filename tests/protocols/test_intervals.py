@@ -36,6 +36,7 @@ def wanted(j: Tensor, size: int, intervals: list[tuple[int, int]]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
+@pytest.mark.slow
 @EACH
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize(("start", "above"), [(0, 8), (3, 2), (2, 11)])

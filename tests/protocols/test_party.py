@@ -47,6 +47,7 @@ def test_rescale_exhaustively(bits: int, count: int) -> None:
     assert torch.equal(error[inside], wrapped[inside])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "count"), [(64, 12), (64, 40), (40, 16), (24, 12)])
 def test_no_catastrophic_error_in_ten_to_the_eighth_elements(bits: int, count: int) -> None:
     """Random shares of values over the whole range; 1 ulp at most in each, and no bias but the known 2^-count ulp.

@@ -303,6 +303,7 @@ def test_one_key_gets_all_the_weight() -> None:
     assert distance(done.value, value.x.expand(4, 3)) <= 6e-3
 
 
+@pytest.mark.slow
 def test_one_corrupted_reply_changes_the_result() -> None:
     scores = uniform((4, 8), -20, 20, 22, 12)
     check_corruption(quad_numerators(KEEP), scores)

@@ -299,6 +299,7 @@ def test_who_is_asked_to_stop_stops_and_the_others_wait(town: Town, role: str) -
     simulate(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(150))
 def test_any_schedule_of_deaths_ends_in_one_session(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(seed)

@@ -119,6 +119,7 @@ def test_unknown_site_no_batch_and_infinite_values(calibration):
         calibrate(SHAPE, broken, batches(), checkpoint.sha256)
 
 
+@pytest.mark.slow
 def test_demo_model_calibrates():
     checkpoint = demo_checkpoint()
     folded = {name: value.float() for name, value in fold(checkpoint).items()}

@@ -69,6 +69,7 @@ def test_regression_learns_the_scores(made):
     assert losses(task, teacher)["logits"](student, batch).item() == pytest.approx(want)
 
 
+@pytest.mark.slow
 def test_a_teacher_learns_and_a_student_learns_from_it(made, tmp_path):
     source, rows, held_out = made
 

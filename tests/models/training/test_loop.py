@@ -103,6 +103,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [("layers", 5), ("layers", 14), ("logits", 10)])
 def test_a_stopped_run_goes_on_bit_for_bit(made, whole, tmp_path, when):
     """Stopped within an epoch between two saved states, at the end of a stage, and within the last epoch."""
