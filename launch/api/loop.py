@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -38,20 +39,31 @@ class LoopThread:
         if not self._thread.is_alive():
             work.close()
             raise LocalStateError("client: want an open one, got one that was closed; make another")
-        ended = threading.Event()
+        outcome: Future[T] = Future()
+        tasks: list[asyncio.Task[T]] = []
 
-        async def told() -> T:
-            try:
-                return await work
-            finally:
-                ended.set()
+        def begin() -> None:
+            tasks.append(self._loop.create_task(work))
+            tasks[0].add_done_callback(tell)
 
-        future = asyncio.run_coroutine_threadsafe(told(), self._loop)
+        def tell(task: asyncio.Task[T]) -> None:
+            if task.cancelled():
+                outcome.cancel()
+            elif error := task.exception():
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(task.result())
+
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+
         try:
-            return future.result()
+            self._loop.call_soon_threadsafe(begin)
+            return outcome.result()
         except KeyboardInterrupt:
-            future.cancel()
-            ended.wait(END_S)
+            self._loop.call_soon_threadsafe(cancel)  # behind `begin`, if that was reached
+            wait([outcome], END_S)
             raise
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -34,7 +35,15 @@ def test_errors_are_the_callers() -> None:
     loop.close()
 
 
-def test_an_interrupt_cancels_the_call() -> None:
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Ctrl-C as in a program that does not handle it; tests before may have left another handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_cancels_the_call(interrupts: None) -> None:
     """And it has ended when the interrupt is raised; the thread goes on."""
     ended = []
 
