@@ -203,8 +203,8 @@ def plan_command(
         "rounds": document["rounds"],
         "online, one server": f"{document['sent_bytes'] / 1e6:.2f} MB each way",
         "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
-        "corrections in stock": report.stock_line(document["stock"]),
-        "a server's arrays at their peak": f"{document['peak_bytes'] / 1e6:.0f} MB, with its stock",
+        "corrections buffered": report.buffer_line(document["buffer"]),
+        "a server's arrays at their peak": f"{document['peak_bytes'] / 1e6:.0f} MB, with its corrections",
         "loading the weights, once": f"{loading['rounds']} rounds, {loading['sent_bytes'] / 1e6:.1f} MB each way",
         **({"note": "random weights: for cost and time only"} if prepared.random else {}),
     })  # fmt: skip

@@ -112,12 +112,12 @@ async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Want
     async with Session(node, table, attempts=wanted.attempts) as session:
         for tokens in found.batches(size):
             answer = await _ask(session, tokens, wanted)
-            outside = answer.outside or [False] * len(tokens.ids)
-            names = where[len(given) : len(given) + len(outside)]
-            _warn(node, [name for name, left in zip(names, outside, strict=True) if left], wanted)
+            out_of_range = answer.out_of_range or [False] * len(tokens.ids)
+            names = where[len(given) : len(given) + len(out_of_range)]
+            _warn(node, [name for name, left in zip(names, out_of_range, strict=True) if left], wanted)
             given += [
                 answers.guarded(answers.entry(node.config, wanted.answer, values), left, name, wanted.accept)
-                for values, left, name in zip(answer.values, outside, names, strict=True)
+                for values, left, name in zip(answer.values, out_of_range, names, strict=True)
             ]
             costs.append(_cost(answer))
     document = {"answers": found.in_place(given), "requests": costs}
@@ -131,14 +131,14 @@ async def _ask_tokens(node: Node, batches: Sequence[Tokens], table: client.Table
     async with Session(node, table, attempts=wanted.attempts) as session:
         for number, tokens in enumerate(batches, 1):
             answer = await _ask(session, tokens, wanted)
-            outside = answer.outside or [False] * len(tokens.ids)
-            names = [f"batch {number}, row {row}" for row, left in enumerate(outside, 1) if left]
+            out_of_range = answer.out_of_range or [False] * len(tokens.ids)
+            names = [f"batch {number}, row {row}" for row, left in enumerate(out_of_range, 1) if left]
             _warn(node, names, wanted)
-            hidden = [left and not wanted.accept for left in outside]
+            hidden = [left and not wanted.accept for left in out_of_range]
             values = [None if hide else row for hide, row in zip(hidden, answer.values.tolist(), strict=True)]
             labels = [None if row is None else row.index(max(row)) for row in values]
             more = {"labels": labels} if wanted.answer == "label" else {}
-            documents.append({"values": values, "outside": answer.outside, **more, **_cost(answer)})
+            documents.append({"values": values, "out_of_range": answer.out_of_range, **more, **_cost(answer)})
             code = LocalInputError.exit_code if any(hidden) else code
     await _write(target, documents)
     return code

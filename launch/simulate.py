@@ -138,13 +138,13 @@ def simulate_each(
 
 
 def _ask(prepared: Prepared, entries: Sequence[Entry], options: Options) -> Asked:
-    found, limit = prepared.checkpoint, options.length or prepared.config.numbers.longest
+    found, limit = prepared.checkpoint, options.length or prepared.config.formats.longest
     return asked.ask(entries, Reader.of(found.source, limit, found.preprocessing, found.shape), options.blank)
 
 
 def _random_batches(prepared: Prepared, count: int, options: Options) -> list[Tokens]:
     """As many random sentences, of a model without a tokenizer."""
-    length = min(options.length or 128, prepared.config.numbers.longest)
+    length = min(options.length or 128, prepared.config.formats.longest)
     sizes = [min(options.batch, count - start) for start in range(0, count, options.batch)]
     return [random_tokens(prepared.checkpoint, size, length) for size in sizes]
 
@@ -174,14 +174,14 @@ def run(
     operations, totals = _combine(replies)
     with console.status("checking the measured cost against the plan"):
         _check_plan(prepared, replies)
-    outside = [left for reply in replies for left in reply.outside or [False] * len(reply.values)]
+    out_of_range = [left for reply in replies for left in reply.out_of_range or [False] * len(reply.values)]
     document = {
         **totals,
-        **compare.findings(prepared.config, options.answer, private, plain, outside, options.accept, found),
+        **compare.findings(prepared.config, options.answer, private, plain, out_of_range, options.accept, found),
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
-        "outside": outside if options.audit else None,
+        "out_of_range": out_of_range if options.audit else None,
         "operations": operations,
     }
     return Outcome(prepared, private, _as_asked(plain.values, options), document, operations, found)
@@ -260,7 +260,7 @@ def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
         "model": options.model.removeprefix(BUILTIN),
         "random_weights": prepared.random,
         "suite": options.suite,
-        "softmax": prepared.config.numbers.softmax,
+        "softmax": prepared.config.formats.softmax,
         "embedding": options.embedding,
         "answer": options.answer,
         "audit": options.audit,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mpcnet.errors import LocalInputError
-from mpcnet.launch.party.guests import MAX_BATCH
+from mpcnet.launch.party.upload import MAX_BATCH
 from mpcnet.launch.requests.asked import listed
 from mpcnet.models.texts.tokens import Reader, Row, Text
 

@@ -95,10 +95,10 @@ class Call:
                 f"{self.what}: want all answers within {self.timeout:g} s, got {done} of {len(given)}; "
                 "give it more time (timeout=), or fewer texts"
             ) from None
-        outside = [place for place, entry in enumerate(found) if _left_its_range(entry)]
+        out_of_range = [place for place, entry in enumerate(found) if _left_its_range(entry)]
         entries = [entry for entry in found if entry is not None]
         assert len(entries) == len(given), "an entry for each text"
-        return entries, usage(replies, time.perf_counter() - start, outside)
+        return entries, usage(replies, time.perf_counter() - start, out_of_range)
 
     async def _ask(
         self, session: Session, reader: Reader, rows: Sequence[Row | LocalInputError], chosen: Sequence[int]
@@ -108,12 +108,12 @@ class Call:
 
     def _place(self, found: list[Value | MpcError | None], chosen: Sequence[int], reply: Answer) -> None:
         """:raises LocalRangeError: values left their ranges, which is neither accepted nor returned."""
-        outside = reply.outside or [False] * len(chosen)
-        names = [f"text {place + 1}" for place, left in zip(chosen, outside, strict=True) if left]
+        out_of_range = reply.out_of_range or [False] * len(chosen)
+        names = [f"text {place + 1}" for place, left in zip(chosen, out_of_range, strict=True) if left]
         hint = f"{answers.LEFT_RANGE}; accept_out_of_range=True shows the answer all the same"
         if names and not self.accept_out_of_range and self.on_error == "raise":
             raise LocalRangeError(f"{listed(names)}: {hint}")
-        for place, row, left in zip(chosen, reply.values, outside, strict=True):
+        for place, row, left in zip(chosen, reply.values, out_of_range, strict=True):
             hidden = left and not self.accept_out_of_range
             found[place] = LocalRangeError(f"text {place + 1}: {hint}") if hidden else Value(row, left)
 

@@ -41,9 +41,9 @@ class Plan:
     received_bytes: int
     offline_bytes: int  # the larger of dealt_bytes
     dealt_bytes: tuple[int, int]  # by the dealer to server0 and to server1
-    peak_bytes: int  # of a server's arrays, with its stock of corrections
+    peak_bytes: int  # of a server's arrays, with its buffer of corrections
     operations: tuple[Operation, ...]
-    stock: dict[str, Any]  # what of the corrections comes before the run, for a server's limit
+    buffer: dict[str, Any]  # what of the corrections comes before the run, for a server's limit
     model: str
     length: int
     batch: int
@@ -102,8 +102,8 @@ def plan_of(prepared: Prepared, model: str, size: Size) -> Plan:
     plans = Plans(prepared.config, memory)
     loading = report.planned(plans.load.ledger, memory.peak)
     metered = plans.infer(size)
-    stock = report.stocked(metered, settings.STOCK_MIB << 20)
-    held = min(max(metered.ledger.total().dealt_bytes), stock["limit_bytes"])
+    buffer = report.buffered(metered, settings.BUFFER_MIB << 20)
+    held = min(max(metered.ledger.total().dealt_bytes), buffer["limit_bytes"])
     total = metered.ledger.total()
     return Plan(
         rounds=total.rounds,
@@ -113,12 +113,12 @@ def plan_of(prepared: Prepared, model: str, size: Size) -> Plan:
         dealt_bytes=_both(total.dealt_bytes),
         peak_bytes=memory.peak + held,
         operations=_operations(metered),
-        stock=stock,
+        buffer=buffer,
         model=model.removeprefix(BUILTIN),
         length=size.length,
         batch=size.batch,
         suite=prepared.config.suite.name,
-        softmax=prepared.config.numbers.softmax,
+        softmax=prepared.config.formats.softmax,
         embedding=prepared.config.embedding,
         answer=size.answer,
         audit=size.audit,

@@ -129,7 +129,7 @@ class Here:
         node, found = library_node(made.config("client")), prepared.checkpoint
         return Opened(
             node,
-            lambda: Reader.of(found.source, prepared.config.numbers.longest, found.preprocessing, found.shape),
+            lambda: Reader.of(found.source, prepared.config.formats.longest, found.preprocessing, found.shape),
             prepared.folded if prepared.config.embedding == "client" else None,
         )
 

@@ -208,6 +208,6 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 def _print(what: str, outcome: Outcome, **figures: Any) -> None:
     """One JSON line."""
     keys = ("model", "suite", "softmax", "audit", "commit", "machine", "kernels", "threads")
-    facts = {key: outcome.document[key] for key in keys} | {"out_of_range": sum(outcome.document["outside"] or [])}
+    facts = {key: outcome.document[key] for key in keys} | {"out_of_range": sum(outcome.document["out_of_range"] or [])}
     rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()}
     print(json.dumps({"bench": what, **rounded, **facts}))

@@ -53,7 +53,7 @@ def layers_command(
         status.update("measuring")
         found = measure(load_plain(prepared.config, prepared.folded), prepared.folded, tokens)
     warn(prepared)
-    softmax = prepared.config.numbers.softmax
+    softmax = prepared.config.formats.softmax
     facts = {"model": model, "suite": suite, "softmax": softmax}
     text = json.dumps({"bench": "layers", **facts, "commit": report.commit(), **found.to_dict()})
     if json_file == "-":
@@ -68,7 +68,7 @@ def _tokens(prepared: Prepared, texts: list[Text]) -> Tokens:
     if prepared.random:
         return random_tokens(prepared.checkpoint, *RANDOM_SIZE)
     found = prepared.checkpoint
-    return encode(found.source, texts, prepared.config.numbers.longest, found.preprocessing, found.shape)
+    return encode(found.source, texts, prepared.config.formats.longest, found.preprocessing, found.shape)
 
 
 def _show(found: Report, what: str) -> None:

@@ -116,7 +116,7 @@ async def _ask(plan: Soak, node: Node, prepared: Prepared, progress: Progress, t
 
 def _questions(prepared: Prepared) -> list[tuple[Tokens, Tensor]]:
     """Token batches, and the plaintext model's answers."""
-    positions = prepared.config.numbers.longest
+    positions = prepared.config.formats.longest
     if prepared.random:
         batches = [random_tokens(prepared.checkpoint, 1, length) for length in (4, 8, 12)]
     else:

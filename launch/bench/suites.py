@@ -76,7 +76,7 @@ def measure(options: Options, runs: int, console: Console) -> dict[str, Any]:
         "peaks": outcome.document["peaks"],
         "least_cosine": outcome.document["min_cosine"],
         "wrong": len(outcome.document["wrong"]),
-        "out_of_range": sum(outcome.document["outside"] or []),
+        "out_of_range": sum(outcome.document["out_of_range"] or []),
         **{key: outcome.document[key] for key in ("commit", "machine", "threads", "kernels", "device")},
     }
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}

@@ -44,7 +44,7 @@ def _lines() -> Iterator[str]:
     yield "range is an error at the start, and all such errors are named at once."
     yield f"`mpcnet doctor --config {FILE}` checks the file and what it points to."
     yield ""
-    yield from ("```toml", 'role = "server0"', "stock_mib = 4096", "", "[addresses]")
+    yield from ("```toml", 'role = "server0"', "buffer_mib = 4096", "", "[addresses]")
     yield from (f"{role} = {json.dumps(address)}" for role, address in EXAMPLE.items())
     yield "```"
     titles = ("key", "type", "default", "range", "unit", "meaning")

@@ -4,7 +4,7 @@
 
     role = "server0"
     program = "program.json"
-    stock_mib = 4096
+    buffer_mib = 4096
 
     [addresses]
     server0 = "10.0.0.1:4100"
@@ -38,7 +38,7 @@ KEY = "key"  # of a field's metadata
 PARTIES = "server0, server1, dealer"
 SERVERS = "server0, server1"
 LEADER = "server0"  # who decides what runs
-STOCK_MIB = 2048  # a quarter of a server with 8 GB
+BUFFER_MIB = 2048  # a quarter of a server with 8 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ class Settings:
     device: str = _key(
         "cpu", "Where products by weights are computed: `cpu`, `cuda`, or `cuda:1` for the second GPU.", roles=PARTIES
     )
-    stock_mib: int = _key(
-        STOCK_MIB, "Memory for corrections that wait for their use. A run that needs more begins when it is full.",
+    buffer_mib: int = _key(
+        BUFFER_MIB, "Memory for corrections that wait for their use. A run that needs more begins when it is full.",
         roles=SERVERS, unit="MiB", between=(0, 1 << 24),
     )  # fmt: skip
     queue_mib: int = _key(

@@ -32,39 +32,39 @@ CGROUP = Path("/sys/fs/cgroup/memory.max")  # a container's limit, seen from ins
 def check_program(config: Config) -> list[Finding]:
     """The public program: what it is, and whether its calibrated ranges make sense."""
     shape, digest = config.shape, program.agreement(config).digest.hex()[:16]
-    what = f"{shape.layers} layers, {shape.hidden} wide, {config.suite.name} suite, {config.numbers.softmax} softmax"
+    what = f"{shape.layers} layers, {shape.hidden} wide, {config.suite.name} suite, {config.formats.softmax} softmax"
     versions = f"format version {FORMAT_VERSION}, mpcnet {mpcnet.__version__}"
     found = [ok("program", f"{what}; {versions}, digest {digest}")]
     if wrong := list(_unsound(config)):
         return [*found, error("calibration", "; ".join(wrong), "make the program again with mpcnet init")]
-    text = f"{len(config.numbers.rows)} ranges, for texts of up to {config.numbers.longest} tokens"
+    text = f"{len(config.formats.rows)} ranges, for texts of up to {config.formats.longest} tokens"
     return [*found, ok("calibration", text)]
 
 
 def _unsound(config: Config) -> Iterator[str]:
     """Ranges that no calibration makes, and ranges that a run would miss."""
-    numbers = config.numbers
-    for site, rows in numbers.rows.items():
+    formats = config.formats
+    for site, rows in formats.rows.items():
         if not 0 < rows.low < rows.high < math.inf:
             yield f"{site}: want 0 < low < high, got {rows.low:g} and {rows.high:g}"
-    if len(numbers.value_sizes) != config.shape.layers or not all(0 < size < math.inf for size in numbers.value_sizes):
-        yield f"value_sizes: want {config.shape.layers} numbers > 0, got {list(numbers.value_sizes)}"
-    if not 0 < numbers.longest <= config.shape.positions:
-        yield f"longest: want 1 to {config.shape.positions} tokens, got {numbers.longest}"
-    bits = [window.bits for layer in numbers.windows for window in layer]
-    if numbers.softmax == "exact" and (
-        len(numbers.windows) != config.shape.layers or not set(bits) <= set(WINDOW_BITS)
+    if len(formats.value_sizes) != config.shape.layers or not all(0 < size < math.inf for size in formats.value_sizes):
+        yield f"value_sizes: want {config.shape.layers} numbers > 0, got {list(formats.value_sizes)}"
+    if not 0 < formats.longest <= config.shape.positions:
+        yield f"longest: want 1 to {config.shape.positions} tokens, got {formats.longest}"
+    bits = [window.bits for layer in formats.windows for window in layer]
+    if formats.softmax == "exact" and (
+        len(formats.windows) != config.shape.layers or not set(bits) <= set(WINDOW_BITS)
     ):
         yield f"windows: want one of {' or '.join(map(str, WINDOW_BITS))} bits in each layer, got {bits}"
-    if not 0 <= numbers.table_frac <= numbers.table_bits - 2 <= 62:
-        yield f"table: want fraction bits in a ring, got {numbers.table_frac} in {numbers.table_bits} bits"
+    if not 0 <= formats.table_frac <= formats.table_bits - 2 <= 62:
+        yield f"table: want fraction bits in a ring, got {formats.table_frac} in {formats.table_bits} bits"
     layers = [f"layer{i}" for i in range(config.shape.layers)]
     norms = ["embedding", *(f"{layer}.{part}" for layer in layers for part in ("out", "down"))]
     try:
         for site in norms:
-            numbers.norm_rows(site)
+            formats.norm_rows(site)
         for layer in range(config.shape.layers):
-            numbers.softmax_rows(layer, LENGTH)
+            formats.softmax_rows(layer, LENGTH)
     except KeyError as missing:
         yield f"{missing.args[0]}: want a range, got none"
 
@@ -96,8 +96,8 @@ async def check_names(addresses: dict[str, str]) -> tuple[list[Finding], set[str
             found.append(error(f"address of {role}", f"{address}: {failure.strerror}", advice))
         else:
             known.add(role)
-            numbers = ", ".join(dict.fromkeys(str(place[4][0]) for place in places))
-            found.append(ok(f"address of {role}", f"{address}" if numbers == host else f"{address} is {numbers}"))
+            resolved = ", ".join(dict.fromkeys(str(place[4][0]) for place in places))
+            found.append(ok(f"address of {role}", f"{address}" if resolved == host else f"{address} is {resolved}"))
     return found, known
 
 
@@ -115,7 +115,7 @@ def check_memory(plans: Plans, memory: Memory, total_bytes: int) -> Finding:
 
 
 def _usual(plans: Plans) -> Size:
-    return Size(1, min(LENGTH, plans.config.numbers.longest))
+    return Size(1, min(LENGTH, plans.config.formats.longest))
 
 
 def memory_bytes(limit: Path = CGROUP) -> int:
@@ -129,7 +129,7 @@ def memory_bytes(limit: Path = CGROUP) -> int:
 
 def check_disk(plans: Plans, settings: Settings) -> Finding:
     """Room for the tapes that the settings ask for ahead of requests, and for one request more."""
-    longest = plans.config.numbers.longest
+    longest = plans.config.formats.longest
     if late := [f"{size.batch}x{size.length}" for size in settings.ahead_sizes if size.length > longest]:
         return error("tapes", f"ahead: {', '.join(late)}, the program takes {longest} tokens", "ask for shorter ones")
     folder = settings.folder / settings.tapes

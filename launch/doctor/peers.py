@@ -1,6 +1,6 @@
 """The doctor's look at the parties that we dial: who answers, how fast, with which program, by which clock.
 
-A look ends before our own hello: to the listener it is a guest that left, and a running session is not touched.
+A look ends before our own hello: to the listener it is a visitor that left, and a running session is not touched.
 """
 
 from __future__ import annotations

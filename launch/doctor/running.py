@@ -42,7 +42,7 @@ async def _bind(address: str) -> None:
 
 
 async def _owner_of_port(role: str, address: str, identity: Identity, roster: Roster, timeout_s: float) -> Finding:
-    """Our own party refuses a guest of its own role, but only after it has shown its certificate."""
+    """Our own party refuses a peer of its own role, but only after it has shown its certificate."""
     try:
         channel = await dial(address, identity, roster, role, timeout_s)
         channel.abort("a look by the doctor")

@@ -60,15 +60,17 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
     grouped = groups(sample, options.batch)
     outcome = simulate.run(prepared, [sample.rows(group) for group in grouped], options, console)
     private["private"] = restore(grouped, outcome.private)
-    outside = sum(outcome.document["outside"] or [])
-    if outside:
-        warn_of(f"{outside} of {len(chosen.private)} private examples: a value left its range", console, "bold red")
+    out_of_range = sum(outcome.document["out_of_range"] or [])
+    if out_of_range:
+        warn_of(
+            f"{out_of_range} of {len(chosen.private)} private examples: a value left its range", console, "bold red"
+        )
     return Evaluation(
         task=chosen.task.name,
         headline=chosen.task.headline,
         model=results.display_name(options.model),
         suite=options.suite,
-        softmax=prepared.config.numbers.softmax,
+        softmax=prepared.config.formats.softmax,
         answer=options.answer,
         seed=choice.seed,
         available=chosen.available,
@@ -83,7 +85,7 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
         | _published(prepared, tokens, outputs["float"], options.batch, console),
         **_cost(outcome, len(chosen.private), options),
         load=round(busy, 2),
-        out_of_range=outside if options.audit else None,
+        out_of_range=out_of_range if options.audit else None,
         labels=chosen.labels[chosen.private].tolist(),
         outputs={way: results.rows_of(values) for way, values in private.items()},
     )
@@ -124,7 +126,7 @@ def _published(
     prepared: Prepared, tokens: Tokens, floats: Tensor, batch: int, console: Console
 ) -> dict[str, Difference]:
     """The float model beside transformers' modules, in float64, where there are any for this softmax."""
-    shape, softmax = prepared.config.shape, prepared.config.numbers.softmax
+    shape, softmax = prepared.config.shape, prepared.config.formats.softmax
     if shape.relative_buckets and softmax != "exact":
         return {}
     from mpcnet.models.float_model.huggingface import (

@@ -55,7 +55,7 @@ class Kind:
     min_cosine: float
     mean_cosine: float
     max_abs_error: float
-    outside: int | None  # None: nobody looked
+    out_of_range: int | None  # None: nobody looked
 
 
 def corpus_command(
@@ -80,15 +80,15 @@ def corpus_command(
         if prepared.random:
             raise LocalConfigError(f"corpus: want a checkpoint, got {model}, whose weights are random")
         status.update("making the texts")
-        samples, tokens = _texts(prepared, longest or prepared.config.numbers.longest, each)
+        samples, tokens = _texts(prepared, longest or prepared.config.formats.longest, each)
     warn(prepared)
     grouped = groups(tokens)
     options = Options(model, suite, softmax, calibration=calibration, accept=True)
     answer = _private if processes else _oracle
-    mine, outside = answer(prepared, tokens, grouped, options)
+    mine, out_of_range = answer(prepared, tokens, grouped, options)
     theirs = _theirs(prepared, samples)
-    kinds = by_kind(samples, tokens, mine, theirs, outside)
-    facts = {"model": model, "suite": suite, "softmax": prepared.config.numbers.softmax}
+    kinds = by_kind(samples, tokens, mine, theirs, out_of_range)
+    facts = {"model": model, "suite": suite, "softmax": prepared.config.formats.softmax}
     facts |= {"answers": "processes" if processes else "oracle", "machine": report.machine(), "commit": report.commit()}
     document = {"bench": "corpus", **asdict(together(kinds)), **facts, "kinds": [asdict(kind) for kind in kinds]}
     emit(document, json_file)
@@ -134,8 +134,8 @@ def _oracle(
         each = step(bar, "fixed-point oracle", len(grouped))
 
         def run(rows: Tokens) -> Tensor:
-            values, outside = oracle_trace.audited_answer(whole, prepared.folded, rows)
-            return torch.cat([values, outside.to(values.dtype).unsqueeze(1)], 1)
+            values, out_of_range = oracle_trace.audited_answer(whole, prepared.folded, rows)
+            return torch.cat([values, out_of_range.to(values.dtype).unsqueeze(1)], 1)
 
         found = in_order(grouped, tokens, run, each).double()
     preprocessing, values = prepared.config.preprocessing, found[:, :-1]
@@ -150,15 +150,15 @@ def _private(
     """Answers of the real processes, audited."""
     outcome = simulate.run(prepared, [tokens.rows(group) for group in grouped], options, console)
     places = torch.tensor([row for group in grouped for row in group]).argsort()
-    outside = torch.tensor(outcome.document["outside"])[places].tolist()
-    return outcome.private[places], outside
+    out_of_range = torch.tensor(outcome.document["out_of_range"])[places].tolist()
+    return outcome.private[places], out_of_range
 
 
 def _theirs(prepared: Prepared, samples: Sequence[Sample]) -> Tensor:
     """What others make of the model's own folder, [n, columns], float64."""
     from mpcnet.models.float_model.huggingface import published  # transformers: only who compares waits for it
 
-    theirs = published(prepared.checkpoint, prepared.config.numbers.softmax)
+    theirs = published(prepared.checkpoint, prepared.config.formats.softmax)
     with torch.inference_mode(), progress(console) as bar:
         each = step(bar, theirs.by, len(samples))
         return torch.cat([_one(theirs, sample.text, each) for sample in samples])
@@ -171,7 +171,7 @@ def _one(theirs: Published, text: str, each: Callable[[], None]) -> Tensor:
 
 
 def by_kind(
-    samples: Sequence[Sample], tokens: Tokens, mine: Tensor, theirs: Tensor, outside: Sequence[bool] | None
+    samples: Sequence[Sample], tokens: Tokens, mine: Tensor, theirs: Tensor, out_of_range: Sequence[bool] | None
 ) -> list[Kind]:
     """A row for each kind, in the order of the corpus."""
     cosines = torch.cosine_similarity(mine, theirs, dim=1)
@@ -187,7 +187,7 @@ def by_kind(
             cosines[own].min().item(),
             cosines[own].mean().item(),
             errors[own].max().item(),
-            None if outside is None else sum(outside[row] for row in own),
+            None if out_of_range is None else sum(out_of_range[row] for row in own),
         )
         for kind, own in rows.items()
     ]
@@ -196,7 +196,7 @@ def by_kind(
 def together(kinds: Sequence[Kind]) -> Kind:
     """All kinds as one."""
     n = sum(kind.n for kind in kinds)
-    flagged = [kind.outside for kind in kinds if kind.outside is not None]
+    flagged = [kind.out_of_range for kind in kinds if kind.out_of_range is not None]
     return Kind(
         "all",
         n,
@@ -219,5 +219,5 @@ def _table(kinds: Sequence[Kind], title: str) -> Table:
 
 def _cells(kind: Kind) -> list[str]:
     values = (f"{kind.min_cosine:.7f}", f"{kind.mean_cosine:.7f}", f"{kind.max_abs_error:.5f}")
-    outside = "not checked" if kind.outside is None else str(kind.outside)
-    return [kind.kind, str(kind.n), str(kind.tokens), *values, outside]
+    out_of_range = "not checked" if kind.out_of_range is None else str(kind.out_of_range)
+    return [kind.kind, str(kind.n), str(kind.tokens), *values, out_of_range]

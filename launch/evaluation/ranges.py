@@ -101,7 +101,7 @@ def find(given: Given, model: str, softmax: Softmax | None, file: Path | None, c
             prepared.config, prepared.calibration, prepared.folded, tokens, step(bar, "plaintext model", len(texts))
         )
     return summary(
-        uses, prepared.calibration, model=display_name(model), softmax=prepared.config.numbers.softmax, data=given.name,
+        uses, prepared.calibration, model=display_name(model), softmax=prepared.config.formats.softmax, data=given.name,
         longest=longest,
     )  # fmt: skip
 

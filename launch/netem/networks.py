@@ -26,7 +26,7 @@ from typing import Any
 
 from mpcnet.errors import LocalConfigError, describe
 from mpcnet.launch.deployment.certs import LISTENERS
-from mpcnet.launch.netem.keeper import ADDRESSES
+from mpcnet.launch.netem.namespace_supervisor import ADDRESSES
 from mpcnet.launch.netem.namespaces import NetworkFailed, enter
 from mpcnet.launch.netem.tun import DEVICE, Use
 from mpcnet.launch.simulation.network import PYTHON, Loopback, Network
@@ -34,15 +34,15 @@ from mpcnet.transport.latency import Link
 
 KINDS = ("inproc", "netem", "tun", "veth")
 PORT = 4100
-ENDED = "the network's keeper has ended, and with it all links between the hosts; make the network again"
-STOP_S = 10.0  # of a keeper, which has at most a few processes to kill
+ENDED = "the network's supervisor has ended, and with it all links between the hosts; make the network again"
+STOP_S = 10.0  # of a supervisor, which has at most a few processes to kill
 
 
-class Keeper:
-    """The process that holds a network; see `mpcnet.launch.netem.keeper`."""
+class Supervisor:
+    """The process that holds a network; see `mpcnet.launch.netem.namespace_supervisor`."""
 
     def __init__(self, kind: str, link: Link) -> None:
-        line = [*PYTHON, "mpcnet.launch.netem.keeper", kind, json.dumps(asdict(link))]
+        line = [*PYTHON, "mpcnet.launch.netem.namespace_supervisor", kind, json.dumps(asdict(link))]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(line, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603
 
@@ -92,7 +92,7 @@ class Hosts:
 
     name: str
     namespaces: Mapping[str, str]
-    keeper: Keeper
+    supervisor: Supervisor
     net: str = "none"
 
     @property
@@ -167,11 +167,11 @@ def make(kind: str, link: Link) -> Iterator[Network]:
     if kind == "inproc":
         yield Loopback(link_text(link))
         return
-    keeper = Keeper(kind, link)
+    supervisor = Supervisor(kind, link)
     try:
-        yield Hosts(kind, keeper.read()["namespaces"], keeper)
+        yield Hosts(kind, supervisor.read()["namespaces"], supervisor)
     finally:
-        keeper.stop()
+        supervisor.stop()
 
 
 def relay_use(network: Network) -> Use | None:
@@ -181,7 +181,7 @@ def relay_use(network: Network) -> Use | None:
     """
     if not isinstance(network, Hosts) or network.name != "tun":
         return None
-    return Use(**network.keeper.ask())
+    return Use(**network.supervisor.ask())
 
 
 def link_text(link: Link) -> str:

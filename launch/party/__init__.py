@@ -1,6 +1,6 @@
 """The processes of a deployment: server0, server1, dealer, model owner and client.
 
-`node` starts and ends every process, `party`, `dealer`, `owner` and `client` are its mains. A server's request comes in
-by `guests`, waits in the `queue`, is led by `leader` and followed by `follower`.
+`node` starts and ends every process, `party`, `dealer`, `owner` and `client` are its mains. A request comes in
+at a server's `edge`, waits in its `queue`, is led by `leader` and followed by `follower`.
 May import: deployment, requests, reporting and the options of commands.
 """

@@ -54,7 +54,9 @@ class Answer:
     """
 
     values: Tensor
-    outside: list[bool] | None  # of an audited request, by sentence: a value left its range, the answer may be wrong
+    out_of_range: (
+        list[bool] | None
+    )  # of an audited request, by sentence: a value left its range, the answer may be wrong
     reports: tuple[dict[str, Any], dict[str, Any]]
     seconds_upload: float
     seconds_queued: float
@@ -84,7 +86,7 @@ def reader(node: Node, model: str | None = None) -> Reader:
             "leave out --model, name the directory of the model that the program was made with, or copy "
             f"{TOKENIZER}/ from the deployment's client again"
         )
-    return Reader.of(source, node.config.numbers.longest, how, node.config.shape)
+    return Reader.of(source, node.config.formats.longest, how, node.config.shape)
 
 
 def public_table(node: Node, model: str | None) -> Table:
@@ -126,9 +128,9 @@ def size_of(node: Node, tokens: Tokens, answer: AnswerKind, audit: bool) -> Size
     """
     check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
     batch, length = tokens.ids.shape
-    if length > node.config.numbers.longest:
+    if length > node.config.formats.longest:
         raise LocalInputError(
-            f"texts: the program was calibrated for up to {node.config.numbers.longest} tokens, got "
+            f"texts: the program was calibrated for up to {node.config.formats.longest} tokens, got "
             f"{length}; shorten them, or make a program with --length"
         )
     return Size(batch, length, wanted_answer(node.config, answer), audit)
@@ -218,15 +220,15 @@ class Connection:
                 raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
         elif config.preprocessing is not None and config.preprocessing.normalize:
             values = torch.nn.functional.normalize(values, dim=1)
-        outside = None
-        if one.outside is not None and two.outside is not None:
-            found = ring.unpack_bits(one.outside ^ two.outside, (size.batch, HASH_BITS))
-            outside = found.bool().any(1).tolist()
+        out_of_range = None
+        if one.out_of_range is not None and two.out_of_range is not None:
+            found = ring.unpack_bits(one.out_of_range ^ two.out_of_range, (size.batch, HASH_BITS))
+            out_of_range = found.bool().any(1).tolist()
             if not accept:
-                values[torch.tensor(outside)] = torch.nan
+                values[torch.tensor(out_of_range)] = torch.nan
         reports = one.report, two.report
         waited_s = min(_seconds(one.report, "seconds_queued"), ready - queued)
-        return Answer(values, outside, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
+        return Answer(values, out_of_range, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
 
 
 async def _request(
@@ -251,7 +253,7 @@ class _Result:
     """One server's share of the result and of the audit's bits, and its report."""
 
     values: Shared
-    outside: Tensor | None
+    out_of_range: Tensor | None
     report: dict[str, Any]
 
 
@@ -277,7 +279,7 @@ async def _result(peer: Peer, node: Node, size: Size) -> _Result:
         raise RemoteProtocolError(f"{peer.name}: its report is not JSON") from error
     part = header.parts[0]
     value = ring.unpack(raw, part)
-    outside = ring.unpack(flags[0], audited[0]) if audited else None
+    out_of_range = ring.unpack(flags[0], audited[0]) if audited else None
     if part.bits == 1:
-        return _Result(Shared(ring.unpack_bits(value, part.shape), 1, 0, 0), outside, report)
-    return _Result(Shared(value, part.bits, LOGIT_FRAC, 0), outside, report)
+        return _Result(Shared(ring.unpack_bits(value, part.shape), 1, 0, 0), out_of_range, report)
+    return _Result(Shared(value, part.bits, LOGIT_FRAC, 0), out_of_range, report)

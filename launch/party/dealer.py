@@ -52,12 +52,12 @@ async def main(node: Node) -> int:
         node.metrics.ready()
         await _Dealer(node, servers, seeds, plans).serve()
 
-    await together(Service(node, _no_guests).run(session), tell_expiry(node))
+    await together(Service(node, _nobody).run(session), tell_expiry(node))
     return 0
 
 
-def _no_guests(channel: Channel) -> None:
-    channel.abort("the dealer has no guests")
+def _nobody(channel: Channel) -> None:
+    channel.abort("the dealer serves neither owner nor clients")
 
 
 class _Dealer:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from mpcnet.errors import LocalInputError, RemoteProtocolError, describe
 from mpcnet.launch.party import frames
 from mpcnet.launch.party.control_frames import HAVE, ORDER
-from mpcnet.launch.party.guests import MAX_BATCH
 from mpcnet.launch.party.leader import NO_BUNDLE
 from mpcnet.launch.party.queue import Request
 from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.launch.party.service import unless
+from mpcnet.launch.party.upload import MAX_BATCH
 from mpcnet.models.families.bert import Config, Model
 from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.transport.wire import Header
@@ -57,24 +57,24 @@ class _Follower:
 
     def _drop(self, number: int) -> None:
         if bundle := self.bundles.pop(number, None):
-            if bundle.stock.failed is not None:
-                self.server.node.say(f"run {number}: dealt in vain: {bundle.stock.failed}", "warning")
-            bundle.stock.discard()
+            if bundle.buffer.failed is not None:
+                self.server.node.say(f"run {number}: dealt in vain: {bundle.buffer.failed}", "warning")
+            bundle.buffer.discard()
 
     async def run(self, order: Header) -> bool:
         """Say which of the requests we have too, and if our half of the material is good; then run as ordered.
 
         False if we have none of them.
         """
-        guests, number, other = self.server.guests, _number(order), self.server.other
+        clients, number, other = self.server.edge.clients, _number(order), self.server.other
         grace_s = min(GRACE_S, self.server.node.settings.timeout_s / 2)
-        found = self._of_one_size(order, await guests.find(_names(order), grace_s))
-        usable = number == NO_BUNDLE or (number in self.bundles and self.bundles[number].stock.failed is None)
+        found = self._of_one_size(order, await clients.find(_names(order), grace_s))
+        usable = number == NO_BUNDLE or (number in self.bundles and self.bundles[number].buffer.failed is None)
         if not usable:
             self._drop(number)
         asked = self.bundles.get(number)
-        rooms = (frames.room(order), self.server.intake.room(None if asked is None else asked.stock))
-        with guests.taken([request for request in found if request is not None]) as group:
+        rooms = (frames.room(order), self.server.receiver.room(None if asked is None else asked.buffer))
+        with clients.taken([request for request in found if request is not None]) as group:
             await frames.send(other, HAVE, found=[r is not None for r in found], usable=usable, room=rooms[1])
             while group:
                 order = await self.order()
@@ -95,7 +95,7 @@ class _Follower:
         flat, answers, audits = lists
         sizes = zip(found, flat[::2], flat[1::2], answers, audits, strict=True)
         torn = [r for r, *size in sizes if r and [r.size.batch, r.size.length, *r.size.kind] != size]
-        self.server.guests.fail(torn, "server0 has got another size or answer of this request")
+        self.server.edge.clients.fail(torn, "server0 has got another size or answer of this request")
         return [None if request in torn else request for request in found]
 
     def _material(self, number: int, group: Sequence[Request]) -> Bundle:
@@ -115,7 +115,7 @@ def deal_order(order: Header, config: Config) -> tuple[int, list[Size]]:
 
     :raises RemoteProtocolError: it is malformed.
     """
-    number, positions = frames.whole_number(order, "stream", 1, (1 << 32) - 1), config.numbers.longest
+    number, positions = frames.whole_number(order, "stream", 1, (1 << 32) - 1), config.formats.longest
     try:
         answer = wanted_answer(config, order.fields.get("answer"))
     except LocalInputError as error:

@@ -15,7 +15,7 @@ from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header, Value
 
 Check = Callable[[Header], None]
-MOST_ROOM = 1 << 44  # bytes: the most that `stock_mib` allows
+MOST_ROOM = 1 << 44  # bytes: the most that `buffer_mib` allows
 
 
 async def send(peer: Peer, name: str, arrays: Sequence[tuple[Part, Bytes]] = (), **fields: Value) -> None:

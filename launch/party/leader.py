@@ -25,7 +25,7 @@ async def lead(server: Server, model: Model) -> None:
     leader = _Leader(server, model)
     while not server.node.stopping.is_set():
         await leader.order_ahead()
-        first = await race(server.guests.waiting(), server.node.stopping.wait(), leader.arrived())
+        first = await race(server.edge.clients.waiting(), server.node.stopping.wait(), leader.arrived())
         if first == 0:
             await frames.send(server.dealer, ORDER, what="begin")
             if await leader.serve_group():
@@ -45,13 +45,13 @@ class _Leader:
     async def order_ahead(self) -> None:
         """Let the dealer make one bundle that is missing, unless it makes one already."""
         settings, metrics = self.server.node.settings, self.server.node.metrics
-        for bundle in [bundle for bundle in self.ahead if bundle.stock.failed is not None]:
-            self.server.node.say(f"run {bundle.number}: nothing is dealt ahead now: {bundle.stock.failed}", "warning")
+        for bundle in [bundle for bundle in self.ahead if bundle.buffer.failed is not None]:
+            self.server.node.say(f"run {bundle.number}: nothing is dealt ahead now: {bundle.buffer.failed}", "warning")
             self.ahead.remove(bundle)
             self.resting = True
             await frames.send(self.server.other, ORDER, what="drop", stream=bundle.number)
-        metrics.stock(sum(bundle.stock.complete for bundle in self.ahead), self.server.intake.nbytes)
-        if self.resting or not all(bundle.stock.complete for bundle in self.ahead):
+        metrics.buffered(sum(bundle.buffer.complete for bundle in self.ahead), self.server.receiver.nbytes)
+        if self.resting or not all(bundle.buffer.complete for bundle in self.ahead):
             return
         held = [bundle.sizes for bundle in self.ahead]
         for size in settings.ahead_sizes:
@@ -65,29 +65,29 @@ class _Leader:
         if self.server.node.settings.tapes:
             return True
         needed = planned_bytes(await self.server.streams(NO_BUNDLE, sizes), 0)
-        limit = self.server.node.settings.stock_mib << 20
+        limit = self.server.node.settings.buffer_mib << 20
         if needed > limit and sizes not in self.too_large:
             self.too_large.append(sizes)
             self.server.node.say(
                 f"{' + '.join(f'{size.batch} x {size.length}' for size in sizes)} tokens: nothing is dealt ahead: want "
-                f"corrections of at most {limit / 1e6:.0f} MB (stock_mib), got {needed / 1e6:.0f} MB; "
+                f"corrections of at most {limit / 1e6:.0f} MB (buffer_mib), got {needed / 1e6:.0f} MB; "
                 "name a folder for tapes, or allow more",
                 "warning",
             )
-        return needed <= self.server.intake.room(None)
+        return needed <= self.server.receiver.room(None)
 
     async def arrived(self) -> None:
         """Return when the bundle that is being dealt ahead is complete or has failed; never, if there is none."""
-        pending = [bundle for bundle in self.ahead if not bundle.stock.complete]
+        pending = [bundle for bundle in self.ahead if not bundle.buffer.complete]
         if not pending:
             await asyncio.Event().wait()
-        await pending[0].stock.settled()
+        await pending[0].buffer.settled()
 
     async def serve_group(self) -> bool:
         """The next run: requests that both servers have, and material for them. False if there are none."""
-        guests, settings = self.server.guests, self.server.node.settings
+        clients, settings = self.server.edge.clients, self.server.node.settings
         self.resting = False
-        with guests.taken(guests.queue.group(settings.batch_tokens)) as group:
+        with clients.taken(clients.queue.group(settings.batch_tokens)) as group:
             sizes = [request.size for request in group]
             bundle, rooms = await self._ask(group, self._prepared(sizes))
             if not group:
@@ -100,11 +100,11 @@ class _Leader:
         return True
 
     def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
-        """Complete material in which such requests fit, the smallest; it is taken out of the stock."""
+        """Complete material in which such requests fit, the smallest; it is taken out of the buffer."""
         fitting = [
             bundle
             for bundle in self.ahead
-            if bundle.stock.complete and bundle.stock.failed is None and fits(sizes, bundle.sizes)
+            if bundle.buffer.complete and bundle.buffer.failed is None and fits(sizes, bundle.sizes)
         ]
         chosen = min(fitting, key=lambda bundle: sum(size.batch * size.length for size in bundle.sizes), default=None)
         if chosen is not None:
@@ -122,7 +122,7 @@ class _Leader:
         sizes: list[Scalar] = [n for request in group for n in (request.size.batch, request.size.length)]
         answers: list[Scalar] = [request.size.answer for request in group]
         audits: list[Scalar] = [request.size.audit for request in group]
-        room = self.server.intake.room(None if bundle is None else bundle.stock)
+        room = self.server.receiver.room(None if bundle is None else bundle.buffer)
         await frames.send(
             other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers, audits=audits, room=room
         )
@@ -136,10 +136,10 @@ class _Leader:
         ):
             raise RemoteProtocolError(f"{other.name}: want what it has of {len(group)} requests, got something else")
         missing = [request for request, there in zip(group, found, strict=True) if not there]
-        self.server.guests.fail(missing, "server1 has not got this request, or got another size or answer")
+        self.server.edge.clients.fail(missing, "server1 has not got this request, or got another size or answer")
         group[:] = [request for request in group if request not in missing]
         if bundle is not None and not usable:
-            bundle.stock.discard()
+            bundle.buffer.discard()
             return None, rooms
         if bundle is not None and not group:
             self.ahead.append(bundle)  # for another group

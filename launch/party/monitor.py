@@ -120,8 +120,8 @@ class Metrics:
         self._offline = make.histogram("offline_seconds", "Seconds an answered request waited for its corrections.")
         self._online = make.histogram("online_seconds", "Seconds of an answered request's online phase.")
         self._queue = make.gauge("queued_requests", "Requests that wait for their turn.")
-        self._stock_runs = make.gauge("stock_runs", "Runs whose corrections are in stock.")
-        self._stock_bytes = make.gauge("stock_bytes", "Bytes of corrections in stock.")
+        self._buffered_runs = make.gauge("buffered_runs", "Runs whose corrections are buffered.")
+        self._buffered_bytes = make.gauge("buffered_bytes", "Bytes of corrections buffered.")
         self._refused = make.counter("refused_connections", "Connections that were refused.")
         self._expiry = make.gauge("certificate_expiry_timestamp_seconds", "Unix time at which our certificate expires.")
         self._expiry.set(math.nan)  # until it is known: 0 would be long ago
@@ -176,11 +176,11 @@ class Metrics:
         self._queued = depth
         self._queue.set(depth)
 
-    def stock(self, runs: int, nbytes: int) -> None:
+    def buffered(self, runs: int, nbytes: int) -> None:
         """Corrections for so many runs, of so many bytes, are here."""
         self._runs = runs
-        self._stock_runs.set(runs)
-        self._stock_bytes.set(nbytes)
+        self._buffered_runs.set(runs)
+        self._buffered_bytes.set(nbytes)
 
     def abort(self, cause: Cause) -> None:
         """We gave up and told our peers; see `cause_of`."""
@@ -207,7 +207,7 @@ class Metrics:
             "version": mpcnet.__version__,
             "certificate_days_left": days,
             "queue": self._queued,
-            "stock_runs": self._runs,
+            "buffered_runs": self._runs,
         }
 
     def _become(self, waits_for: str | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from torch import Tensor
 
-from mpcnet.aio.backoff import Pauses
+from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import together
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemoteProtocolError
 from mpcnet.launch.party import frames, sharing
@@ -51,7 +51,7 @@ def _refuse(reasons: Iterable[str]) -> None:
 
 
 async def _serve(node: Node, words: Mapping[str, Tensor], once: bool) -> int:
-    pauses = Pauses()
+    backoff = Backoff()
     while not node.stopping.is_set():
         try:
             shared = await unless(node.stopping, _connected(node, words, once))
@@ -59,7 +59,7 @@ async def _serve(node: Node, words: Mapping[str, Tensor], once: bool) -> int:
                 return 0
         except (ChannelError, RemoteError) as error:
             node.waiting("the servers", str(error))
-        await unless(node.stopping, pauses.take())
+        await unless(node.stopping, backoff.take())
     return 0
 
 

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from mpcnet.aio.tasks import together
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.party import notify
+from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.follower import follow
-from mpcnet.launch.party.guests import Guests
 from mpcnet.launch.party.leader import lead
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.server import Server
 from mpcnet.launch.party.service import Service
 from mpcnet.models.private.program import Plans
-from mpcnet.runtime.correction_buffer import Intake
-from mpcnet.runtime.sealed_tape import Drawer
+from mpcnet.runtime.correction_buffer import CorrectionReceiver
+from mpcnet.runtime.sealed_tape import SealedTapes
 from mpcnet.transport.handshake import Peer, agree_seed
 from mpcnet.transport.rendezvous import SERVERS, join
 
@@ -30,16 +30,16 @@ async def main(node: Node) -> int:
     if node.role not in SERVERS:
         raise LocalInputError(f"party: want role server0 or server1, got {node.role}")
     plans = await asyncio.to_thread(Plans, node.config)
-    guests = Guests(node)
+    edge = Edge(node)
 
     async def session(peers: Mapping[str, Peer]) -> None:
         seed = await agree_seed(peers["dealer"], "masks")
         name = await join(node.role, peers)
         node.say(f"connected with {', '.join(peers)}: session {name.hex()[:8]}", session=name.hex())
         settings = node.settings
-        limit_bytes, memory = settings.stock_mib << 20, node.buffers.empty
-        intake = Intake(peers["dealer"], node.party, limit_bytes, settings.timeout_s, drawer, memory)
-        server = Server(node, peers, guests, plans, seed, intake)
+        limit_bytes, memory = settings.buffer_mib << 20, node.buffers.empty
+        receiver = CorrectionReceiver(peers["dealer"], node.party, limit_bytes, settings.timeout_s, tapes, memory)
+        server = Server(node, peers, edge, plans, seed, receiver)
 
         async def work() -> None:
             model = await server.load(name)
@@ -48,23 +48,23 @@ async def main(node: Node) -> int:
                 notify.ready()
                 await (lead if node.party == 0 else follow)(server, model)
 
-        await together(work(), intake.run())
+        await together(work(), receiver.run())
 
-    drawer = _drawer(node)
+    tapes = _tapes(node)
     try:
-        await together(Service(node, guests.arrive).run(session), tell_expiry(node))
+        await together(Service(node, edge.arrive).run(session), tell_expiry(node))
     finally:
-        await guests.close()
-        if drawer is not None:
-            drawer.close()
+        await edge.close()
+        if tapes is not None:
+            tapes.close()
     return 0
 
 
-def _drawer(node: Node) -> Drawer | None:
+def _tapes(node: Node) -> SealedTapes | None:
     """The folder of tapes, if the settings name one."""
     if not node.settings.tapes:
         return None
-    drawer = Drawer.open(node.settings.folder / node.settings.tapes)
-    if drawer.leftovers:
-        node.say(f"removed {drawer.leftovers} tape(s) of an earlier process: nobody can open them", "warning")
-    return drawer
+    tapes = SealedTapes.open(node.settings.folder / node.settings.tapes)
+    if tapes.leftovers:
+        node.say(f"removed {tapes.leftovers} tape(s) of an earlier process: nobody can open them", "warning")
+    return tapes

@@ -14,7 +14,7 @@ import torch
 from mpcnet.arrays import ring
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import DONE, LOAD_STREAM, ORDER, REQUEST
-from mpcnet.launch.party.guests import Guests
+from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.heap import loading, release_freed
 from mpcnet.launch.party.node import Node, peak_bytes
 from mpcnet.launch.party.queue import Request, stack, stack_masks
@@ -29,7 +29,7 @@ from mpcnet.protocols.share import Bits, Shared
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource
 from mpcnet.rounds import Program
-from mpcnet.runtime.correction_buffer import Intake, Stock
+from mpcnet.runtime.correction_buffer import CorrectionBuffer, CorrectionReceiver
 from mpcnet.runtime.prefill import prefill
 from mpcnet.runtime.session import run_streams
 from mpcnet.runtime.stream import Stream
@@ -47,7 +47,7 @@ class Bundle:
 
     number: int
     sizes: tuple[Size, ...]
-    stock: Stock
+    buffer: CorrectionBuffer
 
 
 @dataclass(slots=True)
@@ -56,10 +56,10 @@ class Server:
 
     node: Node
     peers: Mapping[str, Peer]
-    guests: Guests
+    edge: Edge
     plans: Plans
     seed: Seed
-    intake: Intake
+    receiver: CorrectionReceiver
     guard: Guard = field(default_factory=Guard)
 
     @property
@@ -80,7 +80,7 @@ class Server:
 
     async def _load(self, session: bytes) -> Model | None:
         self.node.waiting(OWNER, "it has the weights; start mpcnet serve-model")
-        shares = await unless(self.node.stopping, self.guests.weights(session))
+        shares = await unless(self.node.stopping, self.edge.owner.weights(session))
         if shares is None:
             return None
         self.node.waits.pop(OWNER, None)
@@ -88,9 +88,9 @@ class Server:
             await frames.send(self.dealer, ORDER, what="load")
         start = time.perf_counter()
         stream = Stream(LOAD_STREAM, self.plans.load)
-        stock = self.intake.expect([stream])
+        buffer = self.receiver.expect([stream])
         config = self.node.config
-        [(model, ledger)] = await self._compute([lambda p: load(p, config, shares)], [stream], stock)
+        [(model, ledger)] = await self._compute([lambda p: load(p, config, shares)], [stream], buffer)
         total, seconds = ledger.total(), time.perf_counter() - start
         self.node.say(
             f"weights opened under masks: {total.rounds} rounds, {total.sent_bytes / 1e6:.1f} MB each way, "
@@ -103,7 +103,7 @@ class Server:
         """The dealer is told to deal this next; what is dealt ahead goes to tapes if there is a folder for them."""
         streams = await self.streams(number, sizes)
         to_disk = ahead and bool(self.node.settings.tapes)
-        return Bundle(number, tuple(sizes), self.intake.expect(streams, to_disk=to_disk))
+        return Bundle(number, tuple(sizes), self.receiver.expect(streams, to_disk=to_disk))
 
     async def streams(self, number: int, sizes: Sequence[Size]) -> list[Stream]:
         """Numbered from `number` on, with their plans."""
@@ -120,9 +120,9 @@ class Server:
         start, cpu = time.perf_counter(), time.process_time()
         queued_s = time.monotonic() - min(request.came_s for request in requests)
         await asyncio.to_thread(release_freed)  # what the last run's steps took; material comes beside it
-        await bundle.stock.ready(prefill(bundle.stock.streams, rooms))
+        await bundle.buffer.ready(prefill(bundle.buffer.streams, rooms))
         offline_s = time.perf_counter() - start
-        self.guests.tell_ready(requests)
+        self.edge.clients.tell_ready(requests)
         shown = " + ".join(f"{size.batch} x {size.length}" for size in bundle.sizes)
         self.node.say(f"run {bundle.number}: {len(requests)} request(s), {shown} tokens, running")
         start, ready_cpu = time.perf_counter(), time.process_time()
@@ -134,7 +134,7 @@ class Server:
             for share, keep in zip(tokens, keeps, strict=True)
         ]
         streams = await self.streams(bundle.number, bundle.sizes)
-        done = await self._compute(builds, streams, bundle.stock)
+        done = await self._compute(builds, streams, bundle.buffer)
         ledger = overlapped(ledger for _, ledger in done)
         seconds = {
             "seconds_queued": queued_s,
@@ -143,11 +143,11 @@ class Server:
             "cpu_offline_s": ready_cpu - cpu,
             "cpu_online_s": time.process_time() - ready_cpu,
         }
-        await bundle.stock.settled()  # the dealer's facts come behind its last frame
+        await bundle.buffer.settled()  # the dealer's facts come behind its last frame
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
             "answer": kind[0], "audit": kind[1],
-            "dealer": dict(bundle.stock.facts),
+            "dealer": dict(bundle.buffer.facts),
         }  # fmt: skip
         self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())
         self._count(bundle, requests, ledger, offline_s, seconds["seconds_online"])
@@ -158,7 +158,7 @@ class Server:
         await frames.receive_bare(self.other, DONE)
 
     async def _compute(
-        self, builds: Sequence[Build[T]], streams: Sequence[Stream], stock: Stock
+        self, builds: Sequence[Build[T]], streams: Sequence[Stream], buffer: CorrectionBuffer
     ) -> list[tuple[T, Ledger]]:
         """Run programs side by side, each on its own stream and keystream; `builds` make the coroutines for a party."""
         domains = [Domain(self.dealer.session, stream.number, "masks") for stream in streams]
@@ -167,7 +167,7 @@ class Server:
         ]
         parties = [Party(source, combine=self.node.combine) for source in sources]
         programs = [build(party) for build, party in zip(builds, parties, strict=True)]
-        return await run_streams(programs, sources, streams, self.other, stock, time.perf_counter)
+        return await run_streams(programs, sources, streams, self.other, buffer, time.perf_counter)
 
     def _tokens(self, requests: Sequence[Request], sizes: Sequence[Size]) -> list[Shared]:
         """The clients' rows, as this server's share, by stream."""
@@ -177,18 +177,18 @@ class Server:
             parts = sharing.token_parts(config, request.size)
             shares = sharing.expand(parts, party, request.seed, request.explicit, REQUEST)
             rows.append(torch.cat(list(shares), 1))
-        bits, frac = config.numbers.table_bits, config.input_frac
+        bits, frac = config.formats.table_bits, config.input_frac
         return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]
 
     def _reply(self, requests: Sequence[Request], results: Sequence[Response], text: bytes) -> None:
         values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0
         found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.out_of_range)]
-        outside = torch.cat(found) if found else None
+        out_of_range = torch.cat(found) if found else None
         for request in requests:
             rows = slice(row, row := row + request.size.batch)
             share = Shared(values[rows], first.bits, first.frac, first.party)
-            bits = None if outside is None else Bits.of(outside[rows], first.party)
-            self.guests.reply(request, Response(share, bits), text)
+            bits = None if out_of_range is None else Bits.of(out_of_range[rows], first.party)
+            self.edge.clients.reply(request, Response(share, bits), text)
 
     def _count(
         self, bundle: Bundle, requests: Sequence[Request], ledger: Ledger, offline_s: float, online_s: float

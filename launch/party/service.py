@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mpcnet.aio.backoff import Pauses
+from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks, together
 from mpcnet.errors import ChannelError, LocalInputError, LocalStorageError, RemoteError
 from mpcnet.launch.party.monitor import Monitor, cause_of
 from mpcnet.launch.party.node import Node, end
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer
-from mpcnet.transport.rendezvous import GUESTS, SERVERS, Lobby, awaits, dials, meet, watch
+from mpcnet.transport.rendezvous import SERVERS, VISITORS, Rendezvous, awaits, dials, meet, watch
 
 T = TypeVar("T")
 LONG_S = 30.0  # a session that lasted so long was a good one: the next begins without delay
@@ -44,7 +44,7 @@ class Service:
     """One party's port and monitor, which outlive its sessions."""
 
     node: Node
-    on_guest: Callable[[Channel], None]
+    on_visitor: Callable[[Channel], None]
 
     async def run(self, session: Session) -> None:
         """Until asked to stop; `session` returns only then.
@@ -52,15 +52,15 @@ class Service:
         :raises LocalError: a setting of ours, or a port that is taken.
         """
         node = self.node
-        lobby = Lobby(self._awaited, node.greet, self.on_guest)
+        rendezvous = Rendezvous(self._awaited, node.greet, self.on_visitor)
         monitor = Monitor(node.metrics, node.settings.monitor_port) if node.settings.monitor_port else None
         try:
             if monitor is not None:
                 monitor.start()
-            await self._listen(lobby)
-            await self._sessions(lobby, session)
+            await self._listen(rendezvous)
+            await self._sessions(rendezvous, session)
         finally:
-            await lobby.close()
+            await rendezvous.close()
             if monitor is not None:
                 monitor.close()
 
@@ -68,42 +68,42 @@ class Service:
     def _awaited(self) -> tuple[str, ...]:
         return awaits(self.node.role, self.node.settings.addresses)
 
-    async def _listen(self, lobby: Lobby) -> None:
+    async def _listen(self, rendezvous: Rendezvous) -> None:
         node = self.node
         settings = node.settings
         if node.identity.role() != node.role:
             raise LocalInputError(f"we are to be {node.role}, our certificate says {node.identity.role()}")
-        accept = (*self._awaited, *(GUESTS if node.role in SERVERS else ()))
+        accept = (*self._awaited, *(VISITORS if node.role in SERVERS else ()))
         if node.role in settings.addresses and accept:
             address = settings.listen or settings.addresses[node.role]
-            await lobby.open(address, node.identity, node.roster, accept, settings.timeout_s, node.refused)
+            await rendezvous.open(address, node.identity, node.roster, accept, settings.timeout_s, node.refused)
 
-    async def _sessions(self, lobby: Lobby, session: Session) -> None:
-        node, pauses = self.node, Pauses()
+    async def _sessions(self, rendezvous: Rendezvous, session: Session) -> None:
+        node, backoff = self.node, Backoff()
         while True:
             for name in self._awaited:
                 node.waiting(name, "has not dialled us")
             dialled = dials(node.role, node.settings.addresses)
-            meeting = meet(dialled, self._awaited, self._dial, lobby, lambda name, e: node.waiting(name, str(e)))
+            meeting = meet(dialled, self._awaited, self._dial, rendezvous, lambda name, e: node.waiting(name, str(e)))
             peers = await unless(node.stopping, meeting)
             if peers is None:
                 return
             began_s = time.monotonic()
-            if await self._session(lobby, session, peers):
+            if await self._session(rendezvous, session, peers):
                 return
             if time.monotonic() - began_s > LONG_S:
-                pauses = Pauses()
-            await unless(node.stopping, pauses.take())
+                backoff = Backoff()
+            await unless(node.stopping, backoff.take())
 
     async def _dial(self, role: str) -> Peer:
         return await self.node.dial(role, float("inf"))
 
-    async def _session(self, lobby: Lobby, session: Session, peers: Mapping[str, Peer]) -> bool:
+    async def _session(self, rendezvous: Rendezvous, session: Session, peers: Mapping[str, Peer]) -> bool:
         """True if it ended because we are to stop."""
         node = self.node
         node.metrics.session_began()
         try:
-            await together(session(peers), watch(lobby, peers, self._awaited))
+            await together(session(peers), watch(rendezvous, peers, self._awaited))
         except (RemoteError, ChannelError, LocalStorageError) as error:  # a tape that fails ends its session only
             cause = cause_of(error)
             node.metrics.session_ended(cause)

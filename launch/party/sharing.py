@@ -67,7 +67,7 @@ def _stream(seed: bytes, purpose: str) -> Keystream:
 
 def token_parts(config: Config, size: Size) -> list[Part]:
     """A client's rows in two halves of the sequence, so that each server receives one of them."""
-    bits, columns, half = config.numbers.table_bits, config.input_columns, (size.length + 1) // 2
+    bits, columns, half = config.formats.table_bits, config.input_columns, (size.length + 1) // 2
     return [Part(bits, (size.batch, rows, columns)) for rows in (half, size.length - half)]
 
 

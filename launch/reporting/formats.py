@@ -16,7 +16,7 @@ def known(prepared: Prepared) -> list[Guarantee]:
     """Of every limited site of a program."""
     config = prepared.config
     arguments = prepared.bounds, prepared.calibration
-    return [*guarantees(config.shape, config.numbers, *arguments), *row_guarantees(config.numbers, *arguments)]
+    return [*guarantees(config.shape, config.formats, *arguments), *row_guarantees(config.formats, *arguments)]
 
 
 def row(site: Guarantee) -> dict[str, Any]:

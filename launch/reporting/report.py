@@ -36,19 +36,19 @@ def planned(ledger: Ledger, peak_bytes: int) -> dict[str, Any]:
     return {**cost(ledger.total()), "peak_bytes": peak_bytes, "operations": operations}
 
 
-def stocked(plan: Plan, limit_bytes: int) -> dict[str, Any]:
+def buffered(plan: Plan, limit_bytes: int) -> dict[str, Any]:
     """What of a program's corrections both servers receive before its run, if each has room for `limit_bytes`."""
     count = prefill([Stream(0, plan)], [limit_bytes] * 2)
     before = [sum(nbytes(segment.dealt[party]) for segment in plan.segments[:count]) for party in (0, 1)]
     return {"limit_bytes": limit_bytes, "before_run_bytes": before, "exceeded": count < len(plan.segments)}
 
 
-def stock_line(stock: Mapping[str, Any]) -> str:
+def buffer_line(buffer: Mapping[str, Any]) -> str:
     """The same in words."""
-    limit = f"stock of {stock['limit_bytes'] / 1e9:.2f} GB (stock_mib)"
-    if not stock["exceeded"]:
+    limit = f"buffer of {buffer['limit_bytes'] / 1e9:.2f} GB (buffer_mib)"
+    if not buffer["exceeded"]:
         return f"all corrections fit in a server's {limit} before the run begins"
-    before = " and ".join(f"{size / 1e9:.2f}" for size in stock["before_run_bytes"])
+    before = " and ".join(f"{size / 1e9:.2f}" for size in buffer["before_run_bytes"])
     return f"more than a server's {limit}: the run begins with {before} GB, the rest is dealt while it computes"
 
 

@@ -47,9 +47,9 @@ def names(config: Config) -> tuple[str, ...]:
     return config.labels or tuple(f"LABEL_{place}" for place in range(config.shape.labels))
 
 
-def guarded(answer: dict[str, Any], outside: bool, where: str, accept: bool) -> dict[str, Any]:
+def guarded(answer: dict[str, Any], out_of_range: bool, where: str, accept: bool) -> dict[str, Any]:
     """An answer whose values kept to their ranges; of another, why it is none, or the answer with a mark."""
-    if not outside:
+    if not out_of_range:
         return answer
     marked = {"out_of_range": True}
     return answer | marked if accept else {"error": f"{where}: {OUT_OF_RANGE}"} | marked

@@ -42,7 +42,7 @@ def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[To
     """
     from mpcnet.models.float_model.huggingface import published  # transformers: only who compares waits for it
 
-    found, used = prepared.checkpoint, prepared.config.numbers.softmax
+    found, used = prepared.checkpoint, prepared.config.formats.softmax
     own = found.softmax or "exact"
     if texts is None:
         return Plain(torch.cat([plain_answer(prepared, tokens) for tokens in batches]), "the float model")
@@ -62,7 +62,7 @@ def plain_answer(prepared: Prepared, tokens: Tokens) -> Tensor:
     config = prepared.config
     call = reference.classify if config.shape.head == "classification" else reference.embed
     with torch.inference_mode():
-        found = call(config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, config.numbers.softmax)
+        found = call(config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, config.formats.softmax)
         return found.double()
 
 
@@ -91,7 +91,7 @@ def findings(
     kind: AnswerKind,
     private: Tensor,
     plain: Plain,
-    outside: Sequence[bool],
+    out_of_range: Sequence[bool],
     accept: bool,
     found: Asked | None,
 ) -> dict[str, Any]:
@@ -100,13 +100,13 @@ def findings(
     Rows that are `outside` of their ranges are given out only if they are accepted, and are never called wrong.
     """
     names = [found.entries[place].where for place in found.good] if found else _numbered(len(private))
-    shown = [row for row, left in enumerate(outside) if not left or accept]
-    checked = [row for row, left in enumerate(outside) if not left]
+    shown = [row for row, left in enumerate(out_of_range) if not left or accept]
+    checked = [row for row, left in enumerate(out_of_range) if not left]
     classifies = config.shape.head == "classification"
     wrong = differing(private[checked], plain.values[checked], kind, classifies)
     given = [
         answers.guarded(answers.beside(config, kind, mine, theirs), left, name, accept)
-        for mine, theirs, left, name in zip(private, plain.values, outside, names, strict=True)
+        for mine, theirs, left, name in zip(private, plain.values, out_of_range, names, strict=True)
     ]
     document = figures(config, kind, private[shown], plain.values[shown]) | {
         "sentences": len(private),

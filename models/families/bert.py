@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.models.formats import fixed_point as N
-from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.pooling import (
     DENSE_BITS,
     DENSE_FRAC,
@@ -60,7 +60,7 @@ class Config:
     """
 
     shape: BertShape
-    numbers: Numbers
+    formats: Formats
     suite: Suite
     embedding: Embedding = "private"
     preprocessing: Preprocessing | None = None
@@ -73,7 +73,7 @@ class Config:
 
     @property
     def input_frac(self) -> int:
-        return self.numbers.table_frac if self.embedding == "client" else 0
+        return self.formats.table_frac if self.embedding == "client" else 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -130,7 +130,7 @@ async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor, answer: An
     else:
         result = await pool(p.at("pool"), model, normal, keep)
     if answer == "label":
-        return await label(p, result, sure=model.config.numbers.sure("logits"))
+        return await label(p, result, sure=model.config.formats.sure("logits"))
     return result + p.at("result").zero(result.shape, result.bits, result.frac)
 
 
@@ -172,10 +172,10 @@ async def embed(p: Party, model: Model, tokens: Shared) -> Shared:
 
 async def _norm(p: Party, model: Model, site: str, x: Shared) -> Shared:
     """LayerNorm without gamma and beta: [B, n, d] in, bare normalised values in a ring of 48 bits out."""
-    numbers, shape = model.config.numbers, model.config.shape
-    rows, eps = numbers.norm_rows(site), shape.eps
+    formats, shape = model.config.formats, model.config.shape
+    rows, eps = formats.norm_rows(site), shape.eps
     rsqrt_frac = 64 - N.NORMAL_BITS + N.NORMAL_FRAC - x.frac
-    sure, root = numbers.sure(f"{site}.centred"), model.config.suite.rsqrt
+    sure, root = formats.sure(f"{site}.centred"), model.config.suite.rsqrt
     return await layer_norm(p.at("norm"), x, eps, rows, rsqrt_frac, N.NORMAL_FRAC, root, sure=sure)
 
 
@@ -191,7 +191,7 @@ async def encoder_layer(p: Party, model: Model, number: int, normal: Shared, kee
     opened = await p.at("up").open_one(await _norm(p.at("out"), model, f"{layer}.out", x))
     projected = _linear(p.at("up"), model, f"{layer}.up", opened.reduce(N.UP_PRODUCT_BITS))
     residual = _residual(p.at("up"), model, f"{layer}.down", opened)
-    activated = await feed_forward(p, model, projected, sure=model.config.numbers.sure(f"{layer}.up"))
+    activated = await feed_forward(p, model, projected, sure=model.config.formats.sure(f"{layer}.up"))
     change = _linear(p.at("down"), model, f"{layer}.down", await p.at("down").open_one(activated))
     x = p.rescale(change + p.rescale(residual, change.frac), N.CENTRED_FRAC)
     return await _norm(p.at("down"), model, f"{layer}.down", x)
@@ -213,41 +213,41 @@ def _residual(p: Party, model: Model, name: str, normal: Masked) -> Shared:
 
 async def attention(p: Party, model: Model, layer: int, projected: Shared, keep: Tensor) -> Shared:
     """softmax(q k' + bias) v for every head, the bias MPNet's: [B, n, 3 d] -> [B, n, d]."""
-    shape, numbers, p = model.config.shape, model.config.numbers, p.at("attention")
-    frac = numbers.query_fracs[layer]
+    shape, formats, p = model.config.shape, model.config.formats, p.at("attention")
+    frac = formats.query_fracs[layer]
     batch, n = projected.shape[:2]
     d, heads, width = shape.hidden, shape.heads, shape.head_dim
     # [B, n, 3 d] -> 3 x [B, h, n, k]
     split = projected.map(lambda v: v.reshape(batch, n, 3, heads, width).permute(2, 0, 3, 1, 4))
     query, key, value = (split.take(i) for i in range(3))
     query, key = (p.rescale(x, frac).reduce(N.QUERY_BITS + frac) for x in (query, key))
-    value = p.rescale(value, numbers.value_frac(layer, n)).reduce(N.VALUE_BITS)
+    value = p.rescale(value, formats.value_frac(layer, n)).reduce(N.VALUE_BITS)
     q, k, v = await p.open(query, key, value)
-    if not numbers.sure(f"layer{layer}.norms"):
-        p.audit.norms(p, numbers.norm_limits[layer], q, k)
-    if not numbers.sure(f"layer{layer}.value"):
-        p.audit.within(p, v, numbers.value_limit(layer, n))
+    if not formats.sure(f"layer{layer}.norms"):
+        p.audit.norms(p, formats.norm_limits[layer], q, k)
+    if not formats.sure(f"layer{layer}.value"):
+        p.audit.within(p, v, formats.value_limit(layer, n))
     scores = matmul(p, q, k.map(lambda x: x.transpose(2, 3)))
     if shape.relative_buckets:
         biases = model.shared["relative.bias"].map(lambda table: bias(table, n))
         scores = scores + p.rescale(biases, scores.frac).reduce(scores.bits)
     scores = p.rescale(scores, N.SCORE_FRAC)
-    bits, rows = numbers.weigh_bits(layer, n), numbers.softmax_rows(layer, n)
+    bits, rows = formats.weigh_bits(layer, n), formats.softmax_rows(layer, n)
     grown = lift(p, v, bits.product, sure=True).shared()
-    weights, eps = await _numerators(p, numbers, layer, scores, keep[:, None, None, :], bits.product)
+    weights, eps = await _numerators(p, formats, layer, scores, keep[:, None, None, :], bits.product)
     context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
 
 
 async def _numerators(
-    p: Party, numbers: Numbers, layer: int, scores: Shared, keep: Tensor, bits: int
+    p: Party, formats: Formats, layer: int, scores: Shared, keep: Tensor, bits: int
 ) -> tuple[Shared, float]:
     """What softmax weighs the values by, and what it adds to their sum: [B, h, n, n] -> [B, h, n, n]."""
-    frac = numbers.numerator_frac()
-    if numbers.softmax == "exact":
-        return await exponentials(p.at("exp"), scores, keep, frac, numbers.windows[layer]), 0.0
-    sure = numbers.sure(f"layer{layer}.scores")
-    if numbers.softmax == "2quad":
+    frac = formats.numerator_frac()
+    if formats.softmax == "exact":
+        return await exponentials(p.at("exp"), scores, keep, frac, formats.windows[layer]), 0.0
+    sure = formats.sure(f"layer{layer}.scores")
+    if formats.softmax == "2quad":
         return await squares(p.at("2quad"), scores, keep, bits, frac, sure=sure), 0.0
     return await relus(p.at("2relu"), scores, keep, bits, sure=sure), RELU_EPS
 

@@ -43,7 +43,7 @@ LOGIT_FRAC = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class Formats:
     """Everything about number formats that depends on a model. Public; part of the program digest."""
 
     softmax: Softmax
@@ -113,8 +113,8 @@ class Numbers:
         return {**asdict(self), "audited": sorted(self.audited)}
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> Numbers:
-        return Numbers(
+    def from_dict(values: Mapping[str, Any]) -> Formats:
+        return Formats(
             softmax=values["softmax"],
             longest=int(values["longest"]),
             table_bits=int(values["table_bits"]),

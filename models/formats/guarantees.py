@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mpcnet.models.formats.bounds import Bounds
 from mpcnet.models.formats.calibrate import Calibration
-from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.formats.limits import Limit, limits
 from mpcnet.models.shape import BertShape
 from mpcnet.protocols.exponential import BUCKET_BITS, ENTRY_BITS
@@ -42,36 +42,36 @@ class Guarantee:
         return f"{self.name}: want < {self.limit:g}, got {self.margin * self.calibrated:.4g} with its margin{bound}"
 
 
-def guarantees(shape: BertShape, numbers: Numbers, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
+def guarantees(shape: BertShape, formats: Formats, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
     """Of every limited site, in the order of the program."""
-    for limit in limits(shape, numbers):
-        calibrated = limit.size(calibration.at(numbers.softmax, limit.site))
+    for limit in limits(shape, formats):
+        calibrated = limit.size(calibration.at(formats.softmax, limit.site))
         yield Guarantee(limit.name, limit.limit - limit.extra, proved(bounds, limit), calibrated, limit.margin)
 
 
-def row_guarantees(numbers: Numbers, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
+def row_guarantees(formats: Formats, bounds: Bounds, calibration: Calibration) -> Iterator[Guarantee]:
     """Of sums of squares and row sums, from above and below: what leaves them is audited."""
-    for site, rows in numbers.rows.items():
-        seen = calibration.at(numbers.softmax, site)
+    for site, rows in formats.rows.items():
+        seen = calibration.at(formats.softmax, site)
         least, most = bounds.square_sums.get(site, (None, rows.most or None))
         yield Guarantee(f"{site} (most)", rows.high, most, seen.max, 1.0)
         yield Guarantee(f"{site} (1 / least)", 1 / rows.low, None if not least else 1 / least, 1 / seen.min, 1.0)
 
 
-def unproved(shape: BertShape, numbers: Numbers, bounds: Bounds) -> Iterator[str]:
+def unproved(shape: BertShape, formats: Formats, bounds: Bounds) -> Iterator[str]:
     """Where weights of these bounds exceed formats that were proved of others: no audit would tell."""
-    for limit in limits(shape, numbers):
+    for limit in limits(shape, formats):
         size, most = proved(bounds, limit), limit.limit - limit.extra
-        if ".head" not in limit.site and numbers.sure(limit.site) and size is not None and size > most * ROUNDING:
+        if ".head" not in limit.site and formats.sure(limit.site) and size is not None and size > most * ROUNDING:
             yield f"{limit.name}: proved below {most:.4g}, got weights that reach {size:.4g}"
-    for site, rows in numbers.rows.items():
+    for site, rows in formats.rows.items():
         _, most = bounds.square_sums.get(site, (0.0, 0.0))
         if rows.most and most > rows.most * ROUNDING:
             yield f"{site}: proved below {rows.most:.4g}, got weights that reach {most:.4g}"
-    for i, windows in enumerate(numbers.windows):
+    for i, windows in enumerate(formats.windows):
         for window in windows:
             for head, centre in zip(window.heads, window.centres, strict=True):
-                audited = numbers.norm_limits[i]
+                audited = formats.norm_limits[i]
                 size = audited + bounds.relative if audited else bounds.scores[i][head]
                 if period_of(window, size, centre) > 2.0**window.period_bits:
                     yield f"layer{i}.head{head}.scores: want a period of 2^{window.period_bits}, got up to {size:.4g}"

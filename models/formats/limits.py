@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.calibrate import Range
-from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.shape import BertShape
 from mpcnet.protocols.argmax import DIFFERENCE_BITS
 from mpcnet.protocols.rowmax import window_limit
@@ -41,7 +41,7 @@ class Limit:
         return seen.max - seen.min if self.span else seen.from_centre(self.centre)
 
 
-def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
+def limits(shape: BertShape, formats: Formats) -> Iterator[Limit]:
     """Every bound on values that openings, growth and conversions rely on: |x| 2^frac < 2^(bits - 2).
 
     `Numbers.rows` are limits too.
@@ -50,13 +50,13 @@ def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
     def fits(site: str, frac: int, bits: int, extra: float = 0.0, margin: float = MARGIN) -> Limit:
         return Limit(site, 2.0 ** (bits - 2 - frac), margin, extra)
 
-    yield fits("embedding.centred", numbers.table_frac, numbers.table_bits)
+    yield fits("embedding.centred", formats.table_frac, formats.table_bits)
     for i in range(shape.layers):
         layer = f"layer{i}"
-        yield fits(f"{layer}.qkv", numbers.query_fracs[i], N.QUERY_BITS + numbers.query_fracs[i])
-        frac = numbers.value_frac(i, numbers.longest)
-        yield Limit(f"{layer}.value", numbers.value_limit(i, numbers.longest) / 2.0**frac)
-        yield from _score_limits(shape, numbers, i)
+        yield fits(f"{layer}.qkv", formats.query_fracs[i], N.QUERY_BITS + formats.query_fracs[i])
+        frac = formats.value_frac(i, formats.longest)
+        yield Limit(f"{layer}.value", formats.value_limit(i, formats.longest) / 2.0**frac)
+        yield from _score_limits(shape, formats, i)
         yield fits(f"{layer}.out.centred", N.CENTRED_FRAC, N.CENTRED_BITS)
         if shape.activation == "quad":  # it opens x + 1, and its result leaves its range by the square of what x does
             yield fits(f"{layer}.up", N.UP_FRAC, N.UP_BITS, extra=1.0)
@@ -71,15 +71,15 @@ def limits(shape: BertShape, numbers: Numbers) -> Iterator[Limit]:
         yield Limit("logits", 2.0 ** (DIFFERENCE_BITS - 1 - N.LOGIT_FRAC), span=True)
 
 
-def _score_limits(shape: BertShape, numbers: Numbers, i: int) -> Iterator[Limit]:
+def _score_limits(shape: BertShape, formats: Formats, i: int) -> Iterator[Limit]:
     layer = f"layer{i}"
-    if numbers.norm_limits[i]:
-        yield Limit(f"{layer}.norms", numbers.norm_limits[i])
-    if numbers.softmax != "exact":
-        shift = SHIFT if numbers.softmax == "2quad" else 0.0
-        yield Limit(f"{layer}.scores", 2.0 ** (numbers.score_bits(i) - 2 - N.SCORE_FRAC), extra=shift)
+    if formats.norm_limits[i]:
+        yield Limit(f"{layer}.norms", formats.norm_limits[i])
+    if formats.softmax != "exact":
+        shift = SHIFT if formats.softmax == "2quad" else 0.0
+        yield Limit(f"{layer}.scores", 2.0 ** (formats.score_bits(i) - 2 - N.SCORE_FRAC), extra=shift)
         return
-    for window in numbers.windows[i]:
+    for window in formats.windows[i]:
         margin = score_margin(window.bits)
         for head, centre in zip(window.heads, window.centres, strict=True):
             yield Limit(f"{layer}.head{head}.scores", window_limit(window.bits), margin, centre=centre)

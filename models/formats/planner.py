@@ -17,7 +17,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.bounds import Bounds
 from mpcnet.models.formats.calibrate import Calibration
-from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.formats.guarantees import guarantees, period_of, row_guarantees, unproved
 from mpcnet.models.formats.limits import MARGIN, score_margin
 from mpcnet.models.shape import BertShape, Softmax
@@ -54,7 +54,7 @@ def plan(
     calibrated_length: int = 0,
     *,
     random: bool = False,
-) -> Numbers:
+) -> Formats:
     """Choose the formats of a model, calibrated on texts of up to `calibrated_length` tokens; 0: all positions.
 
     `random` weights are planned as a trained model's.
@@ -63,20 +63,20 @@ def plan(
     """
     longest = min(calibrated_length or shape.positions, shape.positions) if softmax != "exact" else shape.positions
     planner = _Planner(shape, bounds, calibration, softmax, suite, longest, random)
-    numbers = planner.numbers()
-    found = list(guarantees(shape, numbers, bounds, calibration))
-    rows = list(row_guarantees(numbers, bounds, calibration))
+    formats = planner.formats()
+    found = list(guarantees(shape, formats, bounds, calibration))
+    rows = list(row_guarantees(formats, bounds, calibration))
     audited = frozenset(row.name.removesuffix(" (span)") for row in found if not row.sure)
-    numbers = replace(numbers, audited=audited)
-    broken = [str(row) for row in [*found, *rows] if not row.holds] + list(_needs(shape, numbers, suite))
+    formats = replace(formats, audited=audited)
+    broken = [str(row) for row in [*found, *rows] if not row.holds] + list(_needs(shape, formats, suite))
     broken += [str(row) for row in found if row.holds and not row.sure and row.name.endswith(UNWATCHED)]
-    broken += unproved(shape, numbers, bounds)
+    broken += unproved(shape, formats, bounds)
     if broken:
         raise LocalConfigError(
             "planner: values could overflow: " + "; ".join(broken) + "; if the model is sound, calibrate it with texts "
             "like yours (mpcnet calibrate)"
         )
-    return numbers
+    return formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class _Planner:
     longest: int
     random: bool
 
-    def numbers(self) -> Numbers:
+    def formats(self) -> Formats:
         layers = range(self.shape.layers)
         table_bits, table_frac = self._table_format()
         attention = [self._attention(i) for i in layers]
@@ -103,14 +103,14 @@ class _Planner:
         else:
             rows |= {f"layer{i}.row_sum": self._row_sum(i) for i in layers}
         sizes = tuple(float(math.ceil(self.bounds.sizes[f"layer{i}.value"])) for i in layers)
-        numbers = Numbers(
+        formats = Formats(
             self.softmax, self.longest, table_bits, table_frac, sizes, rows, windows, fracs, norm_limits, frozenset()
         )
         sizes = tuple(
-            size if numbers.value_frac(i, self.longest) >= ENOUGH_VALUE_FRAC else min(size, self._calibrated_value(i))
+            size if formats.value_frac(i, self.longest) >= ENOUGH_VALUE_FRAC else min(size, self._calibrated_value(i))
             for i, size in enumerate(sizes)
         )
-        return replace(numbers, value_sizes=sizes)
+        return replace(formats, value_sizes=sizes)
 
     def _calibrated_value(self, i: int) -> float:
         return float(math.ceil(MARGIN * self.calibration.at(self.softmax, f"layer{i}.value").absmax))
@@ -217,7 +217,7 @@ def _down(x: float) -> float:
     return 2.0 ** ring.floor_log2(x)
 
 
-def _needs(shape: BertShape, numbers: Numbers, suite: Suite) -> Iterator[str]:
+def _needs(shape: BertShape, formats: Formats, suite: Suite) -> Iterator[str]:
     """What the formats need of the ranges of rows, and V of what is left to it."""
 
     def want(name: str, limit: float, got: float) -> Iterator[str]:
@@ -225,11 +225,11 @@ def _needs(shape: BertShape, numbers: Numbers, suite: Suite) -> Iterator[str]:
             yield f"{name}: want < {limit:g}, got {got:.4g}"
 
     for i in range(shape.layers):
-        if (frac := numbers.value_frac(i, numbers.longest)) < LEAST_VALUE_FRAC:
-            size = numbers.value_sizes[i]
+        if (frac := formats.value_frac(i, formats.longest)) < LEAST_VALUE_FRAC:
+            size = formats.value_sizes[i]
             fraction = f"{LEAST_VALUE_FRAC} fraction bits or more, got {frac}"
             yield f"layer{i}.value: want {fraction} for values up to {size:.4g}"
-    for site, rows in numbers.rows.items():
+    for site, rows in formats.rows.items():
         root = site.endswith("square_sum")
         limit, least = (RSQRT_LIMIT, RSQRT_LEAST) if root else (RECIPROCAL_LIMIT, RECIPROCAL_LEAST)
         if suite.wide:
@@ -239,7 +239,7 @@ def _needs(shape: BertShape, numbers: Numbers, suite: Suite) -> Iterator[str]:
         if root:
             yield from want(f"{site} (1 / sigma)", LARGEST_ROOT, math.sqrt(shape.hidden / rows.low))
         else:
-            bits = numbers.weigh_bits(int(site.partition(".")[0].removeprefix("layer")), numbers.longest)
+            bits = formats.weigh_bits(int(site.partition(".")[0].removeprefix("layer")), formats.longest)
             yield from want(f"{site} (rounding of the context)", N.CONTEXT_ERROR, 2.0**-bits.context_frac / rows.low)
             yield from want(
                 f"{site} (rounding of the reciprocal)", N.CONTEXT_ERROR, 2.0 ** -bits.inverse_frac() * rows.high

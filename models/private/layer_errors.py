@@ -134,7 +134,7 @@ class _Floats:
         shape, tokens = self.config.shape, self.tokens
         run = reference.classify if shape.head == "classification" else reference.embed
         return run(
-            shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.numbers.softmax, observe=observe
+            shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax, observe=observe
         )
 
     def square(self, pairs: Tensor) -> Tensor:
@@ -146,12 +146,12 @@ class _Floats:
 
     def probabilities(self, weights: Tensor) -> Tensor:
         """Weights of valid pairs divided by their row's sum, and 2ReLU's by a little more."""
-        full, eps = self.square(weights), RELU_EPS if self.config.numbers.softmax == "2relu" else 0.0
+        full, eps = self.square(weights), RELU_EPS if self.config.formats.softmax == "2relu" else 0.0
         return (full / (full.sum(-1, keepdim=True) + eps)).permute(0, 2, 3, 1)[valid_pairs(self.mask)]
 
     def stated(self, weights: Tensor) -> Tensor:
         """What errors of weights refer to: probabilities; under 2ReLU, where a row may sum to 0, the weights."""
-        return weights if self.config.numbers.softmax == "2relu" else self.probabilities(weights)
+        return weights if self.config.formats.softmax == "2relu" else self.probabilities(weights)
 
     def context(self, weights: Tensor, qkv: Tensor) -> Tensor:
         """Valid tokens' contexts from weights and from qkv's values."""

@@ -25,7 +25,7 @@ def mismatches(config: Config, checkpoint: Checkpoint) -> Iterator[str]:
 def overflows(config: Config, folded: Mapping[str, Tensor]) -> Iterator[str]:
     """What of these weights the program's number formats do not hold, for some text, and no audit looks at."""
     yield from too_large(config.shape, folded)
-    yield from unproved(config.shape, config.numbers, bounds(config.shape, folded))
+    yield from unproved(config.shape, config.formats, bounds(config.shape, folded))
 
 
 def _differences(program: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from mpcnet.arrays import ring
 from mpcnet.models.families.bert import Config, Model, encode, load
 from mpcnet.models.float_model.reference import Folded, valid_pairs
 from mpcnet.models.formats import fixed_point as N
-from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode as encode_weights
 from mpcnet.models.private.parameters import encode_tokens, parameters
@@ -61,7 +61,7 @@ def audited_answer(model: Model, folded: Folded, tokens: Tokens) -> tuple[Tensor
 
 def _rows(config: Config, folded: Folded, tokens: Tokens) -> Shared:
     """The whole words of what a client shares."""
-    bits = config.numbers.table_bits
+    bits = config.formats.table_bits
     return Shared(ring.fit(encode_tokens(config, tokens, folded), bits), bits, config.input_frac, 0)
 
 
@@ -111,19 +111,19 @@ class Place:
 
 def places(config: Config, length: int) -> Iterator[Place]:
     """Every opening of a value that the float model has too, but for softmax's numerators (:func:`numerators`)."""
-    shape, numbers = config.shape, config.numbers
+    shape, formats = config.shape, config.formats
     d, entry = shape.hidden, "embedding.normal"
     before = -1.0 if shape.activation == "quad" else 0.0  # Quad completes the square before it opens
     down_bits = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
-    yield Place("embedding/norm", numbers.table_bits, 0, "embedding.centred", numbers.table_frac)
+    yield Place("embedding/norm", formats.table_bits, 0, "embedding.centred", formats.table_frac)
     for i in range(shape.layers):
         layer = f"layer{i}"
         yield Place(f"{layer}/qkv", N.NORMAL_BITS, 0, entry, N.NORMAL_FRAC)
-        query_frac, value_frac = numbers.query_fracs[i], numbers.value_frac(i, length)
+        query_frac, value_frac = formats.query_fracs[i], formats.value_frac(i, length)
         query, key = ((N.QUERY_BITS + query_frac, query_frac, count) for count in (0, 1))
         for j, (bits, frac, count) in enumerate((query, key, (N.VALUE_BITS, value_frac, 0))):
             yield Place(f"{layer}/attention", bits, count, f"{layer}.qkv", frac, "heads", slice(j * d, (j + 1) * d))
-        yield from _scores(numbers, i)
+        yield from _scores(formats, i)
         yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
         yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
         yield Place(f"{layer}/up", N.NORMAL_BITS, 0, f"{layer}.out.normal", N.NORMAL_FRAC)
@@ -133,16 +133,16 @@ def places(config: Config, length: int) -> Iterator[Place]:
         entry = f"{layer}.normal"
 
 
-def _scores(numbers: Numbers, layer: int) -> Iterator[Place]:
+def _scores(formats: Formats, layer: int) -> Iterator[Place]:
     """Where scores are opened, under exact softmax once for each window."""
     label, site = f"layer{layer}/attention", f"layer{layer}.scores"
-    if numbers.softmax != "exact":
-        shift = -SHIFT if numbers.softmax == "2quad" else 0.0
-        bits = numbers.score_bits(layer)
-        yield Place(f"{label}/{numbers.softmax}", bits, 0, site, N.SCORE_FRAC, "pairs", less=shift)
+    if formats.softmax != "exact":
+        shift = -SHIFT if formats.softmax == "2quad" else 0.0
+        bits = formats.score_bits(layer)
+        yield Place(f"{label}/{formats.softmax}", bits, 0, site, N.SCORE_FRAC, "pairs", less=shift)
         return
     seen: Counter[int] = Counter()
-    for window in numbers.windows[layer]:
+    for window in formats.windows[layer]:
         bits = window.period_bits + N.SCORE_FRAC
         columns, less = list(window.heads), window.lowest()
         yield Place(f"{label}/exp", bits, seen[bits], site, N.SCORE_FRAC, "pairs", columns, less)
@@ -151,5 +151,5 @@ def _scores(numbers: Numbers, layer: int) -> Iterator[Place]:
 
 def numerators(config: Config, layer: int, length: int) -> Place:
     """Where softmax's numerators are opened: the float model's weights, under exact softmax up to a factor a row."""
-    bits, frac = config.numbers.weigh_bits(layer, length).product, config.numbers.numerator_frac()
+    bits, frac = config.formats.weigh_bits(layer, length).product, config.formats.numerator_frac()
     return Place(f"layer{layer}/attention", bits, 0, f"layer{layer}.weights", frac, "pairs")

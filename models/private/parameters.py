@@ -32,9 +32,9 @@ class Parameter:
 
 def parameters(config: Config) -> list[Parameter]:
     """Every parameter of a model, in the order in which it is shared and loaded."""
-    shape, numbers = config.shape, config.numbers
+    shape, formats = config.shape, config.formats
     d, wide = shape.hidden, N.NORMAL_BITS
-    table = (numbers.table_bits, numbers.table_frac)
+    table = (formats.table_bits, formats.table_frac)
 
     def linear(name: str, rows: int, columns: int, bits: int, frac: int = N.WEIGHT_FRAC) -> Iterator[Parameter]:
         yield Parameter(f"{name}.weight", (rows, columns), bits, frac)
@@ -71,7 +71,7 @@ def parameters(config: Config) -> list[Parameter]:
 
 def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] | None = None) -> Tensor:
     """What a client shares, as ring words: one-hot rows, or embeddings looked up in the public table of `folded`."""
-    shape, bits = config.shape, config.numbers.table_bits
+    shape, bits = config.shape, config.formats.table_bits
     if config.embedding == "client":
         if folded is None:
             raise LocalConfigError(

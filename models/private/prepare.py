@@ -59,7 +59,7 @@ class Prepared:
 
 def other_softmax(found: Checkpoint, config: Config) -> str:
     """A warning where a program runs a checkpoint with another softmax than its own; "" where it does not."""
-    used = config.numbers.softmax
+    used = config.formats.softmax
     own = found.softmax or "exact"
     if not found.source or own == used:
         return ""

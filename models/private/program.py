@@ -21,7 +21,7 @@ from mpcnet.arrays import ring
 from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.families.bert import AnswerKind, Config, Embedding, Model, load
-from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import parameters
@@ -43,7 +43,7 @@ def to_dict(config: Config) -> dict[str, Any]:
         "suite": config.suite.name,
         "embedding": config.embedding,
         "shape": config.shape.to_dict(),
-        "numbers": config.numbers.to_dict(),
+        "formats": config.formats.to_dict(),
         "preprocessing": None if config.preprocessing is None else config.preprocessing.to_dict(),
         "labels": list(config.labels),
     }
@@ -65,13 +65,13 @@ def read(path: Path) -> Config:
             )
         if values["embedding"] not in get_args(Embedding):
             raise ValueError(f"embedding {values['embedding']!r}")
-        shape, numbers = BertShape.from_dict(values["shape"]), Numbers.from_dict(values["numbers"])
+        shape, formats = BertShape.from_dict(values["shape"]), Formats.from_dict(values["formats"])
         texts = values["preprocessing"]
         preprocessing = None if texts is None else Preprocessing.from_dict(texts)
         labels = tuple(values["labels"])
         if len(labels) not in (0, shape.labels) or not all(isinstance(name, str) for name in labels):
             raise ValueError(f"labels: want {shape.labels} names or none, got {labels!r}")
-        return Config(shape, numbers, SUITES[values["suite"]], values["embedding"], preprocessing, labels)
+        return Config(shape, formats, SUITES[values["suite"]], values["embedding"], preprocessing, labels)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}; {AGAIN}") from error
 
@@ -79,11 +79,11 @@ def read(path: Path) -> Config:
 def agreement(config: Config) -> Program:
     """The digest of the program, and the settings that show a difference."""
     text = json.dumps(to_dict(config), sort_keys=True)
-    rows = json.dumps(config.numbers.to_dict(), sort_keys=True).encode()
+    rows = json.dumps(config.formats.to_dict(), sort_keys=True).encode()
     dense = ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense)
     settings = {
         "suite": config.suite.name,
-        "softmax": config.numbers.softmax,
+        "softmax": config.formats.softmax,
         "embedding": config.embedding,
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
         **{f"model.{name}": value for name, value in (config.shape.to_dict() | {"dense": dense}).items()},
@@ -155,6 +155,6 @@ def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:
 
 def token_shape(config: Config, size: Size) -> Shared:
     """What clients share for a request of this size, as shapes only."""
-    bits = config.numbers.table_bits
+    bits = config.formats.table_bits
     words = ring.zeros((size.batch, size.length, config.input_columns), bits, "meta")
     return Shared(words, bits, config.input_frac, 0)

@@ -60,13 +60,13 @@ class Site:
 
 def sites(config: Config, calibration: Calibration) -> Iterator[Site]:
     """Every value that the planner limits, in the order of the program."""
-    numbers = config.numbers
-    for limit in limits(config.shape, numbers):
-        calibrated = limit.size(calibration.at(numbers.softmax, limit.site))
+    formats = config.formats
+    for limit in limits(config.shape, formats):
+        calibrated = limit.size(calibration.at(formats.softmax, limit.site))
         most = limit.limit - limit.extra
         yield Site(limit.name, (0.0, calibrated), limit.margin, 0.0, most, limit.size, limit.site)
-    for name, rows in numbers.rows.items():
-        seen = calibration.at(numbers.softmax, name)
+    for name, rows in formats.rows.items():
+        seen = calibration.at(formats.softmax, name)
         yield Site(name, (seen.min, seen.max), MARGIN, rows.low, rows.high, lambda seen: seen.max, name)
 
 
@@ -109,7 +109,7 @@ def measure(
     rows = []
     for row in range(len(tokens.ids)):
         seen: dict[str, Range] = {}
-        record(config.shape, folded, tokens.rows([row]), config.numbers.softmax, seen)
+        record(config.shape, folded, tokens.rows([row]), config.formats.softmax, seen)
         rows.append(seen)
         each()
     return [use(site, [seen[site.source] for seen in rows]) for site in sites(config, calibration)]

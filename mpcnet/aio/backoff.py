@@ -9,7 +9,7 @@ FIRST_S, LONGEST_S = 0.1, 5.0  # a party that restarts is back within some; one 
 
 
 @dataclass(slots=True)
-class Pauses:
+class Backoff:
     """Those of one row of attempts."""
 
     next_s: float = field(default_factory=lambda: FIRST_S)

@@ -1,6 +1,6 @@
 """Corrections that the dealer has sent ahead of their use: bounded in bytes in memory, or on sealed tapes on disk.
 
-The channel from the dealer has one reader, the intake. Bundles arrive in the order in which they were asked for, each
+The channel from the dealer has one reader, the receiver. Bundles arrive in the order in which they were asked for, each
 with its segments in the order of `mpcnet.runtime.stream.turns`, and behind the last of them the dealer's public facts.
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelTimeout, LocalStateError, LocalStorageError, RemoteProtocolError
 from mpcnet.randomness.source import Tape
-from mpcnet.runtime.correction_store import MemoryShelf, Shelf, TapeShelf
-from mpcnet.runtime.sealed_tape import Drawer
+from mpcnet.runtime.correction_store import CorrectionStore, MemoryStore, TapeStore
+from mpcnet.runtime.sealed_tape import SealedTapes
 from mpcnet.runtime.stream import DEAL, DEALT, Awaited, Stream, in_heap, nbytes, turns
 from mpcnet.transport.channel import Expect, check_control
 from mpcnet.transport.handshake import Peer
@@ -28,18 +28,18 @@ def planned_bytes(streams: Sequence[Stream], party: int) -> int:
     return sum(stream.plan.ledger.total().dealt_bytes[party] for stream in streams)
 
 
-class Stock:
-    """The corrections of one bundle, in dealing order; made by `Intake.expect`."""
+class CorrectionBuffer:
+    """The corrections of one bundle, in dealing order; made by `CorrectionReceiver.expect`."""
 
-    def __init__(self, streams: Sequence[Stream], intake: Intake, shelf: Shelf) -> None:
+    def __init__(self, streams: Sequence[Stream], receiver: CorrectionReceiver, store: CorrectionStore) -> None:
         self.streams = tuple(streams)
         self.nbytes = 0  # held in memory now
         self.facts: Mapping[str, Value] = {}  # the dealer's, once the bundle is complete
         self.complete = False
         self.arrived: int | None = None  # segments, in dealing order; None: bundles before this one still come
         self.failed: str | None = None  # why the disk failed, a public line; the bundle can not be used then
-        self._intake, self._shelf = intake, shelf
-        self._due = deque(turns(streams))  # segments still on the shelf, or to come
+        self._receiver, self._store = receiver, store
+        self._due = deque(turns(streams))  # segments still in the store, or to come
         self._aside: tuple[deque[Tape], ...] = tuple(deque() for _ in streams)
         self._taking = asyncio.Lock()
         self._discarded = False
@@ -50,7 +50,7 @@ class Stock:
 
         They are received whatever the limit says: see `mpcnet.runtime.prefill`, which chooses as many as fit.
 
-        :raises ChannelTimeout: nothing came from the dealer for the intake's patience.
+        :raises ChannelTimeout: nothing came from the dealer for the receiver's patience.
         :raises MpcError: the dealer failed.
         :raises LocalStorageError: the disk did.
         """
@@ -67,10 +67,10 @@ class Stock:
         """
 
         def settled() -> bool:
-            self._intake.check()
+            self._receiver.check()
             return self.complete or self._dropped
 
-        await self._intake.until(settled)
+        await self._receiver.until(settled)
 
     async def next(self, index: int) -> Tape:
         """The corrections of the next segment of stream `index`. Streams need not keep step with each other: what comes
@@ -90,9 +90,9 @@ class Stock:
 
     async def _put_aside(self) -> None:
         if not self._due:
-            raise LocalStateError(f"stock of {self}: more is wanted than was dealt")
+            raise LocalStateError(f"corrections of {self}: more is wanted than was dealt")
         owner, sequence = self._due[0]
-        parts = self.streams[owner].plan.segments[sequence].dealt[self._intake.party]
+        parts = self.streams[owner].plan.segments[sequence].dealt[self._receiver.party]
         tape = Tape(parts, await self._take()) if parts else Tape()
         self._due.popleft()
         self._aside[owner].append(tape)
@@ -106,9 +106,9 @@ class Stock:
         return "streams " + ", ".join(str(stream.number) for stream in self.streams)
 
     async def _take(self) -> Bytes:
-        await self._until(lambda: self._shelf.readable, starving=True)
+        await self._until(lambda: self._store.readable, starving=True)
         try:
-            return await self._shelf.take()
+            return await self._store.take()
         except LocalStorageError as error:
             self.failed = str(error)
             raise
@@ -123,20 +123,20 @@ class Stock:
             self._check()
             return ready()
 
-        await self._intake.until(settled, ready if starving else None)
+        await self._receiver.until(settled, ready if starving else None)
 
     def _check(self) -> None:
-        self._intake.check()
+        self._receiver.check()
         if self.failed is not None:
             raise LocalStorageError(self.failed)
         if self._discarded:
-            raise LocalStateError(f"stock of {self}: it was discarded")
+            raise LocalStateError(f"corrections of {self}: it was discarded")
 
     @property
     def _dropped(self) -> bool:
         return self._discarded or self.failed is not None
 
-    # --- the intake's side --------------------------------------------------------------------------------------
+    # --- the receiver's side -------------------------------------------------------------------------------------
 
     @property
     def alive(self) -> bool:
@@ -146,22 +146,22 @@ class Stock:
     @property
     def limited(self) -> bool:
         """Its frames take memory."""
-        return isinstance(self._shelf, MemoryShelf) and not self._dropped
+        return isinstance(self._store, MemoryStore) and not self._dropped
 
     async def put(self, payload: Bytes) -> None:
         """Keep the payload of the next frame."""
         if not self._dropped:
-            await self._store(self._shelf.put(payload))
+            await self._stored(self._store.put(payload))
 
     async def finish(self, facts: Mapping[str, Value]) -> None:
         """Every frame was put."""
         self.facts = facts
         if not self._dropped:
-            await self._store(self._shelf.finish())
+            await self._stored(self._store.finish())
         self.complete = not self._dropped
         self._settle()
 
-    async def _store(self, storing: Coroutine[Any, Any, None]) -> None:
+    async def _stored(self, storing: Coroutine[Any, Any, None]) -> None:
         self._storing = True
         try:
             await storing
@@ -174,14 +174,14 @@ class Stock:
     def _settle(self) -> None:
         """After any change: release what is dropped, count what is held, tell those who wait."""
         if self._dropped and not self._storing:
-            self._shelf.discard()
-        held = self._shelf.nbytes + sum(nbytes(tape.parts) for aside in self._aside for tape in aside)
-        self._intake.count(held - self.nbytes)
+            self._store.discard()
+        held = self._store.nbytes + sum(nbytes(tape.parts) for aside in self._aside for tape in aside)
+        self._receiver.count(held - self.nbytes)
         self.nbytes = held
 
 
-class Intake:
-    """The only reader of the channel from the dealer; its stocks share `limit_bytes` of memory.
+class CorrectionReceiver:
+    """The only reader of the channel from the dealer; its buffers share `limit_bytes` of memory.
 
     At the limit it stops reading, and the dealer soon stops sending. It reads on if nothing is held at all, or if
     somebody waits for a frame that is still to come: so it holds one frame at least, and nobody waits for ever
@@ -194,35 +194,35 @@ class Intake:
         party: int,
         limit_bytes: int,
         patience_s: float,
-        drawer: Drawer | None = None,
+        tapes: SealedTapes | None = None,
         make: Callable[[int], Bytes] = in_heap,
     ) -> None:
         """`make` gives the memory of a payload: of the heap, or apart from it (:mod:`mpcnet.arrays.buffers`)."""
         self.party = party
-        self.nbytes = 0  # held in memory by all stocks
-        self._dealer, self._limit_bytes, self._patience_s, self._drawer = dealer, limit_bytes, patience_s, drawer
+        self.nbytes = 0  # held in memory by all buffers
+        self._dealer, self._limit_bytes, self._patience_s, self._tapes = dealer, limit_bytes, patience_s, tapes
         self._make = make
-        self._stocks: list[Stock] = []  # at least all that are alive
-        self._expected: deque[Stock] = deque()  # not yet complete
+        self._buffers: list[CorrectionBuffer] = []  # at least all that are alive
+        self._expected: deque[CorrectionBuffer] = deque()  # not yet complete
         self._starving: list[Callable[[], bool]] = []  # what somebody needs to go on, when it is there
         self._listening: tuple[float, Stream, int] | None = None  # since when the dealer owes us which segment
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
 
-    def expect(self, streams: Sequence[Stream], *, to_disk: bool = False) -> Stock:
+    def expect(self, streams: Sequence[Stream], *, to_disk: bool = False) -> CorrectionBuffer:
         """The dealer has been told to deal for these next. Streams of one bundle, and bundles, are used in this order.
 
-        :raises LocalStateError: tapes are wanted, and there is no drawer.
+        :raises LocalStateError: tapes are wanted, and there is no folder for them.
         """
-        shelf: Shelf = self._tape(streams) if to_disk else MemoryShelf()
-        stock = Stock(streams, self, shelf)
-        self._stocks = [*(other for other in self._stocks if other.alive), stock]
-        self._expected.append(stock)
+        store: CorrectionStore = self._tape(streams) if to_disk else MemoryStore()
+        buffer = CorrectionBuffer(streams, self, store)
+        self._buffers = [*(other for other in self._buffers if other.alive), buffer]
+        self._expected.append(buffer)
         self._changed.set()
-        return stock
+        return buffer
 
     async def run(self) -> None:
-        """Receive until cancelled. Then all stocks are discarded, and whoever asks one raises what ended this.
+        """Receive until cancelled. Then all buffers are discarded, and whoever asks one raises what ended this.
 
         :raises RemoteProtocolError: a frame is not the next one that the plans want.
         :raises ChannelError: the dealer is gone.
@@ -235,26 +235,26 @@ class Intake:
         except asyncio.CancelledError:
             self._failure = LocalStateError("the channel from the dealer is not read any more")
             raise
-        except Exception as error:  # whatever it is, who waits for a stock must not wait for ever
+        except Exception as error:  # whatever it is, who waits for a buffer must not wait for ever
             self._failure = error
             raise
         finally:
-            for stock in self._stocks:
-                stock.discard()
+            for buffer in self._buffers:
+                buffer.discard()
             self._changed.set()
 
-    def room(self, but: Stock | None) -> int:
-        """Bytes that a bundle may hold in memory beside all others that may still be used; `but` is its own stock.
+    def room(self, but: CorrectionBuffer | None) -> int:
+        """Bytes that a bundle may hold in memory beside all others that may still be used; `but` is its own buffer.
 
         :returns: what is left of the limit, at least 0.
         """
-        others = [stock for stock in self._stocks if stock is not but and stock.alive and stock.limited]
-        return max(0, self._limit_bytes - sum(planned_bytes(stock.streams, self.party) for stock in others))
+        others = [buffer for buffer in self._buffers if buffer is not but and buffer.alive and buffer.limited]
+        return max(0, self._limit_bytes - sum(planned_bytes(buffer.streams, self.party) for buffer in others))
 
-    # --- the stocks' side ---------------------------------------------------------------------------------------
+    # --- the buffers' side --------------------------------------------------------------------------------------
 
     def count(self, nbytes: int) -> None:
-        """A stock holds so much more in memory, or less, or changed otherwise."""
+        """A buffer holds so much more in memory, or less, or changed otherwise."""
         self.nbytes += nbytes
         self._changed.set()
 
@@ -294,26 +294,26 @@ class Intake:
 
     # --- receiving ----------------------------------------------------------------------------------------------
 
-    async def _fill(self, stock: Stock) -> None:
-        stream, sequence = stock.streams[0], 0
-        for arrived, (index, sequence) in enumerate(turns(stock.streams)):
-            stock.arrived = arrived
+    async def _fill(self, buffer: CorrectionBuffer) -> None:
+        stream, sequence = buffer.streams[0], 0
+        for arrived, (index, sequence) in enumerate(turns(buffer.streams)):
+            buffer.arrived = arrived
             self._changed.set()
-            stream = stock.streams[index]
+            stream = buffer.streams[index]
             if parts := stream.plan.segments[sequence].dealt[self.party]:
-                await self._room(stock, nbytes(parts))
+                await self._room(buffer, nbytes(parts))
                 header = stream.header(DEAL, self._dealer.session, sequence, parts)
                 awaited = Awaited(header, self._dealer.name, self._make)
                 await self._listen(stream, sequence, awaited)
-                await stock.put(awaited.payload)
-        await stock.finish((await self._listen(stream, sequence, self._dealt)).fields)
+                await buffer.put(awaited.payload)
+        await buffer.finish((await self._listen(stream, sequence, self._dealt)).fields)
 
-    async def _room(self, stock: Stock, wanted: int) -> None:
+    async def _room(self, buffer: CorrectionBuffer, wanted: int) -> None:
         """Wait until `wanted` bytes more may be held."""
 
         def fits() -> bool:
             return (
-                not stock.limited
+                not buffer.limited
                 or self.nbytes == 0
                 or self.nbytes + wanted <= self._limit_bytes
                 or not all(there() for there in self._starving)
@@ -341,9 +341,9 @@ class Intake:
             self._changed.clear()
             await self._changed.wait()
 
-    def _tape(self, streams: Sequence[Stream]) -> TapeShelf:
-        if self._drawer is None:
-            raise LocalStateError("corrections are to go to disk, and there is no drawer")
+    def _tape(self, streams: Sequence[Stream]) -> TapeStore:
+        if self._tapes is None:
+            raise LocalStateError("corrections are to go to disk, and there is no folder for them")
         frames = (streams[index].plan.segments[sequence].dealt[self.party] for index, sequence in turns(streams))
         name = f"{self._dealer.session[:8].hex()}-{streams[0].number}"  # no two sessions of a process share a name
-        return TapeShelf(self._drawer, name, [nbytes(parts) for parts in frames if parts])
+        return TapeStore(self._tapes, name, [nbytes(parts) for parts in frames if parts])

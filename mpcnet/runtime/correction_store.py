@@ -13,11 +13,11 @@ from typing import Protocol
 
 from mpcnet.aio.threads import in_thread
 from mpcnet.arrays.ring import Bytes
-from mpcnet.runtime.sealed_tape import Drawer, SealedTape, TapeReader, TapeWriter
+from mpcnet.runtime.sealed_tape import SealedTape, SealedTapes, TapeReader, TapeWriter
 from mpcnet.runtime.stream import HEAVY_BYTES
 
 
-class Shelf(Protocol):
+class CorrectionStore(Protocol):
     """Its memory is counted by whoever owns it."""
 
     @property
@@ -31,17 +31,17 @@ class Shelf(Protocol):
     async def put(self, payload: Bytes) -> None:
         """Add a payload, which must not change any more.
 
-        :raises LocalStorageError: the disk is full or failed; the shelf is of no further use.
+        :raises LocalStorageError: the disk is full or failed; the store is of no further use.
         """
 
     async def finish(self) -> None:
         """The last payload was put.
 
-        :raises LocalStorageError: the disk is full or failed; the shelf is of no further use.
+        :raises LocalStorageError: the disk is full or failed; the store is of no further use.
         """
 
     async def take(self) -> Bytes:
-        """The next payload. After an error, or when cancelled, the shelf is of no further use.
+        """The next payload. After an error, or when cancelled, the store is of no further use.
 
         :raises LocalStorageError: the disk failed, or somebody changed the file.
         """
@@ -51,7 +51,7 @@ class Shelf(Protocol):
 
 
 @dataclass(slots=True, repr=False)
-class MemoryShelf:
+class MemoryStore:
     """Payloads in memory."""
 
     nbytes: int = 0
@@ -59,36 +59,36 @@ class MemoryShelf:
 
     @property
     def readable(self) -> bool:
-        """See :class:`Shelf`."""
+        """See :class:`CorrectionStore`."""
         return bool(self._payloads)
 
     async def put(self, payload: Bytes) -> None:
-        """See :class:`Shelf`."""
+        """See :class:`CorrectionStore`."""
         self._payloads.append(payload)
         self.nbytes += payload.nbytes
 
     async def finish(self) -> None:
-        """See :class:`Shelf`."""
+        """See :class:`CorrectionStore`."""
 
     async def take(self) -> Bytes:
-        """See :class:`Shelf`."""
+        """See :class:`CorrectionStore`."""
         payload = self._payloads.popleft()
         self.nbytes -= payload.nbytes
         return payload
 
     def discard(self) -> None:
-        """See :class:`Shelf`."""
+        """See :class:`CorrectionStore`."""
         self._payloads.clear()
         self.nbytes = 0
 
 
-class TapeShelf:
+class TapeStore:
     """Payloads on a tape, which can be read when it is finished, and is burned when the first one is taken."""
 
-    def __init__(self, drawer: Drawer, name: str, lengths: Sequence[int]) -> None:
+    def __init__(self, tapes: SealedTapes, name: str, lengths: Sequence[int]) -> None:
         """`lengths` are those of the payloads that will come, in order, in bytes."""
         self.readable = False
-        self._drawer, self._name = drawer, name
+        self._tapes, self._name = tapes, name
         self._lengths = deque(lengths)  # of those that were not taken
         self._writer: TapeWriter | None = None
         self._tape: SealedTape | None = None
@@ -97,23 +97,23 @@ class TapeShelf:
 
     @property
     def nbytes(self) -> int:
-        """See :class:`Shelf`: the record that is read ahead."""
+        """See :class:`CorrectionStore`: the record that is read ahead."""
         return 0 if self._ahead is None else self._lengths[0]
 
     async def put(self, payload: Bytes) -> None:
-        """See :class:`Shelf`."""
+        """See :class:`CorrectionStore`."""
         if self._writer is None:
-            self._writer = await in_thread(self._drawer.write, self._name)
+            self._writer = await in_thread(self._tapes.write, self._name)
         await in_thread(self._writer.append, payload.data)
 
     async def finish(self) -> None:
-        """See :class:`Shelf`."""
+        """See :class:`CorrectionStore`."""
         if self._writer is not None:
             self._tape = await in_thread(self._writer.finish)
         self.readable = True
 
     async def take(self) -> Bytes:
-        """See :class:`Shelf`."""
+        """See :class:`CorrectionStore`."""
         if self._reader is None:
             assert self._tape is not None
             self._reader = await in_thread(self._tape.burn)
@@ -128,7 +128,7 @@ class TapeShelf:
         return record
 
     def discard(self) -> None:
-        """See :class:`Shelf`."""
+        """See :class:`CorrectionStore`."""
         if self._writer is not None:
             self._writer.discard()
         if self._tape is not None:

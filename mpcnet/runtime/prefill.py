@@ -4,11 +4,11 @@ Before a run each server tells the other for how many bytes of corrections it ha
 and the plans both compute `prefill`: the first segments, in dealing order, that both can hold. When these are here a
 server begins, and receives the rest while it computes. Why no run hangs, whatever the plans and the limits:
 
-1. *Before the run.* A server that waits for the prefill reads on, full or not (`Stock.ready`), so its lane at the
-   dealer empties. The dealer makes segments in order, and waits for room in one lane at a time. If that is the lane of
-   a server that has its prefill and rests, the frames in it are behind the prefill: all of that was made, and the other
-   server's part of it is in a lane of its own. (With limits alone, one server rests where it is full, the dealer waits
-   for its lane, and the other never gets the segments behind, for which it has room and waits.)
+1. *Before the run.* A server that waits for the prefill reads on, full or not (`CorrectionBuffer.ready`), so its
+   lane at the dealer empties. The dealer makes segments in order, and waits for room in one lane at a time. If that is
+   the lane of a server that has its prefill and rests, the frames in it are behind the prefill: all of that was made,
+   and the other server's part of it is in a lane of its own. (With limits alone, one server rests where it is full, the
+   dealer waits for its lane, and the other never gets the segments behind, for which it has room and waits.)
 2. *In the run.* Take the first segment k, in dealing order, that one of the servers has not used. It gets the peer's
    half of the exchange before k, since the peer has used the segment that makes it. If it lacks the corrections of k it
    starves, and reads on, full or not. The peer has used all segments before k, so it has received them: neither lane

@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.ciphers import (
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalInputError, LocalStateError, LocalStorageError, describe
-from mpcnet.runtime.tape_folder import Folder, disk_failed
+from mpcnet.runtime.tape_folder import TapeFolder, disk_failed
 
 _KEY_BYTES = 32
 _TAG_BYTES = 16
@@ -45,26 +45,26 @@ _PIECE = 1 << 20  # bytes sealed and written at a time: they stay in the cache, 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class Drawer:
+class SealedTapes:
     """A folder of sealed tapes, for this process only. `leftovers` is the number of dead tapes that were in it."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: TapeFolder) -> None:
         self._folder = folder
         self.leftovers = folder.leftovers
 
     @classmethod
-    def open(cls, folder: Path) -> Drawer:
+    def open(cls, folder: Path) -> SealedTapes:
         """Make the folder if it is missing, lock it, and remove the tapes of earlier processes: their keys are gone.
 
         :raises LocalConfigError: another process has it, or it cannot be made, locked or cleared.
         """
-        return cls(Folder.open(folder))
+        return cls(TapeFolder.open(folder))
 
     def write(self, name: str) -> TapeWriter:
         """A new tape. Its name is public, and used once.
 
         :raises LocalInputError: the name is not 1 to 64 letters, digits, `_` and `-`.
-        :raises LocalStateError: the name was used before, or the drawer is closed.
+        :raises LocalStateError: the name was used before, or the folder is closed.
         :raises LocalStorageError: no file can be made.
         """
         if not _NAME.fullmatch(name):
@@ -82,7 +82,7 @@ class Drawer:
 class TapeWriter:
     """A tape being written. After an error it is discarded."""
 
-    def __init__(self, folder: Folder, file: FileIO, seal: _Seal) -> None:
+    def __init__(self, folder: TapeFolder, file: FileIO, seal: _Seal) -> None:
         self._folder, self._file, self._seal = folder, file, seal
         self._lock = Lock()
         self._scratch = memoryview(bytearray(_PIECE))  # sealed bytes only
@@ -155,7 +155,7 @@ class TapeWriter:
 class SealedTape:
     """A finished tape: `records` records, `nbytes` bytes on disk."""
 
-    def __init__(self, folder: Folder, seal: _Seal, lengths: Sequence[int]) -> None:
+    def __init__(self, folder: TapeFolder, seal: _Seal, lengths: Sequence[int]) -> None:
         self._folder, self._seal, self._lengths = folder, seal, lengths
         self.records = len(lengths)
         self.nbytes = sum(lengths) + _TAG_BYTES * (len(lengths) + 1)
@@ -163,7 +163,7 @@ class SealedTape:
     def burn(self) -> TapeReader:
         """Take the tape off the disk for good, then read it. Whatever happens next, it is used.
 
-        :raises LocalStateError: it was burned or discarded before, or the drawer is closed.
+        :raises LocalStateError: it was burned or discarded before, or the folder is closed.
         :raises LocalStorageError: the disk failed, or the file is not the one that was finished.
         """
         file = self._folder.take(self._seal.name)

@@ -23,7 +23,7 @@ from mpcnet.ledger import Ledger
 from mpcnet.randomness.meter import Segment
 from mpcnet.randomness.source import ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Program, advance
-from mpcnet.runtime.correction_buffer import Stock
+from mpcnet.runtime.correction_buffer import CorrectionBuffer
 from mpcnet.runtime.stream import HEAVY_BYTES, ROUND, Awaited, Stream, nbytes
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header
@@ -176,7 +176,7 @@ async def run_streams(
     sources: Sequence[ServerSource],
     streams: Sequence[Stream],
     peer: Peer,
-    stock: Stock,
+    buffer: CorrectionBuffer,
     clock: Clock,
 ) -> list[tuple[T, Ledger]]:
     """Run programs side by side as a computing server against `peer`; returns the result and the cost of each.
@@ -192,7 +192,7 @@ async def run_streams(
     try:
         async with group() as tasks:
             servers = _Servers(runs, peer, tasks)
-            drives = [_drive(run, index, servers, stock, clock, heavy) for index, run in enumerate(runs)]
+            drives = [_drive(run, index, servers, buffer, clock, heavy) for index, run in enumerate(runs)]
             for drive in drives[1:]:
                 tasks.create_task(drive)
             await drives[0]
@@ -203,7 +203,9 @@ async def run_streams(
     return [(run.step.value, run.ledger) for run in runs if isinstance(run.step, Done)]
 
 
-async def _drive(run: _Run[T], index: int, servers: _Servers, stock: Stock, clock: Clock, heavy: asyncio.Lock) -> None:
+async def _drive(
+    run: _Run[T], index: int, servers: _Servers, buffer: CorrectionBuffer, clock: Clock, heavy: asyncio.Lock
+) -> None:
     """All segments of one stream."""
     for sequence, segment in enumerate(run.stream.plan.segments):
         start = clock()
@@ -212,7 +214,7 @@ async def _drive(run: _Run[T], index: int, servers: _Servers, stock: Stock, cloc
             arrived = clock()
             run.ledger.of(run.stream.plan.segments[sequence - 1].label).wait_s += arrived - start
             start = arrived
-        run.source.tape = await stock.next(index)
+        run.source.tape = await buffer.next(index)
         cost = run.ledger.of(segment.label)
         was_heavy, run.heavy = run.heavy, nbytes(segment.exchange) > HEAVY_BYTES
         if was_heavy or run.heavy or nbytes(segment.dealt[run.source.party]) > HEAVY_BYTES:

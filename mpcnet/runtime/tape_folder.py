@@ -19,7 +19,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what more space helps aga
 SUFFIX = ".tape"  # of every file that is ours; others in the folder are left alone
 
 
-class Folder:
+class TapeFolder:
     """A locked folder. Making, taking, removing and closing exclude each other."""
 
     def __init__(self, descriptor: int, leftovers: int) -> None:
@@ -31,7 +31,7 @@ class Folder:
         self._live: set[str] = set()  # those whose file may still be taken
 
     @classmethod
-    def open(cls, path: Path) -> Folder:
+    def open(cls, path: Path) -> TapeFolder:
         """Make the folder if it is missing, lock it, and remove the files of earlier processes.
 
         :raises LocalConfigError: another process has it, or it cannot be made, locked or cleared.
@@ -63,7 +63,7 @@ class Folder:
         """
         with self._lock:
             if not self._open:
-                raise LocalStateError(f"tape {name}: written after its drawer was closed")
+                raise LocalStateError(f"tape {name}: written after its folder was closed")
             if name in self._used:
                 raise LocalStateError(f"tape {name}: written twice; a name is used once")
             self._used.add(name)

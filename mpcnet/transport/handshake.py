@@ -76,7 +76,7 @@ class Peer:
     """A channel whose other end is known to run the same program."""
 
     channel: Channel
-    role: str  # ours
+    own_role: str
     session: bytes
     nonces: tuple[bytes, bytes]  # ours, theirs
     skew_s: float = 0.0  # how far the peer's clock is ahead of ours; up to a round trip of that is the way
@@ -216,5 +216,5 @@ async def agree_seed(peer: Peer, purpose: str) -> Seed:
         return memoryview(theirs)
 
     await asyncio.gather(peer.channel.send(header, memoryview(mine)), peer.channel.receive(expect))
-    pieces = (mine, bytes(theirs)) if peer.role < peer.name else (bytes(theirs), mine)
+    pieces = (mine, bytes(theirs)) if peer.own_role < peer.name else (bytes(theirs), mine)
     return Seed(_hash(b"mpcnet-seed", peer.session, purpose.encode(), *pieces, size=SEED_BYTES))

@@ -4,7 +4,7 @@
 
     dealer  <--  server0  <--  server1          an arrow points at who listens
        ^------------------------'
-    server0, server1  <--  owner, client        guests: they come and go
+    server0, server1  <--  owner, client        they come and go
 
 A party without an address cannot be dialled (it may be behind NAT): whoever would dial it is dialled instead.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from mpcnet.aio.backoff import Pauses
+from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks, race, together
 from mpcnet.errors import ChannelClosed, ChannelError, LocalConfigError, MpcError, RemoteError, RemoteProtocolError
 from mpcnet.transport.channel import Channel, receive_control, send_control
@@ -23,7 +23,7 @@ from mpcnet.transport.tls import Identity, OnRefused, Roster, Server, listen
 
 PAIRS = (("server1", "server0"), ("server0", "dealer"), ("server1", "dealer"))  # who dials, who listens
 SERVERS = ("server0", "server1")
-GUESTS = ("owner", "client")
+VISITORS = ("owner", "client")
 MET, JOIN = "met", "join"
 
 Greet = Callable[[Channel], Awaitable[Peer]]
@@ -40,7 +40,7 @@ def dials(role: str, addresses: Collection[str]) -> tuple[str, ...]:
         raise LocalConfigError(
             f"addresses: want one for {' and '.join(missing)}, whom owner and clients dial; got none"
         )
-    if role.partition(":")[0] in GUESTS:
+    if role.partition(":")[0] in VISITORS:
         return SERVERS
     return tuple(sorted(to for dialler, to in _pairs(addresses) if dialler == role))
 
@@ -54,11 +54,11 @@ def _pairs(addresses: Collection[str]) -> list[tuple[str, str]]:
     return [(a, b) if b in addresses else (b, a) for a, b in PAIRS]
 
 
-class Lobby:
-    """Our one port. Guests are handed on as they come; of each computing party the newest connection is kept."""
+class Rendezvous:
+    """Our one port. Owner and clients are handed on; of each computing party the newest connection is kept."""
 
-    def __init__(self, awaited: Collection[str], greet: Greet, on_guest: Callable[[Channel], None]) -> None:
-        self._greet, self._on_guest = greet, on_guest
+    def __init__(self, awaited: Collection[str], greet: Greet, on_visitor: Callable[[Channel], None]) -> None:
+        self._greet, self._on_visitor = greet, on_visitor
         self._newest: dict[str, Peer] = {}
         self._awaited = tuple(awaited)
         self._changed = asyncio.Event()
@@ -82,7 +82,7 @@ class Lobby:
     def arrive(self, channel: Channel) -> None:
         """Somebody whose certificate is accepted."""
         if channel.peer not in self._awaited:
-            self._on_guest(channel)
+            self._on_visitor(channel)
             return
         greeting = asyncio.get_running_loop().create_task(self._welcome(channel))
         self._greetings.add(greeting)
@@ -124,36 +124,36 @@ class Lobby:
             await self._server.close()
         await end_tasks(*self._greetings)
         for peer in self._newest.values():
-            peer.channel.abort(f"{peer.role} does not listen any more")
+            peer.channel.abort(f"{peer.own_role} does not listen any more")
         await asyncio.gather(*(peer.channel.close() for peer in self._newest.values()), return_exceptions=True)
 
 
 async def meet(
-    dialled: Collection[str], awaited: Collection[str], dial: Dial, lobby: Lobby, on_failure: OnFailure
+    dialled: Collection[str], awaited: Collection[str], dial: Dial, rendezvous: Rendezvous, on_failure: OnFailure
 ) -> dict[str, Peer]:
     """Live connections with all of them at the same time, however long that takes and whatever happens meanwhile.
 
     When it returns the others have theirs too, and will not look for new ones unless one of these ends.
     """
-    pauses = Pauses()
+    backoff = Backoff()
     while True:
         held: dict[str, Peer] = {}
         try:
             while len(held) < len(dialled) + len(awaited):  # one may be lost again while the tasks end
-                await _hold_all(held, dialled, awaited, dial, lobby, on_failure)
-            await together(_all_have_met(held, awaited), watch(lobby, held, awaited))
+                await _hold_all(held, dialled, awaited, dial, rendezvous, on_failure)
+            await together(_all_have_met(held, awaited), watch(rendezvous, held, awaited))
             return held
         except BaseException as error:
             for peer in held.values():
-                peer.channel.abort(f"{peer.role} gave up before all were connected")
+                peer.channel.abort(f"{peer.own_role} gave up before all were connected")
             if not isinstance(error, (ChannelError, RemoteError)):
                 raise
             on_failure(" and ".join(held), error)
-        await pauses.take()
+        await backoff.take()
 
 
 async def _hold_all(
-    held: dict[str, Peer], dialled: Collection[str], awaited: Collection[str], dial: Dial, lobby: Lobby,
+    held: dict[str, Peer], dialled: Collection[str], awaited: Collection[str], dial: Dial, rendezvous: Rendezvous,
     on_failure: OnFailure,
 ) -> None:  # fmt: skip
     """Add to `held` until there is one of each."""
@@ -163,11 +163,11 @@ async def _hold_all(
         """Hold the newest connection to `name`; find another when it ends."""
         while True:
             if name not in held:
-                held[name] = await (_reach(name, dial, on_failure) if name in dialled else lobby.take(name))
+                held[name] = await (_reach(name, dial, on_failure) if name in dialled else rendezvous.take(name))
                 changed.set()
-            await race(held[name].channel.gone(), lobby.returned([name]))
+            await race(held[name].channel.gone(), rendezvous.returned([name]))
             older = held.pop(name)
-            older.channel.abort(f"{older.role} has connected anew")
+            older.channel.abort(f"{older.own_role} has connected anew")
 
     async def all_held() -> None:
         while len(held) < len(dialled) + len(awaited):
@@ -180,7 +180,7 @@ async def _hold_all(
 async def _all_have_met(peers: Mapping[str, Peer], awaited: Collection[str]) -> None:
     """Tell each other that all are connected.
 
-    Whoever was dialled speaks first. So nothing is ever sent over a connection that still lies in a lobby, where an
+    Whoever was dialled speaks first. So nothing is ever sent over a connection that still lies unused, where an
     unread frame would hide that it has ended, and sessions would begin with dead connections again and again.
     """
 
@@ -199,13 +199,13 @@ async def _all_have_met(peers: Mapping[str, Peer], awaited: Collection[str]) -> 
 
 async def _reach(name: str, dial: Dial, on_failure: OnFailure) -> Peer:
     """Dial until it works; a party that refuses us may be started anew with other settings."""
-    pauses = Pauses()
+    backoff = Backoff()
     while True:
         try:
             return await dial(name)
         except (ChannelError, RemoteError) as error:
             on_failure(name, error)
-        await pauses.take()
+        await backoff.take()
 
 
 async def join(role: str, peers: Mapping[str, Peer]) -> bytes:
@@ -243,13 +243,13 @@ async def _joined(peer: Peer) -> bytes:
     return value
 
 
-async def watch(lobby: Lobby, peers: Mapping[str, Peer], awaited: Collection[str]) -> None:
+async def watch(rendezvous: Rendezvous, peers: Mapping[str, Peer], awaited: Collection[str]) -> None:
     """Beside a session: ends it as soon as a connection is gone or a party has come anew.
 
     :raises MpcError: why.
     """
     names = list(peers)
-    index = await race(lobby.returned(awaited), *(peers[name].channel.gone() for name in names))
+    index = await race(rendezvous.returned(awaited), *(peers[name].channel.gone() for name in names))
     if index == 0:
-        raise ChannelClosed(f"{await lobby.returned(awaited)} has connected anew")
+        raise ChannelClosed(f"{await rendezvous.returned(awaited)} has connected anew")
     raise await peers[names[index - 1]].channel.gone()

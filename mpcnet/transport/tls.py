@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from mpcnet.aio.backoff import Pauses
+from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelBusy, ChannelClosed, ChannelTimeout, LocalConfigError, MpcError, describe
 from mpcnet.transport.channel import NO_SESSION, receive_control, send_control
@@ -25,7 +25,7 @@ __all__ = ["Identity", "Roster", "Server", "TlsChannel", "dial", "listen", "pars
 
 GREETING_S = 10.0  # TLS and the welcome: three round trips and some elliptic curves, with room for a loaded machine
 CHANNEL_S = 120.0  # default idle limit of a channel: longer than any party computes between two frames
-FIRST_S, LONGEST_S = 0.05, 1.0  # pauses between attempts to dial: a start in any order is quick
+FIRST_S, LONGEST_S = 0.05, 1.0  # between attempts to dial: a start in any order is quick
 BACKLOG = 128  # connections in their greeting, or on their way out, at once: one more, and the oldest is dropped
 WELCOME = "welcome"
 
@@ -65,7 +65,7 @@ async def dial(
     loop = asyncio.get_running_loop()
     context = identity.context(server_side=False)
     host, port = parse_address(address)
-    end_s, pauses = loop.time() + timeout_s, Pauses(FIRST_S, LONGEST_S)
+    end_s, backoff = loop.time() + timeout_s, Backoff(FIRST_S, LONGEST_S)
 
     def new_channel() -> TlsChannel:
         where = f"{expected_role} at {address}"
@@ -84,11 +84,11 @@ async def dial(
             reason = _reason(error)
         except (ChannelClosed, ChannelTimeout) as error:
             reason = str(error)
-        if loop.time() + pauses.next_s >= end_s:
+        if loop.time() + backoff.next_s >= end_s:
             raise ChannelTimeout(f"waited {timeout_s:g} s for {expected_role} at {address}: {reason}; is it running?")
         if on_wait is not None:
             on_wait(expected_role, address, reason)
-        await pauses.take()
+        await backoff.take()
 
 
 async def _greet(channel: TlsChannel, roster: Roster, accept: Collection[str], *, dialled: bool) -> None:

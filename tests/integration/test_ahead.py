@@ -46,31 +46,31 @@ async def test_material_is_there_before_the_request(parties: Parties) -> None:
     """A request takes what was dealt, if it fits; the dealer deals the next at once."""
     parties.serve()
     await parties.said("dealer", "run 1: dealt for 1 x 5 tokens")
-    await parties.said("server0", "in stock: 1")
+    await parties.said("server0", "buffered: 1")
     await answered_by(parties, 1, [5], "1 x 5")
     await parties.said("dealer", "run 2: dealt for 1 x 5 tokens")
-    await parties.said("server0", "in stock: 1")
+    await parties.said("server0", "buffered: 1")
     await answered_by(parties, 2, [4], "1 x 5")
     await parties.said("dealer", "run 3: dealt for 1 x 5 tokens")
-    await parties.said("server0", "in stock: 1")
+    await parties.said("server0", "buffered: 1")
     await answered_by(parties, 4, [16, 9], "2 x 16")  # too large for run 3, which is kept
     await answered_by(parties, 3, [5], "1 x 5")
     await parties.stop()
     assert not [tape for role in SERVERS for tape in tapes(parties, role)]
 
 
-@pytest.mark.parametrize("parties", [{"ahead": ("32x16", "1x5"), "ahead_runs": 99, "stock_mib": 1}], indirect=True)
+@pytest.mark.parametrize("parties", [{"ahead": ("32x16", "1x5"), "ahead_runs": 99, "buffer_mib": 1}], indirect=True)
 async def test_what_does_not_fit_in_memory_is_not_dealt_ahead(parties: Parties) -> None:
     """It would never be complete. Of what fits there is as much as there is room for, and again after each run."""
     parties.serve()
-    words = r"32 x 16 tokens: nothing is dealt ahead: want corrections of at most 1 MB \(stock_mib\), got 6 MB"
+    words = r"32 x 16 tokens: nothing is dealt ahead: want corrections of at most 1 MB \(buffer_mib\), got 6 MB"
     await parties.said("server0", words)
     size = max(Plans(parties.node("client").config).infer(Size(1, 5)).ledger.total().dealt_bytes)
     most = (1 << 20) // size
     assert 2 < most < 98
-    await parties.said("server0", f"in stock: {most}$")
+    await parties.said("server0", f"buffered: {most}$")
     await answered_by(parties, 1, [5], "1 x 5")
-    await parties.said("server0", f"in stock: {most}$")
+    await parties.said("server0", f"buffered: {most}$")
     await answered_by(parties, most + 2, [16] * 32, "32 x 16")  # dealt for when it comes
     await parties.stop()
     assert len([line for line in parties.logs["server0"].lines if "nothing is dealt ahead" in line]) == 1
@@ -87,7 +87,7 @@ async def dealing(parties: Parties, number: int, *others: RogueNode) -> RogueNod
     which = rogue.of_stream("deal", number)
     slow = parties.node("dealer", RogueNode, victim="server0", which=which, when=1, misdeed=rogue.held)
     parties.serve(slow, *others)
-    await parties.said("server0", f"in stock: {number - 1}")
+    await parties.said("server0", f"buffered: {number - 1}")
     await answered_by(parties, 1, [5], "1 x 5")
     await slow.did.wait()
     return slow
@@ -143,7 +143,7 @@ async def test_stop_while_a_prepared_run_is_under_way(parties: Parties) -> None:
 async def test_a_tape_is_good_for_one_session_only(parties: Parties) -> None:
     """After a restart it is removed unread, and that of the other server as well: the next session has its own."""
     parties.serve()
-    await parties.said("server0", "in stock: 1")
+    await parties.said("server0", "buffered: 1")
     [stale] = tapes(parties, "server0")
     [left] = tapes(parties, "server1")
     kept = shutil.copy(left, parties.made.folder)
@@ -152,7 +152,7 @@ async def test_a_tape_is_good_for_one_session_only(parties: Parties) -> None:
     parties.start("server1")
     await parties.said("server1", r"removed 1 tape\(s\) of an earlier process: nobody can open them")
     await parties.said("server0", "connected with")
-    await parties.said("server0", "in stock: 1")
+    await parties.said("server0", "buffered: 1")
     assert not left.exists() and not stale.exists()
     await answered_by(parties, 1, [5], "1 x 5")
 
@@ -173,7 +173,7 @@ async def test_a_full_disk(parties: Parties, full: tuple[str, ...], monkeypatch:
     parties.serve()
     for _ in range(3):
         if full == ("server1",):
-            await parties.said("server0", "in stock: 1")
+            await parties.said("server0", "buffered: 1")
         else:
             await parties.said("server0", "nothing is dealt ahead now")
         await parties.answered(TOKENS)
@@ -241,13 +241,13 @@ async def test_a_tape_that_fails_in_use(
     parties.serve()
     for _ in SERVERS:  # server0 says when its own tape is whole, and the other may not be
         assert await asyncio.to_thread(finished.acquire, timeout=LIMIT_S)
-    await parties.said("server0", "in stock: 1")
+    await parties.said("server0", "buffered: 1")
     [tape] = tapes(parties, role)
     damage(tape, monkeypatch)
     lost = await parties.refused(parties.ask(TOKENS))
     for line in (lost, *await parties.all_say("the session ended: .*; connecting anew")):
         assert re.search(f"tape [0-9a-f]{{16}}-1: {DAMAGES[damage]}", line), line
-    await parties.said("server0", "in stock: 1")
+    await parties.said("server0", "buffered: 1")
     await answered_by(parties, 1, [5], "1 x 5")
     await parties.stop()
     assert not [tape for role in SERVERS for tape in tapes(parties, role)]

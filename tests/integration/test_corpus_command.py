@@ -31,4 +31,4 @@ def test_small_model(tmp_path: Path, monkeypatch, capsys, each: int, where: tupl
     assert {"english", "repeated", "vocabulary", "thai"} < set(kinds) and found["n"] == each * len(kinds)
     assert found["tokens"] <= 12 and found["min_cosine"] > 0.999
     assert found["answers"] == ("processes" if where else "oracle")
-    assert found["outside"] == 0
+    assert found["out_of_range"] == 0

@@ -22,7 +22,7 @@ from mpcnet.transport.tls import BACKLOG, parse_address
 
 CONNECTIONS, AT_ONCE = 1000, 100
 TARGETS = ("server0", "server0", "server0", "server1", "dealer")
-FILES = 320  # of a party: 30 of its own, its greetings, guests, and some room; far from a thousand
+FILES = 320  # of a party: 30 of its own, its greetings, clients, and some room; far from a thousand
 HELLO = bytes.fromhex("1603010200010001fc0303")  # the beginning of a ClientHello of 508 bytes
 NOISE = random.Random(1)
 GARBAGE = (b"", b"GET / HTTP/1.1\r\n\r\n", NOISE.randbytes(300), HELLO + NOISE.randbytes(40), b"\x16\x03\x01\xff\xff")

@@ -48,11 +48,11 @@ async def test_answers(parties: Parties) -> None:
     assert parties.lost() == []
 
 
-@pytest.mark.parametrize("stock_mib", [0, 1])
-async def test_stock_smaller_than_an_inference(parties: Parties, stock_mib: int) -> None:
+@pytest.mark.parametrize("buffer_mib", [0, 1])
+async def test_buffer_smaller_than_an_inference(parties: Parties, buffer_mib: int) -> None:
     """The dealer streams; the answer and its cost are the same."""
     for role in SERVERS:
-        change(parties.made, role, stock_mib=stock_mib)
+        change(parties.made, role, buffer_mib=buffer_mib)
     tokens = some_tokens([SHAPE.positions] * 32)
     dealt = Plans(parties.node("client").config).infer(Size(*tokens.ids.shape)).ledger.total().dealt_bytes
     assert min(dealt) > 4 << 20
@@ -103,7 +103,7 @@ async def test_audited_requests_run_by_themselves(parties: Parties) -> None:
         answer = await parties.answered(tokens, tasks[name])
         sizes = [Size(1, 4)] if name == "plain" else [Size(2, 5, audit=True), Size(1, 5, audit=True)]
         check_cost(parties, answer, *sizes)
-        assert answer.outside == (None if name == "plain" else [False] * len(tokens.ids))
+        assert answer.out_of_range == (None if name == "plain" else [False] * len(tokens.ids))
     await parties.stop()
 
 

@@ -10,7 +10,7 @@ from uploads import request, turned_away, upload
 
 from mpcnet.errors import ChannelClosed, LocalStateError, RemoteAbort
 from mpcnet.launch.api.session import Session
-from mpcnet.launch.party import frames, guests
+from mpcnet.launch.party import clients, edge, frames
 from mpcnet.launch.party.client import Connection, size_of
 from mpcnet.launch.party.control_frames import READY, REQUEST, RESULT
 from mpcnet.transport.channel import CONTROL
@@ -110,7 +110,7 @@ async def test_a_cancelled_call_leaves_the_queue(parties: Parties) -> None:
 
 async def test_who_stays_too_long_is_parted_from(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server says so, nobody is warned, and the client connects anew when it has something to ask."""
-    monkeypatch.setattr(guests, "KEPT_S", 0.05)
+    monkeypatch.setattr(clients, "KEPT_S", 0.05)
     parties.serve()
     node = parties.node("client")
     connection = await Connection.open(node)
@@ -128,7 +128,7 @@ async def test_who_stays_too_long_is_parted_from(parties: Parties, monkeypatch: 
 
 async def test_no_connection_lasts_for_ever(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its certificate may have expired meanwhile, or its pin may be gone."""
-    monkeypatch.setattr(guests, "LASTS_S", 0.0)
+    monkeypatch.setattr(clients, "LASTS_S", 0.0)
     session = await begin(parties)
     before = greeted(parties)
     for tokens in (SECOND, FIRST):
@@ -141,7 +141,7 @@ async def test_no_connection_lasts_for_ever(parties: Parties, monkeypatch: pytes
 async def test_who_is_idle_makes_room_for_newcomers(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest idle first, and nobody who waits for an answer."""
     session = await begin(parties)
-    monkeypatch.setattr(guests, "MAX_GUESTS", 2)  # the owner and this client
+    monkeypatch.setattr(edge, "MAX_CONNECTIONS", 2)  # the owner and this client
     await parties.answered(SECOND, parties.ask(SECOND, ALICE, "client"))
     [kept] = session._free
     for peer, role in zip(kept.peers, SERVERS, strict=True):

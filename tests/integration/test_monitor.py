@@ -72,7 +72,7 @@ def samples(monitor: Monitor) -> dict[str, float]:
 
 
 def test_health_of_a_party(monitor: Monitor, metrics: Metrics, clock: Clock) -> None:
-    nothing = {"role": "server0", "version": mpcnet.__version__, "queue": 0, "stock_runs": 0}
+    nothing = {"role": "server0", "version": mpcnet.__version__, "queue": 0, "buffered_runs": 0}
     expected = nothing | {"status": "waiting", "reason": "starting", "since_s": 0.0, "certificate_days_left": None}
     assert health(monitor) == (503, expected)
 
@@ -85,10 +85,10 @@ def test_health_of_a_party(monitor: Monitor, metrics: Metrics, clock: Clock) -> 
 
     metrics.ready()
     metrics.queue(3)
-    metrics.stock(2, 1 << 20)
+    metrics.buffered(2, 1 << 20)
     clock.now_s += 5
     metrics.ready()
-    expected |= {"status": "ready", "reason": None, "since_s": 5.0, "queue": 3, "stock_runs": 2}
+    expected |= {"status": "ready", "reason": None, "since_s": 5.0, "queue": 3, "buffered_runs": 2}
     assert health(monitor) == (200, expected)
 
     metrics.waiting("for the model owner")
@@ -109,7 +109,7 @@ def test_metrics_count(monitor: Monitor, metrics: Metrics) -> None:
     metrics.request_done("failed", rounds=7, sent_bytes=10, received_bytes=9, offline_s=0.3, online_s=1.0, sentences=4)
     metrics.request_done("refused")
     metrics.queue(3)
-    metrics.stock(2, 1 << 20)
+    metrics.buffered(2, 1 << 20)
     metrics.abort("timeout")
     metrics.session_ended("timeout")
     metrics.refused_connection()
@@ -136,8 +136,8 @@ def test_metrics_count(monitor: Monitor, metrics: Metrics) -> None:
         "mpcnet_online_seconds_bucket{30.0}": 0,
         "mpcnet_online_seconds_bucket{60.0}": 1,
         "mpcnet_queued_requests": 3,
-        "mpcnet_stock_runs": 2,
-        "mpcnet_stock_bytes": 1 << 20,
+        "mpcnet_buffered_runs": 2,
+        "mpcnet_buffered_bytes": 1 << 20,
         "mpcnet_refused_connections_total": 1,
         "mpcnet_certificate_expiry_timestamp_seconds": datetime(2030, 1, 1, tzinfo=UTC).timestamp(),
     }

@@ -21,7 +21,7 @@ from netem_points import needs
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.certs import LISTENERS
 from mpcnet.launch.netem import channel_probe, networks
-from mpcnet.launch.netem.keeper import ADDRESSES
+from mpcnet.launch.netem.namespace_supervisor import ADDRESSES
 from mpcnet.launch.netem.namespaces import NetworkFailed
 from mpcnet.launch.netem.networks import KINDS, Hosts, link_text, make, relay_use, why_not
 from mpcnet.launch.netem.probe import ProbeFailed, measure
@@ -235,7 +235,7 @@ from mpcnet.transport.latency import Link
 with make(sys.argv[1], Link()) as network:
     party = subprocess.Popen(network.command("server0", ["sleep", "600"]), start_new_session=True)
     inside = [os.readlink(place) for place in network.namespaces.values()]
-    print(json.dumps([network.keeper.process.pid, party.pid, inside]), flush=True)
+    print(json.dumps([network.supervisor.process.pid, party.pid, inside]), flush=True)
     party.wait()
 """
 
@@ -260,13 +260,13 @@ def maker(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     indirect=["maker"],
 )
 def test_nothing_outlives_its_maker(maker: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Keeper, relay, parties, namespaces: and with these their devices."""
+    """Supervisor, relay, parties, namespaces: and with these their devices."""
     before = interfaces()
-    keeper, party, inside = json.loads(maker.stdout.readline())
-    assert str(keeper) in holders(inside) and not gone(keeper) and not gone(party)
+    supervisor, party, inside = json.loads(maker.stdout.readline())
+    assert str(supervisor) in holders(inside) and not gone(supervisor) and not gone(party)
     maker.send_signal(number)
     assert maker.wait(LIMIT_S) != 0
-    until(lambda: gone(keeper) and gone(party) and not holders(inside))
+    until(lambda: gone(supervisor) and gone(party) and not holders(inside))
     assert interfaces() == before
 
 
@@ -293,7 +293,7 @@ async def test_what_still_runs_at_the_end_is_ended() -> None:
 def test_a_network_that_has_ended_says_so() -> None:
     with make("tun", Link()) as network:
         assert isinstance(network, Hosts)
-        network.keeper.process.kill()
-        network.keeper.process.wait()
-        with pytest.raises(NetworkFailed, match="keeper has ended"):
+        network.supervisor.process.kill()
+        network.supervisor.process.wait()
+        with pytest.raises(NetworkFailed, match="supervisor has ended"):
             relay_use(network)

@@ -41,7 +41,7 @@ async def right_or_refused(parties: Parties, asked: asyncio.Task) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parties", [{"stock_mib": 0}], indirect=True, ids=["no stock"])
+@pytest.mark.parametrize("parties", [{"buffer_mib": 0}], indirect=True, ids=["no buffer"])
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("phase", PHASES)
 async def test_killed(parties: Parties, phase: str, role: str) -> None:

@@ -55,12 +55,12 @@ def test_hundred_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, softmax:
     floats = torch.cat(
         [
             reference.embed(
-                prepared.config.shape, prepared.folded, x.ids, x.types, x.mask, prepared.config.numbers.softmax
+                prepared.config.shape, prepared.folded, x.ids, x.types, x.mask, prepared.config.formats.softmax
             )
             for x in batches
         ]
     )
-    flags = torch.tensor(outcome.document["outside"])
+    flags = torch.tensor(outcome.document["out_of_range"])
     assert len(flags) == len(floats) == REQUESTS * BATCH
     assert torch.cosine_similarity(outcome.private, floats)[~flags].min() > 0.999
     assert (~flags).sum() > len(flags) // 2

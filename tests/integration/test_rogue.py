@@ -12,7 +12,7 @@ from rogue import Misdeed, RogueChannel, RogueNode
 from sockets import until
 
 from mpcnet.launch.party import party
-from mpcnet.runtime.correction_buffer import Intake
+from mpcnet.runtime.correction_buffer import CorrectionReceiver
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header, Stage
 
@@ -73,13 +73,13 @@ async def test_nothing_more(
     parties: Parties, who: str, victim: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     misdeed, words = STILL[what]
-    intakes: dict[int, Intake] = {}
+    receivers: dict[int, CorrectionReceiver] = {}
 
-    def intake(dealer: Peer, number: int, *more: Any) -> Intake:
-        intakes[number] = Intake(dealer, number, *more)
-        return intakes[number]
+    def receiver(dealer: Peer, number: int, *more: Any) -> CorrectionReceiver:
+        receivers[number] = CorrectionReceiver(dealer, number, *more)
+        return receivers[number]
 
-    monkeypatch.setattr(party, "Intake", intake)
+    monkeypatch.setattr(party, "CorrectionReceiver", receiver)
 
     async def and_time_passes(channel: RogueChannel, header: Header, payload: bytes) -> None:
         [theirs] = [each for each in parties.nodes[victim].channels if each.peer == who and each._failure is None]
@@ -90,8 +90,8 @@ async def test_nothing_more(
         if (
             who == "dealer" and misdeed is rogue.silence
         ):  # its frames are awaited patiently; who needs them is not patient
-            intakes[SERVERS.index(victim)]._patience_s = 0.0
-            intakes[SERVERS.index(victim)]._changed.set()
+            receivers[SERVERS.index(victim)]._patience_s = 0.0
+            receivers[SERVERS.index(victim)]._changed.set()
         else:
             await too_long(theirs)
         await misbehaving

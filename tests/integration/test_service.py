@@ -14,7 +14,7 @@ from rogue import RogueNode
 from uploads import TOKENS, Arrays, mask_of, request, turned_away, upload
 
 from mpcnet.errors import ChannelClosed, LocalInputError
-from mpcnet.launch.party import follower, frames, guests, queue
+from mpcnet.launch.party import edge, follower, frames, queue
 from mpcnet.launch.party.control_frames import READY, REQUEST, RESULT
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.transport import tls_channel
@@ -192,9 +192,9 @@ async def test_more_requests_than_fit(parties: Parties, monkeypatch: pytest.Monk
     first = [await upload(parties, bytes([i] * 16), *SERVERS) for i in range(2)]
     words = await parties.refused(parties.ask(TOKENS))
     assert "client has 2 requests waiting; ask again when one is answered" in words
-    monkeypatch.setattr(guests, "MAX_GUESTS", 2)
+    monkeypatch.setattr(edge, "MAX_CONNECTIONS", 2)
     words = await parties.refused(parties.ask(TOKENS, ALICE))
-    assert "has 2 guests; come again in a moment" in words
+    assert "has 2 connections; try again in a moment" in words
     for peers in first:
         for peer in peers:
             await peer.channel.close()

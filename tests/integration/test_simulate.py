@@ -54,21 +54,21 @@ def planned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_plan_says_what_exceeds_the_stock(
+def test_a_plan_says_what_exceeds_the_buffer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small, large = (planned(monkeypatch, capsys, "--length", "16", "--batch", batch) for batch in ("1", "256"))
-    assert small["stock"] == {
+    assert small["buffer"] == {
         "limit_bytes": 2 << 30, "before_run_bytes": small["dealt_bytes"], "exceeded": False
     }  # fmt: skip
-    limit_bytes, before = large["stock"]["limit_bytes"], large["stock"]["before_run_bytes"]
-    assert large["stock"]["exceeded"] and limit_bytes - (256 << 20) < max(before) <= limit_bytes
+    limit_bytes, before = large["buffer"]["limit_bytes"], large["buffer"]["before_run_bytes"]
+    assert large["buffer"]["exceeded"] and limit_bytes - (256 << 20) < max(before) <= limit_bytes
     assert large["peak_bytes"] - small["peak_bytes"] < 8 * limit_bytes
     monkeypatch.setattr(sys, "argv", ["mpcnet", "plan", "--length", "16", "--batch", "256"])
     with pytest.raises(SystemExit):
         cli.main()
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "more than a server's stock of 2.15 GB (stock_mib): the run begins with " in told
+    assert "more than a server's buffer of 2.15 GB (buffer_mib): the run begins with " in told
 
 
 def by_name(document: dict) -> list[dict]:
@@ -108,7 +108,7 @@ def test_without_an_audit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     """Asked for by whoever does not say otherwise; who does, pays less."""
     found = simulate(TEXTS, Options(length=LENGTH, audit=False, timeout_s=60), cli.console).document
     check(found)
-    assert (found["audit"], found["outside"]) == (False, None)
+    assert (found["audit"], found["out_of_range"]) == (False, None)
     plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2", "--no-audit")
     assert {key: found[key] for key in COST_KEYS} == {key: plan[key] for key in COST_KEYS}
     audited = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2")
@@ -134,7 +134,7 @@ def test_an_answer_out_of_range_is_not_given_out(tmp_path: Path) -> None:
     assert "text 1: a value left the range that the program was planned for; run `mpcnet calibrate" in ended.stderr
     assert "error: a value left the range" in ended.stdout
     document = json.loads(file.read_text())
-    assert document["outside"] == [True, True] and document["min_cosine"] is None and not document["wrong"]
+    assert document["out_of_range"] == [True, True] and document["min_cosine"] is None and not document["wrong"]
     assert [sorted(row) for row in document["answers"]] == [["error", "out_of_range"]] * 2
     ended = subprocess.run(
         [*line, "--accept-out-of-range"], capture_output=True, text=True, timeout=LIMIT_S, check=False

@@ -24,10 +24,10 @@ def another_suite(config: Config) -> Config:
 
 
 def another_calibration(config: Config) -> Config:
-    rows = dict(config.numbers.rows)
+    rows = dict(config.formats.rows)
     site = next(iter(rows))
     rows[site] = replace(rows[site], high=rows[site].high * 1.01)
-    return replace(config, numbers=replace(config.numbers, rows=rows))
+    return replace(config, formats=replace(config.formats, rows=rows))
 
 
 def another_shape(config: Config) -> Config:

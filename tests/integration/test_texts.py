@@ -57,9 +57,9 @@ async def test_out_of_range_is_no_answer(tmp_path: Path) -> None:
         node = parties.node("client")
         tokens = asked.ask(asked.words(["the dog"]), client.reader(node)).batches(1)[0]
         silent = await client.ask(node, tokens)
-        assert silent.outside == [True] and bool(silent.values.isnan().all())
+        assert silent.out_of_range == [True] and bool(silent.values.isnan().all())
         unaudited = await client.ask(node, tokens, audit=False)
-        assert unaudited.outside is None and not bool(unaudited.values.isnan().any())
+        assert unaudited.out_of_range is None and not bool(unaudited.values.isnan().any())
         await parties.stop()
 
 

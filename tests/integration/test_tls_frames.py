@@ -219,7 +219,7 @@ async def test_a_patient_receiver_outlasts_the_timeout_of_a_peer_that_lives(plac
 
 
 async def test_a_patient_sender_outlasts_the_timeout_of_a_peer_that_lives(place: Place, quick: None) -> None:
-    """And that reads nothing yet, as a server whose stock is full."""
+    """And that reads nothing yet, as a server whose buffer is full."""
     a, b = await place.pair(channel_timeout_s=PATIENT_S)
     sent = bytes(30_000_000)  # over what the kernel's two socket buffers hold
     sending = asyncio.ensure_future(a.send(frame(len(sent)), memoryview(sent), patient=True))

@@ -15,7 +15,7 @@ from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelBusy, ChannelTimeout, LocalConfigError, MpcError, RemoteMismatchError
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
-from mpcnet.transport.rendezvous import GUESTS, SERVERS, Lobby, awaits, dials, join, meet
+from mpcnet.transport.rendezvous import GUESTS, SERVERS, Rendezvous, awaits, dials, join, meet
 from mpcnet.transport.tls import dial, listen, parse_address
 
 pytestmark = both_loops
@@ -113,11 +113,11 @@ class Party:
 
     def __init__(self, place: Place, role: str, addresses: dict[str, str], digest: bytes = bytes(32)) -> None:
         self.place, self.role, self.addresses, self.program = place, role, addresses, Program(digest)
-        self.guests: asyncio.Queue[Channel] = asyncio.Queue()
+        self.visitors: asyncio.Queue[Channel] = asyncio.Queue()
         self.refused: asyncio.Queue[MpcError] = asyncio.Queue()
         self.failed: asyncio.Queue[MpcError] = asyncio.Queue()
         self.awaited = awaits(role, addresses)
-        self.lobby = Lobby(self.awaited, self.greet, self.guests.put_nowait)
+        self.rendezvous = Rendezvous(self.awaited, self.greet, self.visitors.put_nowait)
         self.peers: dict[str, Peer] = {}
         self.greeted: set[str] = set()
 
@@ -146,18 +146,18 @@ class Party:
     async def meet(self) -> dict[str, Peer]:
         if self.role in self.addresses:
             accept = (*self.awaited, *(GUESTS if self.role in SERVERS else ()))
-            await self.lobby.open(
+            await self.rendezvous.open(
                 self.addresses[self.role], self.place.identity(self.role), self.place.roster, accept, PATIENT_S,
                 lambda where, error: self.refused.put_nowait(error),
             )  # fmt: skip
         self.peers = await meet(
-            dials(self.role, self.addresses), self.awaited, self.dial, self.lobby,
+            dials(self.role, self.addresses), self.awaited, self.dial, self.rendezvous,
             lambda name, error: self.failed.put_nowait(error),
         )  # fmt: skip
         return self.peers
 
     async def close(self) -> None:
-        await self.lobby.close()
+        await self.rendezvous.close()
         for peer in self.peers.values():
             peer.channel.abort("test is over")
         await asyncio.gather(*(peer.channel.close() for peer in self.peers.values()), return_exceptions=True)
@@ -174,7 +174,7 @@ async def addresses(request: pytest.FixtureRequest) -> dict[str, str]:
     return {role: await free_address() for role in request.param}
 
 
-async def test_three_meet_and_join_with_a_guest(deployment: Path, addresses: dict[str, str]) -> None:
+async def test_three_meet_and_join_with_a_visitor(deployment: Path, addresses: dict[str, str]) -> None:
     place = Place(deployment)
     parties = {role: Party(place, role, addresses) for role in ROLES}
     await asyncio.gather(*(party.meet() for party in parties.values()))
@@ -191,7 +191,7 @@ async def test_three_meet_and_join_with_a_guest(deployment: Path, addresses: dic
     client = Party(place, "client", addresses)
 
     async def host(role: str) -> Peer:
-        return await parties[role].greet(await parties[role].guests.get())
+        return await parties[role].greet(await parties[role].visitors.get())
 
     *hosts, a, b = await asyncio.gather(*map(host, SERVERS), *map(client.dial, dials("client", addresses)))
     assert [peer.name for peer in hosts] == ["client", "client"]

@@ -70,8 +70,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         found.append((tokens, kind))
         counts = tokens.mask.sum(1).double()
         values = counts[:, None] * torch.arange(1, 1 + session.node.config.shape.columns)
-        outside = [count == 5 for count in counts.tolist()] if kind[1] else None
-        return Answer(values, outside, ({}, {}), 0.1, 0.2, 0.3, 0.4)
+        out_of_range = [count == 5 for count in counts.tolist()] if kind[1] else None
+        return Answer(values, out_of_range, ({}, {}), 0.1, 0.2, 0.3, 0.4)
 
     monkeypatch.setattr(Session, "ask", ask)
     return found
@@ -130,7 +130,7 @@ def test_tokens_are_answered_by_row(deploy: Any, words: Path, asked: Asked, tmp_
     (tmp_path / "tokens").write_text(json.dumps([batch]))
     made = deploy(program(words, ["no", "yes"]))
     code, (found,), _ = run(made, "--tokens", tmp_path / "tokens")
-    assert code == 65 and (found["values"], found["outside"]) == ([None, [2.0, 4.0]], [True, False])
+    assert code == 65 and (found["values"], found["out_of_range"]) == ([None, [2.0, 4.0]], [True, False])
     code, (found,), _ = run(made, "--tokens", tmp_path / "tokens", "--answer", "label", "--accept-out-of-range")
     assert code == 0 and found["labels"] == [1, 1]
 

@@ -1,4 +1,4 @@
-"""A drawer of tapes, and levels of kernels, for each test that asks for them."""
+"""A folder of sealed tapes, and levels of kernels, for each test that asks for them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mpcnet.arrays.native import library
-from mpcnet.runtime.sealed_tape import Drawer
+from mpcnet.runtime.sealed_tape import SealedTapes
 
 
 @pytest.fixture
@@ -16,10 +16,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def drawer(folder: Path) -> Iterator[Drawer]:
-    drawer = Drawer.open(folder)
-    yield drawer
-    drawer.close()
+def tapes(folder: Path) -> Iterator[SealedTapes]:
+    tapes = SealedTapes.open(folder)
+    yield tapes
+    tapes.close()
 
 
 LEVELS = [level for level in library.levels() if level != "amx"]  # it differs in matrix products only

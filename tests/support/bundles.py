@@ -19,7 +19,7 @@ from mpcnet.randomness.meter import MeterSource, measure
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource, Source
 from mpcnet.rounds import Exchange, Part, Program
-from mpcnet.runtime.correction_buffer import Intake, Stock
+from mpcnet.runtime.correction_buffer import CorrectionBuffer, CorrectionReceiver
 from mpcnet.runtime.dealing import run_dealer
 from mpcnet.runtime.prefill import prefill
 from mpcnet.runtime.session import run_streams
@@ -122,33 +122,33 @@ def wire(peer: Peer) -> Wire:
 
 
 def replaced(peer: Peer, channel: Channel) -> Peer:
-    return Peer(channel, peer.role, peer.session, peer.nonces)
+    return Peer(channel, peer.own_role, peer.session, peer.nonces)
 
 
-def stock_without_dealer(bundle: Bundle, party: int) -> Stock:
+def buffer_without_dealer(bundle: Bundle, party: int) -> CorrectionBuffer:
     """For programs for which nothing is dealt."""
     _, dealer = peers("dealer", f"server{party}")
-    return Intake(dealer, party, 0, 1.0).expect(bundle.streams)
+    return CorrectionReceiver(dealer, party, 0, 1.0).expect(bundle.streams)
 
 
 async def serve(bundle: Bundle, party: int, peer: Peer, clock: Callable[[], float] = lambda: 0.0) -> list[Any]:
     """A bundle for which nothing is dealt, at this server."""
     programs, sources = bundle.servers(party)
-    return await run_streams(programs, sources, bundle.streams, peer, stock_without_dealer(bundle, party), clock)
+    return await run_streams(programs, sources, bundle.streams, peer, buffer_without_dealer(bundle, party), clock)
 
 
 class Trio:
-    """server0, server1 and the dealer, with an intake at each server."""
+    """server0, server1 and the dealer, with a receiver at each server."""
 
-    def __init__(self, *limits_bytes: int, patience_s: float = 5.0, drawers: Sequence[Any] = (None, None)) -> None:
+    def __init__(self, *limits_bytes: int, patience_s: float = 5.0, all_tapes: Sequence[Any] = (None, None)) -> None:
         """`limits_bytes` of server0 and server1; one for both; none: all fits."""
         self.limits_bytes = (limits_bytes or (1 << 30,)) * (1 if len(limits_bytes) == 2 else 2)
         self.servers = peers("server0", "server1")
         pairs = [peers("dealer", role, high_water=1) for role in ("server0", "server1")]
         self.dealer = [ends[0] for ends in pairs]
-        self.intakes = [
-            Intake(ends[1], party, self.limits_bytes[party], patience_s, drawer)
-            for party, (ends, drawer) in enumerate(zip(pairs, drawers, strict=True))
+        self.receivers = [
+            CorrectionReceiver(ends[1], party, self.limits_bytes[party], patience_s, tapes)
+            for party, (ends, tapes) in enumerate(zip(pairs, all_tapes, strict=True))
         ]
 
     async def deal(self, *bundles: Bundle) -> list[Tensor]:
@@ -159,19 +159,19 @@ class Trio:
 
     async def server(self, party: int, *bundles: Bundle, to_disk: bool = False) -> list[tuple[Tensor, Ledger]]:
         """Run bundle after bundle; all are expected before the first one runs."""
-        intake, clock = self.intakes[party], asyncio.get_running_loop().time
-        stocks = [intake.expect(bundle.streams, to_disk=to_disk) for bundle in bundles]
-        receiving = asyncio.ensure_future(intake.run())
+        receiver, clock = self.receivers[party], asyncio.get_running_loop().time
+        buffers = [receiver.expect(bundle.streams, to_disk=to_disk) for bundle in bundles]
+        receiving = asyncio.ensure_future(receiver.run())
         results: list[tuple[Tensor, Ledger]] = []
         try:
-            for bundle, stock in zip(bundles, stocks, strict=True):
-                await stock.ready(prefill(bundle.streams, self.rooms(bundles, bundle)))
+            for bundle, buffer in zip(bundles, buffers, strict=True):
+                await buffer.ready(prefill(bundle.streams, self.rooms(bundles, bundle)))
                 programs, sources = bundle.servers(party)
                 peer = self.servers[party]
-                results += await run_streams(programs, sources, bundle.streams, peer, stock, clock)
-                await stock.settled()
-                assert stock.facts == {"seconds": 1.5}
-            assert intake.nbytes == 0
+                results += await run_streams(programs, sources, bundle.streams, peer, buffer, clock)
+                await buffer.settled()
+                assert buffer.facts == {"seconds": 1.5}
+            assert receiver.nbytes == 0
             return results
         finally:
             receiving.cancel()

@@ -1,4 +1,4 @@
-"""A dealer that sends what a test says, and the intake of server0 that receives it."""
+"""A dealer that sends what a test says, and the receiver of server0 that receives it."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from bundles import SESSION, Bundle, nothing_left, peers
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.randomness.source import Tape
-from mpcnet.runtime.correction_buffer import Intake, Stock
+from mpcnet.runtime.correction_buffer import CorrectionBuffer, CorrectionReceiver
 from mpcnet.runtime.stream import DEAL, DEALT, in_heap, turns
 from mpcnet.transport.channel import CONTROL
 from mpcnet.transport.wire import Header
@@ -20,18 +20,18 @@ WHOLE = 1 << 20  # segments: more than any bundle has, so all of it
 
 
 class Deal:
-    """An intake of server0's, and a dealer that sends what the test says."""
+    """A receiver of server0's, and a dealer that sends what the test says."""
 
     def __init__(
         self,
         limit_bytes: int = 1 << 30,
         patience_s: float = 5.0,
-        drawer: Any = None,
+        tapes: Any = None,
         make: Callable[[int], Bytes] = in_heap,
     ) -> None:
         self.dealer, self.end = peers("dealer", "server0", high_water=1)
-        self.intake = Intake(self.end, PARTY, limit_bytes, patience_s, drawer, make)
-        self.receiving = asyncio.ensure_future(self.intake.run())
+        self.receiver = CorrectionReceiver(self.end, PARTY, limit_bytes, patience_s, tapes, make)
+        self.receiving = asyncio.ensure_future(self.receiver.run())
 
     def frames(self, bundle: Bundle) -> list[tuple[Header, list[memoryview]]]:
         """All of a bundle, in order."""
@@ -51,7 +51,7 @@ class Deal:
         return asyncio.ensure_future(self.send(*bundles))
 
     async def close(self) -> None:
-        """The intake ends as it was told, and leaves nothing behind."""
+        """The receiver ends as it was told, and leaves nothing behind."""
         self.receiving.cancel()
         await asyncio.wait([self.receiving])
         await nothing_left()
@@ -72,10 +72,10 @@ def same(tape: Tape, bundle: Bundle, position: int) -> None:
     assert whole is None or (tape.payload is not None and np.array_equal(tape.payload, whole))
 
 
-async def use(stock: Stock, bundle: Bundle) -> None:
+async def use(buffer: CorrectionBuffer, bundle: Bundle) -> None:
     """Every segment of the bundle is what was dealt for it."""
     for position, (index, _) in enumerate(turns(bundle.streams)):
-        same(await stock.next(index), bundle, position)
+        same(await buffer.next(index), bundle, position)
 
 
 def bundle_bytes(bundle: Bundle) -> list[int]:
@@ -84,8 +84,8 @@ def bundle_bytes(bundle: Bundle) -> list[int]:
     return [size for size in sizes if size]
 
 
-async def first_frame(stock: Stock) -> Tape:
+async def first_frame(buffer: CorrectionBuffer) -> Tape:
     """Segments until one that has a frame."""
-    while not (tape := await stock.next(0)).parts:
+    while not (tape := await buffer.next(0)).parts:
         pass
     return tape

@@ -61,7 +61,7 @@ def opened(config: Config, size: Size) -> bytes:
         return word
 
     model = evaluate(lambda p: load(p, config, words.items()), look)
-    tokens, bits = some_tokens(LENGTHS), config.numbers.table_bits
+    tokens, bits = some_tokens(LENGTHS), config.formats.table_bits
     some = (torch.arange(tokens.ids.numel()) * 7 % SHAPE.vocab).reshape(tokens.ids.shape) * tokens.mask
     rows = Shared(encode_tokens(config, replace(tokens, ids=some, types=some % 2)), bits, config.input_frac, 0)
     answer = evaluate(lambda p: audited_inference(p, model, rows, tokens.mask, *size.kind), look)

@@ -161,9 +161,9 @@ class HeardMetrics(Metrics):
         super().queue(depth)
         self._log.hear(f"queued: {depth}")
 
-    def stock(self, runs: int, nbytes: int) -> None:
-        super().stock(runs, nbytes)
-        self._log.hear(f"in stock: {runs}")
+    def buffered(self, runs: int, nbytes: int) -> None:
+        super().buffered(runs, nbytes)
+        self._log.hear(f"buffered: {runs}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +222,7 @@ class Parties:
         """The answer, which must be right."""
         async with asyncio.timeout(LIMIT_S):
             answer = await (asked or self.ask(tokens))
-        self.model.check(tokens, answer.values, self.nodes["client"].config.numbers.softmax)
+        self.model.check(tokens, answer.values, self.nodes["client"].config.formats.softmax)
         return answer
 
     async def refused(self, asked: asyncio.Task[client.Answer]) -> str:

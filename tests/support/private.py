@@ -43,7 +43,7 @@ class Private:
     def run(self, tokens: Tokens, kind: AnswerKind = "logits") -> tuple[Tensor, Tensor, Tensor]:
         """Private, oracle and float results; the measured cost must equal the plan."""
         shape = self.config.shape
-        bits, frac = self.config.numbers.table_bits, self.config.input_frac
+        bits, frac = self.config.formats.table_bits, self.config.input_frac
         rows = encode_tokens(self.config, tokens, self.folded)
         shares = self.session.share_words(rows, bits, frac)
         measured = self.session.run(
@@ -53,13 +53,13 @@ class Private:
         whole = Shared(ring.fit(rows, bits), bits, frac, 0)
         answer = evaluate(lambda p: infer(p, self.plain, whole, tokens.mask, kind))
         call = reference.classify if shape.head == "classification" else reference.embed
-        floats = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.numbers.softmax)
+        floats = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax)
         return measured.value(), reveal(answer), floats
 
 
 def audit(model: Private, tokens: Tokens) -> tuple[Tensor, list[bool], Run]:
     """The private result under an audit, the audit's bits by sentence, and the run, whose cost equals the plan."""
-    bits, frac = model.config.numbers.table_bits, model.config.input_frac
+    bits, frac = model.config.formats.table_bits, model.config.input_frac
     rows = encode_tokens(model.config, tokens, model.folded)
     shares = model.session.share_words(rows, bits, frac)
     run = model.session.run(

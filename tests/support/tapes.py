@@ -1,15 +1,15 @@
-"""Tapes for the tests of the drawer."""
+"""Tapes for the tests of sealed tapes."""
 
 from collections.abc import Sequence
 
-from mpcnet.runtime.sealed_tape import Drawer, SealedTape, TapeReader
+from mpcnet.runtime.sealed_tape import SealedTape, SealedTapes, TapeReader
 
 PIECE, TAG = 1 << 20, 16
 RECORDS = [b"the first record", b"", b"another record.."]  # 16, 0 and 16 bytes: two can be swapped
 
 
-def sealed(drawer: Drawer, name: str = "7", records: Sequence[bytes] = RECORDS) -> SealedTape:
-    writer = drawer.write(name)
+def sealed(tapes: SealedTapes, name: str = "7", records: Sequence[bytes] = RECORDS) -> SealedTape:
+    writer = tapes.write(name)
     for record in records:
         writer.append(memoryview(record))
     return writer.finish()

@@ -50,7 +50,7 @@ async def upload(
 
 
 async def turned_away(peer: Peer) -> str:
-    """Why a server parts from this guest."""
+    """Why a server parts from this client."""
     with pytest.raises(RemoteAbort) as caught:
         await frames.receive_bare(peer, "nothing that is ever sent", patient=True)
     return caught.value.reason

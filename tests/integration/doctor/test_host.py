@@ -31,31 +31,31 @@ from mpcnet.protocols.division import RowRange
 )
 def test_calibration(pair: tuple[float, float] | None, words: str) -> None:
     config = tiny().config()
-    rows = {site: range_ for site, range_ in config.numbers.rows.items() if site != "embedding.square_sum"}
+    rows = {site: range_ for site, range_ in config.formats.rows.items() if site != "embedding.square_sum"}
     rows |= {"embedding.square_sum": RowRange(*pair)} if pair else {}
-    found = by_check(check_program(replace(config, numbers=replace(config.numbers, rows=rows))))
+    found = by_check(check_program(replace(config, formats=replace(config.formats, rows=rows))))
     assert found["calibration"].level == "error" and words in found["calibration"].found
 
 
 def test_calibration_of_windows() -> None:
     config = tiny().config()
-    first, *others = config.numbers.windows
+    first, *others = config.formats.windows
     for windows in ((), ((replace(first[0], bits=5),), *others)):
-        found = by_check(check_program(replace(config, numbers=replace(config.numbers, windows=windows))))
+        found = by_check(check_program(replace(config, formats=replace(config.formats, windows=windows))))
         assert "windows: want one of 6 or 7 or 8 or 9 or 10 bits in each layer, got [" in found["calibration"].found
 
 
 def test_calibration_of_other_numbers() -> None:
     config = tiny().config(softmax="2quad")
     assert levels(by_check(check_program(config))) == {}
-    rows = {site: pair for site, pair in config.numbers.rows.items() if not site.endswith("row_sum")}
+    rows = {site: pair for site, pair in config.formats.rows.items() if not site.endswith("row_sum")}
     for changes, words in (
         ({"rows": rows}, "layer0.row_sum: want a range"),
         ({"value_sizes": (math.inf,)}, "value_sizes: want 1 numbers > 0, got [inf]"),
         ({"longest": 17}, "longest: want 1 to 16 tokens, got 17"),
         ({"table_frac": 30}, "table: want fraction bits in a ring, got 30"),
     ):
-        found = by_check(check_program(replace(config, numbers=replace(config.numbers, **changes))))
+        found = by_check(check_program(replace(config, formats=replace(config.formats, **changes))))
         assert words in found["calibration"].found
 
 

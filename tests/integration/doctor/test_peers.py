@@ -23,7 +23,7 @@ from mpcnet.transport.tls import parse_address
 
 
 async def test_all_is_well(place: Path) -> None:
-    """And the parties that were looked at see a guest that left before the handshake, and nothing else."""
+    """And the parties that were looked at see a visitor that left before the handshake, and nothing else."""
     async with listening(place, "dealer") as dealer, listening(place, "server0") as server0:
         found = await doctor(place, "server1")
         await until(lambda: bool(dealer.ended and server0.ended))

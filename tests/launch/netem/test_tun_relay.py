@@ -11,7 +11,7 @@ from math import inf
 import pytest
 from limits import LIMIT_S
 
-from mpcnet.launch.netem.keeper import netem_arguments
+from mpcnet.launch.netem.namespace_supervisor import netem_arguments
 from mpcnet.launch.netem.tun import LEAST_BYTES, MOST_BYTES, VNET, Path, Relay, capacity_bytes, wire_bytes
 from mpcnet.transport.latency import Link
 

@@ -104,7 +104,7 @@ def test_a_whole_number_of_a_header() -> None:
 
 
 def test_room_is_told_in_bytes_and_never_guessed() -> None:
-    """Without it the servers would not agree on where the stock ends."""
+    """Without it the servers would not agree on where the buffer ends."""
     for given in (0, 2 << 30, (1 << 24) << 20):  # the last is the most that the settings allow
         assert frames.room(Header("control", bytes(16), label="have", fields={"room": given})) == given
     for fields in ({}, {"room": -1}, {"room": 1 << 45}, {"room": True}, {"room": "1"}):

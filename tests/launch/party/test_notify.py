@@ -28,7 +28,7 @@ def send(listener: Listener, message: bytes) -> None:
 
 
 def test_a_process_that_is_ready_is_known_by_its_pid(listener: Listener) -> None:
-    code = "import os; from launch import notify; notify.ready(); print(os.getpid())"
+    code = "import os; from mpcnet.launch.party import notify; notify.ready(); print(os.getpid())"
     environment = os.environ | {notify.VARIABLE: listener.path}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert listener.take(FOREVER_S) == int(done.stdout)

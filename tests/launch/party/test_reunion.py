@@ -25,7 +25,7 @@ from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.service import Service
 from mpcnet.transport.channel import Channel, Expect, MemoryChannel, memory_pair
 from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
-from mpcnet.transport.rendezvous import Lobby, join
+from mpcnet.transport.rendezvous import Rendezvous, join
 from mpcnet.transport.wire import Header
 
 ROLES = ("server0", "server1", "dealer")
@@ -107,7 +107,7 @@ class Line(Around):
 class Process:
     task: asyncio.Task[None]
     stopping: asyncio.Event
-    lobby: Lobby | None = None
+    rendezvous: Rendezvous | None = None
     lines: list[Line] = field(default_factory=list)
     session: bytes = b""
 
@@ -166,7 +166,7 @@ class Town:
         )
 
         def arrive(channel: Channel) -> None:
-            channel.abort("no guests")
+            channel.abort("no visitors")
 
         try:
             await Service(cast(Node, node), arrive).run(lambda peers: self._session(role, peers, stopping))
@@ -180,12 +180,12 @@ class Town:
     async def _dial(self, role: str, other: str) -> Peer:
         await asyncio.sleep(self.delay_s())
         listener = self.running.get(other)
-        if listener is None or listener.lobby is None:
+        if listener is None or listener.rendezvous is None:
             raise ChannelTimeout(f"{other}: nobody listens")
         ours, theirs = (Line(end, self.delay_s) for end in memory_pair(role, other, timeout_s=TIMEOUT_S))
         self.running[role].lines.append(ours)
         listener.lines.append(theirs)
-        listener.lobby.arrive(theirs)
+        listener.rendezvous.arrive(theirs)
         return await self._greet(role, ours)
 
     async def _session(self, role: str, peers: Mapping[str, Peer], stopping: asyncio.Event) -> None:
@@ -210,10 +210,10 @@ def town(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tow
 def listen_in(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who listens is known in town, instead of at a port."""
 
-    async def open_here(lobby: Lobby, address: str, identity: Any, *others: object) -> None:
-        town.running[identity.role()].lobby = lobby
+    async def open_here(rendezvous: Rendezvous, address: str, identity: Any, *others: object) -> None:
+        town.running[identity.role()].rendezvous = rendezvous
 
-    monkeypatch.setattr(Lobby, "open", open_here)
+    monkeypatch.setattr(Rendezvous, "open", open_here)
 
 
 both = pytest.mark.parametrize("town", [ALL, HIDDEN_DEALER], ids=["all listen", "hidden dealer"], indirect=True)

@@ -90,7 +90,7 @@ def test_no_answer_at_all_is_no_error() -> None:
 def prepared(folder, softmax: str) -> Any:
     """As much of a prepared model as a comparison reads."""
     found = load_checkpoint(folder)
-    config = SimpleNamespace(shape=found.shape, numbers=SimpleNamespace(softmax=softmax))
+    config = SimpleNamespace(shape=found.shape, formats=SimpleNamespace(softmax=softmax))
     return SimpleNamespace(checkpoint=found, folded=fold(found), config=config, random=False)
 
 

@@ -18,7 +18,7 @@ from mpcnet.models.checkpoints.weights import fold, random_checkpoint
 from mpcnet.models.formats.bounds import Bounds, bounds
 from mpcnet.models.formats.calibrate import Calibration, Range, calibrate
 from mpcnet.models.formats.calibration_batches import own_batches, texts_by_kind
-from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.formats.guarantees import guarantees, row_guarantees, unproved
 from mpcnet.models.formats.planner import plan
 from mpcnet.models.private.prepare import random_tokens
@@ -45,7 +45,7 @@ def demo() -> tuple[BertShape, Bounds, Calibration]:
 
 def planned(
     softmax: Softmax = "exact", suite: str = "fast", known: Bounds | None = None, length: int = 0, **seen: Range
-) -> Numbers:
+) -> Formats:
     """The demo model's formats, where other ranges were seen at some sites (`__` is a dot)."""
     shape, own, calibration = demo()
     ranges = {name: dict(sites) for name, sites in calibration.ranges.items()}
@@ -92,14 +92,14 @@ def test_every_softmax(softmax: Softmax, keys: int, frac: int, suite: str) -> No
 
 def test_the_demo_model_is_proved_but_for_windows_and_the_least_sums() -> None:
     shape, known, calibration = demo()
-    numbers = planned()
-    rows = list(guarantees(shape, numbers, known, calibration))
+    formats = planned()
+    rows = list(guarantees(shape, formats, known, calibration))
     assert all(row.sure for row in rows if "head" not in row.name)
     assert {row.name.partition(".head")[0] for row in rows if not row.sure} <= {f"layer{i}" for i in range(6)}
-    sums = list(row_guarantees(numbers, known, calibration))
+    sums = list(row_guarantees(formats, known, calibration))
     assert all(row.sure for row in sums if row.name.endswith("(most)"))
-    assert numbers.norm_limits == (0.0,) * 6
-    assert numbers == Numbers.from_dict(json.loads(json.dumps(numbers.to_dict())))
+    assert formats.norm_limits == (0.0,) * 6
+    assert formats == Formats.from_dict(json.loads(json.dumps(formats.to_dict())))
 
 
 def test_what_is_proved_is_served_whatever_was_calibrated() -> None:
@@ -133,8 +133,8 @@ def test_random_weights_are_planned_as_wide_as_a_trained_models() -> None:
     checkpoint = random_checkpoint(shape, 1)
     folded = fold(checkpoint)
     calibration = calibrate(shape, folded, [random_tokens(checkpoint, 2, 8)], checkpoint.sha256)
-    numbers = plan(shape, bounds(shape, folded), calibration, "exact", SUITES["fast"], random=True)
-    assert {(window.bits, window.period_bits >= 10) for layer in numbers.windows for window in layer} == {(7, True)}
+    formats = plan(shape, bounds(shape, folded), calibration, "exact", SUITES["fast"], random=True)
+    assert {(window.bits, window.period_bits >= 10) for layer in formats.windows for window in layer} == {(7, True)}
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,9 @@ def larger(factor: float) -> Bounds:
 
 
 def test_what_is_not_proved_is_audited() -> None:
-    numbers = planned(known=larger(30.0))
-    assert {"layer0.norms", "layer0.up", "layer1.down.centred"} <= numbers.audited
-    assert all(limit > 0 for limit in numbers.norm_limits[:1])
+    formats = planned(known=larger(30.0))
+    assert {"layer0.norms", "layer0.up", "layer1.down.centred"} <= formats.audited
+    assert all(limit > 0 for limit in formats.norm_limits[:1])
     assert not {"layer0.qkv", "layer0.norms", "layer0.up"} & planned().audited
 
 
@@ -213,9 +213,9 @@ def test_values_that_leave_a_long_row_too_few_bits_are_refused() -> None:
 
 
 def test_calibrated_values_serve_where_proved_ones_would_leave_too_few_bits() -> None:
-    numbers, known = planned(known=larger(100.0)), larger(100.0)
-    assert all(numbers.value_sizes[i] < known.sizes[f"layer{i}.value"] for i in range(6))
-    assert {f"layer{i}.value" for i in range(6)} <= numbers.audited
+    formats, known = planned(known=larger(100.0)), larger(100.0)
+    assert all(formats.value_sizes[i] < known.sizes[f"layer{i}.value"] for i in range(6))
+    assert {f"layer{i}.value" for i in range(6)} <= formats.audited
     assert planned().value_frac(0, 512) >= 7
 
 
@@ -241,9 +241,9 @@ def test_row_sums_of_2quad_reach_far_beyond_what_was_calibrated() -> None:
 @pytest.mark.parametrize("softmax", ["exact", "2quad"])
 def test_formats_tell_little_of_the_weights_bounds(softmax: Softmax) -> None:
     """They are public."""
-    numbers = planned(softmax, length=128)
-    assert all(rows.most == 2.0 ** ceil_log2(rows.most) for rows in numbers.rows.values())
-    assert all(size == round(size) for size in numbers.value_sizes)
+    formats = planned(softmax, length=128)
+    assert all(rows.most == 2.0 ** ceil_log2(rows.most) for rows in formats.rows.values())
+    assert all(size == round(size) for size in formats.value_sizes)
 
 
 def test_two_logits_too_far_apart_to_be_compared_are_refused() -> None:
@@ -329,10 +329,10 @@ def test_goldschmidt_takes_the_rounds_that_its_range_needs() -> None:
 def test_the_owner_is_refused_weights_that_the_program_was_not_proved_for() -> None:
     """Formats that are only calibrated are audited; those that are proved are not, so the weights must fit them."""
     shape, known, _ = demo()
-    numbers = planned()
-    assert list(unproved(shape, numbers, known)) == []
+    formats = planned()
+    assert list(unproved(shape, formats, known)) == []
     retrained = replace(known, sizes={**known.sizes, "layer2.up": 2000.0})
-    assert list(unproved(shape, numbers, retrained)) == ["layer2.up: proved below 1024, got weights that reach 2000"]
-    found = " ".join(unproved(shape, numbers, larger(20.0)))
+    assert list(unproved(shape, formats, retrained)) == ["layer2.up: proved below 1024, got weights that reach 2000"]
+    found = " ".join(unproved(shape, formats, larger(20.0)))
     assert "layer0.down.square_sum: proved below" in found and "layer0.head2.scores: want a period" in found
-    assert "layer2.up" not in " ".join(unproved(shape, replace(numbers, audited=frozenset({"layer2.up"})), retrained))
+    assert "layer2.up" not in " ".join(unproved(shape, replace(formats, audited=frozenset({"layer2.up"})), retrained))

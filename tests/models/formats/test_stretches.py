@@ -126,8 +126,8 @@ def test_what_is_said_of_a_text_becomes_of_its_answer(factor: float) -> None:
     moved = changed(found, "exact", SUM, Range(factor * seen.min, factor * seen.max, seen.count))
     folded = fold(LARGE)
     planned = program(moved, suite="fast", folded=folded)
-    rows = {**planned.numbers.rows, SUM: RowRange(factor * seen.min / MARGIN, factor * seen.max * MARGIN)}
-    config = replace(planned, numbers=replace(planned.numbers, rows=rows))
+    rows = {**planned.formats.rows, SUM: RowRange(factor * seen.min / MARGIN, factor * seen.max * MARGIN)}
+    config = replace(planned, formats=replace(planned.formats, rows=rows))
     told = next(each for each in measure(config, moved, folded, tokens) if each.site.name == SUM)
     answers = oracle_trace.answer(oracle_trace.load_plain(config, folded), folded, tokens)
     errors = (answers - classify(SHAPE, folded, tokens.ids, tokens.types, tokens.mask)).abs().amax(1)

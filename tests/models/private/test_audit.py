@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds
-from mpcnet.models.formats.fixed_point import Numbers
+from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.private.program import Size
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Tokens
@@ -29,14 +29,14 @@ def tiny(suite: str, softmax: Softmax) -> tuple[Private, Tokens]:
 
 def with_numbers(model: Private, **changed: object) -> Private:
     """The model in other formats."""
-    numbers = replace(model.config.numbers, **changed)  # type: ignore[arg-type]
-    return share_model(replace(model.config, numbers=numbers), model.folded)
+    formats = replace(model.config.formats, **changed)  # type: ignore[arg-type]
+    return share_model(replace(model.config, formats=formats), model.folded)
 
 
 def seen(model: Private, tokens: Tokens) -> dict[str, Tensor]:
     """The float model's values."""
     values: dict[str, Tensor] = {}
-    softmax = model.config.numbers.softmax
+    softmax = model.config.formats.softmax
     reference.embed(
         model.config.shape, model.folded, tokens.ids, tokens.types, tokens.mask, softmax, values.__setitem__
     )
@@ -67,17 +67,17 @@ def test_many_runs_in_range() -> None:
     assert all(audit(model, few)[1] == [False, False] for _ in range(20))
 
 
-def moved(numbers: Numbers, by: float) -> Numbers:
+def moved(formats: Formats, by: float) -> Formats:
     """The windows of the last layer's heads, so far from where their scores are."""
-    *others, last = numbers.windows
+    *others, last = formats.windows
     windows = tuple(replace(window, centres=tuple(centre + by for centre in window.centres)) for window in last)
-    return replace(numbers, windows=(*others, windows))
+    return replace(formats, windows=(*others, windows))
 
 
 @pytest.mark.parametrize("by", [-200.0, -80.0, 80.0, 200.0])
 def test_scores_outside_of_their_window(by: float) -> None:
     model, tokens = tiny("fast", "exact")
-    windows = moved(model.config.numbers, by).windows
+    windows = moved(model.config.formats, by).windows
     assert audit(with_numbers(model, windows=windows), tokens)[1] == [True, True, True]
 
 
@@ -85,7 +85,7 @@ def test_scores_outside_of_their_window(by: float) -> None:
 @pytest.mark.parametrize("site", ["embedding.square_sum", "layer0.out.square_sum", "layer1.down.square_sum"])
 def test_square_sums_below_and_above_their_range(suite: str, site: str) -> None:
     model, tokens = tiny(suite, "exact")
-    values, rows = seen(model, tokens)[site], model.config.numbers.rows
+    values, rows = seen(model, tokens)[site], model.config.formats.rows
     for low, high in ((20.0, 100.0), (1 / 100.0, 1 / 20.0)):
         served = RowRange(low * float(values.min()), high * float(values.max()), 10 * float(values.max()))
         assert audit(with_numbers(model, rows={**rows, site: served}), tokens)[1] == [True, True, True]
@@ -95,7 +95,7 @@ def test_square_sums_below_and_above_their_range(suite: str, site: str) -> None:
 @pytest.mark.parametrize("softmax", ["2quad", "2relu"])
 def test_row_sums_below_and_above_their_range(suite: str, softmax: Softmax) -> None:
     model, tokens = tiny(suite, softmax)
-    site, rows = "layer1.row_sum", model.config.numbers.rows
+    site, rows = "layer1.row_sum", model.config.formats.rows
     values = seen(model, tokens)[site]
     for low, high in ((20.0, 100.0), (1 / 1000.0, 1 / 50.0)):
         served = RowRange(low * float(values.max()), high * float(values.max()), 10 * float(values.max()))
@@ -121,11 +121,11 @@ def test_a_site_that_is_only_calibrated(
     model, tokens = tiny("fast", softmax)
     weight = model.folded[name].clone()
     weight[..., columns] *= factor
-    numbers = model.config.numbers
-    limits = tuple(numbers.norm_limits[i] or (384.0 if f"layer{i}.norms" in sites else 0.0) for i in range(TINY.layers))
-    watched = replace(numbers, audited=numbers.audited | sites, norm_limits=limits)
+    formats = model.config.formats
+    limits = tuple(formats.norm_limits[i] or (384.0 if f"layer{i}.norms" in sites else 0.0) for i in range(TINY.layers))
+    watched = replace(formats, audited=formats.audited | sites, norm_limits=limits)
     for folded, want in ((model.folded, False), ({**model.folded, name: weight}, True)):
-        assert any(audit(share_model(replace(model.config, numbers=watched), folded), tokens)[1]) == want
+        assert any(audit(share_model(replace(model.config, formats=watched), folded), tokens)[1]) == want
 
 
 def test_sentences_have_bits_of_their_own() -> None:
@@ -157,5 +157,5 @@ def test_a_classifier() -> None:
     shape = replace(TINY, head="classification", labels=3, pooling="first")
     model, tokens = tiny_model("fast", "exact", shape)
     assert audit(model, tokens)[1] == [False, False, False]
-    assert model.config.numbers.sure("logits")
+    assert model.config.formats.sure("logits")
     assert bounds(shape, model.folded).sizes["logits"] < 512

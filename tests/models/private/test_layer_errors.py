@@ -140,6 +140,6 @@ def test_a_program_that_opens_something_else_is_not_measured(monkeypatch: pytest
     model, tokens = small("exact")
     plain = load_plain(model.config, model.folded)
     nowhere = [Place("nowhere", 20, layer, f"layer{layer}.scores", 12, "pairs") for layer in range(2)]
-    monkeypatch.setattr("mpcnet.models.private.oracle_trace._scores", lambda numbers, layer: [nowhere[layer]])
+    monkeypatch.setattr("mpcnet.models.private.oracle_trace._scores", lambda formats, layer: [nowhere[layer]])
     with pytest.raises(ValueError, match=r"did not open layer0\.scores, layer1\.scores"):
         measure(plain, model.folded, tokens)

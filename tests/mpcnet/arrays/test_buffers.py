@@ -119,11 +119,11 @@ def test_a_view_holds_its_memory(make: Callable[[Bytes], Any]) -> None:
 async def test_what_is_dealt_lies_apart_if_it_is_large() -> None:
     bundle, deal = Bundle(Shape(2, words=buffers.LEAST_BYTES)), Deal(make=buffers.Buffers().empty)
     sending = deal.sending(bundle)
-    stock = deal.intake.expect(bundle.streams)
+    buffer = deal.receiver.expect(bundle.streams)
     async with asyncio.timeout(LIMIT_S):
-        await stock.ready(WHOLE)
+        await buffer.ready(WHOLE)
         await sending
-        payloads = [tape.payload for tape in [await stock.next(0) for _ in range(3)] if tape.payload is not None]
+        payloads = [tape.payload for tape in [await buffer.next(0) for _ in range(3)] if tape.payload is not None]
     assert payloads and all(is_apart(raw) == (raw.nbytes >= buffers.LEAST_BYTES) for raw in payloads)
     assert any(map(is_apart, payloads))
     await deal.close()

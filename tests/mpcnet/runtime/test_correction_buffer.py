@@ -23,7 +23,7 @@ from mpcnet.errors import (
     LocalStateError,
     RemoteProtocolError,
 )
-from mpcnet.runtime.sealed_tape import Drawer
+from mpcnet.runtime.sealed_tape import SealedTapes
 from mpcnet.runtime.stream import turns
 from mpcnet.transport.wire import Header
 
@@ -33,19 +33,19 @@ from mpcnet.transport.wire import Header
 async def test_what_was_dealt_comes_out_in_order() -> None:
     first, second = Bundle(Shape(4), Shape(1, HEAVY), Shape(2, dealt=3)), Bundle(Shape(3), first=4)
     deal = Deal()
-    stocks = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
-    assert stocks[0].facts == {} and not stocks[0].complete
+    buffers = [deal.receiver.expect(bundle.streams) for bundle in (first, second)]
+    assert buffers[0].facts == {} and not buffers[0].complete
     sending = deal.sending(first, second)
     async with asyncio.timeout(LIMIT_S):
-        for stock in stocks:
-            await stock.ready(WHOLE)
+        for buffer in buffers:
+            await buffer.ready(WHOLE)
         await sending
-    assert all(stock.complete and stock.facts == {"seconds": 1.5} and stock.failed is None for stock in stocks)
+    assert all(buffer.complete and buffer.facts == {"seconds": 1.5} and buffer.failed is None for buffer in buffers)
     held = [sum(bundle_bytes(bundle)) for bundle in (first, second)]
-    assert [stock.nbytes for stock in stocks] == held and deal.intake.nbytes == sum(held)
-    await use(stocks[0], first)
-    await use(stocks[1], second)
-    assert deal.intake.nbytes == 0
+    assert [buffer.nbytes for buffer in buffers] == held and deal.receiver.nbytes == sum(held)
+    await use(buffers[0], first)
+    await use(buffers[1], second)
+    assert deal.receiver.nbytes == 0
     await deal.close()
 
 
@@ -53,27 +53,27 @@ async def test_a_stream_may_be_far_ahead_of_another() -> None:
     """What lies before its corrections is put aside, counted, and given to its owner later."""
     bundle, deal = Bundle(Shape(3), Shape(3)), Deal()
     sending = deal.sending(bundle)
-    stock = deal.intake.expect(bundle.streams)
-    await stock.ready(WHOLE)
+    buffer = deal.receiver.expect(bundle.streams)
+    await buffer.ready(WHOLE)
     await sending
-    held = deal.intake.nbytes
-    second = [await stock.next(1) for _ in range(4)]
+    held = deal.receiver.nbytes
+    second = [await buffer.next(1) for _ in range(4)]
     taken = sum(part.nbytes for tape in second for part in tape.parts)
-    assert 0 < taken == held - deal.intake.nbytes
-    first = [await stock.next(0) for _ in range(4)]
-    assert deal.intake.nbytes == 0
+    assert 0 < taken == held - deal.receiver.nbytes
+    first = [await buffer.next(0) for _ in range(4)]
+    assert deal.receiver.nbytes == 0
     for index, tapes in enumerate((first, second)):
         segments = bundle.streams[index].plan.segments
-        assert [tape.parts for tape in tapes] == [segment.dealt[deal.intake.party] for segment in segments]
+        assert [tape.parts for tape in tapes] == [segment.dealt[deal.receiver.party] for segment in segments]
     await deal.close()
 
 
 async def test_calls_behind_the_end() -> None:
     bundle, deal = Bundle(Shape(1, dealt=0), Shape(0, dealt=0)), Deal()
-    stock = deal.intake.expect(bundle.streams)
-    await use(stock, bundle)
+    buffer = deal.receiver.expect(bundle.streams)
+    await use(buffer, bundle)
     with pytest.raises(LocalStateError, match="streams 1, 2: more is wanted than was dealt"):
-        await stock.next(0)
+        await buffer.next(0)
     await deal.close()
 
 
@@ -83,11 +83,11 @@ async def test_nothing_is_received_that_is_not_expected() -> None:
     sending = deal.sending(bundle)
     await quiet()
     assert deal.end.channel.received_bytes == 0 and not wire(deal.end).inner._receiving
-    stock = deal.intake.expect(bundle.streams)
-    await use(stock, bundle)
+    buffer = deal.receiver.expect(bundle.streams)
+    await use(buffer, bundle)
     await sending
     await quiet()
-    assert stock.complete and not wire(deal.end).inner._receiving
+    assert buffer.complete and not wire(deal.end).inner._receiving
     await deal.close()
 
 
@@ -97,16 +97,16 @@ async def test_nothing_is_received_that_is_not_expected() -> None:
 @pytest.mark.parametrize(("limit_bytes", "held"), [(0, 1), (1, 1), (2 * FRAME, 2), (3 * FRAME - 1, 2), (6 * FRAME, 6)])
 async def test_at_the_limit_the_dealer_is_kept_waiting(limit_bytes: int, held: int) -> None:
     bundle, deal = Bundle(*[Shape(7)] * 3), Deal(limit_bytes)
-    stock = deal.intake.expect(bundle.streams)
+    buffer = deal.receiver.expect(bundle.streams)
     sending = deal.sending(bundle)
     async with asyncio.timeout(LIMIT_S):
         for position, (index, _) in enumerate(turns(bundle.streams)):
             await quiet()
             left = bundle_bytes(bundle)[sum(1 for c in bundle.corrections()[:position] if c[2][PARTY]) :]
-            assert deal.intake.nbytes == sum(left[:held])
-            same(await stock.next(index), bundle, position)
+            assert deal.receiver.nbytes == sum(left[:held])
+            same(await buffer.next(index), bundle, position)
         await sending
-        await stock.settled()
+        await buffer.settled()
     await deal.close()
 
 
@@ -115,15 +115,15 @@ async def test_at_the_limit_the_dealer_is_kept_waiting(limit_bytes: int, held: i
 async def test_so_many_segments_are_received_whatever_the_limit_is(limit_bytes: int, segments: int) -> None:
     """For whoever waits for them; all of them means the facts as well."""
     bundle, deal = Bundle(Shape(9)), Deal(limit_bytes)
-    stock = deal.intake.expect(bundle.streams)
+    buffer = deal.receiver.expect(bundle.streams)
     sending = deal.sending(bundle)
     async with asyncio.timeout(LIMIT_S):
-        await stock.ready(segments)
+        await buffer.ready(segments)
         first = sum(correction.part.nbytes for _, _, c in bundle.corrections()[:segments] for correction in c[PARTY])
         await quiet()
-        assert stock.nbytes == max(first, min(max(FRAME, limit_bytes), sum(bundle_bytes(bundle))))
-        assert stock.complete == (segments == 10 or limit_bytes > 10 * FRAME)
-        await use(stock, bundle)
+        assert buffer.nbytes == max(first, min(max(FRAME, limit_bytes), sum(bundle_bytes(bundle))))
+        assert buffer.complete == (segments == 10 or limit_bytes > 10 * FRAME)
+        await use(buffer, bundle)
         await sending
     await deal.close()
 
@@ -131,38 +131,38 @@ async def test_so_many_segments_are_received_whatever_the_limit_is(limit_bytes: 
 async def test_what_was_dealt_before_is_received_too() -> None:
     """Even if nothing of a bundle itself is asked for: the dealer must not be kept waiting by what lies before it."""
     first, second, deal = Bundle(Shape(9)), Bundle(Shape(9), first=2), Deal(2 * FRAME)
-    older, stock = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
+    older, buffer = [deal.receiver.expect(bundle.streams) for bundle in (first, second)]
     sending = deal.sending(first, second)
     async with asyncio.timeout(LIMIT_S):
         await quiet()
-        assert not older.complete and deal.intake.nbytes == 2 * FRAME
-        await stock.ready(0)
-        assert older.complete and not stock.complete
-        await use(stock, second)
+        assert not older.complete and deal.receiver.nbytes == 2 * FRAME
+        await buffer.ready(0)
+        assert older.complete and not buffer.complete
+        await use(buffer, second)
         await use(older, first)
         await sending
     await deal.close()
 
 
-async def test_room_is_what_other_bundles_leave(drawer: Drawer) -> None:
+async def test_room_is_what_other_bundles_leave(tapes: SealedTapes) -> None:
     """Whole bundles count, however much of them is here; not those that are used up, thrown away or on tapes."""
     bundles = [Bundle(Shape(9), first=first) for first in (1, 2, 3)]
-    deal, size = Deal(10 * sum(bundle_bytes(bundles[0])), drawer=drawer), sum(bundle_bytes(bundles[0]))
-    assert deal.intake.room(None) == 10 * size
-    stocks = [deal.intake.expect(bundle.streams) for bundle in bundles]
-    tape = deal.intake.expect(Bundle(Shape(9), first=4).streams, to_disk=True)
-    assert [deal.intake.room(stock) for stock in (None, *stocks, tape)] == [7 * size, *[8 * size] * 3, 7 * size]
+    deal, size = Deal(10 * sum(bundle_bytes(bundles[0])), tapes=tapes), sum(bundle_bytes(bundles[0]))
+    assert deal.receiver.room(None) == 10 * size
+    buffers = [deal.receiver.expect(bundle.streams) for bundle in bundles]
+    tape = deal.receiver.expect(Bundle(Shape(9), first=4).streams, to_disk=True)
+    assert [deal.receiver.room(buffer) for buffer in (None, *buffers, tape)] == [7 * size, *[8 * size] * 3, 7 * size]
     await deal.send(bundles[0])
-    await use(stocks[0], bundles[0])
-    stocks[1].discard()
-    assert [deal.intake.room(stock) for stock in (None, stocks[2])] == [9 * size, 10 * size]
+    await use(buffers[0], bundles[0])
+    buffers[1].discard()
+    assert [deal.receiver.room(buffer) for buffer in (None, buffers[2])] == [9 * size, 10 * size]
     await deal.close()
 
 
 async def test_there_is_never_less_than_no_room() -> None:
     deal = Deal(FRAME)
-    deal.intake.expect(Bundle(Shape(9)).streams)
-    assert deal.intake.room(None) == 0
+    deal.receiver.expect(Bundle(Shape(9)).streams)
+    assert deal.receiver.room(None) == 0
     await deal.close()
 
 
@@ -170,12 +170,12 @@ async def test_there_is_never_less_than_no_room() -> None:
 async def test_a_bundle_that_is_used_before_an_older_one(limit_bytes: int) -> None:
     """The older one is received all the same, over the limit: nobody waits for ever."""
     first, second, deal = Bundle(Shape(9)), Bundle(Shape(9), first=2), Deal(limit_bytes)
-    stocks = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
+    buffers = [deal.receiver.expect(bundle.streams) for bundle in (first, second)]
     sending = deal.sending(first, second)
     async with asyncio.timeout(LIMIT_S):
-        await use(stocks[1], second)
-        assert stocks[0].complete and deal.intake.nbytes == sum(bundle_bytes(first))
-        await use(stocks[0], first)
+        await use(buffers[1], second)
+        assert buffers[0].complete and deal.receiver.nbytes == sum(bundle_bytes(first))
+        await use(buffers[0], first)
         await sending
     await deal.close()
 
@@ -186,16 +186,16 @@ def test_memory_is_bounded_whatever_is_dealt(rounds: list[int], limit_bytes: int
     async def main() -> None:
         bundles = [Bundle(Shape(rounds[0], dealt=2)), Bundle(*[Shape(n, dealt=dealt) for n in rounds], first=2)]
         deal = Deal(limit_bytes)
-        stocks = [deal.intake.expect(bundle.streams) for bundle in bundles]
+        buffers = [deal.receiver.expect(bundle.streams) for bundle in bundles]
         sending = deal.sending(*bundles)
         bound = max(limit_bytes, *(size for bundle in bundles for size in [0, *bundle_bytes(bundle)]))
-        for stock, bundle in zip(stocks, bundles, strict=True):
+        for buffer, bundle in zip(buffers, bundles, strict=True):
             for position, (index, _) in enumerate(turns(bundle.streams)):
                 await quiet()
-                assert deal.intake.nbytes <= bound
-                same(await stock.next(index), bundle, position)
+                assert deal.receiver.nbytes <= bound
+                same(await buffer.next(index), bundle, position)
         await sending
-        await stocks[-1].settled()
+        await buffers[-1].settled()
         await deal.close()
 
     asyncio.run(main())
@@ -209,29 +209,29 @@ def test_memory_is_bounded_whatever_is_dealt(rounds: list[int], limit_bytes: int
 async def test_discarded_in_the_midst(limit_bytes: int, used: int) -> None:
     """Its memory is free, the rest of it is dropped, and the next bundle is whole."""
     first, second, deal = Bundle(Shape(9)), Bundle(Shape(9), first=2), Deal(limit_bytes)
-    stocks = [deal.intake.expect(bundle.streams) for bundle in (first, second)]
+    buffers = [deal.receiver.expect(bundle.streams) for bundle in (first, second)]
     sending = deal.sending(first, second)
     async with asyncio.timeout(LIMIT_S):
         for position in range(used):
-            same(await stocks[0].next(0), first, position)
-        stocks[0].discard()
-        assert stocks[0].nbytes == 0
-        for call in (lambda: stocks[0].ready(0), lambda: stocks[0].next(0)):
+            same(await buffers[0].next(0), first, position)
+        buffers[0].discard()
+        assert buffers[0].nbytes == 0
+        for call in (lambda: buffers[0].ready(0), lambda: buffers[0].next(0)):
             with pytest.raises(LocalStateError, match="streams 1: it was discarded"):
                 await call()
-        await stocks[0].settled()
-        await use(stocks[1], second)
+        await buffers[0].settled()
+        await use(buffers[1], second)
         await sending
-    assert not stocks[0].complete
+    assert not buffers[0].complete
     await deal.close()
 
 
 async def test_discarded_while_somebody_waits_for_it() -> None:
     deal = Deal()
-    stock = deal.intake.expect(Bundle(Shape(3)).streams)
-    waiting = [asyncio.ensure_future(stock.ready(WHOLE)), asyncio.ensure_future(first_frame(stock))]
+    buffer = deal.receiver.expect(Bundle(Shape(3)).streams)
+    waiting = [asyncio.ensure_future(buffer.ready(WHOLE)), asyncio.ensure_future(first_frame(buffer))]
     await quiet()
-    stock.discard()
+    buffer.discard()
     for task in waiting:
         with pytest.raises(LocalStateError, match="discarded"):
             await task
@@ -244,39 +244,39 @@ async def test_discarded_while_somebody_waits_for_it() -> None:
 async def test_a_dealer_that_dies_in_mid_bundle() -> None:
     """Whoever waits is told where, and whoever asks later."""
     bundle, deal = Bundle(Shape(9), Shape(9)), Deal()
-    stock, later = deal.intake.expect(bundle.streams), deal.intake.expect(Bundle(Shape(1), first=3).streams)
+    buffer, later = deal.receiver.expect(bundle.streams), deal.receiver.expect(Bundle(Shape(1), first=3).streams)
     for header, payload in deal.frames(bundle)[:4]:
         await deal.dealer.channel.send(header, *payload)
-    waiting = [asyncio.ensure_future(s.ready(WHOLE)) for s in (stock, later)]
+    waiting = [asyncio.ensure_future(s.ready(WHOLE)) for s in (buffer, later)]
     await quiet()
     await deal.dealer.channel.close()
     words = r"stream \d, segment \d \(op\d\): dealer closed the channel"
     for task in (*waiting, deal.receiving):
         with pytest.raises(ChannelClosed, match=words):
             await task
-    for call in (lambda: stock.ready(0), stock.settled, lambda: first_frame(stock), lambda: later.ready(0)):
+    for call in (lambda: buffer.ready(0), buffer.settled, lambda: first_frame(buffer), lambda: later.ready(0)):
         with pytest.raises(ChannelClosed, match=words):
             await call()
     with pytest.raises(ChannelClosed, match=words):
-        await deal.intake.expect(Bundle(Shape(1), first=4).streams).ready(WHOLE)
-    assert deal.intake.nbytes == 0
+        await deal.receiver.expect(Bundle(Shape(1), first=4).streams).ready(WHOLE)
+    assert deal.receiver.nbytes == 0
     await deal.close()
 
 
-async def test_when_the_session_ends_stocks_are_released() -> None:
+async def test_when_the_session_ends_buffers_are_released() -> None:
     bundle, deal = Bundle(Shape(5)), Deal()
-    stock = deal.intake.expect(bundle.streams)
+    buffer = deal.receiver.expect(bundle.streams)
     await deal.send(bundle)
-    await stock.ready(WHOLE)
-    assert stock.nbytes > 0
-    waiting = asyncio.ensure_future(deal.intake.expect(Bundle(Shape(2), first=2).streams).ready(WHOLE))
+    await buffer.ready(WHOLE)
+    assert buffer.nbytes > 0
+    waiting = asyncio.ensure_future(deal.receiver.expect(Bundle(Shape(2), first=2).streams).ready(WHOLE))
     await quiet()
     deal.receiving.cancel()
     with pytest.raises(LocalStateError, match="not read any more"):
         await waiting
     with pytest.raises(LocalStateError, match="not read any more"):
-        await stock.next(0)
-    assert stock.nbytes == deal.intake.nbytes == 0
+        await buffer.next(0)
+    assert buffer.nbytes == deal.receiver.nbytes == 0
     await deal.close()
 
 
@@ -300,8 +300,8 @@ def changed(frame: tuple[Header, list[memoryview]], **fields: object) -> tuple[H
 async def test_a_frame_that_is_not_planned_is_refused_with_its_place(what: str) -> None:
     forge, words = FORGED[what]
     bundle, deal = Bundle(Shape(3), Shape(2)), Deal()
-    stock = deal.intake.expect(bundle.streams)
-    ready = asyncio.ensure_future(stock.ready(WHOLE))
+    buffer = deal.receiver.expect(bundle.streams)
+    ready = asyncio.ensure_future(buffer.ready(WHOLE))
     for header, payload in forge(deal.frames(bundle)):
         sending = asyncio.ensure_future(deal.dealer.channel.send(header, *payload))
         await quiet()

@@ -11,7 +11,7 @@ from bundles import Bundle, InventedTime, Shape, in_invented_time, peers, replac
 from dealing import FRAME, PARTY, WHOLE, Deal, first_frame, use
 
 from mpcnet.errors import ChannelTimeout
-from mpcnet.runtime.correction_buffer import Intake
+from mpcnet.runtime.correction_buffer import CorrectionReceiver
 from mpcnet.transport.channel import Expect
 from mpcnet.transport.wire import Header
 
@@ -40,16 +40,16 @@ def invented(test: Callable[[InventedTime], Awaitable[None]]) -> Callable[[], No
 async def silence(loop: InventedTime) -> None:
     """Patience counts from when we began to wait, not from when nobody cared; and anew from each frame."""
     bundle, deal = Bundle(Shape(9)), Deal(patience_s=5.0)
-    stock = deal.intake.expect(bundle.streams)
+    buffer = deal.receiver.expect(bundle.streams)
     await asyncio.sleep(100)
     with timing_out(loop, 5.0):
-        await stock.ready(WHOLE)
+        await buffer.ready(WHOLE)
     with timing_out(loop, 5.0):
-        await first_frame(stock)
+        await first_frame(buffer)
     for header, payload in deal.frames(bundle)[:3]:
         await asyncio.sleep(4)
         await deal.dealer.channel.send(header, *payload)
-        waiting = asyncio.ensure_future(stock.ready(WHOLE))
+        waiting = asyncio.ensure_future(buffer.ready(WHOLE))
     with timing_out(loop, 5.0):
         await waiting
     await deal.close()
@@ -58,14 +58,14 @@ async def silence(loop: InventedTime) -> None:
 async def slow_frames(loop: InventedTime) -> None:
     """A dealer that sends something now and then is waited for."""
     bundle, deal = Bundle(Shape(9)), Deal(patience_s=5.0)
-    stock = deal.intake.expect(bundle.streams)
-    waiting, start = asyncio.ensure_future(stock.ready(WHOLE)), loop.time()
+    buffer = deal.receiver.expect(bundle.streams)
+    waiting, start = asyncio.ensure_future(buffer.ready(WHOLE)), loop.time()
     for header, payload in deal.frames(bundle):
         await asyncio.sleep(4)
         await deal.dealer.channel.send(header, *payload)
     await waiting
     assert loop.time() - start == pytest.approx(4 * len(deal.frames(bundle)))
-    await use(stock, bundle)
+    await use(buffer, bundle)
     await deal.close()
 
 
@@ -88,20 +88,20 @@ async def slow_payloads(loop: InventedTime) -> None:
     deal = Deal()
     await deal.close()
     deal.dealer = dealer
-    deal.intake = Intake(replaced(end, SlowPayload(end.channel, 60.0)), PARTY, 1 << 30, 5.0)
-    deal.receiving = asyncio.ensure_future(deal.intake.run())
-    stock = deal.intake.expect(bundle.streams)
+    deal.receiver = CorrectionReceiver(replaced(end, SlowPayload(end.channel, 60.0)), PARTY, 1 << 30, 5.0)
+    deal.receiving = asyncio.ensure_future(deal.receiver.run())
+    buffer = deal.receiver.expect(bundle.streams)
     await deal.send(bundle)
-    await stock.ready(WHOLE)
-    await use(stock, bundle)
+    await buffer.ready(WHOLE)
+    await use(buffer, bundle)
     await deal.close()
 
 
-async def full_stock(loop: InventedTime) -> None:
+async def full_buffer(loop: InventedTime) -> None:
     """Nobody owes anything while we do not read."""
     first, second, deal = Bundle(Shape(9)), Bundle(Shape(9), first=2), Deal(FRAME, patience_s=5.0)
-    deal.intake.expect(first.streams)
-    later = deal.intake.expect(second.streams)
+    deal.receiver.expect(first.streams)
+    later = deal.receiver.expect(second.streams)
     sending = deal.sending(first, second)
     waiting = asyncio.ensure_future(later.settled())
     await asyncio.sleep(100)
@@ -115,4 +115,4 @@ async def full_stock(loop: InventedTime) -> None:
 test_silence = invented(silence)
 test_slow_frames = invented(slow_frames)
 test_slow_payloads = invented(slow_payloads)
-test_full_stock = invented(full_stock)
+test_full_buffer = invented(full_buffer)

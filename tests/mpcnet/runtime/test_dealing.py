@@ -41,11 +41,11 @@ async def test_a_server_that_reads_nothing_does_not_keep_the_other_waiting(monke
     trio, bundle = Trio(), Bundle(Shape(3, HEAVY))
     assert [[len(parts) for parts in s.dealt] for s in bundle.streams[0].plan.segments[:2]] == [[0, 1], [1, 0]]
     running = asyncio.ensure_future(run_dealer(bundle.dealings(), bundle.streams, trio.dealer, dict))
-    stock = trio.intakes[0].expect(bundle.streams)
-    receiving = asyncio.ensure_future(trio.intakes[0].run())
+    buffer = trio.receivers[0].expect(bundle.streams)
+    receiving = asyncio.ensure_future(trio.receivers[0].run())
     async with asyncio.timeout(LIMIT_S):
-        assert not (await stock.next(0)).parts
-        assert (await stock.next(0)).parts
+        assert not (await buffer.next(0)).parts
+        assert (await buffer.next(0)).parts
     await end_tasks(running, receiving)
 
 
@@ -53,11 +53,11 @@ async def test_each_server_gets_the_end_of_a_bundle_by_itself() -> None:
     """Server 0 reads nothing yet, and what is left for it fits in what is made ahead."""
     trio, bundle = Trio(), Bundle(Shape(5))
     running = asyncio.ensure_future(trio.deal(bundle))
-    stock = trio.intakes[1].expect(bundle.streams)
-    receiving = asyncio.ensure_future(trio.intakes[1].run())
+    buffer = trio.receivers[1].expect(bundle.streams)
+    receiving = asyncio.ensure_future(trio.receivers[1].run())
     async with asyncio.timeout(LIMIT_S):
-        await stock.settled()
-    assert stock.complete and stock.facts == {"seconds": 1.5} and not running.done()
+        await buffer.settled()
+    assert buffer.complete and buffer.facts == {"seconds": 1.5} and not running.done()
     await end_tasks(running, receiving)
 
 

@@ -108,7 +108,7 @@ def test_any_bundles_under_any_two_limits(drawn: list[list[Dealt]], first: int, 
         run(Trio(first, second), *made)
 
 
-# --- where the stock ends -----------------------------------------------------------------------------------------
+# --- where the buffer ends -----------------------------------------------------------------------------------------
 
 
 @given(streams, st.integers(0, 300), st.integers(0, 300))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tapes import PIECE, RECORDS, failing, rest, sealed
 
 from mpcnet.errors import LocalConfigError, LocalInputError, LocalStateError, LocalStorageError
-from mpcnet.runtime.sealed_tape import Drawer, SealedTape, TapeReader
+from mpcnet.runtime.sealed_tape import SealedTape, SealedTapes, TapeReader
 
 
 @few
@@ -23,30 +23,30 @@ from mpcnet.runtime.sealed_tape import Drawer, SealedTape, TapeReader
 def test_records_come_back_in_order(sizes: list[int]) -> None:
     records = [np.random.default_rng(size + i).bytes(size) for i, size in enumerate(sizes)]
     with tempfile.TemporaryDirectory() as folder:
-        drawer = Drawer.open(Path(folder))
-        tape = sealed(drawer, records=records)
+        tapes = SealedTapes.open(Path(folder))
+        tape = sealed(tapes, records=records)
         assert (tape.records, tape.nbytes) == (len(records), (Path(folder) / "7.tape").stat().st_size)
         reader = tape.burn()
         assert rest(reader, len(records)) == records
         with pytest.raises(LocalStateError, match=f"tape 7: read past its {len(records)} records"):
             reader.next()
         reader.close()
-        drawer.close()
+        tapes.close()
 
 
 @few
 @given(st.lists(st.binary(max_size=40), max_size=4), st.text("aZ09_-", min_size=1, max_size=64))
 def test_any_bytes_and_any_name(records: list[bytes], name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        drawer = Drawer.open(Path(folder))
-        reader = sealed(drawer, name, records).burn()
+        tapes = SealedTapes.open(Path(folder))
+        reader = sealed(tapes, name, records).burn()
         assert rest(reader, len(records)) == records
         reader.close()
-        drawer.close()
+        tapes.close()
 
 
-def test_tapes_are_written_and_read_side_by_side(drawer: Drawer) -> None:
-    writers = [drawer.write(str(i)) for i in range(3)]
+def test_tapes_are_written_and_read_side_by_side(tapes: SealedTapes) -> None:
+    writers = [tapes.write(str(i)) for i in range(3)]
     for turn in range(4):
         for i, writer in enumerate(writers):
             writer.append(memoryview(bytes([turn, i])))
@@ -57,9 +57,9 @@ def test_tapes_are_written_and_read_side_by_side(drawer: Drawer) -> None:
         reader.close()
 
 
-def test_a_record_is_any_contiguous_array_and_comes_back_in_memory_of_its_own(drawer: Drawer) -> None:
+def test_a_record_is_any_contiguous_array_and_comes_back_in_memory_of_its_own(tapes: SealedTapes) -> None:
     array = np.arange(6, dtype=np.int64).reshape(2, 3)
-    writer = drawer.write("7")
+    writer = tapes.write("7")
     with pytest.raises(LocalInputError, match="tape 7: a record is contiguous memory"):
         writer.append(array.T.data)
     writer.append(array.data)
@@ -76,10 +76,10 @@ def fields(*parts: bytes) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
-def test_the_file_spelled_out(drawer: Drawer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_spelled_out(tapes: SealedTapes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each record is AES-256-GCM under its number, bound to tape, number and length; then the end."""
     monkeypatch.setattr(secrets, "token_bytes", lambda count: bytes(range(count)))
-    tape = sealed(drawer, "stream_3")
+    tape = sealed(tapes, "stream_3")
     cipher, want = AESGCM(bytes(range(32))), b""
     for kind, index, nbytes, data in [
         *((b"record", i, len(record), record) for i, record in enumerate(RECORDS)),
@@ -92,7 +92,7 @@ def test_the_file_spelled_out(drawer: Drawer, folder: Path, monkeypatch: pytest.
 
 
 def test_every_tape_draws_a_key_of_its_own(
-    drawer: Drawer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tapes: SealedTapes, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[bytes] = []
     draw = secrets.token_bytes
@@ -102,8 +102,8 @@ def test_every_tape_draws_a_key_of_its_own(
         return drawn[-1]
 
     monkeypatch.setattr(secrets, "token_bytes", recorded)
-    other = Drawer.open(tmp_path / "other")
-    for where, name in [(drawer, "1"), (drawer, "2"), (other, "1")]:
+    other = SealedTapes.open(tmp_path / "other")
+    for where, name in [(tapes, "1"), (tapes, "2"), (other, "1")]:
         sealed(where, name, [bytes(1000)])
     assert len(set(drawn)) == 3 and {len(key) for key in drawn} == {32}
     files = [*folder.glob("*.tape"), *(tmp_path / "other").glob("*.tape")]
@@ -115,35 +115,35 @@ def test_every_tape_draws_a_key_of_its_own(
 def test_only_our_user_may_read(tmp_path: Path) -> None:
     mask = os.umask(0)
     try:
-        drawer = Drawer.open(tmp_path / "tapes")
-        drawer.write("7")
+        tapes = SealedTapes.open(tmp_path / "tapes")
+        tapes.write("7")
     finally:
         os.umask(mask)
     assert (tmp_path / "tapes").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "tapes" / "7.tape").stat().st_mode & 0o777 == 0o600
-    drawer.close()
+    tapes.close()
 
 
-def test_no_secret_is_shown(drawer: Drawer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_shown(tapes: SealedTapes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "token_bytes", lambda count: b"K" * count)
-    writer = drawer.write("7")
+    writer = tapes.write("7")
     writer.append(memoryview(b"PAYLOAD"))
     tape = writer.finish()
     (folder / "7.tape").write_bytes(bytes(tape.nbytes))
     with pytest.raises(LocalStorageError) as caught:
         tape.burn()
-    shown = "".join(repr(x) for x in (drawer, writer, tape, writer._seal, caught.value)) + str(caught.value)
+    shown = "".join(repr(x) for x in (tapes, writer, tape, writer._seal, caught.value)) + str(caught.value)
     assert "KKKK" not in shown and "PAYLOAD" not in shown and str(folder.parent) not in shown
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
-def test_a_folder_is_for_one_drawer_at_a_time(folder: Path) -> None:
-    first = Drawer.open(folder)
+def test_a_folder_is_for_one_process_at_a_time(folder: Path) -> None:
+    first = SealedTapes.open(folder)
     with pytest.raises(LocalConfigError, match="tapes folder tapes: in use by another process; give each a folder"):
-        Drawer.open(folder)
+        SealedTapes.open(folder)
     first.close()
     first.close()
-    Drawer.open(folder).close()
+    SealedTapes.open(folder).close()
 
 
 def test_leftovers_are_removed_and_nothing_else(folder: Path) -> None:
@@ -151,52 +151,52 @@ def test_leftovers_are_removed_and_nothing_else(folder: Path) -> None:
     for name in ["3.tape", "4.tape", "notes.txt"]:
         (folder / name).write_bytes(b"x")
     (folder / "5.tape").symlink_to(folder / "notes.txt")
-    drawer = Drawer.open(folder)
-    assert drawer.leftovers == 3
+    tapes = SealedTapes.open(folder)
+    assert tapes.leftovers == 3
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
-    drawer.close()
+    tapes.close()
 
 
 def test_a_folder_that_cannot_be_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for path in [tmp_path / "file", tmp_path / "file" / "tapes"]:
         with pytest.raises(LocalConfigError, match=f"tapes folder {path.name}: .*; name a folder that we may write to"):
-            Drawer.open(path)
+            SealedTapes.open(path)
     (tmp_path / "tapes" / "a.tape").mkdir(parents=True)
     for _ in range(2):  # the second time shows that the lock was given back
         with pytest.raises(LocalConfigError, match="tapes folder tapes: Is a directory"):
-            Drawer.open(tmp_path / "tapes")
+            SealedTapes.open(tmp_path / "tapes")
 
 
 def test_closing_removes_what_was_not_burned(folder: Path) -> None:
-    drawer = Drawer.open(folder)
-    reader, kept, writer = sealed(drawer, "1").burn(), sealed(drawer, "2"), drawer.write("3")
+    tapes = SealedTapes.open(folder)
+    reader, kept, writer = sealed(tapes, "1").burn(), sealed(tapes, "2"), tapes.write("3")
     writer.append(memoryview(b"x"))
-    drawer.close()
+    tapes.close()
     assert list(folder.iterdir()) == []
     assert rest(reader, 3) == RECORDS
     for tape in (kept, writer.finish()):
         with pytest.raises(LocalStateError, match="burned, discarded or closed before"):
             tape.burn()
-    with pytest.raises(LocalStateError, match="tape 4: written after its drawer was closed"):
-        drawer.write("4")
+    with pytest.raises(LocalStateError, match="tape 4: written after its folder was closed"):
+        tapes.write("4")
     reader.close()
 
 
-def test_a_name_is_used_once(drawer: Drawer) -> None:
-    drawer.write("7").discard()
+def test_a_name_is_used_once(tapes: SealedTapes) -> None:
+    tapes.write("7").discard()
     with pytest.raises(LocalStateError, match="tape 7: written twice"):
-        drawer.write("7")
+        tapes.write("7")
 
 
 @pytest.mark.parametrize("name", ["", "../7", "a/b", "7.tape", ".", "7\n", "ü", "x" * 65])
-def test_names_that_are_refused(drawer: Drawer, name: str) -> None:
+def test_names_that_are_refused(tapes: SealedTapes, name: str) -> None:
     with pytest.raises(LocalInputError, match="want a name of 1 to 64 letters"):
-        drawer.write(name)
+        tapes.write(name)
 
 
-def test_a_tape_is_burned_once(drawer: Drawer, folder: Path) -> None:
-    tape = sealed(drawer)
+def test_a_tape_is_burned_once(tapes: SealedTapes, folder: Path) -> None:
+    tape = sealed(tapes)
     reader = tape.burn()
     assert list(folder.iterdir()) == []
     with pytest.raises(LocalStateError, match="tape 7: burned, discarded or closed before; a tape is used once"):
@@ -209,7 +209,7 @@ def test_a_tape_is_burned_once(drawer: Drawer, folder: Path) -> None:
         reader.next()
 
 
-def test_threads_that_burn_at_once_get_one_reader(drawer: Drawer) -> None:
+def test_threads_that_burn_at_once_get_one_reader(tapes: SealedTapes) -> None:
     def burn(tape: SealedTape) -> TapeReader | None:
         try:
             return tape.burn()
@@ -218,14 +218,14 @@ def test_threads_that_burn_at_once_get_one_reader(drawer: Drawer) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         for i in range(20):
-            tape = sealed(drawer, str(i))
+            tape = sealed(tapes, str(i))
             readers = [reader for reader in pool.map(burn, [tape] * 8) if reader]
             assert len(readers) == 1
             readers[0].close()
 
 
-def test_threads_that_append_at_once_never_share_a_nonce(drawer: Drawer) -> None:
-    writer, records = drawer.write("7"), [bytes([i]) * 50_000 for i in range(32)]
+def test_threads_that_append_at_once_never_share_a_nonce(tapes: SealedTapes) -> None:
+    writer, records = tapes.write("7"), [bytes([i]) * 50_000 for i in range(32)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda record: writer.append(memoryview(record)), records))
     reader = writer.finish().burn()
@@ -233,8 +233,8 @@ def test_threads_that_append_at_once_never_share_a_nonce(drawer: Drawer) -> None
     reader.close()
 
 
-def test_discarded_tapes_are_gone(drawer: Drawer, folder: Path) -> None:
-    writer, tape = drawer.write("1"), sealed(drawer, "2")
+def test_discarded_tapes_are_gone(tapes: SealedTapes, folder: Path) -> None:
+    writer, tape = tapes.write("1"), sealed(tapes, "2")
     for unused in (writer, tape):
         unused.discard()
         unused.discard()
@@ -246,8 +246,8 @@ def test_discarded_tapes_are_gone(drawer: Drawer, folder: Path) -> None:
         tape.burn()
 
 
-def test_a_finished_tape_is_out_of_its_writers_hands(drawer: Drawer) -> None:
-    writer = drawer.write("7")
+def test_a_finished_tape_is_out_of_its_writers_hands(tapes: SealedTapes) -> None:
+    writer = tapes.write("7")
     tape = writer.finish()
     writer.discard()
     for call in (writer.finish, lambda: writer.append(memoryview(b""))):
@@ -257,7 +257,7 @@ def test_a_finished_tape_is_out_of_its_writers_hands(drawer: Drawer) -> None:
 
 
 def test_burned_durably_before_the_first_byte_is_read(
-    drawer: Drawer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    tapes: SealedTapes, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, bool]] = []  # the call, and whether the tape's name was still in the folder
 
@@ -275,7 +275,7 @@ def test_burned_durably_before_the_first_byte_is_read(
 
     for name in ("open", "unlink", "fsync", "pread"):
         record(name)
-    writer = drawer.write("7")
+    writer = tapes.write("7")
     writer.append(memoryview(b"x"))
     assert calls == [("open tape", True)]
     tape = writer.finish()
@@ -286,8 +286,10 @@ def test_burned_durably_before_the_first_byte_is_read(
 
 
 @pytest.mark.parametrize("broken", ["open", "unlink", "fsync", "pread"])
-def test_a_burn_that_fails_gives_no_reader_ever(drawer: Drawer, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
-    tape = sealed(drawer)
+def test_a_burn_that_fails_gives_no_reader_ever(
+    tapes: SealedTapes, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    tape = sealed(tapes)
     with monkeypatch.context() as patch:
         patch.setattr(os, broken, failing)
         with pytest.raises(LocalStorageError, match=r"tape 7: (burn|read) failed: Input/output error; name a folder"):

@@ -1,4 +1,4 @@
-"""A full disk takes one tape, never the drawer; a killed process takes its tapes with it."""
+"""A full disk takes one tape, never the folder; a killed process takes its tapes with it."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ import pytest
 from tapes import PIECE, RECORDS, TAG, failing, rest, sealed
 
 from mpcnet.errors import LocalConfigError, LocalStateError, LocalStorageError
-from mpcnet.runtime.sealed_tape import Drawer
+from mpcnet.runtime.sealed_tape import SealedTapes
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,8 +30,8 @@ def file_size_limit(nbytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_no_room_for_a_record(drawer: Drawer, folder: Path) -> None:
-    tape, writer = sealed(drawer, "1"), drawer.write("2")
+def test_no_room_for_a_record(tapes: SealedTapes, folder: Path) -> None:
+    tape, writer = sealed(tapes, "1"), tapes.write("2")
     with file_size_limit(3 * PIECE // 2):
         writer.append(memoryview(b"fits"))
         with pytest.raises(
@@ -41,7 +41,7 @@ def test_no_room_for_a_record(drawer: Drawer, folder: Path) -> None:
         assert [path.name for path in folder.iterdir()] == ["1.tape"]
         with pytest.raises(LocalStateError, match="tape 2: finish after finish, discard or an error"):
             writer.finish()
-        other = sealed(drawer, "3")
+        other = sealed(tapes, "3")
     for usable in (tape, other):
         reader = usable.burn()
         assert rest(reader, 3) == RECORDS
@@ -49,8 +49,8 @@ def test_no_room_for_a_record(drawer: Drawer, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 15])
-def test_no_room_for_the_end(drawer: Drawer, folder: Path, room: int) -> None:
-    writer = drawer.write("2")
+def test_no_room_for_the_end(tapes: SealedTapes, folder: Path, room: int) -> None:
+    writer = tapes.write("2")
     writer.append(memoryview(bytes(1000)))
     with (
         file_size_limit(1000 + TAG + room),
@@ -58,13 +58,13 @@ def test_no_room_for_the_end(drawer: Drawer, folder: Path, room: int) -> None:
     ):
         writer.finish()
     assert list(folder.iterdir()) == []
-    sealed(drawer, "3").burn().close()
+    sealed(tapes, "3").burn().close()
 
 
 def test_a_disk_that_is_full_only_when_it_is_asked(
-    drawer: Drawer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    tapes: SealedTapes, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = drawer.write("2")
+    writer = tapes.write("2")
     monkeypatch.setattr(os, "fsync", failing)
     with pytest.raises(LocalStorageError, match="tape 2: finish failed: Input/output error"):
         writer.finish()
@@ -74,13 +74,13 @@ def test_a_disk_that_is_full_only_when_it_is_asked(
 FULL_DISK = """
 import sys
 from pathlib import Path
-from mpcnet.runtime.sealed_tape import Drawer
+from mpcnet.runtime.sealed_tape import SealedTapes
 from mpcnet.errors import LocalStorageError
 folder, data = Path(sys.argv[1]), memoryview(bytes(3 << 20))
-drawer = Drawer.open(folder)
-writer = drawer.write("1")
+tapes = SealedTapes.open(folder)
+writer = tapes.write("1")
 writer.append(data)
-first, second = writer.finish(), drawer.write("2")
+first, second = writer.finish(), tapes.write("2")
 try:
     second.append(data)
 except LocalStorageError as error:
@@ -89,7 +89,7 @@ print([path.name for path in folder.iterdir()])
 reader = first.burn()
 print(reader.next().nbytes)
 reader.close()
-third = drawer.write("3")
+third = tapes.write("3")
 third.append(data)
 print(third.finish().records)
 """
@@ -110,14 +110,14 @@ def test_a_disk_of_four_megabytes(tmp_path: Path) -> None:
 CRASH = """
 import sys
 from pathlib import Path
-from mpcnet.runtime.sealed_tape import Drawer
-drawer, tapes = Drawer.open(Path(sys.argv[1])), []
+from mpcnet.runtime.sealed_tape import SealedTapes
+folder, tapes = SealedTapes.open(Path(sys.argv[1])), []
 for name in "12":
-    writer = drawer.write(name)
+    writer = folder.write(name)
     for record in (b"the first record", b"", b"another record.."):
         writer.append(memoryview(record))
     tapes.append(writer.finish())
-half = drawer.write("3")
+half = folder.write("3")
 half.append(memoryview(b"half a tape"))
 reader = tapes[0].burn()
 print(reader.next().tobytes().decode(), flush=True)
@@ -132,16 +132,16 @@ def test_after_a_kill_nothing_can_be_used_again(folder: Path, tmp_path: Path) ->
         assert child.stdout is not None
         assert child.stdout.readline() == "the first record\n"
         with pytest.raises(LocalConfigError, match="in use by another process"):
-            Drawer.open(folder)
+            SealedTapes.open(folder)
         assert sorted(path.name for path in folder.iterdir()) == ["2.tape", "3.tape"]
         shutil.copy(folder / "2.tape", tmp_path / "kept")
         child.kill()
     assert child.returncode == -signal.SIGKILL
-    drawer = Drawer.open(folder)
-    assert drawer.leftovers == 2
+    tapes = SealedTapes.open(folder)
+    assert tapes.leftovers == 2
     assert list(folder.iterdir()) == []
-    tape = sealed(drawer, "2")  # the same name, the same lengths; then somebody puts the old file back
+    tape = sealed(tapes, "2")  # the same name, the same lengths; then somebody puts the old file back
     os.replace(tmp_path / "kept", folder / "2.tape")
     with pytest.raises(LocalStorageError, match="tape 2: the seal of its end does not fit"):
         tape.burn()
-    drawer.close()
+    tapes.close()

@@ -11,7 +11,7 @@ import pytest
 from tapes import RECORDS, TAG, rest, sealed
 
 from mpcnet.errors import LocalStateError, LocalStorageError
-from mpcnet.runtime.sealed_tape import Drawer, SealedTape
+from mpcnet.runtime.sealed_tape import SealedTape, SealedTapes
 
 
 def read_until_refused(tape: SealedTape, name: str) -> list[bytes]:
@@ -36,13 +36,13 @@ def pieces(raw: bytes) -> list[bytes]:
     return [raw[a:b] for a, b in pairwise(ends)]
 
 
-def test_every_flipped_bit_is_noticed(drawer: Drawer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_flipped_bit_is_noticed(tapes: SealedTapes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     usable = [0] * 32 + [1] * 16 + [2] * 32 + [0] * 16  # records before the flipped byte; none if it is in the end
-    assert sealed(drawer).nbytes == len(usable)
+    assert sealed(tapes).nbytes == len(usable)
     for place in range(8 * len(usable)):
         name = f"flipped{place}"
-        tape, path = sealed(drawer, name), folder / f"{name}.tape"
+        tape, path = sealed(tapes, name), folder / f"{name}.tape"
         raw = bytearray(path.read_bytes())
         raw[place // 8] ^= 1 << place % 8
         path.write_bytes(raw)
@@ -79,29 +79,29 @@ def test_rewritten_tapes_are_refused(
     """Also if two tapes had the same key, which they never have: name, kind, number and length are bound."""
     if same_key:
         monkeypatch.setattr(secrets, "token_bytes", bytes)
-    drawer = Drawer.open(folder)
-    tape = sealed(drawer, "7")
-    sealed(drawer, "8")
+    tapes = SealedTapes.open(folder)
+    tape = sealed(tapes, "7")
+    sealed(tapes, "8")
     own, other = (pieces((folder / name).read_bytes()) for name in ("7.tape", "8.tape"))
     (folder / "7.tape").write_bytes(b"".join(rewrite(own, other)))
     good = read_until_refused(tape, "7")
     assert good == RECORDS[: len(good)]
-    drawer.close()
+    tapes.close()
 
 
-def test_a_cut_tape_gives_no_record_at_all(drawer: Drawer, folder: Path) -> None:
-    size = sealed(drawer, "size").nbytes
+def test_a_cut_tape_gives_no_record_at_all(tapes: SealedTapes, folder: Path) -> None:
+    size = sealed(tapes, "size").nbytes
     for count in range(size):
         name = f"cut{count}"
-        tape = sealed(drawer, name)
+        tape = sealed(tapes, name)
         os.truncate(folder / f"{name}.tape", count)
         with pytest.raises(LocalStorageError, match=f"tape {name}: file: want {size} bytes, got {count}; the file was"):
             tape.burn()
 
 
 @pytest.mark.parametrize("kind", ["missing", "link to itself", "pipe", "folder"])
-def test_something_else_in_place_of_the_tape(drawer: Drawer, folder: Path, kind: str) -> None:
-    tape, path = sealed(drawer), folder / "7.tape"
+def test_something_else_in_place_of_the_tape(tapes: SealedTapes, folder: Path, kind: str) -> None:
+    tape, path = sealed(tapes), folder / "7.tape"
     path.rename(folder / "moved")
     if kind == "link to itself":
         path.symlink_to(folder / "moved")
@@ -119,8 +119,10 @@ def test_something_else_in_place_of_the_tape(drawer: Drawer, folder: Path, kind:
     [lambda descriptor: os.truncate(descriptor, 20), lambda descriptor: os.pwrite(descriptor, b"x", 60)],
     ids=["cut", "changed"],
 )
-def test_a_tape_that_changes_while_it_is_read(drawer: Drawer, folder: Path, change: Callable[[int], object]) -> None:
-    tape = sealed(drawer)
+def test_a_tape_that_changes_while_it_is_read(
+    tapes: SealedTapes, folder: Path, change: Callable[[int], object]
+) -> None:
+    tape = sealed(tapes)
     descriptor = os.open(folder / "7.tape", os.O_RDWR)
     reader = tape.burn()
     change(descriptor)
@@ -131,9 +133,9 @@ def test_a_tape_that_changes_while_it_is_read(drawer: Drawer, folder: Path, chan
         reader.next()
 
 
-def test_a_file_of_others_under_our_name_is_not_touched(drawer: Drawer, folder: Path, tmp_path: Path) -> None:
+def test_a_file_of_others_under_our_name_is_not_touched(tapes: SealedTapes, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(b"precious")
     (folder / "7.tape").symlink_to(tmp_path / "precious")
     with pytest.raises(LocalStorageError, match="tape 7: create failed: File exists"):
-        drawer.write("7")
+        tapes.write("7")
     assert (tmp_path / "precious").read_bytes() == b"precious"

@@ -138,7 +138,7 @@ async def test_a_repeated_frame_is_refused_in_the_place_of_the_next() -> None:
 
 @dataclass(slots=True)
 class Broken:
-    """A stock that fails, or keeps us waiting, from one segment on."""
+    """A buffer that fails, or keeps us waiting, from one segment on."""
 
     good: int
     error: Exception | None = None
@@ -154,10 +154,10 @@ class Broken:
         return Tape()
 
 
-def start(bundle: Bundle, peer: Peer, stock: Broken) -> tuple[asyncio.Task[Any], list[Any]]:
-    """server0 with this stock, and its programs."""
+def start(bundle: Bundle, peer: Peer, buffer: Broken) -> tuple[asyncio.Task[Any], list[Any]]:
+    """server0 with this buffer, and its programs."""
     programs, sources = bundle.servers(0)
-    running = run_streams(programs, sources, bundle.streams, peer, stock, lambda: 0.0)  # type: ignore[arg-type]
+    running = run_streams(programs, sources, bundle.streams, peer, buffer, lambda: 0.0)  # type: ignore[arg-type]
     return asyncio.ensure_future(running), programs
 
 
@@ -166,7 +166,7 @@ def closed(programs: list[Any]) -> bool:
 
 
 @pytest.mark.parametrize("good", [0, 2, 4])
-async def test_when_the_stock_fails_all_programs_are_closed(good: int) -> None:
+async def test_when_the_buffer_fails_all_programs_are_closed(good: int) -> None:
     """Those that had begun, and those that had not; Python would warn of these."""
     bundle, ends = Bundle(*[Shape(3, dealt=0)] * 3), peers("server0", "server1")
     other = asyncio.ensure_future(serve(bundle, 1, ends[1]))
@@ -181,10 +181,10 @@ async def test_when_the_stock_fails_all_programs_are_closed(good: int) -> None:
 
 @pytest.mark.parametrize("good", [0, 2, 4])
 async def test_cancelled(good: int) -> None:
-    bundle, ends, stock = Bundle(*[Shape(3, dealt=0)] * 3), peers("server0", "server1"), Broken(good)
+    bundle, ends, buffer = Bundle(*[Shape(3, dealt=0)] * 3), peers("server0", "server1"), Broken(good)
     other = asyncio.ensure_future(serve(bundle, 1, ends[1]))
-    running, programs = start(bundle, ends[0], stock)
-    await stock.waits.wait()
+    running, programs = start(bundle, ends[0], buffer)
+    await buffer.waits.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -214,9 +214,9 @@ async def test_cancelled_in_a_heavy_step_it_ends_with_the_step() -> None:
 
 
 async def test_a_peer_that_gives_up_is_noticed_while_the_dealer_is_waited_for() -> None:
-    bundle, ends, stock = Bundle(Shape(3, dealt=0), Shape(3, dealt=0)), peers("server0", "server1"), Broken(1)
-    running, programs = start(bundle, ends[0], stock)
-    await stock.waits.wait()
+    bundle, ends, buffer = Bundle(Shape(3, dealt=0), Shape(3, dealt=0)), peers("server0", "server1"), Broken(1)
+    running, programs = start(bundle, ends[0], buffer)
+    await buffer.waits.wait()
     ends[1].channel.abort("out of memory")
     with pytest.raises(RemoteAbort, match="server1 aborted: out of memory"):
         await running
@@ -243,9 +243,9 @@ async def test_dealer_whose_server_is_gone(words: int) -> None:
     bundle, trio = Bundle(Shape(9, words), Shape(9, words)), Trio()
     dealings = bundle.dealings()
     running = asyncio.ensure_future(run_dealer(dealings, bundle.streams, trio.dealer, dict))
-    _, stocks = zip(*[(i.run, i.expect(bundle.streams)) for i in trio.intakes], strict=True)
-    receiving = [asyncio.ensure_future(intake.run()) for intake in trio.intakes]
-    await stocks[1].next(0)
+    _, buffers = zip(*[(i.run, i.expect(bundle.streams)) for i in trio.receivers], strict=True)
+    receiving = [asyncio.ensure_future(receiver.run()) for receiver in trio.receivers]
+    await buffers[1].next(0)
     wire(trio.dealer[1]).inner.abort("the server is gone")
     with pytest.raises(ChannelClosed, match=r"stream [12], segment \d \(op\d\): channel to server1: aborted here"):
         await running
@@ -267,9 +267,9 @@ async def test_dealer_whose_program_is_not_the_planned_one() -> None:
     for shape, words in ((Shape(1), "ends before"), (Shape(3), "goes on"), (Shape(2, 4), "otherwise")):
         bundle, trio = Bundle(Shape(2)), Trio()
         bundle.shapes = (shape,)
-        for intake in trio.intakes:
-            intake.expect(bundle.streams)
-        receiving = [asyncio.ensure_future(intake.run()) for intake in trio.intakes]
+        for receiver in trio.receivers:
+            receiver.expect(bundle.streams)
+        receiving = [asyncio.ensure_future(receiver.run()) for receiver in trio.receivers]
         with pytest.raises(AssertionError, match=words):
             await run_dealer(bundle.dealings(), bundle.streams, trio.dealer, dict)
         for task in receiving:

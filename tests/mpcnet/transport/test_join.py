@@ -7,15 +7,15 @@ import pytest
 from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort, RemoteProtocolError
 from mpcnet.transport.channel import memory_pair
 from mpcnet.transport.handshake import Peer, Program, handshake
-from mpcnet.transport.rendezvous import SERVERS, Lobby, join, watch
+from mpcnet.transport.rendezvous import SERVERS, Rendezvous, join, watch
 from mpcnet.transport.wire import Header
 
 ROLES = ("server0", "server1", "dealer")
 PROGRAM = Program(bytes(32))
 
 
-def lobby(role: str, *awaited: str) -> Lobby:
-    return Lobby(awaited, lambda channel: handshake(channel, role, PROGRAM), lambda channel: None)
+def rendezvous(role: str, *awaited: str) -> Rendezvous:
+    return Rendezvous(awaited, lambda channel: handshake(channel, role, PROGRAM), lambda channel: None)
 
 
 async def turns(count: int) -> None:
@@ -94,7 +94,7 @@ async def test_join_refuses_what_is_no_session_id(value: object) -> None:
 @pytest.mark.parametrize("dying", ["server0", "server1"])
 async def test_watch_ends_when_a_peer_is_gone_and_says_why(dying: str) -> None:
     triangle = await Triangle.make()
-    watching = asyncio.create_task(watch(lobby("dealer", *SERVERS), triangle.peers["dealer"], SERVERS))
+    watching = asyncio.create_task(watch(rendezvous("dealer", *SERVERS), triangle.peers["dealer"], SERVERS))
     await turns(20)
     assert not watching.done()
     triangle.peers[dying]["dealer"].channel.abort("out of memory")
@@ -103,7 +103,7 @@ async def test_watch_ends_when_a_peer_is_gone_and_says_why(dying: str) -> None:
 
 
 async def test_watch_ends_when_a_peer_has_come_anew() -> None:
-    triangle, ours = await Triangle.make(), lobby("dealer", *SERVERS)
+    triangle, ours = await Triangle.make(), rendezvous("dealer", *SERVERS)
     watching = asyncio.create_task(watch(ours, triangle.peers["dealer"], SERVERS))
     await turns(20)
     here, there = memory_pair("server1", "dealer")
@@ -116,7 +116,7 @@ async def test_watch_ends_when_a_peer_has_come_anew() -> None:
 
 async def test_watch_of_one_who_only_dials() -> None:
     triangle = await Triangle.make()
-    watching = asyncio.create_task(watch(lobby("server1"), triangle.peers["server1"], []))
+    watching = asyncio.create_task(watch(rendezvous("server1"), triangle.peers["server1"], []))
     await turns(20)
     assert not watching.done()
     await triangle.peers["dealer"]["server1"].channel.close()

@@ -1,4 +1,4 @@
-"""Who dials whom, the lobby where connections wait, and meeting: over memory channels."""
+"""Who dials whom, the place where connections wait, and meeting: over memory channels."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from mpcnet.errors import (
 )
 from mpcnet.transport.channel import Channel, memory_pair, receive_control, send_control
 from mpcnet.transport.handshake import Peer, Program, handshake
-from mpcnet.transport.rendezvous import Lobby, awaits, dials, meet
+from mpcnet.transport.rendezvous import Rendezvous, awaits, dials, meet
 
 ROLES = ("server0", "server1", "dealer")
 ALL = dict.fromkeys(ROLES, "host:1")
@@ -46,7 +46,7 @@ def test_a_dealer_without_an_address_dials_both_servers_and_nobody_dials_it() ->
 
 
 @pytest.mark.parametrize("role", ["owner", "client", "client:alice"])
-def test_guests_dial_the_servers_and_nobody_awaits_them(role: str) -> None:
+def test_visitors_dial_the_servers_and_nobody_awaits_them(role: str) -> None:
     assert dials(role, ALL) == ("server0", "server1")
     assert all(role not in awaits(party, ALL) for party in ROLES)
 
@@ -66,18 +66,20 @@ class Town:
     """Lobbies, and those who dial them."""
 
     def __init__(self) -> None:
-        self.lobbies: dict[str, Lobby] = {}
+        self.rendezvous_of: dict[str, Rendezvous] = {}
         self.failures: list[tuple[str, str]] = []
 
-    def lobby(self, role: str, on_guest: Callable[[Channel], None] = lambda channel: None) -> Lobby:
-        self.lobbies[role] = Lobby(awaits(role, ALL), lambda channel: handshake(channel, role, PROGRAM), on_guest)
-        return self.lobbies[role]
+    def rendezvous(self, role: str, on_visitor: Callable[[Channel], None] = lambda channel: None) -> Rendezvous:
+        self.rendezvous_of[role] = Rendezvous(
+            awaits(role, ALL), lambda channel: handshake(channel, role, PROGRAM), on_visitor
+        )
+        return self.rendezvous_of[role]
 
     async def dial(self, role: str, other: str) -> Peer:
-        if other not in self.lobbies:
+        if other not in self.rendezvous_of:
             raise ChannelTimeout(f"{other}: nobody listens")
         ours, theirs = memory_pair(role, other)
-        self.lobbies[other].arrive(theirs)
+        self.rendezvous_of[other].arrive(theirs)
         return await handshake(ours, role, PROGRAM)
 
     async def meet(self, role: str) -> dict[str, Peer]:
@@ -85,7 +87,7 @@ class Town:
             self.failures.append((other, str(error)))
 
         return await meet(
-            dials(role, ALL), awaits(role, ALL), lambda other: self.dial(role, other), self.lobbies[role], failed
+            dials(role, ALL), awaits(role, ALL), lambda other: self.dial(role, other), self.rendezvous_of[role], failed
         )
 
 
@@ -114,7 +116,7 @@ def town(monkeypatch: pytest.MonkeyPatch) -> Town:
 @pytest.mark.parametrize("delay", range(60))
 async def test_meet_goes_on_when_a_connection_dies_at_any_moment(town: Town, delay: int) -> None:
     """Also just as the last one comes, or while all tell each other that they are there."""
-    town.lobby("dealer")
+    town.rendezvous("dealer")
     lines: list[Peer] = []
 
     async def come(role: str) -> None:
@@ -136,22 +138,22 @@ async def test_meet_goes_on_when_a_connection_dies_at_any_moment(town: Town, del
 
 
 async def test_nobody_has_met_before_all_say_so(town: Town) -> None:
-    town.lobby("dealer")
+    town.rendezvous("dealer")
     meeting = asyncio.create_task(town.meet("dealer"))
     peers = [await town.dial(role, "dealer") for role in ("server0", "server1")]
     await met(peers[0])
     await turns(30)
     assert not meeting.done()
     await met(peers[1])
-    assert {name: peer.session for name, peer in (await meeting).items()} == {peer.role: peer.session for peer in peers}
+    assert {name: peer.session for name, peer in (await meeting).items()} == {peer.own_role: peer.session for peer in peers}
 
 
 async def test_nothing_is_sent_to_one_who_was_dialled_before_it_speaks(town: Town) -> None:
     """A frame that nobody reads yet would hide the end behind it."""
-    town.lobby("server0"), town.lobby("dealer")
+    town.rendezvous("server0"), town.rendezvous("dealer")
     meeting = asyncio.create_task(town.meet("server0"))
     await town.dial("server1", "server0")
-    dialled = await town.lobbies["dealer"].take("server0")
+    dialled = await town.rendezvous_of["dealer"].take("server0")
     await turns(30)
     before = dialled.channel.received_bytes
     reading = asyncio.create_task(receive_control(dialled.channel, "met", dialled.session))
@@ -164,7 +166,7 @@ async def test_nothing_is_sent_to_one_who_was_dialled_before_it_speaks(town: Tow
 
 @pytest.mark.parametrize("what", ["gone", "anew"])
 async def test_meeting_begins_again_if_one_is_lost_while_another_is_not_ready(town: Town, what: str) -> None:
-    town.lobby("dealer")
+    town.rendezvous("dealer")
     meeting = asyncio.create_task(town.meet("dealer"))
     ready, lost = [await town.dial(role, "dealer") for role in ("server0", "server1")]
     await met(ready)
@@ -179,7 +181,7 @@ async def test_meeting_begins_again_if_one_is_lost_while_another_is_not_ready(to
 
 
 async def test_cancelled_meeting_tells_those_who_were_held(town: Town) -> None:
-    town.lobby("dealer")
+    town.rendezvous("dealer")
     meeting = asyncio.create_task(town.meet("dealer"))
     peer = await town.dial("server0", "dealer")
     await turns(20)
@@ -188,21 +190,21 @@ async def test_cancelled_meeting_tells_those_who_were_held(town: Town) -> None:
 
 
 async def test_meet_reports_why_a_peer_cannot_be_reached_and_goes_on(town: Town) -> None:
-    town.lobby("server0")
+    town.rendezvous("server0")
     meeting = asyncio.create_task(town.meet("server0"))
     await turns(30)
     assert len(town.failures) > 1 and set(town.failures) == {("dealer", "dealer: nobody listens")}
-    town.lobby("dealer")
+    town.rendezvous("dealer")
     server1 = await town.dial("server1", "server0")
-    dealer = await town.lobbies["dealer"].take("server0")
+    dealer = await town.rendezvous_of["dealer"].take("server0")
     await send_control(dealer.channel, dealer.session, "met")
     await met(server1)
     assert set(await meeting) == {"dealer", "server1"}
 
 
 async def test_who_is_lost_while_a_third_is_awaited_is_dialled_again_at_once(town: Town) -> None:
-    town.lobby("server0")
-    dealer = town.lobby("dealer")
+    town.rendezvous("server0")
+    dealer = town.rendezvous("dealer")
     meeting = asyncio.create_task(town.meet("server0"))
     first = await dealer.take("server0")
     first.channel.abort("restarting")
@@ -215,21 +217,21 @@ async def test_meet_does_not_hide_a_fault_of_ours(town: Town) -> None:
         raise LocalConfigError("address: want host:port, got another")
 
     with pytest.raises(LocalConfigError, match="want host:port"):
-        await meet(["dealer"], [], dial, town.lobby("server0"), lambda name, error: None)
+        await meet(["dealer"], [], dial, town.rendezvous("server0"), lambda name, error: None)
 
 
-# --- the lobby ------------------------------------------------------------------------------------------------------
+# --- the rendezvous -------------------------------------------------------------------------------------------------
 
 
 async def test_the_newest_connection_wins_and_the_older_ends_with_a_reason(town: Town) -> None:
-    lobby = town.lobby("dealer")
+    rendezvous = town.rendezvous("dealer")
     older, newer = await town.dial("server0", "dealer"), await town.dial("server0", "dealer")
     assert str(await older.channel.gone()) == "dealer aborted: server0 has connected anew"
-    assert (await lobby.take("server0")).session == newer.session
+    assert (await rendezvous.take("server0")).session == newer.session
 
 
 async def test_a_held_connection_gives_way_to_a_newer_one(town: Town) -> None:
-    town.lobby("dealer")
+    town.rendezvous("dealer")
     meeting = asyncio.create_task(town.meet("dealer"))
     older = await town.dial("server0", "dealer")
     await turns(20)
@@ -240,45 +242,45 @@ async def test_a_held_connection_gives_way_to_a_newer_one(town: Town) -> None:
 
 
 async def test_a_connection_is_taken_once(town: Town) -> None:
-    lobby = town.lobby("dealer")
+    rendezvous = town.rendezvous("dealer")
     await town.dial("server0", "dealer")
-    await lobby.take("server0")
-    again = asyncio.create_task(lobby.take("server0"))
+    await rendezvous.take("server0")
+    again = asyncio.create_task(rendezvous.take("server0"))
     await town.dial("server1", "dealer")
     await turns(20)
     assert not again.done()
     peer = await town.dial("server0", "dealer")
     assert (await again).session == peer.session
-    assert await lobby.returned(["server0", "server1"]) == "server1"
+    assert await rendezvous.returned(["server0", "server1"]) == "server1"
 
 
-async def test_guests_are_handed_on_as_they_come(town: Town) -> None:
-    guests: list[Channel] = []
-    lobby = town.lobby("server0", guests.append)
+async def test_visitors_are_handed_on_as_they_come(town: Town) -> None:
+    visitors: list[Channel] = []
+    rendezvous = town.rendezvous("server0", visitors.append)
     ours, theirs = memory_pair("client:alice", "server0")
-    lobby.arrive(theirs)
-    assert guests == [theirs]
+    rendezvous.arrive(theirs)
+    assert visitors == [theirs]
     await ours.close()
 
 
-async def test_who_breaks_the_handshake_is_told_and_the_lobby_goes_on(town: Town) -> None:
-    lobby = town.lobby("dealer")
+async def test_who_breaks_the_handshake_is_told_and_the_rendezvous_goes_on(town: Town) -> None:
+    rendezvous = town.rendezvous("dealer")
     ours, theirs = memory_pair("server0", "dealer")
-    lobby.arrive(theirs)
+    rendezvous.arrive(theirs)
     with pytest.raises(RemoteError, match="another program"):
         await handshake(ours, "server0", Program(bytes(31) + b"\x01"))
     assert "runs another program" in str(await ours.gone())
     peer = await town.dial("server0", "dealer")
-    assert (await lobby.take("server0")).session == peer.session
+    assert (await rendezvous.take("server0")).session == peer.session
 
 
-async def test_a_closed_lobby_ends_what_nobody_took(town: Town) -> None:
-    lobby = town.lobby("dealer")
+async def test_a_closed_rendezvous_ends_what_nobody_took(town: Town) -> None:
+    rendezvous = town.rendezvous("dealer")
     waiting = await town.dial("server0", "dealer")
     greeting, theirs = memory_pair("server1", "dealer")
-    lobby.arrive(theirs)
+    rendezvous.arrive(theirs)
     await turns(5)  # it never says hello
-    await lobby.close()
+    await rendezvous.close()
     assert "dealer does not listen any more" in str(await waiting.channel.gone())
     await greeting.receive(lambda header: memoryview(b""))
     assert isinstance(await greeting.gone(), RemoteAbort)
