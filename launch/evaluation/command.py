@@ -97,7 +97,7 @@ def ranges_command(
     """How texts use a model's calibrated ranges: which leave them, by how much, and which pass a limit.
 
     The plaintext model runs here on each text, one after the other. A private run whose values pass a limit may give a
-    wrong answer, and nobody notices: look at texts like yours beforehand.
+    wrong answer, which the audit flags: look at texts like yours beforehand.
     """
     from mpcnet.launch.evaluation import ranges, ranges_report
 

@@ -145,7 +145,9 @@ async def test_nobody_has_met_before_all_say_so(town: Town) -> None:
     await turns(30)
     assert not meeting.done()
     await met(peers[1])
-    assert {name: peer.session for name, peer in (await meeting).items()} == {peer.own_role: peer.session for peer in peers}
+    assert {name: peer.session for name, peer in (await meeting).items()} == {
+        peer.own_role: peer.session for peer in peers
+    }
 
 
 async def test_nothing_is_sent_to_one_who_was_dialled_before_it_speaks(town: Town) -> None:
