@@ -124,7 +124,7 @@ async def test_whom_no_client_sees(parties: Parties, passing: Time, role: str) -
 @pytest.mark.parametrize("role", [*ALL, "owner"])
 async def test_a_party_says_so_itself(parties: Parties, monkeypatch: pytest.MonkeyPatch, role: str) -> None:
     """Its clock is the test's; nobody else's is, and they warn of the difference."""
-    monkeypatch.setattr(mpcnet.launch.party.party.expiry, "LOOK_S", 0.01)
+    monkeypatch.setattr(mpcnet.launch.party.expiry, "LOOK_S", 0.01)
     ahead_s = 0.0
     node = parties.node(role, OpenNode, clock=lambda: time.time() + ahead_s)
     parties.serve(node)

@@ -1,6 +1,6 @@
 """Three parties whose connections break and whose processes die, in simulated time: all three always meet again.
 
-The parties run the loop of a real process (`mpcnet.launch.party.party.service`) over memory channels. Time passes only when nobody has
+The parties run the loop of a real process (`mpcnet.launch.party.service`) over memory channels. Time passes only when nobody has
 anything to do, so an hour of waiting takes no time, and a seed always gives the same run.
 """
 
