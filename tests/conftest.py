@@ -13,6 +13,7 @@ settings.load_profile("steady")
 NETWORKS = ("test_netem_networks", "test_netem_grid", "test_namespaces")  # they look at all networks of the machine
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With pytest-xdist a file's tests go to one worker, as do those that share processes or this machine's networks."""
     for item in items:

@@ -173,10 +173,10 @@ def test_a_students_own_softmax_is_the_default(saved, tmp_path):
     file = tmp_path / "ranges.json"
     ranges = calibrate.calibrate(checkpoint.shape, fold(checkpoint), [tokens], checkpoint.sha256)
     calibrated.write(Kept(ranges, Coverage(8, "by hand")), file)
-    assert prepare(str(saved), "fast", length=8, calibration_file=file).config.numbers.softmax == "exact"
+    assert prepare(str(saved), "fast", length=8, calibration_file=file).config.formats.softmax == "exact"
     edit(saved, softmax="2relu")
     own, other = (prepare(str(saved), "fast", softmax, 8, file) for softmax in (None, "2quad"))
-    assert (own.config.numbers.softmax, other.config.numbers.softmax) == ("2relu", "2quad")
+    assert (own.config.formats.softmax, other.config.formats.softmax) == ("2relu", "2quad")
     assert other_softmax(own.checkpoint, own.config) == ""
     assert "were trained with 2relu softmax, and are run with 2quad" in other_softmax(other.checkpoint, other.config)
     edit(saved, softmax="hard")

@@ -152,7 +152,7 @@ def test_a_tokenizer_of_other_things_than_english(tmp_path, cache):
 
 def test_random_weights_are_calibrated_for_what_is_asked(cache):
     made = prepare.prepare("bert-tiny", "fast", "2quad", 8)
-    assert made.config.numbers.longest == 128
+    assert made.config.formats.longest == 128
     assert [path.name for path in stored(cache)] == ["mpcnet-calibration-128.json"]
 
 
