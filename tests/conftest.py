@@ -3,6 +3,9 @@
 The tests' arrays are small, and idle threads of several processes get in each other's way.
 """
 
+from pathlib import PurePath
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -13,12 +16,21 @@ settings.load_profile("steady")
 NETWORKS = ("test_netem_networks", "test_netem_grid", "test_namespaces")  # they look at all networks of the machine
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist a file's tests go to one worker, as do those that share processes or this machine's networks."""
+    """What shares running processes is slow."""
     for item in items:
-        group = "networks" if item.path.stem in NETWORKS else item.path.stem
         if "running" in getattr(item, "fixturenames", ()):
-            group = "processes"
             item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests go to one worker, as do all those that look at this machine's networks."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "networks" if PurePath(file).stem in NETWORKS else file
+
+    return ByFile(config, log)
