@@ -167,7 +167,9 @@ def _show(outcome: Outcome) -> None:
             else {}
         ),
         "audit": (
-            f"{sum(document['out_of_range'])} text(s) with a value out of range" if document["audit"] else "none asked for"
+            f"{sum(document['out_of_range'])} text(s) with a value out of range"
+            if document["audit"]
+            else "none asked for"
         ),
         "machine": "{machine}, kernels {kernels}, commit {commit}".format(**document),
     })  # fmt: skip
