@@ -19,7 +19,7 @@ METHOD = (
     "*Stretch:* by what factor a calibrated range would have to be wider to hold a text's values; at most 1: it holds "
     "them. Formats are planned for the calibrated range times a margin, and proved for that. The limit is where a ring "
     "or a domain ends: beyond it an answer may be wrong, and the audit flags it. Counted are the values that the "
-    "planner limits, of all layers and tokens, as the plaintext model has them. A kind's figures are of its largest layer."
+    "planner limits, of all layers and tokens, as the float model has them. A kind's figures are of its largest layer."
 )
 TITLES = [
     "site", "largest at", "calibrated there", "planner's margin", "limit, as a stretch", "largest stretch",
