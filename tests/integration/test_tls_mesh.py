@@ -15,7 +15,7 @@ from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelBusy, ChannelTimeout, LocalConfigError, MpcError, RemoteMismatchError
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
-from mpcnet.transport.rendezvous import GUESTS, SERVERS, Rendezvous, awaits, dials, join, meet
+from mpcnet.transport.rendezvous import VISITORS, SERVERS, Rendezvous, awaits, dials, join, meet
 from mpcnet.transport.tls import dial, listen, parse_address
 
 pytestmark = both_loops
@@ -145,7 +145,7 @@ class Party:
 
     async def meet(self) -> dict[str, Peer]:
         if self.role in self.addresses:
-            accept = (*self.awaited, *(GUESTS if self.role in SERVERS else ()))
+            accept = (*self.awaited, *(VISITORS if self.role in SERVERS else ()))
             await self.rendezvous.open(
                 self.addresses[self.role], self.place.identity(self.role), self.place.roster, accept, PATIENT_S,
                 lambda where, error: self.refused.put_nowait(error),
