@@ -171,7 +171,7 @@ def _show(outcome: Outcome) -> None:
             if document["audit"]
             else "none asked for"
         ),
-        "machine": "{machine}, kernels {kernels}, commit {commit}".format(**document),
+        "machine": "{machine}, kernels {kernels}, at {commit}".format(**document),
     })  # fmt: skip
 
 
