@@ -36,7 +36,7 @@ def shown(text: str, total: int | None = None, *, enabled: bool = True) -> Itera
     columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
     if total is not None:
         columns += [BarColumn(), MofNCompleteColumn()]
-    watched = enabled and (console.is_terminal or console.is_jupyter)
+    watched = enabled and (console.is_interactive or console.is_jupyter)  # not a dumb terminal
     progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not watched)
     timer = asyncio.get_running_loop().call_later(PATIENCE_S, progress.start)
     try:

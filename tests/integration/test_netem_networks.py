@@ -229,7 +229,8 @@ def test_veth_has_no_link_but_none() -> None:
 
 
 MAKER = """
-import json, os, subprocess, sys
+import json, os, signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from mpcnet.launch.netem.networks import make
 from mpcnet.transport.latency import Link
 with make(sys.argv[1], Link()) as network:

@@ -15,7 +15,7 @@ from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelBusy, ChannelTimeout, LocalConfigError, MpcError, RemoteMismatchError
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, Program, agree_seed, handshake
-from mpcnet.transport.rendezvous import VISITORS, SERVERS, Rendezvous, awaits, dials, join, meet
+from mpcnet.transport.rendezvous import SERVERS, VISITORS, Rendezvous, awaits, dials, join, meet
 from mpcnet.transport.tls import dial, listen, parse_address
 
 pytestmark = both_loops

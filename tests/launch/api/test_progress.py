@@ -13,6 +13,7 @@ from mpcnet.launch.api import progress
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a terminal gets."""
     made = io.StringIO()
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=made, force_terminal=True, width=80))
     return made
 
@@ -36,6 +37,16 @@ async def test_what_is_over_soon_is_not(screen: io.StringIO, monkeypatch: pytest
     with progress.shown("connecting") as step:
         step.say("starting")
         await asyncio.sleep(0)
+    assert screen.getvalue() == ""
+
+
+async def test_a_dumb_terminal_is_left_alone(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(progress, "PATIENCE_S", 0.0)
+    with progress.shown("connecting", 2) as step:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        step.advance(1)
     assert screen.getvalue() == ""
 
 
