@@ -41,8 +41,8 @@ class OwnerSide:
 
         :raises MpcError: the owner is gone in the midst, or sent something else.
         """
-        await self._here.wait()
-        assert self._owner is not None
+        while self._owner is None:  # one that came may have left before we are awake
+            await self._here.wait()
         owner, wanted, party = self._owner, parameters(self.node.config), self.node.party
         await frames.send(owner, WANT, id=session)
         parts = sharing.weight_parts(wanted)
