@@ -49,6 +49,7 @@ class Wanted:
     audit: bool
     accept: bool
     attempts: int
+    wait_s: float
 
 
 def infer_command(
@@ -68,6 +69,9 @@ def infer_command(
     no_audit: NoAudit = False,
     accept: Accept = False,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each request may take, waiting included.")] = (
+        client.WAIT_S
+    ),
     json_file: Json = "-",
 ) -> None:
     """Ask the two servers about texts, and put their shares of the answers together.
@@ -77,7 +81,7 @@ def infer_command(
     """
     check_folder(json_file)
     node = open_node(settings.read(config))
-    wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts)
+    wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts, timeout)
     if tokens is not None:
         if texts or file or pairs:
             raise LocalInputError("texts: want texts or --tokens, got both")
@@ -111,15 +115,16 @@ async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Want
     costs = []
     async with Session(node, table, attempts=wanted.attempts) as session:
         for tokens in found.batches(size):
-            answer = await _ask(session, tokens, wanted)
-            out_of_range = answer.out_of_range or [False] * len(tokens.ids)
-            names = where[len(given) : len(given) + len(out_of_range)]
-            _warn(node, [name for name, left in zip(names, out_of_range, strict=True) if left], wanted)
-            given += [
-                answers.guarded(answers.entry(node.config, wanted.answer, values), left, name, wanted.accept)
-                for values, left, name in zip(answer.values, out_of_range, names, strict=True)
-            ]
-            costs.append(_cost(answer))
+            for answer in await session.ask_all(tokens, wanted.answer, wanted.audit, wanted.wait_s):
+                _say(node, answer)
+                out_of_range = answer.out_of_range or [False] * len(answer.values)
+                names = where[len(given) : len(given) + len(out_of_range)]
+                _warn(node, [name for name, left in zip(names, out_of_range, strict=True) if left], wanted)
+                given += [
+                    answers.guarded(answers.entry(node.config, wanted.answer, values), left, name, wanted.accept)
+                    for values, left, name in zip(answer.values, out_of_range, names, strict=True)
+                ]
+                costs.append(_cost(answer))
     document = {"answers": found.in_place(given), "requests": costs}
     await _write(target, document)
     return LocalInputError.exit_code if any("error" in entry for entry in document["answers"]) else 0
@@ -130,7 +135,8 @@ async def _ask_tokens(node: Node, batches: Sequence[Tokens], table: client.Table
     documents, code = [], 0
     async with Session(node, table, attempts=wanted.attempts) as session:
         for number, tokens in enumerate(batches, 1):
-            answer = await _ask(session, tokens, wanted)
+            answer = await session.ask(tokens, wanted.answer, wanted.audit, wanted.wait_s)
+            _say(node, answer)
             out_of_range = answer.out_of_range or [False] * len(tokens.ids)
             names = [f"batch {number}, row {row}" for row, left in enumerate(out_of_range, 1) if left]
             _warn(node, names, wanted)
@@ -166,7 +172,5 @@ async def _write(target: str, document: Any) -> None:
         await asyncio.to_thread(write_text, target, text)
 
 
-async def _ask(session: Session, tokens: Tokens, wanted: Wanted) -> client.Answer:
-    answer = await session.ask(tokens, wanted.answer, wanted.audit)
-    session.node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")
-    return answer
+def _say(node: Node, answer: client.Answer) -> None:
+    node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")

@@ -9,6 +9,7 @@
     |   |   `-- LocalRangeError   a text on which a value left its planned range: its answer may be wrong
     |   |-- LocalStateError       a call at the wrong moment (two receivers, a mask used twice)
     |   |-- LocalBusyError        no room for more work now
+    |   |-- LocalSizeError        a request that will never fit; says how many of its sentences would
     |   `-- LocalStorageError     the disk is full or failed, or somebody changed a file that we wrote
     |-- RemoteError               the peer's fault
     |   |-- RemoteProtocolError   bytes that are not the protocol
@@ -17,6 +18,7 @@
     |   `-- RemoteAbort           the peer gave up and said why
     `-- ChannelError              the wire's
         |-- ChannelClosed         the connection ended
+        |   `-- ChannelParted     the peer closed it, in order
         |-- ChannelTimeout        nothing came in time
         `-- ChannelBusy           the port is in use
 
@@ -81,6 +83,16 @@ class LocalBusyError(LocalError):
     exit_code = 75  # EX_TEMPFAIL
 
 
+class LocalSizeError(LocalError):
+    """A request that can never fit; `largest` sentences of its length would, 0 if none."""
+
+    exit_code = 65  # EX_DATAERR
+
+    def __init__(self, message: str, largest: int) -> None:
+        self.largest = largest
+        super().__init__(message)
+
+
 class LocalStorageError(LocalError):
     """The disk is full or failed, or a file is no longer what we wrote."""
 
@@ -110,11 +122,15 @@ class RemoteMismatchError(RemoteError):
 
 
 class RemoteAbort(RemoteError):
-    """The peer gave up; `reason` is its public one-line reason."""
+    """The peer gave up; `reason` is its public one-line reason.
 
-    def __init__(self, peer: str, reason: str) -> None:
+    `final`: the same request will never be taken. `largest`: so many of its sentences would be, if the peer says so.
+    """
+
+    def __init__(self, peer: str, reason: str, *, final: bool = False, largest: int | None = None) -> None:
         self.peer = peer
         self.reason = one_line(reason, 300)
+        self.final, self.largest = final, largest
         super().__init__(f"{peer} aborted: {self.reason}")
 
 
@@ -126,6 +142,10 @@ class ChannelError(MpcError):
 
 class ChannelClosed(ChannelError):
     """The connection ended."""
+
+
+class ChannelParted(ChannelClosed):
+    """The peer closed the connection in order: it has left, and was not cut off."""
 
 
 class ChannelTimeout(ChannelError):

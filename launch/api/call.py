@@ -15,6 +15,7 @@ from mpcnet.launch.api import batches
 from mpcnet.launch.api.progress import shown
 from mpcnet.launch.api.results import Usage, usage
 from mpcnet.launch.api.session import Session
+from mpcnet.launch.party import client
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
@@ -86,11 +87,13 @@ class Call:
             async with asyncio.timeout(self.timeout):
                 with shown(f"{self.what}: {len(given)} texts", len(given), enabled=self.progress) as step:
                     for chosen in places:
-                        replies.append(await self._ask(session, reader, rows, chosen))
-                        self._place(found, chosen, replies[-1])
-                        step.advance(len(chosen))
+                        for answer in await self._ask(session, reader, rows, chosen):
+                            replies.append(answer)
+                            self._place(found, chosen[: len(answer.values)], answer)
+                            chosen = chosen[len(answer.values) :]
+                            step.advance(len(answer.values))
         except TimeoutError:
-            done = sum(len(chosen) for chosen in places[: len(replies)])
+            done = sum(entry is not None for entry in found)
             raise ChannelTimeout(
                 f"{self.what}: want all answers within {self.timeout:g} s, got {done} of {len(given)}; "
                 "give it more time (timeout=), or fewer texts"
@@ -102,9 +105,9 @@ class Call:
 
     async def _ask(
         self, session: Session, reader: Reader, rows: Sequence[Row | LocalInputError], chosen: Sequence[int]
-    ) -> Answer:
+    ) -> list[Answer]:
         tokens = reader.pad([row for place in chosen if isinstance(row := rows[place], Row)])
-        return await session.ask(tokens, self.answer, self.audit)
+        return await session.ask_all(tokens, self.answer, self.audit, self.timeout or client.WAIT_S)
 
     def _place(self, found: list[Value | MpcError | None], chosen: Sequence[int], reply: Answer) -> None:
         """:raises LocalRangeError: values left their ranges, which is neither accepted nor returned."""

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mpcnet.arrays.memory import Memory
 from mpcnet.launch.api.loop import LoopThread
 from mpcnet.launch.api.progress import shown
 from mpcnet.launch.deployment import settings
@@ -98,9 +97,8 @@ def plan(
 
 def plan_of(prepared: Prepared, model: str, size: Size) -> Plan:
     """Of a model that is prepared already, under the name that its caller gave it."""
-    memory = Memory()
-    plans = Plans(prepared.config, memory)
-    loading = report.planned(plans.load.ledger, memory.peak)
+    plans = Plans(prepared.config)
+    loading = report.planned(plans.load.ledger, plans.load.peak_bytes)
     metered = plans.infer(size)
     buffer = report.buffered(metered, settings.BUFFER_MIB << 20)
     held = min(max(metered.ledger.total().dealt_bytes), buffer["limit_bytes"])
@@ -111,7 +109,7 @@ def plan_of(prepared: Prepared, model: str, size: Size) -> Plan:
         received_bytes=total.received_bytes,
         offline_bytes=total.offline_bytes,
         dealt_bytes=_both(total.dealt_bytes),
-        peak_bytes=memory.peak + held,
+        peak_bytes=max(plans.load.peak_bytes, plans.load.kept_bytes + metered.peak_bytes + held),
         operations=_operations(metered),
         buffer=buffer,
         model=model.removeprefix(BUILTIN),

@@ -20,10 +20,11 @@ MOST_CONNECTIONS = 8  # to each server: calls beyond that wait for one that is f
 #
 #   client                                   server (each of the two)
 #   dial, hello                      --->    hello; waits for the first request for as long as for any frame
-#   request (mask, seed, shares)     --->    into the queue when it is whole
+#   request, then what it shares     --->    into the queue when it is whole
 #                                    <---    queued, at once
 #                                    <---    ready, when its run begins
-#                                    <---    result, when the run has ended; now the connection is idle
+#                                    <---    result, when the run has ended
+#   taken                            --->    forgets the answer; now the connection is idle
 #   request (fresh id and shares)    --->    ... or leave, or say nothing for KEPT_S: the server parts from us
 #
 # A call that is cancelled, times out or fails ends its connection: the servers drop what they have queued of it, and a
@@ -56,26 +57,49 @@ class Session:
         """
         self._free.append(await Connection.open(self.node))
 
-    async def ask(self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True) -> Answer:
+    async def ask_all(
+        self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True, wait_s: float = client.WAIT_S
+    ) -> list[Answer]:
+        """As :meth:`ask`, in as many requests as servers need that have no memory for one: answers of rows in order."""
+        try:
+            return [await self.ask(tokens, answer, audit, wait_s)]
+        except RemoteAbort as error:
+            rows = len(tokens.ids)
+            if not error.largest or error.largest >= rows:
+                raise
+            self.node.say(f"the servers take {error.largest} of these at a time, not {rows}")
+            found: list[Answer] = []
+            for start in range(0, rows, error.largest):
+                part = slice(start, start + error.largest)
+                rest = Tokens(tokens.ids[part], tokens.types[part], tokens.mask[part])
+                found += await self.ask_all(rest, answer, audit, wait_s)
+            return found
+
+    async def ask(
+        self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True, wait_s: float = client.WAIT_S
+    ) -> Answer:
         """One request; each attempt is one of its own, with fresh shares. Values out of range are in the answer.
 
         :raises LocalInputError: the tokens are none of this model's, or it has no such answer.
+        :raises ChannelTimeout: there is no answer within `wait_s`.
         :raises MpcError: a server is gone, refused, or the two disagree, in each attempt.
         """
         if self._closed:
             raise LocalStateError("client: want an open one, got one that was closed; make another")
         size = client.size_of(self.node, tokens, answer, audit)
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + wait_s
         async with self._places:
             for left in range(self._attempts - 1, -1, -1):
                 try:
-                    return await self._once(tokens, size)
+                    return await self._once(tokens, size, end_s - loop.time())
                 except (ChannelError, RemoteAbort) as error:
-                    if not left:
+                    if not left or loop.time() >= end_s or (isinstance(error, RemoteAbort) and error.final):
                         raise
                     self.node.say(f"{error}; asking again ({left} attempt(s) left)", "warning")
         raise AssertionError("the last attempt returns or raises")
 
-    async def _once(self, tokens: Tokens, size: Size) -> Answer:
+    async def _once(self, tokens: Tokens, size: Size, wait_s: float) -> Answer:
         """Over a kept connection, if there is one; one that turns out to have ended does not count as an attempt."""
         while self._free:
             connection = self._free.pop()
@@ -83,14 +107,14 @@ class Session:
                 await connection.close()
                 continue
             try:
-                return await self._over(connection, tokens, size)
+                return await self._over(connection, tokens, size, wait_s)
             except (ChannelError, RemoteAbort):
                 if connection.queued:  # they had it, so this is no parting that we had not heard of yet
                     raise
-        return await self._over(await Connection.open(self.node), tokens, size)
+        return await self._over(await Connection.open(self.node), tokens, size, wait_s)
 
-    async def _over(self, connection: Connection, tokens: Tokens, size: Size) -> Answer:
-        answer = await connection.ask(tokens, size, self._table, accept=True)
+    async def _over(self, connection: Connection, tokens: Tokens, size: Size, wait_s: float) -> Answer:
+        answer = await connection.ask(tokens, size, self._table, accept=True, wait_s=wait_s)
         if self._closed:
             await connection.close()
         else:

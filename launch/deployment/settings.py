@@ -110,13 +110,18 @@ class Settings:
     device: str = _key(
         "cpu", "Where products by weights are computed: `cpu`, `cuda`, or `cuda:1` for the second GPU.", roles=PARTIES
     )
+    memory_mib: int = _key(
+        0, "Memory that this process may take. A request whose run needs more than is left beside the weights, "
+        "corrections and waiting requests is refused. 0: four fifths of the machine's, or of the control group's.",
+        roles=PARTIES, unit="MiB", between=(0, 1 << 24),
+    )  # fmt: skip
     buffer_mib: int = _key(
-        BUFFER_MIB, "Memory for corrections that wait for their use. A run that needs more begins when it is full.",
-        roles=SERVERS, unit="MiB", between=(0, 1 << 24),
+        BUFFER_MIB, "Memory for corrections that wait for their use, at most a third of all. A run that needs more "
+        "begins when it is full.", roles=SERVERS, unit="MiB", between=(0, 1 << 24),
     )  # fmt: skip
     queue_mib: int = _key(
-        512, "Memory for requests that wait for their turn. A request beyond it is refused.", roles=SERVERS,
-        unit="MiB", between=(1, 1 << 24),
+        512, "Memory for requests that wait for their turn, at most a sixteenth of all; one client gets half of it. A "
+        "request beyond it is refused.", roles=SERVERS, unit="MiB", between=(1, 1 << 24),
     )  # fmt: skip
     tapes: str = _key(
         "", "Folder for corrections dealt ahead, on disk, sealed and read once. Empty: they stay in memory.",

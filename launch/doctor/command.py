@@ -16,9 +16,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mpcnet.arrays.memory import Memory
 from mpcnet.errors import one_line
 from mpcnet.launch.deployment import settings as settings_file
+from mpcnet.launch.deployment.machine import memory_bytes
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, Level, attempt, ok
 from mpcnet.launch.doctor.host import (
@@ -28,7 +28,6 @@ from mpcnet.launch.doctor.host import (
     check_memory,
     check_names,
     check_program,
-    memory_bytes,
 )
 from mpcnet.launch.doctor.keys import COPY, check_keys, utc_now
 from mpcnet.launch.doctor.peers import visit_all
@@ -69,9 +68,8 @@ async def examine(path: Path, timeout_s: float, say: Say = lambda text: None) ->
 
 
 def _resources(config: Config, settings: Settings) -> list[Finding]:
-    memory = Memory()
-    plans = Plans(config, memory)
-    found = [check_memory(plans, memory, memory_bytes())]
+    plans = Plans(config)
+    found = [check_memory(plans, memory_bytes())]
     return [*found, check_disk(plans, settings)] if settings.tapes else found
 
 

@@ -8,14 +8,13 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import mpcnet
 from mpcnet.arrays import accelerator
-from mpcnet.arrays.memory import Memory
 from mpcnet.arrays.native import library
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, attempt, error, ok, warning
+from mpcnet.launch.party.budget import RUNTIME_BYTES, run_bytes
 from mpcnet.models.families.bert import Config
 from mpcnet.models.formats.planner import WINDOW_BITS
 from mpcnet.models.private import program
@@ -24,9 +23,7 @@ from mpcnet.transport.handshake import FORMAT_VERSION
 from mpcnet.transport.tls import parse_address
 
 LENGTH = 128  # tokens of the request whose memory is planned
-RUNTIME_BYTES = 300_000_000  # Python and torch before the first array, as a client's peak shows
 ROOM = 0.8  # of the machine: the system and the kernels' own buffers need the rest
-CGROUP = Path("/sys/fs/cgroup/memory.max")  # a container's limit, seen from inside
 
 
 def check_program(config: Config) -> list[Finding]:
@@ -101,11 +98,11 @@ async def check_names(addresses: dict[str, str]) -> tuple[list[Finding], set[str
     return found, known
 
 
-def check_memory(plans: Plans, memory: Memory, total_bytes: int) -> Finding:
-    """A server's planned peak for one request against the memory of this machine. `plans` were made with `memory`."""
+def check_memory(plans: Plans, total_bytes: int) -> Finding:
+    """A server's planned peak for one request against the memory of this machine."""
     size = _usual(plans)
-    dealt = plans.infer(size).ledger.total().dealt_bytes
-    peak = memory.peak + max(dealt) + RUNTIME_BYTES
+    plan = plans.infer(size)
+    peak = RUNTIME_BYTES + plans.load.kept_bytes + run_bytes(plan) + max(plan.ledger.total().dealt_bytes)
     text = f"{size.batch} x {size.length} tokens need {peak / 1e9:.2f} GB, this machine has {total_bytes / 1e9:.2f} GB"
     if peak > total_bytes:
         return error("memory", text, "take a machine (or a MemoryMax) with more")
@@ -116,15 +113,6 @@ def check_memory(plans: Plans, memory: Memory, total_bytes: int) -> Finding:
 
 def _usual(plans: Plans) -> Size:
     return Size(1, min(LENGTH, plans.config.formats.longest))
-
-
-def memory_bytes(limit: Path = CGROUP) -> int:
-    """The physical memory, or the container's limit if that is less."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        return min(physical, int(limit.read_text()))
-    except (OSError, ValueError):  # no such file outside a container; "max" without a limit
-        return physical
 
 
 def check_disk(plans: Plans, settings: Settings) -> Finding:

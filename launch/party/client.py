@@ -18,11 +18,10 @@ from torch import Tensor
 
 from mpcnet.aio.tasks import end_tasks
 from mpcnet.arrays import ring
-from mpcnet.arrays.ring import Bytes
-from mpcnet.errors import LocalConfigError, LocalInputError, RemoteProtocolError
+from mpcnet.errors import ChannelError, ChannelTimeout, LocalConfigError, LocalInputError, MpcError, RemoteProtocolError
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import frames, sharing
-from mpcnet.launch.party.control_frames import QUEUED, READY, REQUEST, RESULT
+from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, REQUEST, RESULT, SHARES, TAKEN
 from mpcnet.launch.party.node import Node, end
 from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.families.bert import AnswerKind
@@ -42,6 +41,7 @@ from mpcnet.transport.wire import Header
 
 Table: TypeAlias = Mapping[str, Tensor] | None
 REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
+WAIT_S = 600.0  # how long a request may take, if its caller does not say
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -148,12 +148,12 @@ class Connection:
     queued: bool = False  # both servers have the request that is asked now, or that was asked last
 
     @classmethod
-    async def open(cls, node: Node) -> Connection:
-        """Dial both.
+    async def open(cls, node: Node, timeout_s: float | None = None) -> Connection:
+        """Dial both, for as long as the settings say, or `timeout_s`.
 
         :raises MpcError: a server cannot be reached in time, or refuses.
         """
-        dialling = [asyncio.ensure_future(node.dial(name)) for name in SERVERS]
+        dialling = [asyncio.ensure_future(node.dial(name, timeout_s)) for name in SERVERS]
         try:
             one, two = await asyncio.gather(*dialling)
         except BaseException as error:
@@ -172,18 +172,28 @@ class Connection:
                     return False
         return True
 
-    async def ask(self, tokens: Tokens, size: Size, table: Table = None, *, accept: bool = False) -> Answer:
-        """[B, n] tokens to [B, d] embeddings or [B, labels] logits or one-hot labels.
+    async def ask(
+        self, tokens: Tokens, size: Size, table: Table = None, *, accept: bool = False, wait_s: float = WAIT_S
+    ) -> Answer:
+        """[B, n] tokens to [B, d] embeddings or [B, labels] logits or one-hot labels, within `wait_s`.
 
         `table` is the model's public embedding, for programs in which the client looks its tokens up itself. In an
         audited request the servers look whether a value leaves its range, which they do not learn: the values of such
         a sentence are no answer, and NaN, unless `accept`.
 
+        :raises ChannelTimeout: there is no answer in time.
         :raises MpcError: a server is gone, refused, or the two disagree.
         """
         self.queued = False
         try:
-            return await self._converse(tokens, size, table, accept)
+            try:
+                async with asyncio.timeout(wait_s):
+                    return await self._converse(tokens, size, table, accept, wait_s)
+            except TimeoutError:
+                where = "in their queues" if self.queued else "on its way"
+                raise ChannelTimeout(
+                    f"waited {wait_s:g} s for the servers' answer, the request is {where}; give it more time"
+                ) from None
         except BaseException as error:
             await end(self.peers, self.node.role, error)
             raise
@@ -192,21 +202,57 @@ class Connection:
         """In order, if the servers are still there."""
         await asyncio.gather(*(peer.channel.close() for peer in self.peers), return_exceptions=True)
 
-    async def _converse(self, tokens: Tokens, size: Size, table: Table, accept: bool) -> Answer:
-        node, peers, config = self.node, self.peers, self.node.config
-        start = time.perf_counter()
-        parts = sharing.token_parts(config, size)
-        halves = torch.split(encode_tokens(config, tokens, table), [part.shape[1] for part in parts], 1)
-        split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
-        mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1))
+    async def _queue(self) -> None:
+        """Both servers have the request; if one cannot serve yet, we say why."""
+        for peer, header in zip(
+            self.peers, await asyncio.gather(*(frames.receive_bare(peer, QUEUED) for peer in self.peers)), strict=True
+        ):
+            waits = header.fields.get("waits")
+            if isinstance(waits, str) and waits:
+                self.node.waiting(peer.name, f"it has our request, and waits {waits}")
+
+    async def _come_back(self, name: bytes, end_s: float, error: ChannelError) -> None:
+        """A connection is lost, but not the request: fetch it over new connections.
+
+        :raises ChannelError: there is no time for that.
+        :raises RemoteAbort: a server has not got it any more.
+        """
+        if (left_s := end_s - time.perf_counter()) <= 0:
+            raise error
+        self.node.say(f"{error}; coming back for the answer", "warning")
+        fresh = await Connection.open(self.node, min(left_s, self.node.settings.timeout_s))
+        self.peers = fresh.peers  # the servers end the old ones then
+        for peer in self.peers:
+            await frames.send(peer, FETCH, id=name)
+        await self._queue()
+
+    async def _converse(self, tokens: Tokens, size: Size, table: Table, accept: bool, wait_s: float) -> Answer:
+        config, start = self.node.config, time.perf_counter()
         name = secrets.token_bytes(16)
-        await asyncio.gather(
-            *(_request(node, peer, name, size, mask, split, party) for party, peer in enumerate(peers))
+        mask, split = (
+            (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1)),
+            sharing.split_tokens(config, size, encode_tokens(config, tokens, table)),
         )
+        for party, peer in enumerate(self.peers):
+            await frames.send(
+                peer, REQUEST, id=name, wait_s=wait_s, batch=size.batch, length=size.length, answer=size.answer,
+                audit=size.audit,
+            )  # fmt: skip
+            seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
+            await frames.send(peer, SHARES, [mask, seed, *split.explicit[party]])
+        await self._queue()
         self.queued, queued = True, time.perf_counter()
-        await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in peers))
-        ready = time.perf_counter()
-        one, two = await asyncio.gather(*(_result(peer, node, size) for peer in peers))
+        while True:
+            try:
+                await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in self.peers))
+                ready = time.perf_counter()
+                one, two = await asyncio.gather(*(_result(peer, self.node, size) for peer in self.peers))
+                break
+            except ChannelError as error:
+                await self._come_back(name, start + wait_s, error)
+        for peer in self.peers:
+            with suppress(MpcError):  # we have the answer; a server that does not hear it forgets it in a while
+                await frames.send(peer, TAKEN)
         done = time.perf_counter()
         first, second = one.values, two.values
         if (first.bits, first.shape) != (second.bits, second.shape):
@@ -229,18 +275,6 @@ class Connection:
         reports = one.report, two.report
         waited_s = min(_seconds(one.report, "seconds_queued"), ready - queued)
         return Answer(values, out_of_range, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
-
-
-async def _request(
-    node: Node, peer: Peer, name: bytes, size: Size, mask: tuple[Part, Bytes], split: sharing.Split, party: int
-) -> None:
-    """The whole request at once, so that the servers never wait for us later. If one cannot serve yet, we say why."""
-    seed = (sharing.SEED, np.frombuffer(split.seeds[party], np.uint8))
-    arrays = [mask, seed, *split.explicit[party]]
-    await frames.send(peer, REQUEST, arrays, id=name, answer=size.answer, audit=size.audit)
-    waits = (await frames.receive_bare(peer, QUEUED)).fields.get("waits")
-    if isinstance(waits, str) and waits:
-        node.waiting(peer.name, f"it has our request, and waits {waits}")
 
 
 def _seconds(report: Mapping[str, Any], name: str) -> float:

@@ -1,131 +1,187 @@
-"""Clients at a server: their requests wait in the queue, and each is told how its own went."""
+"""Clients at a server: their requests wait in the queue, and each is told how its own went.
+
+::
+
+    client                                     server (each of the two)
+    request (size, kind, how long it waits) -> admitted by what its run takes, or refused: for now, or for ever
+    shares, at once behind it               -> taken; the request is whole
+                                            <- queued
+                                            <- ready, when its run begins
+                                            <- result, when the run has ended
+    taken                                   -> the answer is forgotten; another request may follow
+
+A client whose connection breaks dials again and says `fetch` in the place of `request`: a request outlives its
+connection, and an answer is kept until it is taken, or for PICKUP_S.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpcnet.aio.tasks import Tasks, race
+from mpcnet.aio.tasks import race
 from mpcnet.arrays import ring
-from mpcnet.arrays.ring import Bytes
-from mpcnet.errors import ChannelError, MpcError, RemoteAbort, RemoteProtocolError
+from mpcnet.errors import ChannelError, ChannelParted, RemoteAbort, RemoteError, RemoteProtocolError
 from mpcnet.launch.party import frames, upload
-from mpcnet.launch.party.control_frames import QUEUED, READY, RESULT
+from mpcnet.launch.party.budget import Budget
+from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, REQUEST, RESULT, TAKEN
 from mpcnet.launch.party.node import Node, public
-from mpcnet.launch.party.queue import Queue, Request
+from mpcnet.launch.party.queue import Queue
+from mpcnet.launch.party.request import Request
 from mpcnet.models.private.inference import Response
+from mpcnet.models.private.program import Plans
 from mpcnet.rounds import Part
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header
 
-KEPT_S = 300.0  # a client that has been answered may stay so long without asking again,
+KEPT_S = 300.0  # a client may stay so long without asking,
 LASTS_S = 3600.0  # and so long in all: its certificate is looked at when it connects, and may have expired
+PICKUP_S = 60.0  # an answer that its client has not taken is kept so long: a link that was cut is up again by then
 
 
 class _Left(Exception):
-    """A kept client is gone, in order."""
+    """A client is gone, in order."""
 
 
 @dataclass(slots=True)
 class Clients:
-    """The queue holds the requests that are complete and wait.
-
-    A client may stay when it has been answered, and ask again: one request at a time over each connection. Who stays
-    without a request leaves after KEPT_S, or as soon as a newcomer needs the place.
-    """
+    """The queue holds the requests that are here; a client has one at a time over each connection."""
 
     node: Node
-    tasks: Tasks  # what is sent while nobody waits for it
+    plans: Plans
+    budget: Budget
     queue: Queue = field(init=False)
+    version: int = field(default=0, init=False)  # of the queue: grows whenever a request is whole, or ends
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _idle: dict[Channel, None] = field(default_factory=dict)  # of clients that were answered; the longest idle first
+    _idle: dict[Channel, None] = field(default_factory=dict)  # of clients that have asked nothing; longest idle first
+    _attended: dict[bytes, Channel] = field(default_factory=dict)  # who waits for which request
 
     def __post_init__(self) -> None:
-        self.queue = Queue(self.node.settings.queue_mib << 20)
+        self.queue = Queue(self.budget.queue_bytes)
 
     # --- for who runs requests --------------------------------------------------------------------------------
 
     async def waiting(self) -> None:
         """Return as soon as a request waits."""
-        await self._until(lambda: len(self.queue) > 0)
+        while not len(self.queue):
+            await self.beyond(self.version)
 
-    async def find(self, names: Sequence[bytes], grace_s: float) -> list[Request | None]:
-        """The requests of these names; those that are not here get so much time to come."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
-                await self._until(lambda: all(self.queue.find(name) is not None for name in names))
-        return [self.queue.find(name) for name in names]
+    async def beyond(self, version: int) -> None:
+        """Return when the queue is not as it was."""
+        while self.version == version:
+            self._changed.clear()
+            await self._changed.wait()
 
     @contextmanager
-    def taken(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
-        """These leave the queue, and stay whole even if their clients leave. Who is in the list in the end failed, if
-        the block did.
-        """
+    def taken(self, requests: Sequence[Request]) -> Iterator[None]:
+        """These run, and stay whole even if their clients leave; if the block fails, they have failed."""
         for request in requests:
-            self.queue.remove(request)
+            self.queue.took(request)
+            request.running = True
         self.node.metrics.queue(len(self.queue))
-        held = list(requests)
         try:
-            yield held
+            yield
         except asyncio.CancelledError:
-            self.fail(held, "the session with the other parties ended")
+            self.fail(requests, "the session with the other parties ended")
             raise
         except BaseException as error:
-            self.fail(held, public(error))
+            self.fail(requests, public(error))
             raise
 
-    def tell_ready(self, requests: Sequence[Request]) -> None:
-        """Their run has begun."""
+    def unpin(self, requests: Iterable[Request]) -> None:
+        """These will not run now; those whose clients have stopped waiting meanwhile have failed."""
         for request in requests:
-            self.tasks.start(self._send(request.peer, READY))
+            request.pinned = False
+            if request.end_s <= asyncio.get_running_loop().time():
+                self._expire(request)
+
+    def tell_ready(self, requests: Sequence[Request]) -> None:
+        """Their run begins."""
+        for request in requests:
+            request.begun.set()
 
     def reply(self, request: Request, result: Response, report: bytes) -> None:
-        """Send the answer's share and the audit's, if there is one. Nobody waits here for the client to take it."""
+        """The answer's share, the audit's, if there is one, and a public report of the cost."""
         values = result.values
         value = ring.pack_bits(values.value) if values.bits == 1 else values.value
         arrays = [(Part(values.bits, values.shape), ring.pack(value, values.bits))]
         if result.out_of_range is not None:
             arrays.append((Part(1, result.out_of_range.shape), ring.pack(result.out_of_range.packed, 1)))
         arrays.append((Part(8, (len(report),)), np.frombuffer(report, np.uint8)))
-        request.reply.arrays = arrays
-        request.reply.ready.set()
+        self._end(request, result=arrays)
 
     def fail(self, requests: Sequence[Request], reason: str) -> None:
-        """Their run has failed: each client is told why."""
+        """There will be no answers: each client is told why."""
         for request in requests:
-            self.node.metrics.request_done("failed")
-            request.peer.channel.abort(f"{self.node.role}: {reason}; ask again")
+            if not request.ended.is_set():
+                self.node.metrics.request_done("failed")
+                self._end(request, failure=reason)
+
+    def _end(self, request: Request, **outcome: object) -> None:
+        request.end(**outcome)  # type: ignore[arg-type]
+        self._change()
+        asyncio.get_running_loop().call_later(PICKUP_S, self.queue.forget, request)
+
+    def _change(self) -> None:
+        self.version += 1
+        self._changed.set()
+        self.node.metrics.queue(len(self.queue))
 
     # --- connections ------------------------------------------------------------------------------------------
 
     async def serve(self, peer: Peer) -> None:
         """One request after the other, as long as the client asks in time."""
-        end_s = time.monotonic() + LASTS_S
-        await self._attend(peer, upload.receive(self.node, peer, lambda: None))
+        clock, limit_s = asyncio.get_running_loop().time, KEPT_S
+        end_s = clock() + LASTS_S
         with suppress(_Left):
             while True:
-                await self._attend(peer, self._next(peer, min(KEPT_S, end_s - time.monotonic())))
+                await self._attend(peer, await self._next(peer, limit_s))
+                limit_s = min(KEPT_S, end_s - clock())
+
+    def make_room(self, among: Callable[[Channel], bool]) -> bool:
+        """Part from the client that has been idle for longest of these; False if none is."""
+        channel = next(filter(among, self._idle), None)
+        if channel is None:
+            return False
+        del self._idle[channel]
+        channel.abort(f"{self.node.role} needs the place for others; connect again")
+        return True
 
     async def _next(self, peer: Peer, limit_s: float) -> Request:
-        """A kept client's next request.
+        """The request that a client has made, or one of before that it has come back for.
 
-        :raises _Left: it has no more, or does not begin one in time.
+        :raises _Left: it has no more, or does not ask in time.
         """
+        header = await self._asked(peer, limit_s)
+        if header.label == FETCH:
+            name = upload.request_id(peer, header)
+            found = self.queue.find(name)
+            if found is None or found.client != peer.name:
+                peer.channel.abort(f"{self.node.role}: want a request that is here, got an id of none; ask again")
+                raise _Left
+            return found
+        request = upload.announced(self.node, peer, header)
+        await asyncio.to_thread(self.budget.check, self.plans, request.size)
+        self.queue.add(request)
+        try:
+            request.shares = await upload.shares(self.node, peer, request.size)
+        except BaseException:
+            self.queue.forget(request)
+            raise
+        asyncio.get_running_loop().call_at(request.end_s, self._expire, request)
+        self._change()
+        return request
+
+    async def _asked(self, peer: Peer, limit_s: float) -> Header:
         self._idle[peer.channel] = None
         try:
-            async with asyncio.timeout(limit_s) as limit:
-
-                def begun() -> None:
-                    self._idle.pop(peer.channel, None)
-                    limit.reschedule(None)  # what has begun has the time that a first request has
-
-                return await upload.receive(self.node, peer, begun, patient=True)
+            async with asyncio.timeout(limit_s):
+                return await frames.receive_one(peer, (REQUEST, FETCH), patient=True)
         except TimeoutError:
             peer.channel.abort(f"{self.node.role}: no request in time; connect again")
             raise _Left from None
@@ -134,43 +190,56 @@ class Clients:
         finally:
             self._idle.pop(peer.channel, None)
 
-    def make_room(self) -> bool:
-        """Part from the client that has been idle for longest; False if none is."""
-        channel = next(iter(self._idle), None)
-        if channel is None:
-            return False
-        del self._idle[channel]
-        channel.abort(f"{self.node.role} needs the place for others; connect again")
-        return True
+    async def _attend(self, peer: Peer, request: Request) -> None:
+        """Tell this client how its request goes, as long as it stays.
 
-    async def _attend(self, peer: Peer, coming: Coroutine[None, None, Request]) -> None:
-        """Take the whole request, so that no run ever waits for a client; then keep it until it is answered or gone."""
-        request = await coming
-        if self.queue.find(request.name) is not None:
-            raise RemoteProtocolError(f"{peer.name}: this request id has been used")
-        self.queue.add(request)
+        :raises _Left: it has left. One that says so wants no answer any more.
+        """
+        if before := self._attended.get(request.name):
+            before.abort(f"{self.node.role}: its client has come back over another connection")
+        self._attended[request.name] = peer.channel
         try:
-            self.node.metrics.queue(len(self.queue))
             waits = self.node.metrics.waits_for or ""
-            await frames.send(peer, QUEUED, ahead=len(self.queue) - 1, waits=waits)
-            self._changed.set()
-            with suppress(ChannelError, RemoteAbort):  # its end, whoever ends it
-                await race(request.reply.ready.wait(), peer.channel.receive(_nothing, patient=True))
+            await frames.send(peer, QUEUED, ahead=max(0, len(self.queue) - 1), waits=waits)
+            if await self._until(peer, request.begun.wait(), request.ended.wait()) == 0:
+                await frames.send(peer, READY)
+                await self._until(peer, request.ended.wait())
+            if request.failure:
+                self.queue.forget(request)
+                peer.channel.abort(f"{self.node.role}: {request.failure}; ask again")
+                raise _Left
+            await frames.send(peer, RESULT, request.result)
+            await frames.receive_bare(peer, TAKEN)
+            self.queue.forget(request)
+        except (RemoteAbort, ChannelParted):
+            self._drop(request)
+            raise _Left from None
+        except RemoteError:
+            self._drop(request)
+            raise
+        except ChannelError:  # cut off: it may come back
+            raise _Left from None
         finally:
-            self.queue.remove(request)
-            self.node.metrics.queue(len(self.queue))
-            if request.reply.ready.is_set():  # and nobody receives any more: who is answered may ask again at once
-                await asyncio.shield(self._send(peer, RESULT, request.reply.arrays))
+            if self._attended.get(request.name) is peer.channel:
+                del self._attended[request.name]
 
-    async def _send(self, peer: Peer, name: str, arrays: Sequence[tuple[Part, Bytes]] = ()) -> None:
-        """What a client does not take is its own loss."""
-        with suppress(MpcError):
-            await frames.send(peer, name, arrays)
+    async def _until(self, peer: Peer, *events: Awaitable[object]) -> int:
+        """Which of these comes first; the client says nothing meanwhile, and may leave.
 
-    async def _until(self, ready: Callable[[], bool]) -> None:
-        while not ready():
-            self._changed.clear()
-            await self._changed.wait()
+        :raises MpcError: it has left, or said something.
+        """
+        return await race(*events, peer.channel.receive(_nothing, patient=True))
+
+    def _drop(self, request: Request) -> None:
+        """Its client has left, and wants no answer any more."""
+        request.end_s = 0.0
+        if request.ended.is_set() or not (request.pinned or request.running):
+            self.queue.forget(request)
+            self._change()
+
+    def _expire(self, request: Request) -> None:
+        if request.waits and not request.pinned:
+            self.fail([request], f"not answered within the {request.end_s - request.came_s:g} s that it waits")
 
 
 def _nothing(header: Header) -> memoryview:

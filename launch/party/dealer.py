@@ -12,6 +12,7 @@ import torch
 from mpcnet.aio.tasks import race, together
 from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.launch.party import frames
+from mpcnet.launch.party.budget import Budget, of_dealer
 from mpcnet.launch.party.control_frames import LOAD_STREAM, ORDER
 from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.follower import deal_order
@@ -43,6 +44,7 @@ async def main(node: Node) -> int:
     if node.role != "dealer":
         raise LocalInputError(f"dealer: want role dealer, got {node.role}")
     plans = await asyncio.to_thread(Plans, node.config)
+    budget = await asyncio.to_thread(of_dealer, node.settings, plans)
 
     async def session(peers: Mapping[str, Peer]) -> None:
         servers = [peers[name] for name in SERVERS]
@@ -50,7 +52,7 @@ async def main(node: Node) -> int:
         name = await join(node.role, peers)
         node.say(f"connected with {', '.join(peers)}: session {name.hex()[:8]}", session=name.hex())
         node.metrics.ready()
-        await _Dealer(node, servers, seeds, plans).serve()
+        await _Dealer(node, servers, seeds, plans, budget).serve()
 
     await together(Service(node, _nobody).run(session), tell_expiry(node))
     return 0
@@ -63,8 +65,8 @@ def _nobody(channel: Channel) -> None:
 class _Dealer:
     """Seeds with both servers, and the standing masks of the loaded weights, for one session."""
 
-    def __init__(self, node: Node, peers: Sequence[Peer], seeds: Sequence[Seed], plans: Plans) -> None:
-        self._node, self._peers, self._seeds, self._plans = node, peers, seeds, plans
+    def __init__(self, node: Node, peers: Sequence[Peer], seeds: Sequence[Seed], plans: Plans, budget: Budget) -> None:
+        self._node, self._peers, self._seeds, self._plans, self._budget = node, peers, seeds, plans, budget
         self._guard = Guard()
         self._model: Model | None = None
         self._orders: asyncio.Queue[Header] = asyncio.Queue(64)  # server0 waits, if it orders more than that ahead
@@ -132,7 +134,7 @@ class _Dealer:
 
         def facts() -> dict[str, Scalar]:
             seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
-            return {**seconds, "peak_bytes": peak_bytes()}
+            return {**seconds, "peak_bytes": peak_bytes(), "run_bytes": self._budget.run_bytes}
 
         dealings = [self._dealing(make, stream) for make, stream in zip(builds, streams, strict=True)]
         return await run_dealer(dealings, streams, self._peers, facts)

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import LocalInputError, RemoteProtocolError, describe
 from mpcnet.launch.party import frames
-from mpcnet.launch.party.control_frames import HAVE, ORDER
-from mpcnet.launch.party.leader import NO_BUNDLE
-from mpcnet.launch.party.queue import Request
+from mpcnet.launch.party.control_frames import HAVE, ORDER, USABLE
+from mpcnet.launch.party.leader import GRACE_S, MOST_REQUESTS
+from mpcnet.launch.party.request import Request, mask_digest
 from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.launch.party.service import unless
 from mpcnet.launch.party.upload import MAX_BATCH
 from mpcnet.models.families.bert import Config, Model
 from mpcnet.models.private.program import Size, wanted_answer
-from mpcnet.transport.wire import Header
-
-MOST_REQUESTS = 1024  # of one run
-GRACE_S = 2.0  # a client dials both servers at once: its request may reach us later than server0
+from mpcnet.transport.wire import Header, Scalar
 
 
 async def follow(server: Server, model: Model) -> None:
     """Follow server0's orders until asked to stop; a run that was announced is finished first."""
+    await server.agree_on_room()
     follower = _Follower(server, model)
     while order := await unless(server.node.stopping, follower.order()):
-        if order.fields.get("what") == "ask":
-            if await follower.run(order):
-                await server.finished()
-        else:
-            await follower.store(order)
+        await follower.obey(order)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What server0 wants to know: whether we have these requests, of which it has told size, kind and mask."""
+
+    number: int
+    names: list[bytes]
+    facts: list[tuple[object, ...]]
+    room: int
+    until_s: float
+
+    @property
+    def late(self) -> bool:
+        return asyncio.get_running_loop().time() >= self.until_s
 
 
 @dataclass(slots=True)
@@ -37,23 +48,92 @@ class _Follower:
     server: Server
     model: Model
     bundles: dict[int, Bundle] = field(default_factory=dict)  # by their first stream's number
+    asked: _Ask | None = None  # and not answered yet
+    found: dict[bytes, Request] = field(default_factory=dict)  # what we said that we have; pinned until asked anew
+    rooms: tuple[int, int] = (0, 0)
 
     async def order(self) -> Header:
-        return await frames.receive_bare(self.server.other, ORDER, patient=True)
+        """The next order. Meanwhile a question is answered as soon as we have one of its requests, or it is late."""
+        clients = self.server.edge.clients
+        receiving = asyncio.ensure_future(frames.receive_bare(self.server.other, ORDER, patient=True))
+        try:
+            while self.asked is not None and not receiving.done():
+                version = clients.version
+                if any(self._look(self.asked)) or self.asked.late:
+                    await self._answer(self.asked)
+                    break
+                changed = asyncio.ensure_future(clients.beyond(version))
+                left_s = self.asked.until_s - asyncio.get_running_loop().time()
+                await asyncio.wait({receiving, changed}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+                await end_tasks(changed)
+            return await receiving
+        finally:
+            await end_tasks(receiving)
 
-    async def store(self, order: Header) -> None:
-        """Expect material, or throw some away."""
-        what = order.fields.get("what")
-        if what == "deal":
-            await self._expect(order)
-        elif what == "drop":
-            self._drop(_number(order))
-        else:
-            raise RemoteProtocolError(describe(f"{self.server.other.name}, order", "deal, drop, or ask and run", what))
+    async def obey(self, order: Header) -> None:
+        """Any order: a question, a run, or material to expect or throw away."""
+        match order.fields.get("what"):
+            case "ask":
+                self.server.edge.clients.unpin(self.found.values())
+                self.found = {}
+                self.asked = self._ask(order)
+                self._fail_alone(self.asked)
+            case "run":
+                await self._run(order)
+            case "deal":
+                number, sizes = deal_order(order, self.server.node.config)
+                self.bundles[number] = await self.server.expect(number, sizes, ahead=order.fields.get("ahead") is True)
+            case "drop":
+                self._drop(_number(order))
+            case what:
+                got = describe(f"{self.server.other.name}, order", "ask, run, deal or drop", str(what)[:20])
+                raise RemoteProtocolError(got)
 
-    async def _expect(self, order: Header) -> None:
-        number, sizes = deal_order(order, self.server.node.config)
-        self.bundles[number] = await self.server.expect(number, sizes, ahead=order.fields.get("ahead") is True)
+    def _ask(self, order: Header) -> _Ask:
+        names = _names(order)
+        given = [order.fields.get(name) for name in ("sizes", "answers", "audits", "masks")]
+        lists = [each for each in given if isinstance(each, list)]
+        if [len(each) for each in lists] != [2 * len(names), len(names), len(names), len(names)]:
+            raise RemoteProtocolError(
+                f"{self.server.other.name}, order: want sizes, an answer, audit and mask of each request, got others"
+            )
+        flat, answers, audits, masks = lists
+        facts = list(zip(flat[::2], flat[1::2], answers, audits, masks, strict=True))
+        number = frames.whole_number(order, "ask", 1, 1 << 62)
+        grace_s = min(GRACE_S, self.server.node.settings.timeout_s / 2)
+        until_s = asyncio.get_running_loop().time() + grace_s
+        return _Ask(number, names, facts, frames.room(order), until_s)  # type: ignore[arg-type]
+
+    def _look(self, ask: _Ask) -> list[Request | None]:
+        """Those of the requests that we have too. One that differs is failed: it costs nobody else the session."""
+        clients, there = self.server.edge.clients, list[Request | None]()
+        for name, fact in zip(ask.names, ask.facts, strict=True):
+            request = clients.queue.find(name)
+            if request is not None and request.waits and not _same(request, fact):
+                clients.fail([request], "server0 has got another size, mask or answer of this request")
+            there.append(request if request is not None and request.waits else None)
+        return there
+
+    async def _answer(self, ask: _Ask) -> None:
+        there, room = self._look(ask), self.server.receiver.room(None)
+        self.found = {request.name: request for request in there if request is not None}
+        for request in self.found.values():
+            request.pinned = True
+        failed: list[Scalar] = [number for number, bundle in self.bundles.items() if bundle.buffer.failed is not None]
+        for number in [number for number, bundle in self.bundles.items() if bundle.buffer.failed is not None]:
+            self._drop(number)
+        self.asked, self.rooms = None, (ask.room, room)
+        await frames.send(
+            self.server.other, HAVE, ask=ask.number, found=[each is not None for each in there], failed=failed,
+            room=room,
+        )  # fmt: skip
+
+    def _fail_alone(self, ask: _Ask) -> None:
+        """Requests that have been here for long, and that server0 does not ask about although it could."""
+        if len(ask.names) < MOST_REQUESTS:
+            clients, long_ago_s = self.server.edge.clients, asyncio.get_running_loop().time() - GRACE_S
+            alone = [each for each in clients.queue if each.came_s <= long_ago_s and each.name not in ask.names]
+            clients.fail(alone, "server0 has not got this request")
 
     def _drop(self, number: int) -> None:
         if bundle := self.bundles.pop(number, None):
@@ -61,45 +141,27 @@ class _Follower:
                 self.server.node.say(f"run {number}: dealt in vain: {bundle.buffer.failed}", "warning")
             bundle.buffer.discard()
 
-    async def run(self, order: Header) -> bool:
-        """Say which of the requests we have too, and if our half of the material is good; then run as ordered.
-
-        False if we have none of them.
-        """
-        clients, number, other = self.server.edge.clients, _number(order), self.server.other
-        grace_s = min(GRACE_S, self.server.node.settings.timeout_s / 2)
-        found = self._of_one_size(order, await clients.find(_names(order), grace_s))
-        usable = number == NO_BUNDLE or (number in self.bundles and self.bundles[number].buffer.failed is None)
+    async def _run(self, order: Header) -> None:
+        """Requests that we have said that we have, with material that both have, if our half of it is good."""
+        number, names = _number(order), _names(order)
+        if not names or not all(name in self.found for name in names):
+            raise RemoteProtocolError(f"{self.server.other.name}: it runs requests that it has not asked about")
+        group = [self.found[name] for name in names]
+        bundle = self._material(number, group)
+        usable = bundle.buffer.failed is None
         if not usable:
             self._drop(number)
-        asked = self.bundles.get(number)
-        rooms = (frames.room(order), self.server.receiver.room(None if asked is None else asked.buffer))
-        with clients.taken([request for request in found if request is not None]) as group:
-            await frames.send(other, HAVE, found=[r is not None for r in found], usable=usable, room=rooms[1])
-            while group:
-                order = await self.order()
-                if order.fields.get("what") == "run":
-                    await self.server.answer(self.model, group, self._material(_number(order), group), rooms)
-                    break
-                await self.store(order)
-            return bool(group)
-
-    def _of_one_size(self, order: Header, found: Sequence[Request | None]) -> list[Request | None]:
-        """Without the requests that have another size or kind at server0: they cost nobody else the session."""
-        given = [order.fields.get(name) for name in ("sizes", "answers", "audits")]
-        lists = [each for each in given if isinstance(each, list)]
-        if [len(each) for each in lists] != [2 * len(found), len(found), len(found)]:
-            raise RemoteProtocolError(
-                f"{self.server.other.name}, order: want sizes, an answer and an audit for each request, got others"
-            )
-        flat, answers, audits = lists
-        sizes = zip(found, flat[::2], flat[1::2], answers, audits, strict=True)
-        torn = [r for r, *size in sizes if r and [r.size.batch, r.size.length, *r.size.kind] != size]
-        self.server.edge.clients.fail(torn, "server0 has got another size or answer of this request")
-        return [None if request in torn else request for request in found]
+        await frames.send(self.server.other, USABLE, usable=usable)
+        if usable:
+            del self.bundles[number]
+            for name in names:
+                del self.found[name]
+            with self.server.edge.clients.taken(group):
+                await self.server.answer(self.model, group, bundle, self.rooms)
+            await self.server.finished()
 
     def _material(self, number: int, group: Sequence[Request]) -> Bundle:
-        bundle = self.bundles.pop(number, None)
+        bundle = self.bundles.get(number)
         if bundle is None:
             raise RemoteProtocolError(f"{self.server.other.name}: it orders run {number}, which was not dealt")
         rows, length = sum(r.size.batch for r in group), max(r.size.length for r in group)
@@ -108,6 +170,11 @@ class _Follower:
         if any(request.size.kind != bundle.sizes[0].kind for request in group):
             raise RemoteProtocolError(f"{self.server.other.name}: run {number}: another kind of answer was dealt for")
         return bundle
+
+
+def _same(request: Request, fact: Sequence[object]) -> bool:
+    size = request.size
+    return (size.batch, size.length, *size.kind, mask_digest(request.held.keep)) == tuple(fact)
 
 
 def deal_order(order: Header, config: Config) -> tuple[int, list[Size]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import RemoteProtocolError, describe
+from mpcnet.launch.party.control_frames import FIELDS
 from mpcnet.rounds import Part
 from mpcnet.runtime.stream import sizes
 from mpcnet.transport.channel import CONTROL, check_control
@@ -35,16 +36,49 @@ async def receive(peer: Peer, name: str, check: Check, *, patient: bool = False)
     def expect(header: Header) -> memoryview:
         nonlocal memory
         check_control(header, name, peer.session, peer.name)
+        check_fields(peer, header)
         check(header)
         memory = np.empty(header.payload_bytes, np.uint8)
         return memory.data
 
-    header = await peer.channel.receive(expect, patient=patient)
+    try:
+        header = await peer.channel.receive(expect, patient=patient)
+    except BaseException:
+        memory = np.empty(0, np.uint8)  # a traceback that somebody keeps must not keep the payload
+        raise
+    return header, cut(header, memory)
+
+
+def cut(header: Header, memory: Bytes) -> list[Bytes]:
+    """A payload as the arrays of its parts."""
     arrays, offset = [], 0
     for part in header.parts:
         arrays.append(memory[offset : offset + part.nbytes])
         offset += part.nbytes
-    return header, arrays
+    return arrays
+
+
+def check_fields(peer: Peer, header: Header) -> None:
+    """:raises RemoteProtocolError: the frame has fields that frames of its name do not have."""
+    known = FIELDS[header.label]
+    if not header.fields.keys() <= known:
+        got = len(header.fields.keys() - known)
+        raise RemoteProtocolError(describe(f"{peer.name}, {header.label}", f"fields {sorted(known)}", f"{got} others"))
+
+
+async def receive_one(peer: Peer, names: Sequence[str], *, patient: bool = False) -> Header:
+    """One of these control frames, whichever comes; it has fields only.
+
+    :raises RemoteProtocolError: another frame came.
+    """
+
+    def expect(header: Header) -> memoryview:
+        check_control(header, header.label if header.label in names else names[0], peer.session, peer.name)
+        check_fields(peer, header)
+        exactly(peer, header.label, ())(header)
+        return memoryview(b"")
+
+    return await peer.channel.receive(expect, patient=patient)
 
 
 def exactly(peer: Peer, name: str, parts: Sequence[Part]) -> Check:

@@ -1,27 +1,32 @@
-"""server0: takes requests from the queue, orders what is dealt, and tells server1 what runs."""
+"""server0: takes requests that both servers have from the queue, orders what is dealt, and tells server1 what runs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
-from mpcnet.aio.tasks import race
+from mpcnet.aio.tasks import end_tasks, race
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.launch.party import frames
-from mpcnet.launch.party.control_frames import HAVE, LOAD_STREAM, ORDER
-from mpcnet.launch.party.queue import Request, fits, layout
+from mpcnet.launch.party.control_frames import HAVE, LOAD_STREAM, ORDER, USABLE
+from mpcnet.launch.party.queue import fits, layout
+from mpcnet.launch.party.request import Request, mask_digest
 from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.models.families.bert import Model
 from mpcnet.models.private.program import Size
 from mpcnet.runtime.correction_buffer import planned_bytes
-from mpcnet.transport.wire import Scalar
+from mpcnet.transport.wire import Header, Scalar
 
 NO_BUNDLE = 0  # stream numbers of requests begin behind that of the load
+MOST_REQUESTS = 256  # that server1 is asked about at once
+GRACE_S = 2.0  # a client dials both servers at once: its request may reach one of them later
 
 
 async def lead(server: Server, model: Model) -> None:
     """Serve until asked to stop: one run after the other, and material dealt ahead whenever some is missing."""
+    await server.agree_on_room()
     leader = _Leader(server, model)
     while not server.node.stopping.is_set():
         await leader.order_ahead()
@@ -38,6 +43,7 @@ class _Leader:
     server: Server
     model: Model
     number: int = LOAD_STREAM + 1  # of the next stream
+    asks: int = 0  # how often server1 was asked
     ahead: list[Bundle] = field(default_factory=list)  # ordered, and not used yet
     too_large: list[tuple[Size, ...]] = field(default_factory=list)  # for our memory: said once
     resting: bool = False  # our disk failed: it is tried again with the next request, not again and again
@@ -65,7 +71,7 @@ class _Leader:
         if self.server.node.settings.tapes:
             return True
         needed = planned_bytes(await self.server.streams(NO_BUNDLE, sizes), 0)
-        limit = self.server.node.settings.buffer_mib << 20
+        limit = self.server.edge.budget.buffer_bytes
         if needed > limit and sizes not in self.too_large:
             self.too_large.append(sizes)
             self.server.node.say(
@@ -87,15 +93,18 @@ class _Leader:
         """The next run: requests that both servers have, and material for them. False if there are none."""
         clients, settings = self.server.edge.clients, self.server.node.settings
         self.resting = False
-        with clients.taken(clients.queue.group(settings.batch_tokens)) as group:
+        there, rooms = await self._there()
+        group = clients.queue.group(settings.batch_tokens, there, self.server.fits)
+        if not group:
+            return False
+        with clients.taken(group):
             sizes = [request.size for request in group]
-            bundle, rooms = await self._ask(group, self._prepared(sizes))
-            if not group:
-                return False
-            if bundle is None:
-                bundle = await self._deal(layout([request.size for request in group], settings.streams), ahead=False)
+            bundle = self._prepared(sizes)
+            if bundle is None or not await self._run(bundle, group):
+                bundle = await self._deal(layout(sizes, settings.streams), ahead=False)
+                if not await self._run(bundle, group):
+                    raise RemoteProtocolError(f"{self.server.other.name}: it has no use for material dealt just now")
             await self.order_ahead()  # the dealer works on it while we compute
-            await frames.send(self.server.other, ORDER, what="run", stream=bundle.number)
             await self.server.answer(self.model, group, bundle, rooms)
         return True
 
@@ -111,39 +120,81 @@ class _Leader:
             self.ahead.remove(chosen)
         return chosen
 
-    async def _ask(self, group: list[Request], bundle: Bundle | None) -> tuple[Bundle | None, tuple[int, int]]:
-        """Leave in `group` what server1 has too, and hears that it will run.
+    async def _there(self) -> tuple[list[Request], tuple[int, int]]:
+        """Those of our requests that server1 has too, as soon as there is one; and the bytes that each server has room
+        for beside all bundles.
 
-        Returns `bundle` if server1's half is good, and the bytes that both have room for beside all other bundles.
+        Who has come to us alone holds up nobody: server1 answers when it has any of them, we ask anew when another one
+        comes, and those that stay alone are failed. Empty if no request is left.
         """
-        other = self.server.other
-        number = NO_BUNDLE if bundle is None else bundle.number
-        names: list[Scalar] = [request.name for request in group]
-        sizes: list[Scalar] = [n for request in group for n in (request.size.batch, request.size.length)]
-        answers: list[Scalar] = [request.size.answer for request in group]
-        audits: list[Scalar] = [request.size.audit for request in group]
-        room = self.server.receiver.room(None if bundle is None else bundle.buffer)
+        clients = self.server.edge.clients
+        asked, room = await self._ask()
+        version = clients.version
+        while True:
+            receiving = frames.receive_bare(self.server.other, HAVE, patient=True)
+            header = await self._unless_changed(receiving, version)
+            if header is not None and header.fields.get("ask") == self.asks:
+                there = await self._heard(header, asked)
+                if there:
+                    return there, (room, frames.room(header))
+            if not len(clients.queue):
+                return [], (room, 0)
+            if header is None or header.fields.get("ask") == self.asks:
+                asked, room = await self._ask()
+                version = clients.version
+
+    async def _unless_changed(self, receiving: Coroutine[None, None, Header], version: int) -> Header | None:
+        """The frame; None if our queue changes before it comes."""
+        task = asyncio.ensure_future(receiving)
+        changed = asyncio.ensure_future(self.server.edge.clients.beyond(version))
+        try:
+            await asyncio.wait({task, changed}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            await end_tasks(task, changed)
+
+    async def _ask(self) -> tuple[list[Request], int]:
+        """Ask server1 which of our requests it has."""
+        asked = list(islice(self.server.edge.clients.queue, MOST_REQUESTS))
+        self.asks += 1
+        room = self.server.receiver.room(None)
+        names: list[Scalar] = [request.name for request in asked]
+        sizes: list[Scalar] = [n for request in asked for n in (request.size.batch, request.size.length)]
+        answers: list[Scalar] = [request.size.answer for request in asked]
+        audits: list[Scalar] = [request.size.audit for request in asked]
+        masks: list[Scalar] = [mask_digest(request.held.keep) for request in asked]
         await frames.send(
-            other, ORDER, what="ask", stream=number, ids=names, sizes=sizes, answers=answers, audits=audits, room=room
-        )
-        header = await frames.receive_bare(other, HAVE)
-        rooms = (room, frames.room(header))
-        found, usable = header.fields.get("found"), header.fields.get("usable")
-        if (
-            not isinstance(found, list)
-            or len(found) != len(group)
-            or not all(type(x) is bool for x in [*found, usable])
-        ):
-            raise RemoteProtocolError(f"{other.name}: want what it has of {len(group)} requests, got something else")
-        missing = [request for request, there in zip(group, found, strict=True) if not there]
-        self.server.edge.clients.fail(missing, "server1 has not got this request, or got another size or answer")
-        group[:] = [request for request in group if request not in missing]
-        if bundle is not None and not usable:
+            self.server.other, ORDER, what="ask", ask=self.asks, ids=names, sizes=sizes, answers=answers,
+            audits=audits, masks=masks, room=room,
+        )  # fmt: skip
+        return asked, room
+
+    async def _heard(self, header: Header, asked: Sequence[Request]) -> list[Request]:
+        """What server1 has of what we asked about. It also names material that failed it."""
+        other, clients = self.server.other, self.server.edge.clients
+        found, failed = header.fields.get("found"), header.fields.get("failed")
+        if not isinstance(found, list) or len(found) != len(asked) or not all(type(x) is bool for x in found):
+            raise RemoteProtocolError(f"{other.name}: want what it has of {len(asked)} requests, got something else")
+        lost = frames.whole_numbers(failed, f"{other.name}, have: failed", 1, (1 << 32) - 1)
+        for bundle in [bundle for bundle in self.ahead if bundle.number in lost]:
+            self.ahead.remove(bundle)
             bundle.buffer.discard()
-            return None, rooms
-        if bundle is not None and not group:
-            self.ahead.append(bundle)  # for another group
-        return bundle, rooms
+        long_ago_s = asyncio.get_running_loop().time() - GRACE_S
+        alone = [request for request, there in zip(asked, found, strict=True) if not there]
+        clients.fail(
+            [request for request in alone if request.came_s <= long_ago_s],
+            "server1 has not got this request, or got another size, mask or answer",
+        )
+        return [request for request, there in zip(asked, found, strict=True) if there]
+
+    async def _run(self, bundle: Bundle, group: Sequence[Request]) -> bool:
+        """Let server1 begin too; False if its half of the material is of no use."""
+        names: list[Scalar] = [request.name for request in group]
+        await frames.send(self.server.other, ORDER, what="run", stream=bundle.number, ids=names)
+        usable = (await frames.receive_bare(self.server.other, USABLE)).fields.get("usable") is True
+        if not usable:
+            bundle.buffer.discard()
+        return usable
 
     async def _deal(self, sizes: Sequence[Size], *, ahead: bool) -> Bundle:
         """Order material from the dealer, and tell server1 to expect it."""

@@ -81,7 +81,12 @@ class Node:
     def refused(self, where: str, error: MpcError) -> None:
         """Somebody was not let in."""
         self.metrics.refused_connection()
-        if line := self.refusals.line(where, error):
+        if line := self.refusals.line(f"refused a connection from {where}", error):
+            self.say(line, "warning")
+
+    def turned_away(self, role: str, error: MpcError) -> None:
+        """Somebody who was let in broke the protocol."""
+        if line := self.refusals.line(f"turned away {role}", error):
             self.say(line, "warning")
 
     async def dial(self, role: str, timeout_s: float | None = None) -> Peer:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from mpcnet.aio.tasks import together
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.party import notify
+from mpcnet.launch.party.budget import of_server
 from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.follower import follow
@@ -30,14 +31,15 @@ async def main(node: Node) -> int:
     if node.role not in SERVERS:
         raise LocalInputError(f"party: want role server0 or server1, got {node.role}")
     plans = await asyncio.to_thread(Plans, node.config)
-    edge = Edge(node)
+    budget = await asyncio.to_thread(of_server, node.settings, plans)
+    edge = Edge(node, plans, budget)
 
     async def session(peers: Mapping[str, Peer]) -> None:
         seed = await agree_seed(peers["dealer"], "masks")
         name = await join(node.role, peers)
         node.say(f"connected with {', '.join(peers)}: session {name.hex()[:8]}", session=name.hex())
         settings = node.settings
-        limit_bytes, memory = settings.buffer_mib << 20, node.buffers.empty
+        limit_bytes, memory = budget.buffer_bytes, node.buffers.empty
         receiver = CorrectionReceiver(peers["dealer"], node.party, limit_bytes, settings.timeout_s, tapes, memory)
         server = Server(node, peers, edge, plans, seed, receiver)
 

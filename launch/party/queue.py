@@ -1,49 +1,19 @@
-"""Requests that wait at a server: fair between clients, and taken together where their lengths allow."""
+"""Requests that are held at a server: fair between clients, and taken together where their lengths allow."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from mpcnet.arrays.ring import Bytes
-from mpcnet.errors import LocalBusyError
+from mpcnet.errors import LocalBusyError, RemoteProtocolError
+from mpcnet.launch.party.request import Request
 from mpcnet.models.private.program import Size
-from mpcnet.rounds import Part
-from mpcnet.transport.handshake import Peer
 
 BUCKETS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # tokens; requests of one bucket may run as one batch
-PER_CLIENT = 64  # requests that one client may have waiting
-
-
-@dataclass(slots=True, repr=False, eq=False)
-class Reply:
-    """The arrays of a result, as soon as there is one."""
-
-    arrays: Sequence[tuple[Part, Bytes]] = ()
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class Request:
-    """A client's request: its public size and padding mask [B, n], and what its shares are expanded from."""
-
-    name: bytes
-    peer: Peer
-    size: Size
-    keep: Tensor
-    seed: bytes = field(repr=False)
-    explicit: Sequence[Bytes] = field(repr=False)
-    came_s: float
-    reply: Reply = field(default_factory=Reply)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(raw.nbytes for raw in self.explicit) + self.keep.nbytes
+PER_CLIENT = 64  # requests that one client may have here, answers that it has not taken included
 
 
 def bucket(length: int) -> int:
@@ -56,60 +26,79 @@ class Queue:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._held_bytes = 0
-        self._clients: OrderedDict[str, deque[Request]] = OrderedDict()  # the next client's turn is first
+        self._clients: OrderedDict[str, list[Request]] = OrderedDict()  # the next client's turn is first
 
     def __len__(self) -> int:
-        return sum(map(len, self._clients.values()))
+        """How many wait."""
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Request]:
-        """In the order of their turns."""
-        lines = [list(line) for line in self._clients.values()]
+        """Those that wait, in the order of their turns."""
+        lines = [[request for request in line if request.waits] for line in self._clients.values()]
         for turn in range(max(map(len, lines), default=0)):
             yield from (line[turn] for line in lines if turn < len(line))
 
     def add(self, request: Request) -> None:
-        """:raises LocalBusyError: there is no room for it now."""
-        line = self._clients.setdefault(request.peer.name, deque())
-        if len(line) >= PER_CLIENT:
+        """Make room for it, before its shares are taken.
+
+        :raises LocalBusyError: there is none now.
+        :raises RemoteProtocolError: there is a request of this name.
+        """
+        if self.find(request.name) is not None:
+            raise RemoteProtocolError(f"{request.client}: this request id has been used")
+        mine = self._clients.get(request.client, [])
+        if len(mine) >= PER_CLIENT:
             raise LocalBusyError(
-                f"{request.peer.name} has {PER_CLIENT} requests waiting; ask again when one is answered"
+                f"{request.client} has {PER_CLIENT} requests here; ask again when one is answered and taken"
             )
-        if self._held_bytes + request.nbytes > self._limit_bytes:
-            if not line:
-                del self._clients[request.peer.name]
-            raise LocalBusyError(f"the queue is full ({self._held_bytes / 1e6:.0f} MB); ask again in a moment")
-        line.append(request)
-        self._held_bytes += request.nbytes
+        held = {client: sum(each.held_bytes for each in line) for client, line in self._clients.items()}
+        own, limit = held.get(request.client, 0), self._limit_bytes
+        if own and own + request.nbytes > limit // 2:
+            raise LocalBusyError(
+                f"{request.client} has {own / 1e6:.0f} MB of requests here, and gets {limit / 2e6:.0f} MB; "
+                "ask again when one is answered"
+            )
+        if sum(held.values()) + request.nbytes > limit:
+            raise LocalBusyError(
+                f"the queue holds {sum(held.values()) / 1e6:.0f} of {limit / 1e6:.0f} MB; ask again in a moment"
+            )
+        self._clients.setdefault(request.client, []).append(request)
 
     def find(self, name: bytes) -> Request | None:
-        return next((request for request in self if request.name == name), None)
+        return next((each for line in self._clients.values() for each in line if each.name == name), None)
 
-    def remove(self, request: Request) -> None:
-        """Take it out, if it is there. If it was its client's oldest, its next turn comes after all others'."""
-        line = self._clients.get(request.peer.name)
-        if line is None or request not in line:
-            return
-        if request is line[0]:  # one that ran along with others must not cost an older one its turn
-            self._clients.move_to_end(request.peer.name)
-        line.remove(request)
-        self._held_bytes -= request.nbytes
-        if not line:
-            del self._clients[request.peer.name]
+    def took(self, request: Request) -> None:
+        """It leaves the line. If it was its client's oldest, that client's next turn comes after all others'."""
+        line = [each for each in self._clients.get(request.client, []) if each.waits or each is request]
+        if line and request is line[0]:  # one that ran along with others must not cost an older one its turn
+            self._clients.move_to_end(request.client)
 
-    def group(self, limit_tokens: int) -> list[Request]:
-        """The request whose turn it is, and others of its bucket and kind, in turn, up to so many padded tokens.
+    def forget(self, request: Request) -> None:
+        """Its client has taken the answer, or will not come for it any more."""
+        line = self._clients.get(request.client, [])
+        if request in line:
+            request.end(failure="its client has left")
+            request.result = ()
+            line.remove(request)
+            if not line:
+                del self._clients[request.client]
+
+    def group(
+        self, limit_tokens: int, among: Collection[Request], fits: Callable[[Sequence[Size]], bool]
+    ) -> list[Request]:
+        """Of those `among` which we may choose, the request whose turn it is, and others of its bucket and kind, in
+        turn, up to so many padded tokens, as long as their run `fits` a server's memory.
 
         They stay in the queue. A request that is larger alone runs alone.
         """
         chosen: list[Request] = []
         for request in self:
-            if chosen and _kind(request) != _kind(chosen[0]):
+            if request not in among or (chosen and _kind(request) != _kind(chosen[0])):
                 continue
-            together = [*chosen, request]
-            rows, length = _extent([r.size for r in together])
-            if not chosen or rows * length <= limit_tokens:
-                chosen = together
+            sizes = [each.size for each in (*chosen, request)]
+            rows, length = _extent(sizes)
+            if not chosen or (rows * length <= limit_tokens and fits(sizes)):
+                chosen.append(request)
         return chosen
 
 

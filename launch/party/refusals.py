@@ -1,4 +1,4 @@
-"""What is said of connections that were refused: so many lines in a while, so that a flood of them fills no disk."""
+"""What is said of those who were refused or turned away: so many lines in a while; a flood of them fills no disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Refusals:
     _said: int = field(default=0, init=False)
     _unsaid: int = field(default=0, init=False)
 
-    def line(self, where: str, error: MpcError) -> str | None:
+    def line(self, what: str, error: MpcError) -> str | None:
         """What to say of this one; None after too many; then the next line tells how many were left out."""
         now_s = self.clock()
         if now_s - self._began_s >= PERIOD_S:
@@ -32,4 +32,4 @@ class Refusals:
         self._said += 1
         before, self._unsaid = self._unsaid, 0
         more = f"; {before} more before it, of which nothing was said" if before else ""
-        return f"refused a connection from {where}: {error}{more}"
+        return f"{what}: {error}{more}"

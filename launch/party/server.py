@@ -13,11 +13,13 @@ import torch
 
 from mpcnet.arrays import ring
 from mpcnet.launch.party import frames, sharing
-from mpcnet.launch.party.control_frames import DONE, LOAD_STREAM, ORDER, REQUEST
+from mpcnet.launch.party.budget import run_bytes
+from mpcnet.launch.party.control_frames import DONE, LOAD_STREAM, ORDER, ROOM
 from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.heap import loading, release_freed
 from mpcnet.launch.party.node import Node, peak_bytes
-from mpcnet.launch.party.queue import Request, stack, stack_masks
+from mpcnet.launch.party.queue import layout, stack, stack_masks
+from mpcnet.launch.party.request import Request
 from mpcnet.launch.party.service import unless
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import Ledger, overlapped
@@ -61,6 +63,7 @@ class Server:
     seed: Seed
     receiver: CorrectionReceiver
     guard: Guard = field(default_factory=Guard)
+    dealers_room: int = 0  # bytes that the dealer has for a run
 
     @property
     def dealer(self) -> Peer:
@@ -91,6 +94,10 @@ class Server:
         buffer = self.receiver.expect([stream])
         config = self.node.config
         [(model, ledger)] = await self._compute([lambda p: load(p, config, shares)], [stream], buffer)
+        await buffer.settled()
+        self.dealers_room = frames.whole_numbers(
+            [buffer.facts.get("run_bytes")], f"{self.dealer.name}, facts: run_bytes", 0, frames.MOST_ROOM
+        )[0]
         total, seconds = ledger.total(), time.perf_counter() - start
         self.node.say(
             f"weights opened under masks: {total.rounds} rounds, {total.sent_bytes / 1e6:.1f} MB each way, "
@@ -118,7 +125,7 @@ class Server:
         :raises MpcError: the run failed.
         """
         start, cpu = time.perf_counter(), time.process_time()
-        queued_s = time.monotonic() - min(request.came_s for request in requests)
+        queued_s = asyncio.get_running_loop().time() - min(request.came_s for request in requests)
         await asyncio.to_thread(release_freed)  # what the last run's steps took; material comes beside it
         await bundle.buffer.ready(prefill(bundle.buffer.streams, rooms))
         offline_s = time.perf_counter() - start
@@ -127,7 +134,7 @@ class Server:
         self.node.say(f"run {bundle.number}: {len(requests)} request(s), {shown} tokens, running")
         start, ready_cpu = time.perf_counter(), time.process_time()
         tokens = await asyncio.to_thread(self._tokens, requests, bundle.sizes)
-        keeps = stack_masks([request.keep for request in requests], bundle.sizes)
+        keeps = stack_masks([request.held.keep for request in requests], bundle.sizes)
         kind = bundle.sizes[0].kind
         builds: list[Build[Response]] = [
             lambda p, share=share, keep=keep: audited_inference(p, model, share, keep, *kind)  # type: ignore[misc]
@@ -152,6 +159,18 @@ class Server:
         self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())
         self._count(bundle, requests, ledger, offline_s, seconds["seconds_online"])
 
+    async def agree_on_room(self) -> None:
+        """All three have so much memory for runs, and admit no request that needs more."""
+        mine = min(self.edge.budget.run_bytes, self.dealers_room)
+        await frames.send(self.other, ROOM, bytes=mine)
+        theirs = frames.whole_number(await frames.receive_bare(self.other, ROOM), "bytes", 0, frames.MOST_ROOM)
+        self.edge.clients.budget = self.edge.budget.within(min(mine, theirs))
+
+    def fits(self, sizes: Sequence[Size]) -> bool:
+        """Requests of these sizes may run as one, as far as memory goes."""
+        streams = layout(sizes, self.node.settings.streams)
+        return sum(run_bytes(self.plans.infer(size)) for size in streams) <= self.edge.clients.budget.run_bytes
+
     async def finished(self) -> None:
         """Returns when the other server has finished the run too: it still needs the session, which may end now."""
         await frames.send(self.other, DONE)
@@ -175,7 +194,7 @@ class Server:
         rows = []
         for request in requests:
             parts = sharing.token_parts(config, request.size)
-            shares = sharing.expand(parts, party, request.seed, request.explicit, REQUEST)
+            shares = sharing.expand(parts, party, request.held.seed, request.held.explicit, sharing.TOKENS)
             rows.append(torch.cat(list(shares), 1))
         bits, frac = config.formats.table_bits, config.input_frac
         return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
@@ -21,6 +22,7 @@ from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part
 
 SEED = Part(8, (SEED_BYTES,), "seed")
+TOKENS = "tokens"  # what the keystreams of a client's shares are for
 
 
 def receiver(index: int) -> int:
@@ -63,6 +65,13 @@ def explicit_parts(parts: Sequence[Part], party: int) -> list[Part]:
 def _stream(seed: bytes, purpose: str) -> Keystream:
     # The seed is fresh for this one split, so the session and stream of its domain may be constant.
     return Keystream(seed, Domain(bytes(16), 0, purpose), Guard())
+
+
+def split_tokens(config: Config, size: Size, words: Tensor) -> Split:
+    """A client's rows [B, n, columns]."""
+    parts = token_parts(config, size)
+    halves = torch.split(words, [part.shape[1] for part in parts], 1)
+    return split(list(zip(parts, halves, strict=True)), TOKENS)
 
 
 def token_parts(config: Config, size: Size) -> list[Part]:

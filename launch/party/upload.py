@@ -1,65 +1,73 @@
-"""A client's request as a server takes it: whole, and only if it is one that the program serves."""
+"""A client's request as a server takes it: admitted by its public size, then whole, or not at all."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import asyncio
 
 import torch
 
 from mpcnet.arrays import ring
 from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.launch.party import frames, sharing
-from mpcnet.launch.party.control_frames import REQUEST
+from mpcnet.launch.party.control_frames import SHARES
 from mpcnet.launch.party.node import Node
-from mpcnet.launch.party.queue import Request
+from mpcnet.launch.party.request import Request, Shares
+from mpcnet.models.families.bert import Config
 from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header
 
 MAX_BATCH = 256
+LONGEST_WAIT_S = 86400.0
 
 
-async def receive(node: Node, peer: Peer, begun: Callable[[], None], *, patient: bool = False) -> Request:
-    """A whole request; `begun` is told when its first frame has come and is one. `patient`: it may be long in coming.
+def announced(node: Node, peer: Peer, header: Header) -> Request:
+    """What a client wants, before any of its shares.
 
-    :raises RemoteProtocolError: it is none that we serve. Nothing is allocated for it before its sizes are known to be.
+    :raises RemoteProtocolError: it is none that we serve.
     """
+    config, fields = node.config, header.fields
+    positions = config.formats.longest
+    batch = frames.whole_number(header, "batch", 1, MAX_BATCH)
+    length = frames.whole_number(header, "length", 1, positions)
+    try:
+        answer = wanted_answer(config, fields.get("answer"))
+    except LocalInputError as error:
+        raise RemoteProtocolError(f"{peer.name}, {error}") from error
+    audit, wait_s = fields.get("audit"), fields.get("wait_s")
+    if type(audit) is not bool:
+        raise RemoteProtocolError(f"{peer.name}: want a request to say if it is audited, got one that does not")
+    if type(wait_s) is not float or not 0 < wait_s <= LONGEST_WAIT_S:
+        raise RemoteProtocolError(f"{peer.name}: want a request to say how long it waits, got one that does not")
+    size = Size(batch, length, answer, audit)
+    now_s = asyncio.get_running_loop().time()
+    nbytes = sum(part.nbytes for part in parts(config, size, node.party))
+    return Request(request_id(peer, header), peer.name, size, nbytes, now_s, now_s + wait_s)
 
-    def checked(header: Header) -> None:
-        check(node, peer, header)
-        begun()
 
-    header, (mask, seed, *explicit) = await frames.receive(peer, REQUEST, checked, patient=patient)
+def request_id(peer: Peer, header: Header) -> bytes:
+    """:raises RemoteProtocolError: there is none."""
     name = header.fields.get("id")
     if not isinstance(name, bytes) or len(name) != 16:
         raise RemoteProtocolError(f"{peer.name}: want a request id of 16 bytes, got another")
-    keep = ring.unpack_bits(ring.unpack(mask, part := header.parts[0]), part.shape).to(torch.int64)
+    return name
+
+
+def parts(config: Config, size: Size, party: int) -> list[Part]:
+    """The arrays of a client's shares for a server: the public padding mask, a seed, its explicit halves."""
+    mine = sharing.explicit_parts(sharing.token_parts(config, size), party)
+    return [Part(1, (size.batch, size.length)), sharing.SEED, *mine]
+
+
+async def shares(node: Node, peer: Peer, size: Size) -> Shares:
+    """Take them, for a request that was admitted.
+
+    :raises RemoteProtocolError: they are none of this size.
+    """
+    wanted = parts(node.config, size, node.party)
+    _, (mask, seed, *explicit) = await frames.receive(peer, SHARES, frames.exactly(peer, SHARES, wanted))
+    keep = ring.unpack_bits(ring.unpack(mask, wanted[0]), wanted[0].shape).to(torch.int64)
     if not bool(keep.any(1).all()):
         raise RemoteProtocolError(f"{peer.name}: want a token in every sentence, got a sentence without")
-    try:
-        answer = wanted_answer(node.config, header.fields.get("answer"))
-    except LocalInputError as error:
-        raise RemoteProtocolError(f"{peer.name}, {error}") from error
-    audit = header.fields.get("audit")
-    if type(audit) is not bool:
-        raise RemoteProtocolError(f"{peer.name}: want a request to say if it is audited, got one that does not")
-    size = Size(part.shape[0], part.shape[1], answer, audit)
-    return Request(name, peer, size, keep, seed.tobytes(), explicit, time.monotonic())
-
-
-def check(node: Node, peer: Peer, header: Header) -> None:
-    """:raises RemoteProtocolError: the frame is not a mask of a size that we serve, and shares for it."""
-    positions = node.config.formats.longest
-    first = header.parts[0] if header.parts else Part(0, ())
-    if first.bits != 1 or len(first.shape) != 2:
-        raise RemoteProtocolError(f"{peer.name}: want a mask of [batch, length] first, got {len(header.parts)} parts")
-    batch, length = first.shape
-    if not 1 <= batch <= MAX_BATCH or not 1 <= length <= positions:
-        raise RemoteProtocolError(
-            f"{peer.name}: want up to {MAX_BATCH} sentences of {positions} tokens, got {batch} of {length}"
-        )
-    tokens = sharing.token_parts(node.config, Size(batch, length))
-    mine = sharing.explicit_parts(tokens, node.party)
-    frames.exactly(peer, REQUEST, [first, sharing.SEED, *mine])(header)
+    return Shares(keep, seed.tobytes(), explicit)

@@ -15,9 +15,11 @@ from typing import Any
 
 from mpcnet.errors import MpcError
 from mpcnet.launch.deployment import settings as settings_file
-from mpcnet.launch.deployment.certs import role_folder
+from mpcnet.launch.deployment.certs import LISTENERS, role_folder
 from mpcnet.launch.deployment.deploy import write_deployment
+from mpcnet.launch.deployment.machine import memory_bytes
 from mpcnet.launch.party import notify
+from mpcnet.launch.party.budget import OF_MACHINE
 from mpcnet.launch.simulation.network import PYTHON, Network
 from mpcnet.models.families.bert import Config
 
@@ -144,10 +146,12 @@ def deployment(
     """
     folder = keep or Path(tempfile.mkdtemp(prefix="mpcnet-"))
     made = Deployment(folder, network)
+    memory_mib = int(OF_MACHINE * memory_bytes() / len(LISTENERS)) >> 20  # they share this machine's
     try:
         write_deployment(
-            folder, config, network.addresses, net=network.net, threads=threads, timeout_s=timeout_s, **settings
-        )
+            folder, config, network.addresses, net=network.net, threads=threads, timeout_s=timeout_s,
+            **{"memory_mib": memory_mib, **settings},
+        )  # fmt: skip
         yield made
     finally:
         made.stop()

@@ -11,14 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
 from mpcnet.arrays import ring
-from mpcnet.arrays.memory import Memory
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.families.bert import AnswerKind, Config, Embedding, Model, load
 from mpcnet.models.formats.fixed_point import Formats
@@ -34,6 +33,7 @@ from mpcnet.transport.handshake import FORMAT_VERSION, Program
 
 FORMAT = "mpcnet program"
 AGAIN = "make it again: mpcnet init"
+KEPT_PLANS = 256  # sizes whose plans are kept: clients choose sizes, and a plan takes up to 200 KB
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -129,15 +129,14 @@ def wanted_answer(config: Config, wanted: object) -> AnswerKind:
 class Plans:
     """The static plans of a program: of loading the weights, and of inference for each request size."""
 
-    def __init__(self, config: Config, memory: Memory | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         source = MeterSource()
         self.config = config
-        self.memory = memory
-        self.load = measure(load(Party(source), config, parameter_shapes(config, "meta").items()), source, memory)
-        self._infer = cache(self._measure)
+        self.load = measure(load(Party(source), config, parameter_shapes(config, "meta").items()), source)
+        self._infer = lru_cache(KEPT_PLANS)(self._measure)
 
     def infer(self, size: Size) -> Plan:
-        """The plan of one inference; the same object each time it is asked for."""
+        """The plan of one inference; those asked for last are kept."""
         return self._infer(size)
 
     def _measure(self, size: Size) -> Plan:
@@ -145,7 +144,7 @@ class Plans:
         tokens = token_shape(self.config, size)
         model: Model = self.load.result
         keep = torch.ones(size.batch, size.length)
-        return measure(audited_inference(Party(source), model, tokens, keep, *size.kind), source, self.memory)
+        return measure(audited_inference(Party(source), model, tokens, keep, *size.kind), source)
 
 
 def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,11 +37,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole public transcript of a program, before it runs."""
+    """The whole public transcript of a program, before it runs, and the memory that its arrays take.
+
+    `peak_bytes` are alive at most while it runs, beyond what was there before; `kept_bytes` are still alive at its end.
+    """
 
     segments: tuple[Segment, ...]
     ledger: Ledger
     result: Any = None
+    peak_bytes: int = 0
+    kept_bytes: int = 0
 
     @property
     def digest(self) -> bytes:
@@ -83,12 +87,12 @@ class MeterSource:
         return tuple(first), tuple(second)
 
 
-def measure(program: Program[Any], source: MeterSource, memory: Memory | None = None) -> Plan:
-    """Run `program` on shapes: needs no data, no key and no peer. `memory` also adds up the tensors alive."""
+def measure(program: Program[Any], source: MeterSource) -> Plan:
+    """Run `program` on shapes: needs no data, no key and no peer."""
     segments: list[Segment] = []
     chain = bytes(CHAIN_BYTES)
     reply: list[Tensor] | None = None
-    with memory or nullcontext():
+    with Memory() as memory:
         while True:
             step = advance(program, reply)
             exchange = () if isinstance(step, Done) else step.parts
@@ -97,7 +101,7 @@ def measure(program: Program[Any], source: MeterSource, memory: Memory | None = 
             chain = _link(chain, label, dealt, exchange)
             segments.append(Segment(label, dealt, exchange, chain))
             if isinstance(step, Done):
-                return Plan(tuple(segments), source.ledger, step.value)
+                return Plan(tuple(segments), source.ledger, step.value, memory.peak, memory.live)
             source.ledger.exchange(exchange)
             reply = [ring.zeros(part.shape, part.bits, "meta") for part in step.parts]
 

@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 
 from mpcnet.errors import (
     ChannelClosed,
+    ChannelParted,
     ChannelTimeout,
     LocalInputError,
     LocalStateError,
@@ -76,13 +77,16 @@ class Channel(Protocol):
     async def close(self) -> None:
         """Orderly end: returns after the last frame has left."""
 
-    def abort(self, reason: str) -> None:
-        """Immediate end; the peer is told `reason`, a public line, if it can still be reached."""
+    def abort(self, reason: str, **advice: int) -> None:
+        """Immediate end; the peer is told `reason`, a public line, if it can still be reached.
+
+        `advice` is for its program: `final` and `largest`, as in :class:`mpcnet.errors.RemoteAbort`.
+        """
 
 
-def abort_header(reason: str) -> Header:
+def abort_header(reason: str, **advice: int) -> Header:
     """The last frame of a party that gives up."""
-    return Header(CONTROL, NO_SESSION, label=ABORT, fields={"reason": one_line(reason, 300)})
+    return Header(CONTROL, NO_SESSION, label=ABORT, fields={"reason": one_line(reason, 300), **advice})
 
 
 def ping_header() -> Header:
@@ -98,8 +102,13 @@ def is_ping(header: Header) -> bool:
 def check_abort(header: Header, peer: str) -> None:
     """:raises RemoteAbort: `header` is the peer's last frame."""
     if header.kind == CONTROL and header.label == ABORT:
-        reason = header.fields.get("reason")
-        raise RemoteAbort(peer, reason if isinstance(reason, str) and reason else "no reason given")
+        reason, largest = header.fields.get("reason"), header.fields.get("largest")
+        raise RemoteAbort(
+            peer,
+            reason if isinstance(reason, str) and reason else "no reason given",
+            final=header.fields.get("final") is True,
+            largest=largest if type(largest) is int and largest >= 0 else None,
+        )
 
 
 def check_payload(header: Header, payload: tuple[memoryview, ...]) -> None:
@@ -136,6 +145,8 @@ def check_control(header: Header, name: str, session: bytes, peer: str) -> None:
         raise RemoteProtocolError(describe(f"{peer}, next frame", f"control frame {name!r}", got))
     if header.session != session:
         raise RemoteProtocolError(f"{peer}: control frame {name!r} belongs to another session")
+    if (header.stream, header.sequence, header.chain) != (0, 0, bytes(len(header.chain))):
+        raise RemoteProtocolError(f"{peer}: control frame {name!r} belongs to no stream, got a place in one")
 
 
 @dataclass(eq=False, slots=True)
@@ -250,10 +261,10 @@ class MemoryChannel:
         """See :class:`Channel`. The queue keeps what the peer has yet to read."""
         self._end("closed here")
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, **advice: int) -> None:
         """See :class:`Channel`."""
         if self._failure is None:
-            self._out.put(encode(abort_header(reason)), b"")
+            self._out.put(encode(abort_header(reason, **advice)), b"")
         self._end(f"aborted here: {reason}")
 
     def _end(self, why: str) -> None:
@@ -262,7 +273,7 @@ class MemoryChannel:
         self._into.end()
 
     def _closed(self) -> MpcError:
-        return self._failure or ChannelClosed(f"{self.peer} closed the channel")
+        return self._failure or ChannelParted(f"{self.peer} closed the channel")
 
     async def _wait(self, pipe: _Pipe, ready: Callable[[], bool], what: str, patient: bool = False) -> None:
         def settled() -> bool:

@@ -171,9 +171,9 @@ class ShapedChannel:
         """See :class:`mpcnet.transport.channel.Channel`."""
         await self._inner.close()
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, **advice: int) -> None:
         """See :class:`mpcnet.transport.channel.Channel`."""
-        self._inner.abort(reason)
+        self._inner.abort(reason, **advice)
 
     def _split(self, header: Header) -> tuple[float, Header]:
         """The stamp, and the header as its sender wrote it."""

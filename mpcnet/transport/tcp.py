@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 
 
 class TcpConnection:
@@ -78,7 +79,8 @@ class TcpConnection:
             self._transport.close()
         elif not self._transport.is_closing():
             self.read(True)
-            self._transport.write_eof()
+            with suppress(OSError):  # asyncio's own loop raises it after a reset
+                self._transport.write_eof()
         self._linger()
 
     def abandon(self) -> None:

@@ -12,6 +12,7 @@ from typing import cast
 
 from mpcnet.errors import (
     ChannelClosed,
+    ChannelParted,
     ChannelTimeout,
     LocalStateError,
     MpcError,
@@ -141,10 +142,10 @@ class TlsChannel(asyncio.BufferedProtocol):
         if self._tcp.cut:
             raise ChannelTimeout(f"{self.peer} did not take our last frames within {self._tcp.linger_s:g} s")
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, **advice: int) -> None:
         """See :class:`mpcnet.transport.channel.Channel`."""
         if self._failure is None:
-            self._tell(reason)
+            self._tell(reason, **advice)
             self._fail(ChannelClosed(f"channel to {self.peer}: aborted here: {reason}"))
         if self._mid_frame:
             self._tcp.abandon()
@@ -200,7 +201,7 @@ class TlsChannel(asyncio.BufferedProtocol):
                 if count is None:
                     return
                 if count == 0:
-                    raise ChannelClosed(f"{self.peer} closed the channel")
+                    raise ChannelParted(f"{self.peer} closed the channel")
                 self._decoder.advance(count)
                 if self._decoder.stage is Stage.PAYLOAD:
                     self._progress_s = self._heard_s
@@ -281,11 +282,11 @@ class TlsChannel(asyncio.BufferedProtocol):
     def _flush(self) -> None:
         self._tcp.write(self._tls.outgoing())
 
-    def _tell(self, reason: str) -> None:
+    def _tell(self, reason: str, **advice: int) -> None:
         """Give the peer our public reason, unless it would land in the midst of a frame."""
         if self._open and not self._mid_frame and not self._ending:
             try:
-                self._tls.write(memoryview(encode(abort_header(reason))))
+                self._tls.write(memoryview(encode(abort_header(reason, **advice))))
             except ChannelClosed:
                 return  # it cannot be reached any more
 

@@ -11,14 +11,18 @@ from limits import LIMIT_S, PATIENT_S
 from parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, some_tokens
 from patience import a_long_time, too_long
 from rogue import RogueNode
-from uploads import TOKENS, Arrays, mask_of, request, turned_away, upload
+from uploads import TOKENS, Arrays, announce, mask_of, request, turned_away, upload
 
 from mpcnet.errors import ChannelClosed, LocalInputError
-from mpcnet.launch.party import edge, follower, frames, queue
-from mpcnet.launch.party.control_frames import READY, REQUEST, RESULT
+from mpcnet.launch.party import edge, follower, frames, leader, queue
+from mpcnet.launch.party.control_frames import READY, REQUEST, RESULT, SHARES
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.transport import tls_channel
+from mpcnet.transport.channel import CONTROL
 from mpcnet.transport.tls import TlsChannel, parse_address
+from mpcnet.transport.wire import Header
+
+NOT_AT_SERVER1 = "server1 has not got this request, or got another size, mask or answer"
 
 
 def open_channels(parties: Parties, *roles: str) -> list[TlsChannel]:
@@ -53,47 +57,59 @@ async def still_serves(parties: Parties) -> None:
 
 
 async def test_requests_that_are_none(parties: Parties) -> None:
+    """By what they announce, and by the shares behind that."""
     await serve(parties)
-    good, name = request(parties, 1), secrets.token_bytes(16)
-    cases: list[tuple[Arrays, object, str]] = [
-        ([mask_of(torch.ones(1, SHAPE.positions + 1))], name, "want up to 256 sentences of 16 tokens, got 1 of 17"),
-        ([mask_of(torch.ones(257, 1))], name, "got 257 of 1"),
-        ([mask_of(torch.ones(0, 1))], name, "got 0 of 1"),
-        ([mask_of(torch.ones(5))], name, "want a mask of [batch, length] first, got 1 parts"),
-        ([], name, "want a mask of [batch, length] first, got 0 parts"),
-        (good[1:], name, "want a mask of [batch, length] first, got 2 parts"),
-        (good[:2], name, "client, request: want [(1, (1, 5)), (8, (32,)), ("),
-        ([*good, good[1]], name, "client, request: want [(1, (1, 5)), (8, (32,)), ("),
-        ([mask_of(torch.zeros(1, 5)), *good[1:]], name, "want a token in every sentence, got a sentence without"),
-        (good, b"short", "want a request id of 16 bytes"),
-        (good, 7, "want a request id of 16 bytes"),
+    good, dial = request(parties, 1), parties.node("client").dial
+    announced: list[tuple[dict[str, object], str]] = [
+        ({"batch": 257}, "request: batch: want a whole number in 1 ... 256, got 257"),
+        ({"batch": 0}, "request: batch: want a whole number in 1 ... 256, got 0"),
+        ({"length": SHAPE.positions + 1}, "request: length: want a whole number in 1 ... 16, got 17"),
+        ({"length": None}, "request: length: want a whole number in 1 ... 16, got None"),
+        ({"id": b"short"}, "want a request id of 16 bytes"),
+        ({"id": 7}, "want a request id of 16 bytes"),
+        *(({"audit": audit}, "client: want a request to say if it is audited") for audit in ("yes", 1, None)),
+        *(({"wait_s": wait}, "client: want a request to say how long it waits") for wait in (0.0, -1.0, 1e9, 5, None)),
+        *(
+            ({"answer": answer}, "client, answer: want logits of a model of embeddings, got")
+            for answer in ("label", "everything", 1, None)
+        ),
+        ({"more": 1}, "client, request: want fields ["),
     ]
-    for arrays, given, words in cases:
-        peer = await parties.node("client").dial("server1")
-        await frames.send(peer, REQUEST, arrays, id=given, answer="logits", audit=False)
+    for changes, words in announced:
+        peer = await dial("server1")
+        await announce(peer, **changes)
         assert words in await turned_away(peer)
-    for answer in ("label", "everything", 1, None):
-        peer = await parties.node("client").dial("server1")
-        await frames.send(peer, REQUEST, good, id=name, answer=answer, audit=False)
-        assert "client, answer: want logits of a model of embeddings, got" in await turned_away(peer)
-    for audit in ("yes", 1, None):
-        peer = await parties.node("client").dial("server1")
-        await frames.send(peer, REQUEST, good, id=name, answer="logits", audit=audit)
-        assert "client: want a request to say if it is audited" in await turned_away(peer)
-    peer = await parties.node("client").dial("server0")
+    shared: list[tuple[Arrays, str]] = [
+        ([], "client, shares: want [(1, (1, 5)), (8, (32,)), ("),
+        (good[1:], "client, shares: want [(1, (1, 5)), (8, (32,)), ("),
+        ([*good, good[1]], "client, shares: want [(1, (1, 5)), (8, (32,)), ("),
+        ([mask_of(torch.ones(1, 4)), *good[1:]], "client, shares: want [(1, (1, 5)), (8, (32,)), ("),
+        ([mask_of(torch.zeros(1, 5)), *good[1:]], "want a token in every sentence, got a sentence without"),
+    ]
+    for arrays, words in shared:
+        peer = await dial("server1")
+        await announce(peer)
+        await frames.send(peer, SHARES, arrays)
+        assert words in await turned_away(peer)
+    peer = await dial("server0")
     await frames.send(peer, RESULT)
     assert "want control frame 'request', got control frame 'result'" in await turned_away(peer)
+    peer = await dial("server0")
+    await peer.channel.send(Header(CONTROL, peer.session, stream=1, label=REQUEST))
+    assert "control frame 'request' belongs to no stream" in await turned_away(peer)
     await still_serves(parties)
 
 
 async def test_request_id_that_is_in_use(parties: Parties) -> None:
-    await serve(parties)
+    for role in ALL:
+        parties.start(role)
     name = secrets.token_bytes(16)
-    [first] = await upload(parties, name, "server1")  # server0 never orders it
+    [first] = await upload(parties, name, "server1")
     second = await parties.node("client").dial("server1")
-    await frames.send(second, REQUEST, request(parties, 1), id=name, answer="logits", audit=False)
+    await announce(second, id=name)
     assert "this request id has been used" in await turned_away(second)
     first.channel.abort("the test is over")
+    parties.start("owner")
     await still_serves(parties)
 
 
@@ -136,15 +152,29 @@ async def test_client_that_sends_more_than_a_request(parties: Parties) -> None:
 
 
 async def test_client_of_one_server_only(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told so by whom it asked; others are answered meanwhile."""
     await serve(parties)
-    with monkeypatch.context() as hasty:
-        hasty.setattr(follower, "GRACE_S", 0.1)
-        [peer] = await upload(parties, bytes(range(16)), "server0")
-        why = await turned_away(peer)
-    assert why == "server0: server1 has not got this request, or got another size or answer; ask again"
-    [peer] = await upload(parties, bytes(range(16)), "server1")  # nobody orders it
+    alone = [(await upload(parties, bytes([i] * 16), role))[0] for i, role in enumerate(SERVERS)]
+    await parties.answered(TOKENS)
+    monkeypatch.setattr(leader, "GRACE_S", 0.0)
+    monkeypatch.setattr(follower, "GRACE_S", 0.0)
+    await parties.answered(TOKENS)
+    assert await turned_away(alone[0]) == f"server0: {NOT_AT_SERVER1}; ask again"
+    assert await turned_away(alone[1]) == "server1: server0 has not got this request; ask again"
     await still_serves(parties)
-    assert await turned_away(peer) == "server1 is stopping"
+
+
+async def test_half_requests_hold_up_nobody(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long their grace is, and whichever server has them."""
+    monkeypatch.setattr(leader, "GRACE_S", 3600.0)
+    monkeypatch.setattr(follower, "GRACE_S", 3600.0)
+    await serve(parties)
+    alone = [(await upload(parties, bytes([i] * 16), role, client=ALICE))[0] for i, role in enumerate(SERVERS * 3)]
+    for _ in range(3):
+        await parties.answered(TOKENS)
+    for peer in alone:
+        peer.channel.abort("the test is over")
+    await still_serves(parties)
 
 
 @pytest.mark.parametrize("parties", [{"labels": LABELS}], indirect=True, ids=["classifier"])
@@ -154,7 +184,7 @@ async def test_client_of_one_server_only(parties: Parties, monkeypatch: pytest.M
     ids=["length", "batch", "answer", "audit"],
 )
 async def test_client_that_tells_the_servers_different_sizes(
-    parties: Parties, lengths: list[int], answer: str, audit: bool
+    parties: Parties, lengths: list[int], answer: str, audit: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs its own request only, though another client's is of the same run."""
     for role in ALL:
@@ -167,10 +197,12 @@ async def test_client_that_tells_the_servers_different_sizes(
     for role in SERVERS:
         await parties.said(role, "queued: 2")
     parties.start("owner")
-    words = "server0: server1 has not got this request, or got another size or answer; ask again"
-    assert await turned_away(first) == words
-    assert await turned_away(second) == "server1: server0 has got another size or answer of this request; ask again"
     await parties.answered(TOKENS, honest)
+    words = "server1: server0 has got another size, mask or answer of this request; ask again"
+    assert await turned_away(second) == words
+    monkeypatch.setattr(leader, "GRACE_S", 0.0)
+    await parties.answered(TOKENS)
+    assert await turned_away(first) == f"server0: {NOT_AT_SERVER1}; ask again"
     await still_serves(parties)
 
 
@@ -179,8 +211,7 @@ async def test_client_that_says_nothing(parties: Parties) -> None:
     peer = await parties.node("client").dial("server0")
     away = asyncio.ensure_future(turned_away(peer))
     await too_long(await channel_with(parties, "server0", "client"))
-    assert await away == "waited 60 s for a frame"
-    await parties.said("server0", "turned away client: waited 60 s for client to send a frame")
+    assert await away == "server0: no request in time; connect again"
     await still_serves(parties)
 
 
@@ -191,10 +222,13 @@ async def test_more_requests_than_fit(parties: Parties, monkeypatch: pytest.Monk
         parties.start(role)
     first = [await upload(parties, bytes([i] * 16), *SERVERS) for i in range(2)]
     words = await parties.refused(parties.ask(TOKENS))
-    assert "client has 2 requests waiting; ask again when one is answered" in words
+    assert "client has 2 requests here; ask again when one is answered" in words
     monkeypatch.setattr(edge, "MAX_CONNECTIONS", 2)
     words = await parties.refused(parties.ask(TOKENS, ALICE))
-    assert "has 2 connections; try again in a moment" in words
+    assert "clients have 2 connections; try again in a moment" in words
+    monkeypatch.setattr(edge, "PER_IDENTITY", 2)
+    words = await parties.refused(parties.ask(TOKENS))
+    assert "client has 2 connections; try again in a moment" in words
     for peers in first:
         for peer in peers:
             await peer.channel.close()

@@ -1,5 +1,8 @@
 """A client's requests by hand, frame by frame, for tests of what servers make of them."""
 
+import secrets
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import RemoteAbort
 from mpcnet.launch.party import frames, sharing
-from mpcnet.launch.party.control_frames import QUEUED, REQUEST
+from mpcnet.launch.party.control_frames import QUEUED, REQUEST, SHARES
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.program import Size
 from mpcnet.models.texts.tokens import Tokens
@@ -27,23 +30,27 @@ def mask_of(values: torch.Tensor) -> tuple[Part, Bytes]:
 def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
     """What a client uploads to a server."""
     config = parties.node("client").config
-    parts = sharing.token_parts(config, Size(*tokens.ids.shape))
-    halves = torch.split(encode_tokens(config, tokens, None), [part.shape[1] for part in parts], 1)
-    split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
+    split = sharing.split_tokens(config, Size(*tokens.ids.shape), encode_tokens(config, tokens, None))
     seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
     return [mask_of(tokens.mask), seed, *split.explicit[party]]
 
 
+async def announce(peer: Peer, tokens: Tokens = TOKENS, **changes: Any) -> None:
+    """The first frame of a request, with other fields if they are given."""
+    batch, length = tokens.ids.shape
+    usual = {"id": secrets.token_bytes(16), "batch": batch, "length": length, "answer": "logits", "audit": False}
+    await frames.send(peer, REQUEST, **{**usual, "wait_s": 600.0, **changes})
+
+
 async def upload(
-    parties: Parties, name: bytes, *roles: str, tokens: Tokens = TOKENS, answer: str = "logits", audit: bool = False
+    parties: Parties, name: bytes, *roles: str, tokens: Tokens = TOKENS, client: str = "client", **changes: Any
 ) -> list[Peer]:
     """A client that has a request queued at these servers."""
     peers = []
     for role in roles:
-        peer = await parties.node("client").dial(role)
-        await frames.send(
-            peer, REQUEST, request(parties, SERVERS.index(role), tokens), id=name, answer=answer, audit=audit
-        )
+        peer = await parties.node(client).dial(role)
+        await announce(peer, tokens, id=name, **changes)
+        await frames.send(peer, SHARES, request(parties, SERVERS.index(role), tokens))
         await frames.receive_bare(peer, QUEUED)
         peers.append(peer)
     return peers

@@ -1,9 +1,6 @@
 """The queue of requests: nothing is lost, clients take turns, and results go back to whom they belong."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -12,21 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mpcnet.errors import LocalBusyError
-from mpcnet.launch.party.queue import BUCKETS, PER_CLIENT, Queue, Request, bucket, fits, layout, stack, stack_masks
+from mpcnet.errors import LocalBusyError, RemoteProtocolError
+from mpcnet.launch.party.queue import BUCKETS, PER_CLIENT, Queue, bucket, fits, layout, stack, stack_masks
+from mpcnet.launch.party.request import Request, Shares
 from mpcnet.models.private.program import Size
-from mpcnet.transport.handshake import Peer
+from mpcnet.rounds import Part
 
 steady = settings(max_examples=80, derandomize=True, deadline=None)
 CLIENTS = ("client", "client:alice", "client:bob", "client:carol")
 
 
 def request(name: int, client: str = "client", batch: int = 1, length: int = 8, nbytes: int = 0) -> Request:
-    peer = cast(Peer, SimpleNamespace(name=client))
-    keep = torch.ones(batch, length, dtype=torch.int64)
-    return Request(
-        name.to_bytes(16, "big"), peer, Size(batch, length), keep, bytes(32), [np.zeros(nbytes, np.uint8)], 0.0
-    )
+    shares = Shares(torch.ones(batch, length, dtype=torch.int64), bytes(32), [np.zeros(nbytes, np.uint8)])
+    return Request(name.to_bytes(16, "big"), client, Size(batch, length), nbytes, 0.0, 600.0, shares)
+
+
+def group(queue: Queue, limit: int) -> list[Request]:
+    """Of all that wait, with memory for any run."""
+    return queue.group(limit, list(queue), lambda sizes: True)
+
+
+def answer(queue: Queue, each: Request) -> None:
+    """As a server does: it runs, and its client takes the answer."""
+    queue.took(each)
+    each.running = True
+    queue.forget(each)
 
 
 def filled(*requests: Request) -> Queue:
@@ -51,7 +58,7 @@ class Turns(RuleBasedStateMachine):
     def add(self, client: str, batch: int, length: int) -> None:
         self.count += 1
         new = request(self.count, client, batch, length)
-        if sum(each.peer.name == client for each in self.waiting) == PER_CLIENT:
+        if sum(each.client == client for each in self.waiting) == PER_CLIENT:
             with pytest.raises(LocalBusyError):
                 self.queue.add(new)
             return
@@ -63,16 +70,17 @@ class Turns(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 300))
     def serve(self, limit: int) -> None:
         """As a server does: a group, taken out."""
-        group = self.queue.group(limit)
+        group = self.queue.group(limit, list(self.queue), lambda sizes: True)
         assert group and len(set(map(id, group))) == len(group)
-        first = group[0].peer.name
-        own = [each for each in self.waiting if each.peer.name == first]
+        first = group[0].client
+        own = [each for each in self.waiting if each.client == first]
         assert group[0] is own[0]  # a turn is for the client's oldest request
         for client, seen in self.passed.items():
             if client != first:
                 seen[first] = seen.get(first, 0) + 1
                 assert seen[first] == 1, f"{first} had two turns while {client} waited"
         for each in group:
+            answer(self.queue, each)
             self._gone(each)
 
     @precondition(lambda self: self.waiting)
@@ -83,13 +91,13 @@ class Turns(RuleBasedStateMachine):
         self._gone(each)
 
     def _gone(self, each: Request) -> None:
-        client = each.peer.name
-        if each is next(other for other in self.waiting if other.peer.name == client):
+        client = each.client
+        if each is next(other for other in self.waiting if other.client == client):
             self.passed[client] = {}  # it had a turn, or gave it up
-        self.queue.remove(each)
-        self.queue.remove(each)  # a second time is harmless
+        self.queue.forget(each)
+        self.queue.forget(each)  # a second time is harmless
         self.waiting.remove(each)
-        if all(other.peer.name != client for other in self.waiting):
+        if all(other.client != client for other in self.waiting):
             del self.passed[client]
 
     @invariant()
@@ -98,7 +106,7 @@ class Turns(RuleBasedStateMachine):
         assert sorted(each.name for each in self.queue) == [each.name for each in self.waiting]
         assert all(self.queue.find(each.name) is each for each in self.waiting)
         for client in CLIENTS:  # a client's own requests keep their order
-            shown = [each.name for each in self.queue if each.peer.name == client]
+            shown = [each.name for each in self.queue if each.client == client]
             assert shown == sorted(shown)
 
 
@@ -116,52 +124,70 @@ def test_one_that_runs_along_with_others_does_not_cost_its_client_the_turn() -> 
     """Else a long request would wait for as long as its client has short ones that fit the others' runs."""
     long = request(0, "client:alice", length=512)
     queue = filled(request(1, "client:bob"), request(3, "client:bob", length=64), long, request(2, "client:alice"))
-    for each in (group := queue.group(16)):
-        queue.remove(each)
-    assert [each.name[-1] for each in group] == [1, 2]
-    assert queue.group(16) == [long]
+    for each in (chosen := group(queue, 16)):
+        answer(queue, each)
+    assert [each.name[-1] for each in chosen] == [1, 2]
+    assert group(queue, 16) == [long]
 
 
-def test_removing_what_is_not_there_is_harmless() -> None:
+def test_forgetting_what_is_not_there_is_harmless() -> None:
     one, other = request(1), request(1, "client:bob")
     queue = filled(one)
-    queue.remove(other)
-    queue.remove(replace(one))  # of the same name, but another
+    queue.forget(other)
     assert list(queue) == [one]
-    queue.remove(one)
-    queue.remove(one)
-    assert len(queue) == 0 and list(queue) == [] and queue.group(100) == [] and queue.find(one.name) is None
+    queue.forget(one)
+    queue.forget(one)
+    assert len(queue) == 0 and list(queue) == [] and group(queue, 100) == [] and queue.find(one.name) is None
 
 
-def test_a_client_may_have_so_many_waiting_and_others_have_room() -> None:
+def test_a_name_is_used_once() -> None:
+    queue = filled(request(1))
+    with pytest.raises(RemoteProtocolError, match="client:bob: this request id has been used"):
+        queue.add(request(1, "client:bob"))
+
+
+def test_a_client_may_have_so_many_here_and_others_have_room() -> None:
+    """An answer that was not taken counts: it is kept for who comes back."""
     queue = filled(*(request(number) for number in range(PER_CLIENT)))
-    with pytest.raises(LocalBusyError, match=f"client has {PER_CLIENT} requests waiting; ask again"):
+    first = next(iter(queue))
+    first.end(failure="a run failed")
+    with pytest.raises(LocalBusyError, match=f"client has {PER_CLIENT} requests here; ask again"):
         queue.add(request(1000))
     queue.add(request(1000, "client:bob"))
-    queue.remove(next(iter(queue)))
+    queue.forget(first)
     queue.add(request(1001))
     assert len(queue) == PER_CLIENT + 1
 
 
 def test_memory_is_bounded_and_given_back() -> None:
-    first = request(1, nbytes=1_000_000)
-    queue = Queue(first.nbytes + 100)
+    """One client gets half, if it has more than one request; what was used counts no more."""
+    queue = Queue(4000)
+    first, second = request(1, nbytes=1500), request(2, "client:bob", nbytes=2000)
     queue.add(first)
-    with pytest.raises(LocalBusyError, match=r"the queue is full \(1 MB\); ask again"):
-        queue.add(request(2, "client:bob", nbytes=1000))
-    assert list(queue) == [first] and queue.group(100) == [first]
-    queue.remove(first)
-    queue.remove(first)  # gives nothing back twice
-    second = request(2, "client:bob", nbytes=1_000_000)
+    with pytest.raises(LocalBusyError, match="client has 0 MB of requests here, and gets 0 MB; ask again"):
+        queue.add(request(3, nbytes=600))
     queue.add(second)
+    with pytest.raises(LocalBusyError, match="the queue holds 0 of 0 MB; ask again in a moment"):
+        queue.add(request(4, "client:alice", nbytes=600))
+    first.end(result=[(Part(8, (100,)), np.zeros(100, np.uint8))])
+    assert first.shares is None
+    queue.add(request(4, "client:alice", nbytes=1900))
+    queue.forget(first)
+    assert first.result == () and [each.name[-1] for each in queue] == [2, 4]
+
+
+def test_a_request_that_comes_alone_may_take_it_all() -> None:
+    queue = Queue(4000)
+    queue.add(request(1, nbytes=4000))
     with pytest.raises(LocalBusyError):
-        queue.add(first)
-    assert list(queue) == [second]
+        queue.add(request(2, "client:bob", nbytes=1))
 
 
 def test_requests_show_nothing_of_what_they_hold() -> None:
-    secret = replace(request(1), seed=b"\x5e" * 32)
-    assert "\\x5e" not in repr(secret) and "^" not in repr(secret)
+    secret = request(1)
+    secret.shares = Shares(secret.held.keep, b"\x5e" * 32, [])
+    for shown in (repr(secret), repr(secret.shares)):
+        assert "\\x5e" not in shown and "^" not in shown
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
@@ -184,17 +210,17 @@ def test_a_group_shares_a_bucket_and_keeps_the_limit_unless_it_is_alone(
     wanted: list[tuple[str, Size]], limit: int
 ) -> None:
     queue = filled(*(request(i, client, size.batch, size.length) for i, (client, size) in enumerate(wanted)))
-    order, group = list(queue), queue.group(limit)
-    assert group[0] is order[0]
-    assert [each for each in order if each in group] == group  # in turn
+    order, chosen = list(queue), group(queue, limit)
+    assert chosen[0] is order[0]
+    assert [each for each in order if each in chosen] == chosen  # in turn
     assert list(queue) == order  # they stay
-    assert len({bucket(each.size.length) for each in group}) == 1
-    tokens = sum(each.size.batch for each in group) * max(each.size.length for each in group)
-    assert tokens <= limit or len(group) == 1
+    assert len({bucket(each.size.length) for each in chosen}) == 1
+    tokens = sum(each.size.batch for each in chosen) * max(each.size.length for each in chosen)
+    assert tokens <= limit or len(chosen) == 1
     for each in order:  # nobody was left out who had had room
-        if each not in group and bucket(each.size.length) == bucket(group[0].size.length):
-            rows = sum(other.size.batch for other in group) + each.size.batch
-            assert rows * max(other.size.length for other in (*group, each)) > limit or len(group) == 1
+        if each not in chosen and bucket(each.size.length) == bucket(chosen[0].size.length):
+            rows = sum(other.size.batch for other in chosen) + each.size.batch
+            assert rows * max(other.size.length for other in (*chosen, each)) > limit or len(chosen) == 1
 
 
 # --- layout, and back -----------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Line(Around):
         if not self._dead:
             await self.inner.close()
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, **advice: int) -> None:
         if not self._dead:
             self.inner.abort(reason)
 

@@ -1,0 +1,73 @@
+"""A client's request at a server: what is public of it, its shares, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mpcnet.arrays.ring import Bytes
+from mpcnet.models.private.program import Size
+from mpcnet.rounds import Part
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Shares:
+    """What a server's shares of the tokens are expanded from, and the public padding mask [B, n]."""
+
+    keep: Tensor
+    seed: bytes
+    explicit: Sequence[Bytes]
+
+
+@dataclass(slots=True, repr=False, eq=False)
+class Request:
+    """A request of one client; `name` is its id, `end_s` when its client stops waiting, on the loop's clock.
+
+    It outlives its client's connection: who comes back in time fetches the answer.
+    """
+
+    name: bytes
+    client: str
+    size: Size
+    nbytes: int  # of its shares
+    came_s: float
+    end_s: float
+    shares: Shares | None = None  # until they come, and after they were used
+    result: Sequence[tuple[Part, Bytes]] = ()
+    failure: str = ""  # why there is no result, a public line
+    pinned: bool = False  # server1 has said that it has it: it is not forgotten before it runs
+    running: bool = False  # it has left the line; its material may still be on its way
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def waits(self) -> bool:
+        """It is whole, and stands in the line."""
+        return self.shares is not None and not self.running and not self.ended.is_set()
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes here now, at most."""
+        return sum(raw.nbytes for _, raw in self.result) if self.ended.is_set() else self.nbytes
+
+    @property
+    def held(self) -> Shares:
+        """Its shares, which are here."""
+        assert self.shares is not None
+        return self.shares
+
+    def end(self, result: Sequence[tuple[Part, Bytes]] = (), failure: str = "") -> None:
+        """There is an answer, or there will be none; what came of it first counts."""
+        if not self.ended.is_set():
+            self.result, self.failure, self.shares = result, failure, None
+            self.ended.set()
+
+
+def mask_digest(keep: Tensor) -> bytes:
+    """Of a public padding mask: both servers must have been given the same."""
+    return hashlib.blake2b(keep.to(torch.uint8).numpy().tobytes(), digest_size=16, person=b"mpcnet mask 1").digest()
