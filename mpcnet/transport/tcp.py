@@ -17,6 +17,7 @@ class TcpConnection:
     def __init__(self, *, high_water: int, linger_s: float) -> None:
         self.linger_s = linger_s
         self.lost = asyncio.Event()
+        self._abandoned = False
         self.cut = False  # it ended with bytes that the peer did not take
         self._high_water = high_water
         self._transport: asyncio.Transport | None = None
@@ -75,6 +76,8 @@ class TcpConnection:
         """Begin the end described above; `lost` is set when it is over."""
         if self._transport is None:
             self.lost.set()
+        elif self._abandoned:
+            return  # `lost` is about to be set
         elif peer_ended:
             self._transport.close()
         elif not self._transport.is_closing():
@@ -85,6 +88,7 @@ class TcpConnection:
 
     def abandon(self) -> None:
         """Drop the connection and what is queued."""
+        self._abandoned = True
         if self._transport is not None:
             self._transport.abort()
 

@@ -11,8 +11,9 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
+from typing import Any
 
 from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks
@@ -26,11 +27,15 @@ __all__ = ["Identity", "Roster", "Server", "TlsChannel", "dial", "listen", "pars
 GREETING_S = 10.0  # TLS and the welcome: three round trips and some elliptic curves, with room for a loaded machine
 CHANNEL_S = 120.0  # default idle limit of a channel: longer than any party computes between two frames
 FIRST_S, LONGEST_S = 0.05, 1.0  # between attempts to dial: a start in any order is quick
-BACKLOG = 128  # connections in their greeting, or on their way out, at once: one more, and the oldest is dropped
+BACKLOG = 128  # connections in their greeting, or on their way out, at once
+SILENT = 256  # connections that have said nothing: they take a descriptor each, and come in floods
+WAITING = 1024  # connections that the system holds until we look; who comes beyond them tries again
+AT_ONCE = 64  # connections that are taken before the loop may do something else
 WELCOME = "welcome"
 
 OnWait = Callable[[str, str, str], None]  # role, address, reason
 OnRefused = Callable[[str, MpcError], None]  # address of the peer, reason
+Greet = Callable[[socket.socket, str], Coroutine[Any, Any, None]]
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -115,13 +120,19 @@ async def _greet(channel: TlsChannel, roster: Roster, accept: Collection[str], *
 
 
 class Server:
-    """Listens until closed. Channels that were handed over are no longer its business."""
+    """Listens until closed. Channels that were handed over are no longer its business.
 
-    def __init__(self, listener: socket.socket, greet: Callable[[socket.socket, str], asyncio.Task[None]]) -> None:
-        self._listener = listener
-        self._greet = greet
-        self._greetings: dict[asyncio.Task[None], str] = {}  # oldest first
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+    A connection costs a socket until it says its first word; who is honest does so at once. At most SILENT have not
+    spoken yet, and at most BACKLOG are in their greeting, or on their way out; one more, and the oldest of its kind is
+    dropped.
+    """
+
+    def __init__(self, listener: socket.socket, greet: Greet, on_refused: OnRefused | None) -> None:
+        self._listener, self._greet, self._on_refused = listener, greet, on_refused
+        self._silent: dict[socket.socket, tuple[str, asyncio.TimerHandle]] = {}  # oldest first, likewise
+        self._greetings: dict[asyncio.Task[None], str] = {}
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(listener, self._accept)
 
     @property
     def address(self) -> str:
@@ -131,25 +142,71 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening, end the greetings that are under way."""
-        await end_tasks(self._accepting, *self._greetings)
+        self._loop.remove_reader(self._listener)
         self._listener.close()
+        while self._silent:
+            self._drop(next(iter(self._silent)))
+        await end_tasks(*self._greetings)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _accept(self) -> None:
+        """All that wait, but for so many that others would: the system holds them, and drops who comes too often."""
+        for _ in range(AT_ONCE):
             try:
-                connected, peer = await loop.sock_accept(self._listener)
+                connected, peer = self._listener.accept()
+            except BlockingIOError:
+                return
             except OSError:  # out of descriptors, or the caller is gone already
-                await asyncio.sleep(FIRST_S)
-                continue
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(FIRST_S, self._resume)
+                return
             connected.setblocking(False)
-            if len(self._greetings) >= BACKLOG:  # a greeting takes milliseconds: who takes longest is a stranger
-                await end_tasks(next(iter(self._greetings)))
-            where = f"{peer[0]}:{peer[1]}"
-            greeting = self._greet(connected, where)
-            self._greetings[greeting] = where
-            greeting.add_done_callback(self._greetings.pop)
-            await asyncio.sleep(0)  # it begins: only then it closes its socket if it is cancelled
+            if len(self._silent) >= SILENT:
+                self._drop(next(iter(self._silent)))
+            patience = self._loop.call_later(GREETING_S, self._tire, connected)
+            self._silent[connected] = f"{peer[0]}:{peer[1]}", patience
+            self._loop.add_reader(connected, self._heard, connected)
+
+    def _resume(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _release(self, connected: socket.socket) -> str:
+        """It is no longer one of the silent; returns where it came from."""
+        where, patience = self._silent.pop(connected)
+        patience.cancel()
+        self._loop.remove_reader(connected)
+        return where
+
+    def _drop(self, connected: socket.socket) -> None:
+        self._release(connected)
+        connected.close()
+
+    def _tire(self, connected: socket.socket) -> None:
+        where, _ = self._silent[connected]
+        self._drop(connected)
+        if self._on_refused is not None:
+            self._on_refused(where, ChannelTimeout(f"{where}: no greeting within {GREETING_S:g} s"))
+
+    def _heard(self, connected: socket.socket) -> None:
+        """Its first word is there, or its end."""
+        living = [task for task in self._greetings if not task.cancelling()]
+        if len(living) >= BACKLOG:  # a greeting takes milliseconds: who takes longest is a stranger
+            living[0].cancel()
+        where, begun = self._release(connected), False
+
+        async def begin() -> None:
+            nonlocal begun
+            begun = True
+            await self._greet(connected, where)
+
+        def end(greeting: asyncio.Task[None]) -> None:
+            del self._greetings[greeting]
+            if not begun:  # cancelled at once: nobody else has the socket
+                connected.close()
+
+        greeting = self._loop.create_task(begin())
+        self._greetings[greeting] = where
+        greeting.add_done_callback(end)
 
 
 async def listen(
@@ -204,7 +261,7 @@ async def listen(
             return error
         return None
 
-    return Server(listener, lambda connected, where: loop.create_task(serve(connected, where)))
+    return Server(listener, serve, on_refused)
 
 
 async def _bind(address: str) -> socket.socket:
@@ -218,7 +275,7 @@ async def _bind(address: str) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
-        listener.listen(BACKLOG)
+        listener.listen(WAITING)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

@@ -152,8 +152,8 @@ class TlsChannel(asyncio.BufferedProtocol):
 
     def abandon(self) -> None:
         """Drop the connection and whatever is on its way: for a stranger for whom there is no room."""
-        self._fail(ChannelClosed(f"channel to {self.peer}: dropped here"))
         self._tcp.abandon()
+        self._fail(ChannelClosed(f"channel to {self.peer}: dropped here"))
 
     # --- reading ----------------------------------------------------------------------------------------------
 

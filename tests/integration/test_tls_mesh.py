@@ -61,38 +61,45 @@ def test_address_with_brackets() -> None:
     assert parse_address("[::1]:80") == ("::1", 80)
 
 
-async def test_the_oldest_greeting_gives_way_to_a_flood(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strangers that say nothing keep nobody out, however many they are."""
-    monkeypatch.setattr(mpcnet.transport.tls, "BACKLOG", 2)
+async def test_the_oldest_silent_one_gives_way_to_a_flood(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers that say nothing keep nobody out, however many they are, and cost a socket each."""
+    monkeypatch.setattr(mpcnet.transport.tls, "SILENT", 2)
     where = parse_address(place.server.address)
     strangers = []
     for number in range(5):
         strangers.append(await asyncio.open_connection(*where))
-        await until(lambda number=number: len(place.server._greetings) == min(number + 1, 2))
+        await until(lambda number=number: len(place.server._silent) == min(number + 1, 2))
     for reader, _ in strangers[:3]:
         with suppress(OSError):
             assert await reader.read() == b""  # dropped, the oldest first
     assert not any(reader.at_eof() for reader, _ in strangers[3:])
+    assert not place.server._greetings
     await close(*await place.pair())  # a party gets in
     for _, writer in strangers:
         writer.close()
 
 
+async def test_who_says_nothing_is_dropped_in_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mpcnet.transport.tls, "GREETING_S", 0.05)
+    reader, writer = await asyncio.open_connection(*parse_address(place.server.address))
+    with suppress(OSError):
+        assert await reader.read() == b""
+    assert "no greeting within 0.05 s" in str(await place.refused.get())
+    writer.close()
+
+
 async def test_greetings_are_bounded_when_many_come_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those who begin one and do not go on."""
     monkeypatch.setattr(mpcnet.transport.tls, "BACKLOG", 2)
-    most = 0
-
-    class Greetings(dict):
-        def __setitem__(self, task: object, where: object) -> None:
-            nonlocal most
-            super().__setitem__(task, where)
-            most = max(most, len(self))
-
-    place.server._greetings = Greetings()
     where = parse_address(place.server.address)
     strangers = await asyncio.gather(*(asyncio.open_connection(*where) for _ in range(20)))
+    for _, writer in strangers:
+        writer.write(b"\x16\x03\x01\x02\x00\x01")  # the first bytes of a ClientHello
+    for reader, _ in strangers[:-2]:
+        with suppress(OSError):
+            assert await reader.read() == b""
+    await until(lambda: len(place.server._greetings) <= 2)
     await close(*await place.pair())
-    assert 0 < most <= 2
     for _, writer in strangers:
         writer.close()
 

@@ -10,11 +10,10 @@ from kernels import without_kernels
 from parties import tiny
 from visits import by_check, config_of, doctor, levels, listening
 
-from mpcnet.arrays.memory import Memory
 from mpcnet.arrays.native import library
 from mpcnet.launch.deployment import settings
-from mpcnet.launch.doctor import host as doctor_host
-from mpcnet.launch.doctor.host import check_device, check_disk, check_kernels, check_memory, check_program, memory_bytes
+from mpcnet.launch.doctor.host import check_device, check_disk, check_kernels, check_memory, check_program
+from mpcnet.launch.party import budget
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.division import RowRange
 
@@ -74,17 +73,14 @@ def test_kernels() -> None:
     assert found.level == ("ok" if library.load() else "warning")
 
 
-def test_memory(tmp_path: Path) -> None:
-    memory = Memory()
-    plans = Plans(tiny().config(), memory)
-    need = doctor_host.RUNTIME_BYTES
-    levels = [check_memory(plans, memory, total).level for total in (need, int(1.1 * need), 10 * need)]
-    assert levels == ["error", "warning", "ok"]
-    limit = tmp_path / "memory.max"
-    physical = memory_bytes(limit)
-    for text, expected in (("max\n", physical), ("1000\n", 1000), (f"{10 * physical}\n", physical)):
-        limit.write_text(text)
-        assert memory_bytes(limit) == expected
+def test_memory() -> None:
+    plans = Plans(tiny().config())
+    need = budget.RUNTIME_BYTES
+    assert [check_memory(plans, total).level for total in (need, int(1.1 * need), 10 * need)] == [
+        "error",
+        "warning",
+        "ok",
+    ]
 
 
 def test_disk(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
