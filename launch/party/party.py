@@ -15,7 +15,7 @@ from mpcnet.launch.party.follower import follow
 from mpcnet.launch.party.leader import lead
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.server import Server
-from mpcnet.launch.party.service import Service
+from mpcnet.launch.party.service import Service, outlasting
 from mpcnet.models.private.program import Plans
 from mpcnet.runtime.correction_buffer import CorrectionReceiver
 from mpcnet.runtime.sealed_tape import SealedTapes
@@ -50,11 +50,19 @@ async def main(node: Node) -> int:
                 notify.ready()
                 await (lead if node.party == 0 else follow)(server, model)
 
-        await together(work(), receiver.run())
+        serving[:] = [server]
+        try:
+            await together(work(), outlasting(receiver.run(), server.at_rest))
+        finally:
+            receiver.close()
 
-    tapes = _tapes(node)
+    async def at_rest() -> None:
+        for server in serving:
+            await server.at_rest()
+
+    tapes, serving = _tapes(node), list[Server]()
     try:
-        await together(Service(node, edge.arrive).run(session), tell_expiry(node))
+        await together(Service(node, edge.arrive, at_rest).run(session), tell_expiry(node))
     finally:
         await edge.close()
         if tapes is not None:

@@ -64,6 +64,8 @@ class Server:
     receiver: CorrectionReceiver
     guard: Guard = field(default_factory=Guard)
     dealers_room: int = 0  # bytes that the dealer has for a run
+    _running: CorrectionBuffer | None = None
+    _rested: asyncio.Event = field(default_factory=asyncio.Event)  # no run is under way
 
     @property
     def dealer(self) -> Peer:
@@ -124,6 +126,15 @@ class Server:
 
         :raises MpcError: the run failed.
         """
+        self._running = bundle.buffer
+        self._rested.clear()
+        try:
+            await self._answer(model, requests, bundle, rooms)
+        except BaseException:
+            self._rest()
+            raise
+
+    async def _answer(self, model: Model, requests: Sequence[Request], bundle: Bundle, rooms: Sequence[int]) -> None:
         start, cpu = time.perf_counter(), time.process_time()
         queued_s = asyncio.get_running_loop().time() - min(request.came_s for request in requests)
         await asyncio.to_thread(release_freed)  # what the last run's steps took; material comes beside it
@@ -173,8 +184,20 @@ class Server:
 
     async def finished(self) -> None:
         """Returns when the other server has finished the run too: it still needs the session, which may end now."""
-        await frames.send(self.other, DONE)
-        await frames.receive_bare(self.other, DONE)
+        try:
+            await frames.send(self.other, DONE)
+            await frames.receive_bare(self.other, DONE)
+        finally:
+            self._rest()
+
+    async def at_rest(self) -> None:
+        """Returns when no run is under way that has all its material: such a run needs no dealer."""
+        while self._running is not None and self._running.complete:
+            await self._rested.wait()
+
+    def _rest(self) -> None:
+        self._running = None
+        self._rested.set()
 
     async def _compute(
         self, builds: Sequence[Build[T]], streams: Sequence[Stream], buffer: CorrectionBuffer

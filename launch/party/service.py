@@ -39,12 +39,26 @@ async def unless(stopping: asyncio.Event, work: Awaitable[T]) -> T | None:
         await end_tasks(task, stop)
 
 
+async def outlasting(work: Coroutine[None, None, None], at_rest: Callable[[], Awaitable[None]]) -> None:
+    """`work`; if a peer that is gone ends it, only when we are at rest."""
+    try:
+        await work
+    except (ChannelError, RemoteError):
+        await at_rest()
+        raise
+
+
+async def _at_once() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Service:
     """One party's port and monitor, which outlive its sessions."""
 
     node: Node
     on_visitor: Callable[[Channel], None]
+    at_rest: Callable[[], Awaitable[None]] = _at_once  # what a session may still finish when a peer is gone
 
     async def run(self, session: Session) -> None:
         """Until asked to stop; `session` returns only then.
@@ -103,7 +117,7 @@ class Service:
         node = self.node
         node.metrics.session_began()
         try:
-            await together(session(peers), watch(rendezvous, peers, self._awaited))
+            await together(session(peers), outlasting(watch(rendezvous, peers, self._awaited), self.at_rest))
         except (RemoteError, ChannelError, LocalStorageError) as error:  # a tape that fails ends its session only
             cause = cause_of(error)
             node.metrics.session_ended(cause)

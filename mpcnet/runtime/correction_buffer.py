@@ -67,7 +67,8 @@ class CorrectionBuffer:
         """
 
         def settled() -> bool:
-            self._receiver.check()
+            if not self.complete:
+                self._receiver.check()
             return self.complete or self._dropped
 
         await self._receiver.until(settled)
@@ -126,7 +127,8 @@ class CorrectionBuffer:
         await self._receiver.until(settled, ready if starving else None)
 
     def _check(self) -> None:
-        self._receiver.check()
+        if not self.complete or self._discarded:  # else the dealer is not needed any more
+            self._receiver.check()
         if self.failed is not None:
             raise LocalStorageError(self.failed)
         if self._discarded:
@@ -222,7 +224,8 @@ class CorrectionReceiver:
         return buffer
 
     async def run(self) -> None:
-        """Receive until cancelled. Then all buffers are discarded, and whoever asks one raises what ended this.
+        """Receive until cancelled. Then all buffers are discarded, and whoever asks one raises what ended this. If the
+        dealer is gone, those that are complete can be used until `close`.
 
         :raises RemoteProtocolError: a frame is not the next one that the plans want.
         :raises ChannelError: the dealer is gone.
@@ -233,15 +236,23 @@ class CorrectionReceiver:
                 await self._fill(self._expected[0])
                 self._expected.popleft()
         except asyncio.CancelledError:
-            self._failure = LocalStateError("the channel from the dealer is not read any more")
+            self.close()
             raise
         except Exception as error:  # whatever it is, who waits for a buffer must not wait for ever
             self._failure = error
             raise
         finally:
             for buffer in self._buffers:
-                buffer.discard()
+                if not buffer.complete:
+                    buffer.discard()
             self._changed.set()
+
+    def close(self) -> None:
+        """Nothing is used any more."""
+        self._failure = self._failure or LocalStateError("the channel from the dealer is not read any more")
+        for buffer in self._buffers:
+            buffer.discard()
+        self._changed.set()
 
     def room(self, but: CorrectionBuffer | None) -> int:
         """Bytes that a bundle may hold in memory beside all others that may still be used; `but` is its own buffer.

@@ -27,6 +27,7 @@ STAGING = 256 * 1024  # bytes read from the socket at once
 SLICE = HIGH_WATER  # bytes encrypted before the loop may do something else
 SMALL = 64 * 1024  # frames up to here are copied into one write
 PING_S = 1.0  # between signs of life; three may be lost before a peer with a shorter timeout than that gives up
+SILENT_S = 10.0  # a peer that gives no sign of life for so long is gone, however long a frame may take
 LINGER_S = 2.0  # how long an end waits for the peer's; its FIN takes a round trip, unless it has frames to read
 
 
@@ -82,7 +83,9 @@ class TlsChannel(asyncio.BufferedProtocol):
         self._pump()
 
     def keep_alive(self, timeout_s: float) -> None:
-        """From now on: signs of life to the peer, and an end if it gives none for `timeout_s` (or three of ours)."""
+        """From now on: signs of life to the peer, and an end if it gives none for SILENT_S, or `timeout_s` if that is
+        less (but three of ours).
+        """
         self.timeout_s = timeout_s
         self._heard_s = self._loop.time()
         self._beat = self._loop.call_later(PING_S, self._on_beat)
@@ -254,7 +257,7 @@ class TlsChannel(asyncio.BufferedProtocol):
         if len(self._decoder.get_buffer()) == 0:
             self._heard_s = self._loop.time()  # we do not read now: the kernel holds what the peer sends
         silent_s = self._loop.time() - self._heard_s
-        if silent_s > max(self.timeout_s, 3 * PING_S):
+        if silent_s > max(min(self.timeout_s, SILENT_S), 3 * PING_S):
             self._fail(ChannelTimeout(f"{self.peer} gave no sign of life for {silent_s:.1f} s"))
 
     # --- writing ----------------------------------------------------------------------------------------------

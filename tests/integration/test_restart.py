@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+from collections.abc import Mapping
 
 import pytest
 import rogue
@@ -13,7 +14,9 @@ from running import Running
 
 from mpcnet.errors import MpcError
 from mpcnet.launch.party.control_frames import RESULT, WEIGHTS
+from mpcnet.runtime.correction_buffer import CorrectionBuffer
 from mpcnet.transport.rendezvous import JOIN
+from mpcnet.transport.wire import Value
 
 TOKENS, NEXT = some_tokens([5, 3]), some_tokens([4], seed=1)
 ROLES = (*ALL, "owner")
@@ -64,6 +67,34 @@ async def test_killed(parties: Parties, phase: str, role: str) -> None:
     elif role in SERVERS and (role, phase) != ("server0", "answer"):
         assert not got  # else both shares of the answer may have left in time
     await parties.answered(NEXT)
+
+
+async def test_a_run_that_has_its_material_outlives_the_dealer(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is answered; then the session ends, and the next begins with the next dealer."""
+    finish, complete = CorrectionBuffer.finish, asyncio.Semaphore(0)
+
+    async def finished(buffer: CorrectionBuffer, facts: Mapping[str, Value]) -> None:
+        await finish(buffer, facts)
+        complete.release()
+
+    monkeypatch.setattr(CorrectionBuffer, "finish", finished)
+    slow = parties.node("server1", RogueNode, victim="server0", which=rogue.of_run("round"), when=2, misdeed=rogue.held)
+    parties.serve(slow)
+    asked = parties.ask(TOKENS)
+    await asyncio.wait_for(slow.did.wait(), LIMIT_S)
+    for _ in range(4):  # of loading and of the run, at both
+        await asyncio.wait_for(complete.acquire(), LIMIT_S)
+    links = [each for role in SERVERS for each in parties.nodes[role].channels if each.peer == "dealer"]
+    await parties.kill("dealer")
+    await asyncio.gather(*(link.gone() for link in links))
+    slow.released.set()
+    await parties.answered(TOKENS, asked)
+    await parties.all_say("the session ended: .*dealer", *SERVERS)
+    parties.start("dealer")
+    await parties.answered(NEXT)
+    await parties.stop()
 
 
 @pytest.mark.parametrize("role", ROLES)
