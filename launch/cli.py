@@ -15,7 +15,7 @@ from mpcnet.launch.api.planning import plan_of
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
 from mpcnet.launch.dashes import TextCommand
-from mpcnet.launch.deployment import settings
+from mpcnet.launch.deployment import clients, settings
 from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.deployment.renew import renew_command
 from mpcnet.launch.distill import command as distill
@@ -70,6 +70,7 @@ app.add_typer(netem.app, name="netem")
 app.add_typer(distill.app, name="distill")
 app.command("doctor")(doctor_command)
 app.command("renew")(renew_command)
+app.add_typer(clients.app, name="client")
 app.command("infer", cls=TextCommand)(infer_command)
 app.command("evaluate")(evaluate_command)
 app.command("ranges")(ranges_command)

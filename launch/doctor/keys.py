@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
-from mpcnet.transport.identity import Identity, Roster, read_certificate
+from mpcnet.transport.identity import Identity, Roster, fingerprints, read_certificate
 
 DAY_S = 86400.0
 SOON_DAYS = 30  # of a certificate that is to be renewed: long enough for a planned restart
@@ -93,8 +93,9 @@ def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
 
 def _pinned(roster: Roster, role: str, certificate: x509.Certificate) -> Finding:
     if role not in roster.fingerprints:
-        return ok("roster", f"does not name {role}, who is known by the authority alone")
-    if roster.accepts(role, certificate):
+        found = f"does not name {role}, whom everybody with this roster refuses"
+        return error("roster", found, "was it revoked? if not, copy roster.json from the deployment again")
+    if roster.accepts(role, fingerprints(certificate)):
         return ok("roster", f"pins this certificate or its key for {role}")
     return error("roster", f"pins another certificate for {role}", "copy roster.json of the last renewal to every host")
 

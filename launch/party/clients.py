@@ -107,7 +107,7 @@ class Clients:
     async def serve(self, peer: Peer) -> None:
         """One request after the other, as long as the client asks in time."""
         end_s = time.monotonic() + LASTS_S
-        await self._attend(peer, upload.receive(self.node, peer, lambda: None))
+        await self._attend(peer, upload.receive(self.node, peer, lambda: self.node.check_pinned(peer)))
         with suppress(_Left):
             while True:
                 await self._attend(peer, self._next(peer, min(KEPT_S, end_s - time.monotonic())))
@@ -122,6 +122,7 @@ class Clients:
             async with asyncio.timeout(limit_s) as limit:
 
                 def begun() -> None:
+                    self.node.check_pinned(peer)
                     self._idle.pop(peer.channel, None)
                     limit.reschedule(None)  # what has begun has the time that a first request has
 

@@ -59,7 +59,7 @@ async def listening(
     server = await listen(
         ours.addresses[role],
         Identity.in_folder(keys or ours.folder),
-        Roster(),
+        Roster.load(ours.folder / "roster.json"),
         [name for name in ROLES if name != role],
         lambda channel: party.arrive(channel, role),
         linger_s=0.2,

@@ -69,7 +69,8 @@ def test_certificate_of_the_future(place: Path) -> None:
 
 def test_unpinned_client(place: Path) -> None:
     (place / "client/roster.json").write_text('{"version": 2, "roles": {}}')
-    assert "by the authority alone" in by_check(check_keys(config_of(place, "client"), NOW))["roster"].found
+    found = by_check(check_keys(config_of(place, "client"), NOW))["roster"]
+    assert found.level == "error" and "whom everybody with this roster refuses" in found.found
 
 
 async def test_broken_settings(place: Path) -> None:
