@@ -39,7 +39,7 @@ from mpcnet.launch.deployment.certs import (
     write_new,
 )
 from mpcnet.launch.options import screen
-from mpcnet.transport.identity import Identity, Roster, fingerprints, read_certificate
+from mpcnet.transport.identity import Identity, Roster, check_private, fingerprints, read_certificate
 
 ORDER = ("dealer", "server0", "server1", "owner")  # who is dialled comes before who dials
 
@@ -218,13 +218,14 @@ def _present_key(home: Path, certificate: x509.Certificate) -> PublicKey:
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """:raises LocalConfigError: it is not there, or not a key of ours."""
+    """:raises LocalConfigError: it is not there, or not a key of ours, or others may use it."""
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except OSError as error:
         raise LocalConfigError(f"{path}: {error.strerror}; bring it here first") from None
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise LocalConfigError(f"{path}: want a private key in PEM, got a {type(error).__name__}") from None
+    check_private(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise LocalConfigError(f"{path}: want an elliptic-curve key, got another")
     return key

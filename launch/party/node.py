@@ -32,7 +32,7 @@ from mpcnet.models.families.bert import Config
 from mpcnet.models.private import program
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, handshake
-from mpcnet.transport.identity import Identity, Shown, read_certificate
+from mpcnet.transport.identity import Identity, Shown, check_private, read_certificate
 from mpcnet.transport.latency import shaped
 from mpcnet.transport.rendezvous import SERVERS
 from mpcnet.transport.roster_file import RosterFile
@@ -131,13 +131,14 @@ class Node:
 def open_node(settings: Settings) -> Node:
     """Read the program and the keys.
 
-    :raises LocalConfigError: a file is missing or malformed, or the device is not there.
+    :raises LocalConfigError: a file is missing or malformed, others may use our key, or the device is not there.
     """
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     combine = accelerator.on(settings.device) if settings.role in (*SERVERS, "dealer") else ring.combine
     folder = settings.folder
     config = program.read(settings.program_path)
     identity = Identity.in_folder(folder)
+    check_private(identity.key)
     log_file = folder / settings.log_file if settings.log_file else None
     log = Log(settings.role, as_json=settings.log == "json", file=log_file)
     if settings.role in (*SERVERS, "dealer") and library.best() < 0:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import ssl
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from mpcnet.errors import LocalConfigError, RemoteIdentityError, describe
 
 ROLE_URI = "mpcnet:"
 ROLE_PATTERN = re.compile(r"(server0|server1|dealer|owner|client(:[A-Za-z0-9_.-]{1,64})?)")
+OPEN = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP  # what nobody may have of a private key
 ALPN = "mpcnet/1"  # keeps a stray TLS client of another protocol from getting further
 
 
@@ -192,6 +194,19 @@ def read_certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
         raise LocalConfigError(f"certificate {path.name}: {_why(error)}") from None
+
+
+def check_private(path: Path) -> None:
+    """A file with a secret. Its group may read it: services get their keys so, from who manages them.
+
+    :raises LocalConfigError: others may read or write it, or its group may write it.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise LocalConfigError(f"{path}: {_why(error)}") from None
+    if mode & OPEN:
+        raise LocalConfigError(f"{path}: want a file of its owner alone, got mode {mode:04o}; run: chmod 600 {path}")
 
 
 def role_of_uris(uris: Collection[str]) -> str | None:

@@ -224,6 +224,14 @@ def test_what_is_no_deployment(place: Path, spoil, words: str) -> None:
     assert content(place) == before
 
 
+def test_authority_whose_key_is_open(place: Path) -> None:
+    (place / "authority/ca-key.pem").chmod(0o644)
+    with pytest.raises(
+        LocalConfigError, match=r"ca-key.pem: want a file of its owner alone, got mode 0644; run: chmod"
+    ):
+        renew.renew(place, (), 365.0)
+
+
 def test_unknown_role_and_folder(place: Path, tmp_path: Path) -> None:
     with pytest.raises(LocalConfigError, match=r"want roles of client, client:alice, dealer, .*, got server2"):
         renew.renew(place, ["server2"], 365.0)

@@ -39,7 +39,9 @@ def other_roster(place: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "check", "level", "words"),
     [
-        (lambda place: (place / "server0/key.pem").chmod(0o640), "key.pem", "error", "mode 0640: others"),
+        (lambda place: (place / "server0/key.pem").chmod(0o644), "key.pem", "error", "mode 0644: others"),
+        (lambda place: (place / "server0/key.pem").chmod(0o620), "key.pem", "error", "mode 0620: others"),
+        (lambda place: (place / "server0/key.pem").chmod(0o640), "key.pem", "warning", "mode 0640: its group"),
         (lambda place: (place / "server0").chmod(0o777), "folder", "error", "anybody can replace"),
         (lambda place: (place / "server0/cert.pem").unlink(), "files", "error", "no cert.pem beside"),
         (lambda place: swap(place, "key.pem"), "key", "error", "not the key of cert.pem"),
