@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from mpcnet import checked_json
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.deployment import settings
@@ -94,9 +96,9 @@ def infer_command(
 
 def _token_batches(path: Path) -> list[Tokens]:
     try:
-        rows = json.loads(read_text(path))
+        rows = checked_json.parse(read_text(path))
         batches = [Tokens(*(torch.tensor(row[name]) for name in ("ids", "types", "mask"))) for row in rows]
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (RuntimeError, *MALFORMED) as error:
         kind = type(error).__name__
         raise LocalConfigError(f"{path}: want JSON batches of ids, types and mask, got a file with a {kind}") from error
     if any(x.dtype != torch.int64 for tokens in batches for x in (tokens.ids, tokens.types, tokens.mask)):

@@ -17,8 +17,10 @@ from typing import Any, get_args
 
 import torch
 
+from mpcnet import checked_json
 from mpcnet.arrays import ring
 from mpcnet.arrays.memory import Memory
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.families.bert import AnswerKind, Config, Embedding, Model, load
 from mpcnet.models.formats.fixed_point import Formats
@@ -56,7 +58,7 @@ def save(config: Config, path: Path) -> None:
 def read(path: Path) -> Config:
     """:raises LocalConfigError: the file is missing, malformed, or of another format version."""
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = checked_json.mapping(path.read_bytes())
         kind = (values.get("format"), values.get("version"))
         if kind != (FORMAT, FORMAT_VERSION):
             raise LocalConfigError(
@@ -72,7 +74,7 @@ def read(path: Path) -> Config:
         if len(labels) not in (0, shape.labels) or not all(isinstance(name, str) for name in labels):
             raise ValueError(f"labels: want {shape.labels} names or none, got {labels!r}")
         return Config(shape, formats, SUITES[values["suite"]], values["embedding"], preprocessing, labels)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *MALFORMED) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}; {AGAIN}") from error
 
 

@@ -9,7 +9,6 @@ key stays pinned when its certificate is renewed. Addresses prove nothing, so ho
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import ssl
 import stat
@@ -22,6 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from mpcnet import checked_json
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError, RemoteIdentityError, describe
 
 ROLE_URI = "mpcnet:"
@@ -125,11 +126,15 @@ class Roster:
         :raises LocalConfigError: the file is not that.
         """
         try:
-            document = json.loads(path.read_text())
-            version, roles = document["version"], dict(document["roles"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            document = checked_json.mapping(path.read_bytes())
+            version, roles = document["version"], document["roles"]
+            if not isinstance(roles, dict):
+                raise ValueError(f"roles that are {checked_json.kind(roles)}")
+        except OSError as error:
             raise LocalConfigError(f"roster {path.name}: {_why(error)}") from None
-        if version not in (1, 2):
+        except MALFORMED as error:
+            raise LocalConfigError(f"roster {path.name}: want a roster, got {_said(error)}") from None
+        if type(version) is not int or version not in (1, 2):
             raise LocalConfigError(describe(f"roster {path.name}, version", "1 or 2", version))
         pins = {role: _pins(value, version) for role, value in roles.items()}
         for role, found in pins.items():
@@ -220,6 +225,11 @@ def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return str(error.reason or "not PEM")
     return str(error.strerror) if isinstance(error, OSError) else f"{type(error).__name__}"
+
+
+def _said(error: Exception) -> str:
+    """What was wrong with a JSON file: a reason of ours, or that a key is missing."""
+    return f"none with {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _no_password() -> str:

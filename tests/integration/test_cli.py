@@ -77,7 +77,7 @@ def test_token_files(mpcnet: Cli, made: Deployment, tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     good = {"ids": [[1, 2]], "types": [[0, 0]], "mask": [[1, 1]]}
     cases = [
-        ("not json", 78, "want JSON batches of ids, types and mask, got a file with a JSONDecodeError"),
+        ("not json", 78, "want JSON batches of ids, types and mask, got a file with a ValueError"),
         ([{"ids": [[1]]}], 78, "KeyError"),
         ([good | {"ids": [[1, 2], [3]]}], 78, "ValueError"),
         ([good | {"ids": [[1, 2**70]]}], 78, "want JSON batches of ids, types and mask"),
