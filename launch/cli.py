@@ -55,7 +55,7 @@ from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
-from mpcnet.models.private.program import Size, wanted_answer
+from mpcnet.models.private.program import Size, allowing, wanted_answer
 from mpcnet.models.texts.inputs import entries
 from mpcnet.transport.tls import parse_address
 
@@ -230,6 +230,12 @@ def init_command(
     embedding: Where = "private",
     length: Annotated[int, typer.Option(min=1, help="Tokens of the longest text that will be asked.")] = 128,
     calibration: Calibration = None,
+    allowed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--answers", help="What clients may ask for; repeatable. Default: all. label alone: no client gets a logit."
+        ),
+    ] = None,
 ) -> None:
     """Make a deployment: keys and certificates, the public program, and one folder of settings for each host."""
     given = {"server0": server0, "server1": server1, "dealer": dealer_address}
@@ -241,7 +247,8 @@ def init_command(
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
     warn(prepared)
     tokenizer = prepared.checkpoint.source if prepared.config.preprocessing else ""
-    write_deployment(folder, prepared.config, addresses, more, tokenizer, monitor_port=monitor_port)
+    config = allowing(prepared.config, allowed or ())
+    write_deployment(folder, config, addresses, more, tokenizer, monitor_port=monitor_port)
     table = f"--model {model} " if embedding == "client" else ""
     hosts = {
         "server0": f"mpcnet party --config {folder}/server0/party.toml",

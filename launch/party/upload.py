@@ -13,6 +13,7 @@ from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import REQUEST
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.queue import Request
+from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
@@ -29,6 +30,7 @@ async def receive(node: Node, peer: Peer, begun: Callable[[], None], *, patient:
 
     def checked(header: Header) -> None:
         check(node, peer, header)
+        _answer(node, peer, header)
         begun()
 
     header, (mask, seed, *explicit) = await frames.receive(peer, REQUEST, checked, patient=patient)
@@ -38,15 +40,20 @@ async def receive(node: Node, peer: Peer, begun: Callable[[], None], *, patient:
     keep = ring.unpack_bits(ring.unpack(mask, part := header.parts[0]), part.shape).to(torch.int64)
     if not bool(keep.any(1).all()):
         raise RemoteProtocolError(f"{peer.name}: want a token in every sentence, got a sentence without")
-    try:
-        answer = wanted_answer(node.config, header.fields.get("answer"))
-    except LocalInputError as error:
-        raise RemoteProtocolError(f"{peer.name}, {error}") from error
+    answer = _answer(node, peer, header)
     audit = header.fields.get("audit")
     if type(audit) is not bool:
         raise RemoteProtocolError(f"{peer.name}: want a request to say if it is audited, got one that does not")
     size = Size(part.shape[0], part.shape[1], answer, audit)
     return Request(name, peer, size, keep, seed.tobytes(), explicit, time.monotonic())
+
+
+def _answer(node: Node, peer: Peer, header: Header) -> AnswerKind:
+    """:raises RemoteProtocolError: the program has no such answer, or its owner does not allow it."""
+    try:
+        return wanted_answer(node.config, header.fields.get("answer"))
+    except LocalInputError as error:
+        raise RemoteProtocolError(f"{peer.name}, {error}") from error
 
 
 def check(node: Node, peer: Peer, header: Header) -> None:

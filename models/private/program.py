@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -48,6 +49,7 @@ def to_dict(config: Config) -> dict[str, Any]:
         "formats": config.formats.to_dict(),
         "preprocessing": None if config.preprocessing is None else config.preprocessing.to_dict(),
         "labels": list(config.labels),
+        "answers": list(config.answers),
     }
 
 
@@ -73,7 +75,15 @@ def read(path: Path) -> Config:
         labels = tuple(values["labels"])
         if len(labels) not in (0, shape.labels) or not all(isinstance(name, str) for name in labels):
             raise ValueError(f"labels: want {shape.labels} names or none, got {labels!r}")
-        return Config(shape, formats, SUITES[values["suite"]], values["embedding"], preprocessing, labels)
+        kinds = get_args(AnswerKind)
+        given = values["answers"]
+        if not isinstance(given, list) or given != [kind for kind in kinds if kind in given]:
+            raise ValueError(f"answers: want some of {', '.join(kinds)} in this order, got {given!r}")
+        suite = SUITES[values["suite"]]
+        config = Config(shape, formats, suite, values["embedding"], preprocessing, labels, tuple(given))
+        if not answers(config):
+            raise ValueError(f"answers: want one that the model has, got {', '.join(given) or 'none'}")
+        return config
     except (OSError, *MALFORMED) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}; {AGAIN}") from error
 
@@ -87,6 +97,7 @@ def agreement(config: Config) -> Program:
         "suite": config.suite.name,
         "softmax": config.formats.softmax,
         "embedding": config.embedding,
+        "answers": ", ".join(config.answers),
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
         **{f"model.{name}": value for name, value in (config.shape.to_dict() | {"dense": dense}).items()},
         **{f"texts.{name}": value for name, value in (to_dict(config)["preprocessing"] or {}).items()},
@@ -109,15 +120,31 @@ class Size:
         return self.answer, self.audit
 
 
+def possible_answers(shape: BertShape) -> tuple[AnswerKind, ...]:
+    """What a model can be asked for: the label of a classifier that has several to choose one from."""
+    return ("logits", "label") if shape.labels >= 2 and not shape.multi_label else ("logits",)
+
+
 def answers(config: Config) -> tuple[AnswerKind, ...]:
-    """What a program can be asked for: the label of a classifier that has several to choose one from."""
-    return ("logits", "label") if config.shape.labels >= 2 and not config.shape.multi_label else ("logits",)
+    """What a program can be asked for: what its model can, and its owner allows."""
+    return tuple(answer for answer in possible_answers(config.shape) if answer in config.answers)
+
+
+def allowing(config: Config, wanted: Sequence[str]) -> Config:
+    """The program whose clients may ask for these answers only; for all, if none is named.
+
+    :raises LocalConfigError: the model has no such answer.
+    """
+    possible = possible_answers(config.shape)
+    if unknown := [answer for answer in wanted if answer not in possible]:
+        raise LocalConfigError(f"answers: want {' or '.join(possible)} of this model, got {', '.join(unknown)}")
+    return replace(config, answers=tuple(answer for answer in possible if answer in wanted)) if wanted else config
 
 
 def wanted_answer(config: Config, wanted: object) -> AnswerKind:
     """What was asked for, by somebody else or by an option.
 
-    :raises LocalInputError: the program has no such answer.
+    :raises LocalInputError: the program has no such answer, or its owner does not allow it.
     """
     for answer in answers(config):
         if wanted == answer:
@@ -125,6 +152,8 @@ def wanted_answer(config: Config, wanted: object) -> AnswerKind:
     kind = f"a classifier of {config.shape.labels} label(s)" if config.shape.labels else "a model of embeddings"
     if config.shape.multi_label:
         kind += ", of which several may hold at once (those above 0.5 by the logits' sigmoid)"
+    if wanted in possible_answers(config.shape):
+        kind += ", whose owner allows no other"
     raise LocalInputError(f"answer: want {' or '.join(answers(config))} of {kind}, got {str(wanted)[:20]!r}")
 
 
