@@ -61,10 +61,11 @@ async def examine(path: Path, timeout_s: float, say: Say = lambda text: None) ->
         found += check_program(config)
     if settings.role in (*SERVERS, "dealer"):
         found += [check_kernels(), *check_device(settings)]
-    found += await _network(settings, config, timeout_s, say)
-    if config is not None and settings.role in SERVERS and not _broken(found, "calibration"):
+    sound = None if _broken(found, "calibration") else config
+    found += await _network(settings, sound, timeout_s, say)
+    if sound is not None and settings.role in SERVERS:
         say("planning a request's memory")
-        found += await asyncio.to_thread(_resources, config, settings)
+        found += await asyncio.to_thread(_resources, sound, settings)
     return found
 
 

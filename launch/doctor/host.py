@@ -31,7 +31,7 @@ CGROUP = Path("/sys/fs/cgroup/memory.max")  # a container's limit, seen from ins
 
 def check_program(config: Config) -> list[Finding]:
     """The public program: what it is, and whether its calibrated ranges make sense."""
-    shape, digest = config.shape, program.agreement(config).digest.hex()[:16]
+    shape, digest = config.shape, program.digest(config).hex()[:16]
     what = f"{shape.layers} layers, {shape.hidden} wide, {config.suite.name} suite, {config.formats.softmax} softmax"
     versions = f"format version {FORMAT_VERSION}, mpcnet {mpcnet.__version__}"
     found = [ok("program", f"{what}; {versions}, digest {digest}")]

@@ -137,6 +137,7 @@ def open_node(settings: Settings) -> Node:
     combine = accelerator.on(settings.device) if settings.role in (*SERVERS, "dealer") else ring.combine
     folder = settings.folder
     config = program.read(settings.program_path)
+    program.agreement(config)  # takes a moment, once: not when the first peer waits for it
     first = program.answers(config)[0]  # what is dealt ahead is dealt for what may be asked
     settings = replace(settings, ahead_sizes=tuple(replace(size, answer=first) for size in settings.ahead_sizes))
     identity = Identity.in_folder(folder)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,16 +27,18 @@ from mpcnet.models.families.bert import AnswerKind, Config, Embedding, Model, lo
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private.inference import audited_inference
+from mpcnet.models.private.known_answer import known_answer
 from mpcnet.models.private.parameters import parameters
 from mpcnet.models.shape import BertShape
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.suites import SUITES
 from mpcnet.randomness.meter import MeterSource, Plan, measure
-from mpcnet.transport.handshake import FORMAT_VERSION, Program
+from mpcnet.transport.handshake import COMPUTES, FORMAT_VERSION, Program
 
 FORMAT = "mpcnet program"
 AGAIN = "make it again: mpcnet init"
+LENGTH = 8  # tokens of the request whose plan is agreed upon
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -88,21 +90,61 @@ def read(path: Path) -> Config:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}; {AGAIN}") from error
 
 
+def digest(config: Config) -> bytes:
+    """SHA-256 of the program as its file says it."""
+    return hashlib.sha256(_text(config).encode()).digest()
+
+
+def _text(config: Config) -> str:
+    return json.dumps(to_dict(config), sort_keys=True)
+
+
 def agreement(config: Config) -> Program:
-    """The digest of the program, and the settings that show a difference."""
-    text = json.dumps(to_dict(config), sort_keys=True)
+    """The digest of the program, the settings that show a difference, and what this installation computes with it.
+
+    Takes a fraction of a second, once for each program of a process.
+
+    :raises LocalConfigError: no protocol can run with its number formats.
+    """
+    text = _text(config)
     rows = json.dumps(config.formats.to_dict(), sort_keys=True).encode()
     dense = ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense)
+    texts = {} if config.preprocessing is None else config.preprocessing.to_dict()
     settings = {
+        COMPUTES: _computed(_Once(text, config)),
         "suite": config.suite.name,
         "softmax": config.formats.softmax,
         "embedding": config.embedding,
         "answers": ", ".join(config.answers),
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
         **{f"model.{name}": value for name, value in (config.shape.to_dict() | {"dense": dense}).items()},
-        **{f"texts.{name}": value for name, value in (to_dict(config)["preprocessing"] or {}).items()},
+        **{f"texts.{name}": value for name, value in texts.items()},
     }
     return Program(hashlib.sha256(text.encode()).digest(), settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Once:
+    """A program, by its text: formats are no keys of a cache."""
+
+    text: str
+    config: Config = field(compare=False)
+
+
+@lru_cache(maxsize=16)
+def _computed(program: _Once) -> str:
+    """A digest of the numbers that this installation makes, and of the plan of a small request."""
+    config, state = program.config, hashlib.sha256()
+    try:
+        state.update(known_answer(config))
+        plans, length = Plans(config), min(LENGTH, config.formats.longest)
+        state.update(plans.load.digest)
+        for answer in answers(config):
+            state.update(plans.infer(Size(1, length, answer, True)).digest)
+    except MALFORMED as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise LocalConfigError(f"program: want formats that protocols can run with, got {reason}; {AGAIN}") from error
+    return state.hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
