@@ -57,6 +57,7 @@ class Config:
     `embedding` says who looks tokens up: the servers, in a private table, or the client, in a table that is public.
     `preprocessing` is how clients make tokens of texts; None for random weights, which have no tokenizer.
     `labels` are the names of a classifier's, for who gets its answers. `answers` are the kinds that the owner allows.
+    `weights` is a hiding commitment to the weights (mpcnet.models.private.commitment), "" for none.
     """
 
     shape: BertShape
@@ -66,6 +67,7 @@ class Config:
     preprocessing: Preprocessing | None = None
     labels: tuple[str, ...] = ()
     answers: tuple[AnswerKind, ...] = get_args(AnswerKind)
+    weights: str = ""
 
     @property
     def input_columns(self) -> int:

@@ -1,16 +1,17 @@
 """The public program: what all parties must agree on, as a file, and the plans of its runs.
 
-`program.json` holds the architecture, the number formats, the suite, and how clients make tokens of texts: no weights,
-and no hash of weights. Its digest is exchanged in every handshake; a difference ends both sides, naming the settings
-that differ. No release of mpcnet is named in it: :data:`mpcnet.transport.handshake.FORMAT_VERSION` says which releases
-it is for.
+`program.json` holds the architecture, the number formats, the suite, how clients make tokens of texts, and which
+answers they may have: no weights, and a commitment to them that tells nothing (:mod:`mpcnet.models.private.commitment`).
+Its digest is exchanged in every handshake; a difference ends both sides, naming the settings that differ. No release of
+mpcnet is named in it: :data:`mpcnet.transport.handshake.FORMAT_VERSION` says which releases it is for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -52,6 +53,7 @@ def to_dict(config: Config) -> dict[str, Any]:
         "preprocessing": None if config.preprocessing is None else config.preprocessing.to_dict(),
         "labels": list(config.labels),
         "answers": list(config.answers),
+        "weights": config.weights or None,
     }
 
 
@@ -82,12 +84,22 @@ def read(path: Path) -> Config:
         if not isinstance(given, list) or given != [kind for kind in kinds if kind in given]:
             raise ValueError(f"answers: want some of {', '.join(kinds)} in this order, got {given!r}")
         suite = SUITES[values["suite"]]
-        config = Config(shape, formats, suite, values["embedding"], preprocessing, labels, tuple(given))
+        config = Config(
+            shape, formats, suite, values["embedding"], preprocessing, labels, tuple(given), _weights(values)
+        )
         if not answers(config):
             raise ValueError(f"answers: want one that the model has, got {', '.join(given) or 'none'}")
         return config
     except (OSError, *MALFORMED) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}; {AGAIN}") from error
+
+
+def _weights(values: Mapping[str, Any]) -> str:
+    """:raises ValueError: it is no commitment, nor null."""
+    found = values["weights"]
+    if found is not None and not (isinstance(found, str) and re.fullmatch("[0-9a-f]{64}", found)):
+        raise ValueError(f"weights: want 64 hex digits or null, got {found!r}")
+    return found or ""
 
 
 def digest(config: Config) -> bytes:
@@ -116,6 +128,7 @@ def agreement(config: Config) -> Program:
         "softmax": config.formats.softmax,
         "embedding": config.embedding,
         "answers": ", ".join(config.answers),
+        "weights": config.weights[:16],
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
         **{f"model.{name}": value for name, value in (config.shape.to_dict() | {"dense": dense}).items()},
         **{f"texts.{name}": value for name, value in texts.items()},
