@@ -54,6 +54,7 @@ from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
+from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
 from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.models.texts.inputs import entries
@@ -218,6 +219,7 @@ def plan_command(
 @app.command("party")
 def party_command(config: Config) -> None:
     """Run a computing server (server0 or server1) until it is stopped."""
+    protect_memory()
     node = open_node(settings.read(config))
     raise typer.Exit(run(party.main(node), node, graceful=True))
 
@@ -225,6 +227,7 @@ def party_command(config: Config) -> None:
 @app.command("dealer")
 def dealer_command(config: Config) -> None:
     """Run the dealer of correlated randomness until it is stopped."""
+    protect_memory()
     node = open_node(settings.read(config))
     raise typer.Exit(run(dealer.main(node), node, graceful=True))
 
@@ -236,6 +239,7 @@ def serve_model_command(
     once: Annotated[bool, typer.Option(help="Leave when both servers have the weights.")] = False,
 ) -> None:
     """Share a model's weights between the two servers, again whenever one of the parties was restarted."""
+    protect_memory()
     node = open_node(settings.read(config))
     raise typer.Exit(run(owner.main(node, checkpoint(model), once=once), node, graceful=True))
 

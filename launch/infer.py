@@ -37,6 +37,7 @@ from mpcnet.launch.party import client
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
+from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.private.program import wanted_answer
 from mpcnet.models.texts.inputs import entries
@@ -77,6 +78,7 @@ def infer_command(
     The tokenizer is the one beside --config, in tokenizer/, or --model's if that is the same. Prints JSON: one entry of
     `answers` for each text, an error in the place of one that cannot be answered (exit code 65), and what it cost.
     """
+    protect_memory()
     check_folder(json_file)
     node = open_node(settings.read(config))
     wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts)

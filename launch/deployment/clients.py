@@ -30,6 +30,7 @@ from mpcnet.launch.deployment.certs import (
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.deployment.renew import Known, read_authority, read_deployment, replace_all
 from mpcnet.launch.options import screen
+from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.preprocessing import copy_tokenizer, tokenizer_digest
 from mpcnet.models.private import program
 from mpcnet.transport.identity import fingerprints, is_role
@@ -154,6 +155,7 @@ def add_command(
     days: Annotated[float, typer.Option(min=1, help="How long its certificate holds.")] = 365.0,
 ) -> None:
     """Make a key, a certificate and a folder for one more client, and pin it in the rosters. Needs the authority."""
+    protect_memory()
     _print(add(deployment, role_of(name), days))
 
 

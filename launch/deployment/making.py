@@ -17,6 +17,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.deploy import TOKENIZER, write_deployment
 from mpcnet.launch.options import DEMO, Calibration, Model, SoftmaxName, SuiteName, Where, console, screen, warn
 from mpcnet.launch.reporting import report
+from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.bert import Config, Embedding
 from mpcnet.models.preprocessing import copy_tokenizer, tokenizer_digest
 from mpcnet.models.private import program
@@ -87,6 +88,7 @@ def program_command(
     allowed: Answers = None,
 ) -> None:
     """Make the public program of a model, where its weights are: for who makes the deployment elsewhere."""
+    protect_memory()
     if out.exists():
         raise LocalConfigError(f"{out}: want a new folder, got one that is there")
     made = make(model, suite, softmax, embedding, length, calibration, allowed or ())
@@ -129,6 +131,7 @@ def init_command(
     allowed: Answers = None,
 ) -> None:
     """Make a deployment: keys and certificates, the public program, and one folder of settings for each host."""
+    protect_memory()
     given = {"server0": server0, "server1": server1, "dealer": dealer_address}
     addresses = {role: address for role, address in given.items() if address}
     for address in addresses.values():

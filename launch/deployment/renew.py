@@ -39,6 +39,7 @@ from mpcnet.launch.deployment.certs import (
     write_new,
 )
 from mpcnet.launch.options import screen
+from mpcnet.launch.undumpable import protect_memory
 from mpcnet.transport.identity import Identity, Roster, check_private, fingerprints, read_certificate
 
 ORDER = ("dealer", "server0", "server1", "owner")  # who is dialled comes before who dials
@@ -239,6 +240,7 @@ def renew_command(
     end: Annotated[bool, typer.Option("--finish", help="After --new-key: former keys are refused from now.")] = False,
 ) -> None:
     """Renew a deployment's certificates, and say what to copy to which host."""
+    protect_memory()
     if end and (new_key or role):
         raise LocalConfigError("renew: want --finish alone, got it with --new-key or --role")
     renewal = finish(folder) if end else renew(folder, role or (), days, new_key=new_key)

@@ -1,7 +1,7 @@
 """The public program: what all parties must agree on, as a file, and the plans of its runs.
 
-`program.json` holds the architecture, the number formats, the suite, how clients make tokens of texts, and which
-answers they may have: no weights, and a commitment to them that tells nothing (:mod:`mpcnet.models.private.commitment`).
+`program.json` holds the architecture, the number formats, the suite, how clients make tokens of texts, which answers
+they may have, and a commitment to the weights that tells nothing of them (:mod:`mpcnet.models.private.commitment`).
 Its digest is exchanged in every handshake; a difference ends both sides, naming the settings that differ. No release of
 mpcnet is named in it: :data:`mpcnet.transport.handshake.FORMAT_VERSION` says which releases it is for.
 """
