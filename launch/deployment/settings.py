@@ -131,7 +131,7 @@ class Settings:
     )
     ahead: tuple[str, ...] = _key(
         (), "Sizes whose corrections are dealt before anybody asks, each as sentences x tokens: `[\"1x128\"]`. For "
-        "requests that want embeddings or logits, not labels.", roles=LEADER,
+        "requests that want embeddings or logits; for labels where the program allows nothing else.", roles=LEADER,
     )  # fmt: skip
     ahead_runs: int = _key(
         1, "How many runs of each size in `ahead` are kept ready.", roles=LEADER, unit="runs", between=(1, 10_000)
