@@ -15,8 +15,8 @@ from mpcnet.launch.api.planning import plan_of
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
 from mpcnet.launch.dashes import TextCommand
-from mpcnet.launch.deployment import settings
-from mpcnet.launch.deployment.deploy import write_deployment
+from mpcnet.launch.deployment import clients, settings
+from mpcnet.launch.deployment.making import init_command, program_command
 from mpcnet.launch.deployment.renew import renew_command
 from mpcnet.launch.distill import command as distill
 from mpcnet.launch.doctor.command import doctor_command
@@ -54,10 +54,10 @@ from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
+from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
 from mpcnet.models.private.program import Size, wanted_answer
 from mpcnet.models.texts.inputs import entries
-from mpcnet.transport.tls import parse_address
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
     "Private BERT inference by secure multi-party computation: two servers and a dealer compute on a client's text, "
@@ -69,7 +69,10 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(netem.app, name="netem")
 app.add_typer(distill.app, name="distill")
 app.command("doctor")(doctor_command)
+app.command("init")(init_command)
+app.command("program")(program_command)
 app.command("renew")(renew_command)
+app.add_typer(clients.app, name="client")
 app.command("infer", cls=TextCommand)(infer_command)
 app.command("evaluate")(evaluate_command)
 app.command("ranges")(ranges_command)
@@ -213,49 +216,10 @@ def plan_command(
     out.print(formats.table(formats.known(prepared)))
 
 
-@app.command("init")
-def init_command(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the whole deployment.")],
-    server0: Annotated[str, typer.Option(help="HOST:PORT at which server0 listens, as the others reach it.")],
-    server1: Annotated[str, typer.Option(help="HOST:PORT of server1.")],
-    dealer_address: Annotated[
-        str, typer.Option("--dealer", help="HOST:PORT of the dealer; without, it dials the servers (behind NAT, say).")
-    ] = "",
-    clients: Annotated[list[str] | None, typer.Option("--client", help="Name of one more client; repeatable.")] = None,
-    monitor_port: Annotated[int, typer.Option(help="Health and metrics on 127.0.0.1; 0: off.")] = 0,
-    model: Model = DEMO,
-    suite: SuiteName = "fast",
-    softmax: SoftmaxName = None,
-    embedding: Where = "private",
-    length: Annotated[int, typer.Option(min=1, help="Tokens of the longest text that will be asked.")] = 128,
-    calibration: Calibration = None,
-) -> None:
-    """Make a deployment: keys and certificates, the public program, and one folder of settings for each host."""
-    given = {"server0": server0, "server1": server1, "dealer": dealer_address}
-    addresses = {role: address for role, address in given.items() if address}
-    for address in addresses.values():
-        parse_address(address)
-    more = tuple(f"client:{name}" for name in clients or ())
-    with console.status("preparing") as status:
-        prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
-    warn(prepared)
-    tokenizer = prepared.checkpoint.source if prepared.config.preprocessing else ""
-    write_deployment(folder, prepared.config, addresses, more, tokenizer, monitor_port=monitor_port)
-    table = f"--model {model} " if embedding == "client" else ""
-    hosts = {
-        "server0": f"mpcnet party --config {folder}/server0/party.toml",
-        "server1": f"mpcnet party --config {folder}/server1/party.toml",
-        "dealer": f"mpcnet dealer --config {folder}/dealer/party.toml",
-        "owner": f"mpcnet serve-model --config {folder}/owner/party.toml --model {model}",
-        "client": f'mpcnet infer --config {folder}/client/party.toml {table}"A text."',
-    }
-    title = f"{folder}: copy each folder to its own host, keep authority/ offline, then start"
-    report.show(screen(), title, hosts)
-
-
 @app.command("party")
 def party_command(config: Config) -> None:
     """Run a computing server (server0 or server1) until it is stopped."""
+    protect_memory()
     node = open_node(settings.read(config))
     raise typer.Exit(run(party.main(node), node, graceful=True))
 
@@ -263,6 +227,7 @@ def party_command(config: Config) -> None:
 @app.command("dealer")
 def dealer_command(config: Config) -> None:
     """Run the dealer of correlated randomness until it is stopped."""
+    protect_memory()
     node = open_node(settings.read(config))
     raise typer.Exit(run(dealer.main(node), node, graceful=True))
 
@@ -274,6 +239,7 @@ def serve_model_command(
     once: Annotated[bool, typer.Option(help="Leave when both servers have the weights.")] = False,
 ) -> None:
     """Share a model's weights between the two servers, again whenever one of the parties was restarted."""
+    protect_memory()
     node = open_node(settings.read(config))
     raise typer.Exit(run(owner.main(node, checkpoint(model), once=once), node, graceful=True))
 

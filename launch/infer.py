@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from mpcnet import checked_json
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.deployment import settings
@@ -35,6 +37,7 @@ from mpcnet.launch.party import client
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
+from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.private.program import wanted_answer
 from mpcnet.models.texts.inputs import entries
@@ -79,6 +82,7 @@ def infer_command(
     The tokenizer is the one beside --config, in tokenizer/, or --model's if that is the same. Prints JSON: one entry of
     `answers` for each text, an error in the place of one that cannot be answered (exit code 65), and what it cost.
     """
+    protect_memory()
     check_folder(json_file)
     node = open_node(settings.read(config))
     wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts, timeout)
@@ -98,9 +102,9 @@ def infer_command(
 
 def _token_batches(path: Path) -> list[Tokens]:
     try:
-        rows = json.loads(read_text(path))
+        rows = checked_json.parse(read_text(path))
         batches = [Tokens(*(torch.tensor(row[name]) for name in ("ids", "types", "mask"))) for row in rows]
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (RuntimeError, *MALFORMED) as error:
         kind = type(error).__name__
         raise LocalConfigError(f"{path}: want JSON batches of ids, types and mask, got a file with a {kind}") from error
     if any(x.dtype != torch.int64 for tokens in batches for x in (tokens.ids, tokens.types, tokens.mask)):

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError
 
 TOKENIZER_FILES = (  # all that transformers reads of a tokenizer, whichever of them a folder holds
@@ -158,7 +159,7 @@ def _model_type(folder: Path) -> str:
     """What config.json says, "" if there is none or it says nothing."""
     path = folder / CONFIG
     try:
-        kind = json.loads(path.read_text("utf-8")).get("model_type") if path.is_file() else None
-    except (OSError, ValueError, AttributeError) as error:
-        raise LocalConfigError(f"{path}: want a JSON object, got {type(error).__name__}") from error
+        kind = checked_json.mapping(path.read_bytes()).get("model_type") if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise LocalConfigError(f"{path}: want a JSON object, got {error}") from error
     return str(kind or "")

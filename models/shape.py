@@ -15,6 +15,9 @@ DenseActivation: TypeAlias = Literal["tanh", "identity"]
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
 
 
+MOST = 1 << 24  # of any size: products of two fit every machine integer
+
+
 @dataclass(frozen=True, slots=True)
 class Dense:
     """A linear map of the pooled vector to so many columns, and what follows it."""
@@ -62,7 +65,7 @@ class BertShape:
         wrong = [
             f"{name}: want a whole number of at least {least}, got {getattr(self, name)!r}"
             for name, least in sizes.items()
-            if type(getattr(self, name)) is not int or getattr(self, name) < least
+            if type(getattr(self, name)) is not int or not least <= getattr(self, name) <= MOST
         ]
         if self.relative_buckets not in (0, BUCKETS):
             wrong.append(f"relative_buckets: want 0 or {BUCKETS}, got {self.relative_buckets!r}")
@@ -77,6 +80,9 @@ class BertShape:
             raise LocalConfigError("BERT shape: " + "; ".join(wrong))
 
     def _wrong_head(self) -> Iterator[str]:
+        if not isinstance(self.pooling, str) or type(self.labels) is not int or self.labels > MOST:
+            yield f"pooling, labels: want a text and a whole number, got {self.pooling!r} and {self.labels!r}"
+            return
         classifies = self.head == "classification"
         known = self.pooling == "first" if classifies else all(kind in POOLINGS for kind in self.pooling.split("+"))
         if self.head not in ("embedding", "classification") or not known or (self.labels > 0) != classifies:
@@ -89,7 +95,11 @@ class BertShape:
         if self.multi_label and not classifies:
             yield "multi_label: want a classifier, got an embedding"
         for place, dense in enumerate(self.dense, 1):
-            if type(dense.columns) is not int or dense.columns < 1 or dense.activation not in get_args(DenseActivation):
+            if (
+                type(dense.columns) is not int
+                or not 1 <= dense.columns <= MOST
+                or dense.activation not in get_args(DenseActivation)
+            ):
                 yield f"dense: want columns and {' or '.join(get_args(DenseActivation))}, got {dense}"
             elif dense.activation == "identity" and place < len(self.dense):
                 yield "dense: want maps without an activation between them as one, got two"

@@ -4,6 +4,7 @@
 
     DIR/server0/    ca.pem cert.pem key.pem roster.json program.json party.toml    goes to server0's host, likewise
     DIR/server1/    DIR/dealer/    DIR/owner/                                      the others
+    DIR/owner/      weights.salt as well, unless the owner made the program elsewhere (mpcnet program)
     DIR/client/     tokenizer/ as well: the model's own, by the digest in program.json
     DIR/authority/  the key that signs certificates; belongs to no host: keep it offline
 """
@@ -20,6 +21,7 @@ from mpcnet.launch.deployment.settings import Settings
 from mpcnet.models.families.bert import Config
 from mpcnet.models.preprocessing import copy_tokenizer
 from mpcnet.models.private import program
+from mpcnet.models.private.commitment import write_salt
 
 TOKENIZER = "tokenizer"  # a client's, in its folder
 
@@ -30,16 +32,20 @@ def write_deployment(
     addresses: Mapping[str, str],
     more_roles: Sequence[str] = (),
     tokenizer: str = "",
+    salt: bytes | None = None,
     **settings: Any,
 ) -> None:
     """Write all of it.
 
     `addresses` are those of LISTENERS, `more_roles` clients with names of their own (client:NAME), `tokenizer` the
-    folder of the one that clients get ("" if there is none), `settings` more of every process's Settings.
+    folder of the one that clients get ("" if there is none), `salt` that of the commitment to the weights, where the
+    owner makes the deployment itself, `settings` more of every process's Settings.
 
     :raises LocalConfigError: the folder holds a deployment already, or cannot be written.
     """
     create_deployment(folder, (*ROLES, *more_roles))
+    if salt is not None:
+        write_salt(salt, folder / "owner")
     for role in (*ROLES, *more_roles):
         place = folder / role_folder(role)
         program.save(config, place / "program.json")

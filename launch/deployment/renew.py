@@ -39,7 +39,8 @@ from mpcnet.launch.deployment.certs import (
     write_new,
 )
 from mpcnet.launch.options import screen
-from mpcnet.transport.identity import Identity, Roster, fingerprints, read_certificate
+from mpcnet.launch.undumpable import protect_memory
+from mpcnet.transport.identity import Identity, Roster, check_private, fingerprints, read_certificate
 
 ORDER = ("dealer", "server0", "server1", "owner")  # who is dialled comes before who dials
 
@@ -58,7 +59,7 @@ class Renewal:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
     """A deployment as its folder shows it."""
 
     certificates: Mapping[str, x509.Certificate]
@@ -72,12 +73,12 @@ def renew(folder: Path, roles: Sequence[str], days: float, *, new_key: bool = Fa
 
     :raises LocalConfigError: the folder is no deployment, has no authority, or no such role; nothing has changed.
     """
-    known = _read(folder)
+    known = read_deployment(folder)
     roles = roles or tuple(known.certificates)
     if unknown := [role for role in roles if role not in known.certificates]:
         raise LocalConfigError(f"{folder}: want roles of {', '.join(known.certificates)}, got {', '.join(unknown)}")
     validity = Validity.days(days)
-    authority = _read_authority(folder)
+    authority = read_authority(folder)
     files: dict[Path, bytes] = {}
     if authority.certificate.not_valid_after_utc < validity.not_after:
         authority = renewed_authority(authority.key, Validity.days(max(days, AUTHORITY_DAYS)))
@@ -100,11 +101,11 @@ def finish(folder: Path) -> Renewal:
 
     :raises LocalConfigError: the folder is no deployment.
     """
-    known = _read(folder)
+    known = read_deployment(folder)
     return _write(folder, known, {}, {**_others(known), **_keys(known.certificates)}, {})
 
 
-def _pins(known: _Known, made: Mapping[str, x509.Certificate]) -> dict[str, tuple[str, ...]]:
+def _pins(known: Known, made: Mapping[str, x509.Certificate]) -> dict[str, tuple[str, ...]]:
     """The present key of each role first, then those that may still be shown. A key's pin covers its certificates'."""
     pins = _others(known)
     for role, former in known.certificates.items():
@@ -119,7 +120,7 @@ def _keys(certificates: Mapping[str, x509.Certificate]) -> dict[str, tuple[str, 
     return {role: (fingerprints(certificate)[1],) for role, certificate in certificates.items()}
 
 
-def _others(known: _Known) -> dict[str, tuple[str, ...]]:
+def _others(known: Known) -> dict[str, tuple[str, ...]]:
     """Roles that the roster pins and that have no folder here."""
     pins = known.roster.fingerprints
     return {role: tuple(found) for role, found in pins.items() if role not in known.certificates}
@@ -127,7 +128,7 @@ def _others(known: _Known) -> dict[str, tuple[str, ...]]:
 
 def _write(
     folder: Path,
-    known: _Known,
+    known: Known,
     made: Mapping[str, x509.Certificate],
     pins: Mapping[str, Sequence[str]],
     files: dict[Path, bytes],
@@ -140,7 +141,7 @@ def _write(
     for path in files:
         if path.parent in homes:
             written[homes[path.parent]].append(path.name)
-    first = not all(known.roster.accepts(role, certificate) for role, certificate in made.items())
+    first = not all(known.roster.accepts(role, fingerprints(certificate)) for role, certificate in made.items())
     changed = {role: tuple(sorted(names)) for role, names in written.items() if names}
     return Renewal(changed, first, any(len(found) > 1 for found in pins.values()))
 
@@ -173,8 +174,8 @@ def _sync(folders: Iterable[Path]) -> None:
             os.close(descriptor)
 
 
-def _read(folder: Path) -> _Known:
-    """:raises LocalConfigError: no role has a certificate here, or their rosters differ."""
+def read_deployment(folder: Path) -> Known:
+    """:raises LocalConfigError: no role has a certificate here, or their rosters differ, or leave one of them out."""
     homes = sorted(path.parent for path in folder.glob("*/cert.pem"))
     if not homes:
         raise LocalConfigError(f"{folder}: want the folder that mpcnet init made, got one without any ROLE/cert.pem")
@@ -190,10 +191,15 @@ def _read(folder: Path) -> _Known:
         raise LocalConfigError(
             f"{folder}: roster.json of {names} is not that of {homes[0].name}; copy the newest to all"
         )
-    return _Known(certificates, rosters[0])
+    if unnamed := [role for role in certificates if role not in rosters[0].fingerprints]:
+        roles = ", ".join(unnamed)
+        raise LocalConfigError(
+            f"{folder}: the rosters do not name {roles}, who were revoked; remove their folders, or bring newer rosters"
+        )
+    return Known(certificates, rosters[0])
 
 
-def _read_authority(folder: Path) -> Authority:
+def read_authority(folder: Path) -> Authority:
     """:raises LocalConfigError: the authority is not here."""
     home = folder / AUTHORITY
     certificate, key = read_certificate(home / "ca.pem"), _read_key(home / "ca-key.pem")
@@ -213,13 +219,14 @@ def _present_key(home: Path, certificate: x509.Certificate) -> PublicKey:
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """:raises LocalConfigError: it is not there, or not a key of ours."""
+    """:raises LocalConfigError: it is not there, or not a key of ours, or others may use it."""
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except OSError as error:
         raise LocalConfigError(f"{path}: {error.strerror}; bring it here first") from None
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise LocalConfigError(f"{path}: want a private key in PEM, got a {type(error).__name__}") from None
+    check_private(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise LocalConfigError(f"{path}: want an elliptic-curve key, got another")
     return key
@@ -233,6 +240,7 @@ def renew_command(
     end: Annotated[bool, typer.Option("--finish", help="After --new-key: former keys are refused from now.")] = False,
 ) -> None:
     """Renew a deployment's certificates, and say what to copy to which host."""
+    protect_memory()
     if end and (new_key or role):
         raise LocalConfigError("renew: want --finish alone, got it with --new-key or --role")
     renewal = finish(folder) if end else renew(folder, role or (), days, new_key=new_key)
@@ -261,7 +269,7 @@ def _copies(folder: Path, files: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"   copy {', '.join(names)} of {folder / role_folder(role)} to {role}" for role, names in files.items()]
 
 
-def _restart(roles: Iterable[str]) -> str:
-    """Clients read their files at each request."""
-    running = [role for role in ORDER if role in roles]
+def _restart(files: Mapping[str, Sequence[str]]) -> str:
+    """Clients read their files at each request, and everybody a roster that has changed."""
+    running = [role for role in ORDER if set(files.get(role, ())) - {"roster.json"}]
     return f"   restart, one at a time: {', '.join(running)}" if running else "   nothing is to be restarted"

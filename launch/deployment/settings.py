@@ -136,7 +136,7 @@ class Settings:
     )
     ahead: tuple[str, ...] = _key(
         (), "Sizes whose corrections are dealt before anybody asks, each as sentences x tokens: `[\"1x128\"]`. For "
-        "requests that want embeddings or logits, not labels.", roles=LEADER,
+        "requests that want embeddings or logits; for labels where the program allows nothing else.", roles=LEADER,
     )  # fmt: skip
     ahead_runs: int = _key(
         1, "How many runs of each size in `ahead` are kept ready.", roles=LEADER, unit="runs", between=(1, 10_000)
@@ -156,7 +156,7 @@ def read(path: Path) -> Settings:
     """:raises LocalConfigError: the file is missing or malformed; all that is wrong is named at once."""
     try:
         values = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LocalConfigError(f"{path}: want a TOML file, got {error}") from error
     if wrong := _flaws(values):
         raise LocalConfigError(f"{path}: " + "; ".join(sorted(wrong)))

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.distill.training_run import RESULTS, Options, train
 from mpcnet.launch.options import Json, check_folder, console, read_text, screen, write_text
@@ -131,10 +132,9 @@ def table_command(
 def _results(folder: Path) -> dict[str, Any]:
     path = folder / RESULTS
     try:
-        document: dict[str, Any] = json.loads(read_text(path))
+        return checked_json.mapping(read_text(path))
     except ValueError as error:
         raise LocalConfigError(f"{path}: want JSON, got {error}") from error
-    return document
 
 
 def _train(options: Options, out: Path, save_every: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.launch.options import read_text, write_text
 from mpcnet.launch.reporting import report
@@ -68,8 +69,7 @@ def train(
     accelerator = _accelerator(options)
     task, wanted = task_of(options.task), json.loads(json.dumps(asdict(options)))
     if _finished(out, wanted):
-        document: dict[str, Any] = json.loads(read_text(out / RESULTS))
-        return document
+        return _read(out / RESULTS)
     started = time.perf_counter()
     say("reading the data")
     sets = load(task, options)
@@ -155,11 +155,19 @@ def _finished(out: Path, wanted: Mapping[str, Any]) -> bool:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise LocalConfigError(f"{out}: want a new or empty folder for --out, got one with files")
         return False
-    had = json.loads(read_text(out / OPTIONS))
+    had = _read(out / OPTIONS)
     differing = [f"{key} {had.get(key)} is not {value}" for key, value in wanted.items() if had.get(key) != value]
     if differing:
         raise LocalConfigError(f"{out}: holds a run with other options: {'; '.join(differing)}; name another --out")
     return (out / RESULTS).exists()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """:raises LocalConfigError: somebody wrote something else into a file of ours."""
+    try:
+        return checked_json.mapping(read_text(path))
+    except ValueError as error:
+        raise LocalConfigError(f"{path}: want JSON of an earlier run, got {error}; name another --out") from error
 
 
 def _models(

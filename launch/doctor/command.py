@@ -1,6 +1,6 @@
 """`mpcnet doctor`: what is wrong with a party's settings, keys, machine and peers, before it starts or while it runs.
 
-Nothing is changed anywhere, and nothing secret is read but the form of our own key.
+Nothing is changed anywhere, and nothing secret is read but our own key. A client also asks one fixed word.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mpcnet.errors import one_line
 from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.machine import memory_bytes
 from mpcnet.launch.deployment.settings import Settings
+from mpcnet.launch.doctor.canary import CANARY_S, ask_canary
 from mpcnet.launch.doctor.findings import Finding, Level, attempt, ok
 from mpcnet.launch.doctor.host import (
     check_device,
@@ -44,8 +45,12 @@ COLOURS: dict[Level, str] = {"ok": "green", "warning": "yellow", "error": "bold 
 Say = Callable[[str], None]
 
 
-async def examine(path: Path, timeout_s: float, say: Say = lambda text: None) -> list[Finding]:
-    """Every check, in the order in which one depends on another; `timeout_s` is for each peer."""
+async def examine(
+    path: Path, timeout_s: float, say: Say = lambda text: None, canary_s: float = CANARY_S
+) -> list[Finding]:
+    """Every check, in the order in which one depends on another; `timeout_s` is for each peer, `canary_s` for the
+    answer to a client's word, which is not asked if that is 0.
+    """
     found: list[Finding] = []
     say("reading the settings")
     settings = attempt("settings", "correct the file", lambda: settings_file.read(path), found)
@@ -60,10 +65,14 @@ async def examine(path: Path, timeout_s: float, say: Say = lambda text: None) ->
         found += check_program(config)
     if settings.role in (*SERVERS, "dealer"):
         found += [check_kernels(), *check_device(settings)]
-    found += await _network(settings, config, timeout_s, say)
-    if config is not None and settings.role in SERVERS and not _broken(found, "calibration"):
+    sound = None if _broken(found, "calibration") else config
+    found += await _network(settings, sound, timeout_s, say)
+    if sound is not None and canary_s and settings.role.startswith("client") and _met(found):
+        say(f"asking one word: up to {canary_s:g} s")
+        found.append(await ask_canary(settings, canary_s))
+    if sound is not None and settings.role in SERVERS:
         say("planning a request's memory")
-        found += await asyncio.to_thread(_resources, config, settings)
+        found += await asyncio.to_thread(_resources, sound, settings)
     return found
 
 
@@ -97,6 +106,12 @@ async def _network(settings: Settings, config: Config | None, timeout_s: float, 
     return found + await visit_all(peers, identity, roster, config, role, timeout_s)
 
 
+def _met(findings: list[Finding]) -> bool:
+    """Both servers answer, and run our program."""
+    well = {finding.check for finding in findings if finding.level == "ok"}
+    return {name for server in SERVERS for name in (server, f"program of {server}")} <= well
+
+
 def _broken(findings: list[Finding], check: str) -> bool:
     return any(finding.check == check and finding.level == "error" for finding in findings)
 
@@ -104,11 +119,14 @@ def _broken(findings: list[Finding], check: str) -> bool:
 def doctor_command(
     config: Annotated[Path, typer.Option("--config", help="The party.toml of a party, beside its keys.")],
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each peer has to answer.")] = 5.0,
+    canary: Annotated[
+        float, typer.Option(min=0, help="Seconds that a client's question of one word may take; 0: it asks nothing.")
+    ] = CANARY_S,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check a party's settings, keys, machine and peers, and say what to do. Exit code 1 if anything is an error."""
     with console.status("starting") as status:
-        found = asyncio.run(examine(config, timeout, status.update))
+        found = asyncio.run(examine(config, timeout, status.update, canary))
     failed = any(finding.level == "error" for finding in found)
     if as_json:
         print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}))

@@ -28,7 +28,7 @@ ROOM = 0.8  # of the machine: the system and the kernels' own buffers need the r
 
 def check_program(config: Config) -> list[Finding]:
     """The public program: what it is, and whether its calibrated ranges make sense."""
-    shape, digest = config.shape, program.agreement(config).digest.hex()[:16]
+    shape, digest = config.shape, program.digest(config).hex()[:16]
     what = f"{shape.layers} layers, {shape.hidden} wide, {config.suite.name} suite, {config.formats.softmax} softmax"
     versions = f"format version {FORMAT_VERSION}, mpcnet {mpcnet.__version__}"
     found = [ok("program", f"{what}; {versions}, digest {digest}")]

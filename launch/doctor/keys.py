@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
-from mpcnet.transport.identity import Identity, Roster, read_certificate
+from mpcnet.transport.identity import OPEN, Identity, Roster, fingerprints, read_certificate
 
 DAY_S = 86400.0
 SOON_DAYS = 30  # of a certificate that is to be renewed: long enough for a planned restart
@@ -39,8 +39,12 @@ def check_keys(settings: Settings, now: datetime) -> list[Finding]:
 
 def _modes(folder: Path) -> Iterator[Finding]:
     key = stat.S_IMODE((folder / "key.pem").stat().st_mode)
-    if key & 0o077:
+    if key & OPEN:
         yield error("key.pem", f"mode {key:04o}: others than its owner can use the key", "chmod 600 key.pem")
+    elif key & stat.S_IRGRP:
+        yield warning(
+            "key.pem", f"mode {key:04o}: its group can read the key", "chmod 600 key.pem, unless a service needs it"
+        )
     else:
         yield ok("key.pem", f"mode {key:04o}")
     place = stat.S_IMODE(folder.stat().st_mode)
@@ -93,8 +97,9 @@ def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
 
 def _pinned(roster: Roster, role: str, certificate: x509.Certificate) -> Finding:
     if role not in roster.fingerprints:
-        return ok("roster", f"does not name {role}, who is known by the authority alone")
-    if roster.accepts(role, certificate):
+        found = f"does not name {role}, whom everybody with this roster refuses"
+        return error("roster", found, "was it revoked? if not, copy roster.json from the deployment again")
+    if roster.accepts(role, fingerprints(certificate)):
         return ok("roster", f"pins this certificate or its key for {role}")
     return error("roster", f"pins another certificate for {role}", "copy roster.json of the last renewal to every host")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 from mpcnet.errors import (
@@ -21,7 +21,7 @@ from mpcnet.errors import (
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
 from mpcnet.models.families.bert import Config
 from mpcnet.models.private import program
-from mpcnet.transport.handshake import FORMAT_VERSION, SAME_PROGRAM, UPGRADE, Look, Program, look
+from mpcnet.transport.handshake import COMPUTES, FORMAT_VERSION, UPGRADE, Look, Program, look, telling
 from mpcnet.transport.identity import Identity, Roster
 from mpcnet.transport.tls import dial
 from mpcnet.transport.wire import Scalar
@@ -74,19 +74,22 @@ def compare(role: str, ours: Program, seen: Look) -> Finding:
     check = f"program of {role}"
     if seen.version != FORMAT_VERSION:
         return error(check, f"format version: ours {FORMAT_VERSION}, theirs {seen.version}", UPGRADE)
-    wrong = list(_differences(ours, seen))
-    if not wrong and ours.digest == seen.digest:
-        return ok(check, f"is ours, format version {seen.version}")
+    wrong = _differences(ours, seen)
+    if ours.digest != seen.digest and set(wrong) <= {COMPUTES}:
+        wrong["digest"] = f"digest: ours {ours.digest.hex()[:16]}, theirs {seen.digest.hex()[:16]}"
     if not wrong:
-        wrong = [f"digest: ours {ours.digest.hex()[:16]}, theirs {seen.digest.hex()[:16]}"]
-    return error(check, "; ".join(wrong), SAME_PROGRAM)
+        return ok(check, f"is ours, format version {seen.version}")
+    reasons, advice = telling(wrong)
+    return error(check, "; ".join(reasons), advice)
 
 
-def _differences(ours: Program, seen: Look) -> Iterator[str]:
+def _differences(ours: Program, seen: Look) -> dict[str, str]:
+    found = {}
     for name in sorted(ours.settings.keys() | seen.settings.keys()):
         mine, theirs = ours.settings.get(name, "nothing"), seen.settings.get(name, "nothing")
         if mine != theirs:
-            yield f"{name}: ours {_shown(mine)}, theirs {_shown(theirs)}"
+            found[name] = f"{name}: ours {_shown(mine)}, theirs {_shown(theirs)}"
+    return found
 
 
 def _shown(value: Scalar) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import socket
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
+from mpcnet import checked_json
 from mpcnet.errors import MpcError, RemoteAbort
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
 from mpcnet.launch.doctor.keys import DAY_S
@@ -81,9 +81,6 @@ def _health(port: int, timeout_s: float) -> dict[str, Any]:
     connection = HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         connection.request("GET", "/healthz")
-        document = json.loads(connection.getresponse().read(1 << 16))
+        return checked_json.mapping(connection.getresponse().read(1 << 16))
     finally:
         connection.close()
-    if not isinstance(document, dict):
-        raise ValueError("no object")
-    return document

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, REQUEST, RESULT, SHARES, TAKEN
 from mpcnet.launch.party.node import Node, end
+from mpcnet.launch.reporting.report import read as read_report
 from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.float_model.reference import check_tokens
@@ -308,9 +308,9 @@ async def _result(peer: Peer, node: Node, size: Size) -> _Result:
 
     header, (raw, *flags, text) = await frames.receive(peer, RESULT, check, patient=True)
     try:
-        report = json.loads(text.tobytes())
+        report = read_report(text.tobytes())
     except ValueError as error:
-        raise RemoteProtocolError(f"{peer.name}: its report is not JSON") from error
+        raise RemoteProtocolError(f"{peer.name}: want a report of the cost, got {error}") from error
     part = header.parts[0]
     value = ring.unpack(raw, part)
     out_of_range = ring.unpack(flags[0], audited[0]) if audited else None

@@ -158,6 +158,7 @@ class Clients:
         :raises _Left: it has no more, or does not ask in time.
         """
         header = await self._asked(peer, limit_s)
+        self.node.check_pinned(peer)
         if header.label == FETCH:
             name = upload.request_id(peer, header)
             found = self.queue.find(name)

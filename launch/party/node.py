@@ -6,9 +6,10 @@ import asyncio
 import os
 import resource
 import signal
+import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ from mpcnet.models.families.bert import Config
 from mpcnet.models.private import program
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, handshake
-from mpcnet.transport.identity import read_certificate
+from mpcnet.transport.identity import Identity, Shown, check_private, read_certificate
 from mpcnet.transport.latency import shaped
 from mpcnet.transport.rendezvous import SERVERS
-from mpcnet.transport.tls import Identity, Roster, dial
+from mpcnet.transport.roster_file import RosterFile
+from mpcnet.transport.tls import dial
 
 console = Console(stderr=True, highlight=False)
 SKEW_S = 60.0  # clocks further apart than this are worth a warning
@@ -48,7 +50,7 @@ class Node:
     settings: Settings
     config: Config
     identity: Identity
-    roster: Roster
+    roster: RosterFile
     log: Log
     metrics: Metrics
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # asked to end once nothing is cut short by it
@@ -89,10 +91,30 @@ class Node:
         if line := self.refusals.line(f"turned away {role}", error):
             self.say(line, "warning")
 
+    def identify(self, connection: ssl.SSLObject, accept: Collection[str], where: str) -> Shown:
+        """Who a peer is, by the roster as it is now.
+
+        :raises RemoteIdentityError: it is nobody that we accept.
+        """
+        self._refresh()
+        return self.roster.roster.identify(connection, accept, where)
+
+    def check_pinned(self, peer: Peer) -> None:
+        """Asked of a kept connection before each further request: the peer may have been revoked meanwhile.
+
+        :raises RemoteIdentityError: the roster, as it is now, does not pin the certificate that the peer showed.
+        """
+        self._refresh()
+        self.roster.roster.check(Shown(peer.name, peer.channel.pins), "its certificate")
+
+    def _refresh(self) -> None:
+        if line := self.roster.refresh():
+            self.say(line, "warning")
+
     async def dial(self, role: str, timeout_s: float | None = None) -> Peer:
         """Connect to a listener, and shake hands; `timeout_s` bounds the attempts, by default that of the settings."""
         channel = await dial(
-            self.settings.addresses[role], self.identity, self.roster, role,
+            self.settings.addresses[role], self.identity, self, role,
             self.settings.timeout_s if timeout_s is None else timeout_s, channel_timeout_s=self.settings.timeout_s,
             on_wait=lambda name, address, reason: self.waiting(name, f"{address}: {reason}"),
         )  # fmt: skip
@@ -114,20 +136,24 @@ class Node:
 def open_node(settings: Settings) -> Node:
     """Read the program and the keys.
 
-    :raises LocalConfigError: a file is missing or malformed, or the device is not there.
+    :raises LocalConfigError: a file is missing or malformed, others may use our key, or the device is not there.
     """
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     combine = accelerator.on(settings.device) if settings.role in (*SERVERS, "dealer") else ring.combine
     folder = settings.folder
     config = program.read(settings.program_path)
+    program.agreement(config)  # takes a moment, once: not when the first peer waits for it
+    first = program.answers(config)[0]  # what is dealt ahead is dealt for what may be asked
+    settings = replace(settings, ahead_sizes=tuple(replace(size, answer=first) for size in settings.ahead_sizes))
     identity = Identity.in_folder(folder)
+    check_private(identity.key)
     log_file = folder / settings.log_file if settings.log_file else None
     log = Log(settings.role, as_json=settings.log == "json", file=log_file)
     if settings.role in (*SERVERS, "dealer") and library.best() < 0:
         log.say(library.MISSING, level="warning")
     metrics = Metrics(settings.role)
     metrics.certificate_expires(read_certificate(identity.certificate).not_valid_after_utc)
-    return Node(settings, config, identity, Roster.load(folder / "roster.json"), log, metrics, combine=combine)
+    return Node(settings, config, identity, RosterFile(folder / "roster.json"), log, metrics, combine=combine)
 
 
 async def end(peers: Iterable[Peer], role: str, error: BaseException) -> None:

@@ -17,6 +17,7 @@ from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.node import Node, end
 from mpcnet.launch.party.service import unless
 from mpcnet.models.checkpoints.weights import Checkpoint, fold
+from mpcnet.models.private.commitment import check_weights
 from mpcnet.models.private.matching import mismatches, overflows
 from mpcnet.models.private.parameters import encode, parameters
 from mpcnet.models.private.prepare import other_softmax
@@ -28,12 +29,14 @@ from mpcnet.transport.rendezvous import SERVERS
 async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
     """Serve a checkpoint's weights until asked to stop; with `once`, until the servers have them for one session.
 
-    :raises LocalConfigError: the model does not fit the program: its shape, its texts, or its weights' sizes.
+    :raises LocalConfigError: the model does not fit the program: its shape, its texts, its weights, or their sizes.
     """
     if node.role != "owner":
         raise LocalConfigError(f"serve-model: want role owner, got {node.role}")
     _refuse(mismatches(node.config, checkpoint))
     if text := other_softmax(checkpoint, node.config):
+        node.say(text, "warning")
+    if text := check_weights(node.config, checkpoint.sha256, node.settings.folder):
         node.say(text, "warning")
     words = await asyncio.to_thread(_encoded, node, checkpoint)
     return await together(_serve(node, words, once), tell_expiry(node))

@@ -90,7 +90,7 @@ class Service:
         accept = (*self._awaited, *(VISITORS if node.role in SERVERS else ()))
         if node.role in settings.addresses and accept:
             address = settings.listen or settings.addresses[node.role]
-            await rendezvous.open(address, node.identity, node.roster, accept, settings.timeout_s, node.refused)
+            await rendezvous.open(address, node.identity, node, accept, settings.timeout_s, node.refused)
 
     async def _sessions(self, rendezvous: Rendezvous, session: Session) -> None:
         node, backoff = self.node, Backoff()

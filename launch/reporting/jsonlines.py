@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mpcnet import checked_json
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
 
 T = TypeVar("T")
@@ -25,8 +27,8 @@ def load(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     found = []
     for number, line in enumerate(text.split("\n")[:-1], 1):
         try:
-            found.append(parse(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
+            found.append(parse(checked_json.mapping(line)))
+        except MALFORMED as error:
             raise LocalConfigError(
                 f"{path}, line {number}: want a result of this version, got a line with a {type(error).__name__}; "
                 "use a new folder"

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mpcnet
+from mpcnet import checked_json
 from mpcnet.ledger import Cost, Ledger
 from mpcnet.randomness.meter import Plan
 from mpcnet.runtime.prefill import prefill
@@ -61,6 +62,25 @@ def measured(ledger: Ledger, facts: Mapping[str, Any]) -> dict[str, Any]:
     total = ledger.total()
     seconds = {"compute_s": total.compute_s, "wait_s": total.wait_s}
     return {**cost(total), **facts, **seconds, "operations": operations}
+
+
+def read(text: bytes) -> dict[str, Any]:
+    """What a server says of a run's cost. It is not believed, but it has the numbers that are added up.
+
+    :raises ValueError: it has not.
+    """
+    found = checked_json.mapping(text)
+    dealt = found.get("dealt_bytes")
+    counts = [found.get(name) for name in ("rounds", "sent_bytes", "received_bytes")]
+    counts += dealt if isinstance(dealt, list) and len(dealt) == 2 else [None]
+    if not all(type(count) is int and 0 <= count < 1 << 63 for count in counts):
+        raise ValueError("rounds or bytes that are no counts")
+    seconds = found.get("seconds_queued")
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:
+        raise ValueError("seconds_queued that is no time")
+    if not isinstance(found.get("operations"), list):
+        raise ValueError("operations that are no list")
+    return found
 
 
 GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # a hook sets them to its own repository

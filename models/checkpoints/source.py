@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError
 
 
@@ -43,7 +43,7 @@ def need(source: str, *names: str) -> Path:
 def read_json(path: Path) -> Any:
     """:raises LocalConfigError: the file is not JSON."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return checked_json.parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise LocalConfigError(f"{path}: want JSON, got {error}") from error
 
@@ -52,7 +52,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """:raises LocalConfigError: the file is not a JSON object."""
     values = read_json(path)
     if not isinstance(values, dict):
-        raise LocalConfigError(f"{path}: want a JSON object, got {type(values).__name__}")
+        raise LocalConfigError(f"{path}: want a JSON object, got {checked_json.kind(values)}")
     return values
 
 

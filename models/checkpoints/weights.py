@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.configuration import (
     labels,
@@ -108,6 +109,10 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     except LocalConfigError as error:
         text = str(error)
         raise error if text.startswith(source) else LocalConfigError(f"{source}: {text}") from error
+    except MALFORMED as error:  # a value of another kind than its name has in every such file
+        found = f"{type(error).__name__}: {error}"
+        text = f"{source}: want files as save_pretrained writes them, got one with other values ({found})"
+        raise LocalConfigError(f"{text}; fetch the model again") from error
 
 
 def _load(source: str) -> Checkpoint:
@@ -232,7 +237,7 @@ def _supported_shape(
     wrong = [*([head] if head else []), *unsupported_settings(config, adapter), *modules.wrong]
     try:
         shape = read_shape(config, modules, header)
-    except (LocalConfigError, TypeError, ValueError) as error:
+    except (LocalConfigError, *MALFORMED) as error:
         wrong.append(str(error))
     else:
         wanted, beside = parameter_shapes(replace(shape, dense=())), modules.embeds or bool(head)

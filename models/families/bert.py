@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -56,7 +56,8 @@ class Config:
 
     `embedding` says who looks tokens up: the servers, in a private table, or the client, in a table that is public.
     `preprocessing` is how clients make tokens of texts; None for random weights, which have no tokenizer.
-    `labels` are the names of a classifier's, for who gets its answers.
+    `labels` are the names of a classifier's, for who gets its answers. `answers` are the kinds that the owner allows.
+    `weights` is a hiding commitment to the weights (mpcnet.models.private.commitment), "" for none.
     """
 
     shape: BertShape
@@ -65,6 +66,8 @@ class Config:
     embedding: Embedding = "private"
     preprocessing: Preprocessing | None = None
     labels: tuple[str, ...] = ()
+    answers: tuple[AnswerKind, ...] = get_args(AnswerKind)
+    weights: str = ""
 
     @property
     def input_columns(self) -> int:

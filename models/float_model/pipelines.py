@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.source import read_json
 from mpcnet.models.texts.tokens import Text, parts
 
 OLD_MODES = {  # the names of releases before 6, in the order in which their vectors are joined
@@ -191,4 +191,4 @@ def _path(folder: str, name: str) -> Path | None:
 def _json(folder: str, name: str) -> Any:
     """What a JSON file holds; nothing if there is none."""
     path = _path(folder, name)
-    return json.loads(path.read_text("utf-8")) if path else {}
+    return read_json(path) if path else {}

@@ -16,6 +16,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from mpcnet import checked_json
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.float_model.reference import Folded, classify, embed
 from mpcnet.models.shape import BertShape, Softmax
@@ -134,10 +136,10 @@ def load(path: Path, weights_sha256: str) -> Calibration:
     :raises LocalConfigError: the file is missing, malformed, of another version, or belongs to other weights.
     """
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = checked_json.mapping(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise LocalConfigError(f"calibration {path}: want a JSON file, got {type(error).__name__}") from error
-    kind = (document.get("format"), document.get("version")) if isinstance(document, dict) else type(document).__name__
+        raise LocalConfigError(f"calibration {path}: want a JSON file, got {error}") from error
+    kind = document.get("format"), document.get("version")
     if kind != (FORMAT, VERSION):
         older = kind in [(FORMAT, version) for version in range(1, VERSION)]
         text = f"calibration {path}: want {(FORMAT, VERSION)}, got {kind}; calibrate this model again"
@@ -153,7 +155,7 @@ def load(path: Path, weights_sha256: str) -> Calibration:
             for softmax in get_args(Softmax)
         }
         return Calibration(weights_sha256, int(document["sentences"]), int(document["tokens"]), ranges)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise LocalConfigError(f"calibration {path}: want ranges by softmax variant, got {error!r}") from error
 
 

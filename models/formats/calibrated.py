@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import get_args
 
+from mpcnet import checked_json
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints import bundled
 from mpcnet.models.checkpoints.files import user_cache
@@ -86,10 +88,10 @@ def read(path: Path, sha256: str) -> Kept:
     """
     calibration = calibrate.load(path, sha256)
     try:
-        coverage = json.loads(path.read_text("utf-8"))["coverage"]
+        coverage = checked_json.mapping(path.read_bytes())["coverage"]
         known = Coverage(int(coverage["longest"]), str(coverage["recipe"]), int(coverage["own"]))
         return Kept(calibration, known, path)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, *MALFORMED) as error:
         raise LocalConfigError(f"calibration {path}: want what it was made on, got {error!r}") from error
 
 

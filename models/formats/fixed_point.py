@@ -7,9 +7,10 @@ nothing overflows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from mpcnet.arrays import ring
 from mpcnet.models.shape import Softmax
@@ -114,7 +115,13 @@ class Formats:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Formats:
-        return Formats(
+        """The inverse of :meth:`to_dict`.
+
+        :raises ValueError, TypeError, KeyError: a field is missing, or none that a planner makes.
+        """
+        if values["softmax"] not in get_args(Softmax):
+            raise ValueError(f"softmax {values['softmax']!r}")
+        made = Formats(
             softmax=values["softmax"],
             longest=int(values["longest"]),
             table_bits=int(values["table_bits"]),
@@ -129,6 +136,13 @@ class Formats:
             norm_limits=tuple(float(limit) for limit in values["norm_limits"]),
             audited=frozenset(str(site) for site in values["audited"]),
         )
+        bits = [made.table_bits, *(window.bits for layer in made.windows for window in layer)]
+        fracs = [made.table_frac, *made.query_fracs, *(w.period_bits for layer in made.windows for w in layer)]
+        if not all(1 <= count <= 64 for count in bits) or not all(0 <= count <= 64 for count in fracs):
+            raise ValueError(f"widths of rings: want 1 to 64 bits, and fractions of them, got {bits} and {fracs}")
+        if not all(0 < size < math.inf for size in made.value_sizes):
+            raise ValueError(f"value_sizes: want numbers above 0, got {made.value_sizes}")
+        return made
 
 
 def _window(values: Mapping[str, Any]) -> Window:

@@ -1,39 +1,45 @@
 """The public program: what all parties must agree on, as a file, and the plans of its runs.
 
-`program.json` holds the architecture, the number formats, the suite, and how clients make tokens of texts: no weights,
-and no hash of weights. Its digest is exchanged in every handshake; a difference ends both sides, naming the settings
-that differ. No release of mpcnet is named in it: :data:`mpcnet.transport.handshake.FORMAT_VERSION` says which releases
-it is for.
+`program.json` holds the architecture, the number formats, the suite, how clients make tokens of texts, which answers
+they may have, and a commitment to the weights that tells nothing of them (:mod:`mpcnet.models.private.commitment`).
+Its digest is exchanged in every handshake; a difference ends both sides, naming the settings that differ. No release of
+mpcnet is named in it: :data:`mpcnet.transport.handshake.FORMAT_VERSION` says which releases it is for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
+from mpcnet import checked_json
 from mpcnet.arrays import ring
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.families.bert import AnswerKind, Config, Embedding, Model, load
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private.inference import audited_inference
+from mpcnet.models.private.known_answer import known_answer
 from mpcnet.models.private.parameters import parameters
 from mpcnet.models.shape import BertShape
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.protocols.suites import SUITES
 from mpcnet.randomness.meter import MeterSource, Plan, measure
-from mpcnet.transport.handshake import FORMAT_VERSION, Program
+from mpcnet.transport.handshake import COMPUTES, FORMAT_VERSION, Program
 
 FORMAT = "mpcnet program"
 AGAIN = "make it again: mpcnet init"
 KEPT_PLANS = 256  # sizes whose plans are kept: clients choose sizes, and a plan takes up to 200 KB
+LENGTH = 8  # tokens of the request whose plan is agreed upon
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -46,6 +52,8 @@ def to_dict(config: Config) -> dict[str, Any]:
         "formats": config.formats.to_dict(),
         "preprocessing": None if config.preprocessing is None else config.preprocessing.to_dict(),
         "labels": list(config.labels),
+        "answers": list(config.answers),
+        "weights": config.weights or None,
     }
 
 
@@ -56,7 +64,7 @@ def save(config: Config, path: Path) -> None:
 def read(path: Path) -> Config:
     """:raises LocalConfigError: the file is missing, malformed, or of another format version."""
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = checked_json.mapping(path.read_bytes())
         kind = (values.get("format"), values.get("version"))
         if kind != (FORMAT, FORMAT_VERSION):
             raise LocalConfigError(
@@ -71,25 +79,85 @@ def read(path: Path) -> Config:
         labels = tuple(values["labels"])
         if len(labels) not in (0, shape.labels) or not all(isinstance(name, str) for name in labels):
             raise ValueError(f"labels: want {shape.labels} names or none, got {labels!r}")
-        return Config(shape, formats, SUITES[values["suite"]], values["embedding"], preprocessing, labels)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        kinds = get_args(AnswerKind)
+        given = values["answers"]
+        if not isinstance(given, list) or given != [kind for kind in kinds if kind in given]:
+            raise ValueError(f"answers: want some of {', '.join(kinds)} in this order, got {given!r}")
+        suite = SUITES[values["suite"]]
+        config = Config(
+            shape, formats, suite, values["embedding"], preprocessing, labels, tuple(given), _weights(values)
+        )
+        if not answers(config):
+            raise ValueError(f"answers: want one that the model has, got {', '.join(given) or 'none'}")
+        return config
+    except (OSError, *MALFORMED) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}; {AGAIN}") from error
 
 
+def _weights(values: Mapping[str, Any]) -> str:
+    """:raises ValueError: it is no commitment, nor null."""
+    found = values["weights"]
+    if found is not None and not (isinstance(found, str) and re.fullmatch("[0-9a-f]{64}", found)):
+        raise ValueError(f"weights: want 64 hex digits or null, got {found!r}")
+    return found or ""
+
+
+def digest(config: Config) -> bytes:
+    """SHA-256 of the program as its file says it."""
+    return hashlib.sha256(_text(config).encode()).digest()
+
+
+def _text(config: Config) -> str:
+    return json.dumps(to_dict(config), sort_keys=True)
+
+
 def agreement(config: Config) -> Program:
-    """The digest of the program, and the settings that show a difference."""
-    text = json.dumps(to_dict(config), sort_keys=True)
+    """The digest of the program, the settings that show a difference, and what this installation computes with it.
+
+    Takes a fraction of a second, once for each program of a process.
+
+    :raises LocalConfigError: no protocol can run with its number formats.
+    """
+    text = _text(config)
     rows = json.dumps(config.formats.to_dict(), sort_keys=True).encode()
     dense = ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense)
+    texts = {} if config.preprocessing is None else config.preprocessing.to_dict()
     settings = {
+        COMPUTES: _computed(_Once(text, config)),
         "suite": config.suite.name,
         "softmax": config.formats.softmax,
         "embedding": config.embedding,
+        "answers": ", ".join(config.answers),
+        "weights": config.weights[:16],
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
         **{f"model.{name}": value for name, value in (config.shape.to_dict() | {"dense": dense}).items()},
-        **{f"texts.{name}": value for name, value in (to_dict(config)["preprocessing"] or {}).items()},
+        **{f"texts.{name}": value for name, value in texts.items()},
     }
     return Program(hashlib.sha256(text.encode()).digest(), settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Once:
+    """A program, by its text: formats are no keys of a cache."""
+
+    text: str
+    config: Config = field(compare=False)
+
+
+@lru_cache(maxsize=16)
+def _computed(program: _Once) -> str:
+    """A digest of the numbers that this installation makes, and of the plan of a small request."""
+    config, state = program.config, hashlib.sha256()
+    try:
+        state.update(known_answer(config))
+        plans, length = Plans(config), min(LENGTH, config.formats.longest)
+        state.update(plans.load.digest)
+        for answer in answers(config):
+            state.update(plans.infer(Size(1, length, answer, True)).digest)
+    except MALFORMED as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise LocalConfigError(f"program: want formats that protocols can run with, got {reason}; {AGAIN}") from error
+    return state.hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +175,31 @@ class Size:
         return self.answer, self.audit
 
 
+def possible_answers(shape: BertShape) -> tuple[AnswerKind, ...]:
+    """What a model can be asked for: the label of a classifier that has several to choose one from."""
+    return ("logits", "label") if shape.labels >= 2 and not shape.multi_label else ("logits",)
+
+
 def answers(config: Config) -> tuple[AnswerKind, ...]:
-    """What a program can be asked for: the label of a classifier that has several to choose one from."""
-    return ("logits", "label") if config.shape.labels >= 2 and not config.shape.multi_label else ("logits",)
+    """What a program can be asked for: what its model can, and its owner allows."""
+    return tuple(answer for answer in possible_answers(config.shape) if answer in config.answers)
+
+
+def allowing(config: Config, wanted: Sequence[str]) -> Config:
+    """The program whose clients may ask for these answers only; for all, if none is named.
+
+    :raises LocalConfigError: the model has no such answer.
+    """
+    possible = possible_answers(config.shape)
+    if unknown := [answer for answer in wanted if answer not in possible]:
+        raise LocalConfigError(f"answers: want {' or '.join(possible)} of this model, got {', '.join(unknown)}")
+    return replace(config, answers=tuple(answer for answer in possible if answer in wanted)) if wanted else config
 
 
 def wanted_answer(config: Config, wanted: object) -> AnswerKind:
     """What was asked for, by somebody else or by an option.
 
-    :raises LocalInputError: the program has no such answer.
+    :raises LocalInputError: the program has no such answer, or its owner does not allow it.
     """
     for answer in answers(config):
         if wanted == answer:
@@ -123,6 +207,8 @@ def wanted_answer(config: Config, wanted: object) -> AnswerKind:
     kind = f"a classifier of {config.shape.labels} label(s)" if config.shape.labels else "a model of embeddings"
     if config.shape.multi_label:
         kind += ", of which several may hold at once (those above 0.5 by the logits' sigmoid)"
+    if wanted in possible_answers(config.shape):
+        kind += ", whose owner allows no other"
     raise LocalInputError(f"answer: want {' or '.join(answers(config))} of {kind}, got {str(wanted)[:20]!r}")
 
 

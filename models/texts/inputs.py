@@ -7,12 +7,12 @@ others go on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.texts.tokens import Text
 
@@ -151,7 +151,7 @@ def _columns(line: str) -> Text:
 
 def _json(line: str) -> Text:
     try:
-        value = json.loads(line)
+        value = checked_json.parse(line)
     except ValueError:
         raise ValueError(f"{WANTED}, got no JSON; --format names the form of the file") from None
     if isinstance(value, dict) and set(value) == {"text"}:

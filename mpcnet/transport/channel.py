@@ -44,6 +44,10 @@ class Channel(Protocol):
         """Role of the peer, from its certificate."""
 
     @property
+    def pins(self) -> tuple[str, ...]:
+        """The fingerprints of the certificate that the peer showed, and of its key; none without a network."""
+
+    @property
     def sent_bytes(self) -> int:
         """Frames handed to the wire: prefix, header, payload; without what TLS and TCP add."""
 
@@ -184,6 +188,7 @@ class MemoryChannel:
 
     def __init__(self, peer: str, out: _Pipe, into: _Pipe, timeout_s: float | None, high_water: int) -> None:
         self.peer = peer
+        self.pins: tuple[str, ...] = ()
         self.sent_bytes = 0
         self.received_bytes = 0
         self._out, self._into = out, into

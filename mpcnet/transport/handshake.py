@@ -29,9 +29,11 @@ same one work together, whatever their own versions are. It is raised by whateve
 * read or write another program.json.
 
 Not by what one party does alone: speed, logs, settings in party.toml, files that it keeps for itself.
-`tests/models/test_format.py` fails where plans, opened values or program.json change and this number does not.
+`tests/models/private/test_format.py` fails where plans, opened values or program.json change and this number does not.
 """
 SAME_PROGRAM = "give both the same program.json"
+COMPUTES = "what its protocols compute"  # a setting: the digest of a known answer
+SAME_CODE = "install one release at both, unchanged"
 UPGRADE = "install releases of mpcnet with one format version at both"
 HELLO = "hello"
 SEED = "seed"
@@ -165,16 +167,28 @@ def _check_hello(ours: Header, theirs: Header, peer: str) -> None:
     if fields["role"] == ours.fields["role"] or fields["nonce"] == ours.fields["nonce"]:
         raise RemoteIdentityError(f"{peer}: we are talking to ourselves; two parties with one role?")
     if differences := _differences(ours, theirs):
-        raise RemoteMismatchError(f"{peer} runs another program: {'; '.join(differences)}; {SAME_PROGRAM}")
+        reasons, remedy = telling(differences)
+        raise RemoteMismatchError(f"{peer} runs another program: {'; '.join(reasons)}; {remedy}")
 
 
-def _differences(ours: Header, theirs: Header) -> list[str]:
+def telling(differences: Mapping[str, str]) -> tuple[list[str], str]:
+    """Of the settings in which two programs differ, those that say why, and what to do about it.
+
+    Other programs compute other numbers, so that says something only where nothing else differs.
+    """
+    if set(differences) == {COMPUTES}:
+        return list(differences.values()), SAME_CODE
+    return [text for name, text in differences.items() if name != COMPUTES], SAME_PROGRAM
+
+
+def _differences(ours: Header, theirs: Header) -> dict[str, str]:
     names = sorted((set(ours.fields) | set(theirs.fields)) - {"role", "nonce", "time"})
-    found = []
+    found = {}
     for name in names:
         mine, other = ours.fields.get(name, "nothing"), theirs.fields.get(name, "nothing")
         if mine != other or type(mine) is not type(other):
-            found.append(f"{name.removeprefix(SETTING)}: ours {_shown(mine)}, theirs {_shown(other)}")
+            plain = name.removeprefix(SETTING)
+            found[plain] = f"{plain}: ours {_shown(mine)}, theirs {_shown(other)}"
     return found
 
 

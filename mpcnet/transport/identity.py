@@ -1,29 +1,33 @@
 """Who is who: a role is read from a certificate, never from what the peer says of itself.
 
 A certificate carries its role as the URI `mpcnet:ROLE` among its subject's alternative names, is signed by the
-deployment's private authority, and is pinned in the roster where the roster names the role. A pin is the fingerprint
-of the certificate or of its public key; a pinned key stays pinned when its certificate is renewed. Addresses prove
-nothing, so host names are not checked.
+deployment's private authority, and is pinned in the roster: a role that the roster does not name is refused, so the
+authority's signature alone lets nobody in. A pin is the fingerprint of the certificate or of its public key; a pinned
+key stays pinned when its certificate is renewed. Addresses prove nothing, so host names are not checked.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import ssl
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from mpcnet import checked_json
+from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError, RemoteIdentityError, describe
 
 ROLE_URI = "mpcnet:"
 ROLE_PATTERN = re.compile(r"(server0|server1|dealer|owner|client(:[A-Za-z0-9_.-]{1,64})?)")
+OPEN = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP  # what nobody may have of a private key
 ALPN = "mpcnet/1"  # keeps a stray TLS client of another protocol from getting further
 
 
@@ -89,8 +93,23 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """Who a certificate says that a peer is, and its two fingerprints: the certificate's and its key's."""
+
+    role: str
+    pins: tuple[str, ...]
+
+
+class Identifies(Protocol):
+    """What tells who a peer is: a roster, or who keeps one up to date."""
+
+    def identify(self, connection: ssl.SSLObject, accept: Collection[str], where: str) -> Shown:
+        """See :meth:`Roster.identify`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Roster:
-    """Role -> its pins, of which a certificate must have one. A role that it does not name is known by its CA only.
+    """Role -> its pins, of which a certificate must have one. A role that it does not name is refused.
 
     There are two pins of a role while its key is changed: the new one and the former one.
     """
@@ -107,11 +126,15 @@ class Roster:
         :raises LocalConfigError: the file is not that.
         """
         try:
-            document = json.loads(path.read_text())
-            version, roles = document["version"], dict(document["roles"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            document = checked_json.mapping(path.read_bytes())
+            version, roles = document["version"], document["roles"]
+            if not isinstance(roles, dict):
+                raise ValueError(f"roles that are {checked_json.kind(roles)}")
+        except OSError as error:
             raise LocalConfigError(f"roster {path.name}: {_why(error)}") from None
-        if version not in (1, 2):
+        except MALFORMED as error:
+            raise LocalConfigError(f"roster {path.name}: want a roster, got {_said(error)}") from None
+        if type(version) is not int or version not in (1, 2):
             raise LocalConfigError(describe(f"roster {path.name}, version", "1 or 2", version))
         pins = {role: _pins(value, version) for role, value in roles.items()}
         for role, found in pins.items():
@@ -119,14 +142,25 @@ class Roster:
                 raise LocalConfigError(f"roster {path.name}: {role!r} is no role or has no SHA-256 fingerprint")
         return cls(pins)
 
-    def accepts(self, role: str, certificate: x509.Certificate) -> bool:
-        """True if the certificate or its public key is pinned for `role`, or the roster does not name the role."""
-        return role not in self.fingerprints or not set(self.fingerprints[role]).isdisjoint(fingerprints(certificate))
+    def accepts(self, role: str, pins: Collection[str]) -> bool:
+        """True if one of these fingerprints, of a certificate and of its public key, is pinned for `role`."""
+        return not set(self.fingerprints.get(role, ())).isdisjoint(pins)
 
-    def identify(self, connection: ssl.SSLObject, accept: Collection[str], where: str) -> str:
-        """The role of the peer of an established TLS connection.
+    def check(self, shown: Shown, where: str) -> None:
+        """:raises RemoteIdentityError: the roster does not name the role, or pins other certificates and keys."""
+        if shown.role not in self.fingerprints:
+            hint = "was it revoked? if not: mpcnet client add, where the deployment was made, and copy roster.json here"
+            raise RemoteIdentityError(describe(where, "a role that the roster names", f"{shown.role}, not in it", hint))
+        if not self.accepts(shown.role, shown.pins):
+            want = " or ".join(f"{pin[:16]}..." for pin in self.fingerprints[shown.role])
+            got = " with key ".join(f"{pin[:16]}..." for pin in shown.pins)
+            hint = "is the roster of this deployment, and as new as the certificate?"
+            raise RemoteIdentityError(describe(f"{where}, {shown.role}", f"certificate or key {want}", got, hint))
 
-        :raises RemoteIdentityError: its certificate names no role, a role not in `accept`, or is not the pinned one.
+    def identify(self, connection: ssl.SSLObject, accept: Collection[str], where: str) -> Shown:
+        """Who the peer of an established TLS connection is.
+
+        :raises RemoteIdentityError: its certificate names no role, or a role not in `accept`, or is not pinned.
         """
         der = connection.getpeercert(binary_form=True)
         decoded = connection.getpeercert()
@@ -138,13 +172,9 @@ class Roster:
             raise RemoteIdentityError(f"{where}: the certificate names no role")
         if not role_accepted(role, accept):
             raise RemoteIdentityError(describe(where, f"role {' or '.join(sorted(accept))}", f"certificate of {role}"))
-        certificate = x509.load_der_x509_certificate(der)
-        if not self.accepts(role, certificate):
-            want = " or ".join(f"{pin[:16]}..." for pin in self.fingerprints[role])
-            got = " with key ".join(f"{pin[:16]}..." for pin in fingerprints(certificate))
-            hint = "is the roster of this deployment, and as new as the certificate?"
-            raise RemoteIdentityError(describe(f"{where}, {role}", f"certificate or key {want}", got, hint))
-        return role
+        shown = Shown(role, fingerprints(x509.load_der_x509_certificate(der)))
+        self.check(shown, where)
+        return shown
 
 
 def _pins(value: object, version: int) -> tuple[str, ...]:
@@ -171,6 +201,19 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise LocalConfigError(f"certificate {path.name}: {_why(error)}") from None
 
 
+def check_private(path: Path) -> None:
+    """A file with a secret. Its group may read it: services get their keys so, from who manages them.
+
+    :raises LocalConfigError: others may read or write it, or its group may write it.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise LocalConfigError(f"{path}: {_why(error)}") from None
+    if mode & OPEN:
+        raise LocalConfigError(f"{path}: want a file of its owner alone, got mode {mode:04o}; run: chmod 600 {path}")
+
+
 def role_of_uris(uris: Collection[str]) -> str | None:
     """The role if exactly one URI names one."""
     roles = [uri.removeprefix(ROLE_URI) for uri in uris if uri.startswith(ROLE_URI)]
@@ -182,6 +225,11 @@ def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return str(error.reason or "not PEM")
     return str(error.strerror) if isinstance(error, OSError) else f"{type(error).__name__}"
+
+
+def _said(error: Exception) -> str:
+    """What was wrong with a JSON file: a reason of ours, or that a key is missing."""
+    return f"none with {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _no_password() -> str:

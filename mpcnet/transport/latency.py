@@ -131,6 +131,11 @@ class ShapedChannel:
         return self._inner.peer
 
     @property
+    def pins(self) -> tuple[str, ...]:
+        """See :class:`mpcnet.transport.channel.Channel`."""
+        return self._inner.pins
+
+    @property
     def sent_bytes(self) -> int:
         """As over the inner channel without stamps."""
         return self._inner.sent_bytes - STAMP_BYTES * self._stamps_sent

@@ -19,7 +19,8 @@ from mpcnet.aio.tasks import end_tasks, race, together
 from mpcnet.errors import ChannelClosed, ChannelError, LocalConfigError, MpcError, RemoteError, RemoteProtocolError
 from mpcnet.transport.channel import Channel, receive_control, send_control
 from mpcnet.transport.handshake import Peer
-from mpcnet.transport.tls import Identity, OnRefused, Roster, Server, listen
+from mpcnet.transport.identity import Identifies, Identity
+from mpcnet.transport.tls import OnRefused, Server, listen
 
 PAIRS = (("server1", "server0"), ("server0", "dealer"), ("server1", "dealer"))  # who dials, who listens
 SERVERS = ("server0", "server1")
@@ -67,7 +68,7 @@ class Rendezvous:
         self._on_refused: OnRefused | None = None
 
     async def open(
-        self, address: str, identity: Identity, roster: Roster, accept: Collection[str], timeout_s: float,
+        self, address: str, identity: Identity, roster: Identifies, accept: Collection[str], timeout_s: float,
         on_refused: OnRefused,
     ) -> None:  # fmt: skip
         """Listen.

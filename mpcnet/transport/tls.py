@@ -19,7 +19,7 @@ from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks
 from mpcnet.errors import ChannelBusy, ChannelClosed, ChannelTimeout, LocalConfigError, MpcError, describe
 from mpcnet.transport.channel import NO_SESSION, receive_control, send_control
-from mpcnet.transport.identity import Identity, Roster
+from mpcnet.transport.identity import Identifies, Identity, Roster
 from mpcnet.transport.tls_channel import LINGER_S, TlsChannel
 
 __all__ = ["Identity", "Roster", "Server", "TlsChannel", "dial", "listen", "parse_address"]
@@ -52,7 +52,7 @@ def parse_address(text: str) -> tuple[str, int]:
 async def dial(
     address: str,
     identity: Identity,
-    roster: Roster,
+    roster: Identifies,
     expected_role: str,
     timeout_s: float,
     *,
@@ -96,7 +96,7 @@ async def dial(
         await backoff.take()
 
 
-async def _greet(channel: TlsChannel, roster: Roster, accept: Collection[str], *, dialled: bool) -> None:
+async def _greet(channel: TlsChannel, roster: Identifies, accept: Collection[str], *, dialled: bool) -> None:
     """TLS, identity, welcome; a failure ends the channel and tells the peer.
 
     :raises MpcError: the greeting failed.
@@ -104,12 +104,12 @@ async def _greet(channel: TlsChannel, roster: Roster, accept: Collection[str], *
     try:
         connection = await channel.shaken()
         try:
-            role = roster.identify(connection, accept, channel.peer)
+            shown = roster.identify(connection, accept, channel.peer)
         except MpcError as error:
             channel.open(channel.peer)  # so that the reason can be sent
             channel.abort(str(error))
             raise
-        channel.open(role)
+        channel.open(shown.role, shown.pins)
         if dialled:
             await receive_control(channel, WELCOME)
         else:
@@ -212,7 +212,7 @@ class Server:
 async def listen(
     address: str,
     identity: Identity,
-    roster: Roster,
+    roster: Identifies,
     accept_roles: Collection[str],
     on_channel: Callable[[TlsChannel], None],
     *,

@@ -38,6 +38,7 @@ class TlsChannel(asyncio.BufferedProtocol):
         self, context: ssl.SSLContext, *, server_side: bool, where: str, timeout_s: float, linger_s: float = LINGER_S
     ) -> None:
         self.peer = where
+        self.pins: tuple[str, ...] = ()
         self.sent_bytes = 0
         self.received_bytes = 0
         self.timeout_s = timeout_s
@@ -75,9 +76,10 @@ class TlsChannel(asyncio.BufferedProtocol):
         await asyncio.shield(self._shaken)
         return self._tls.connection
 
-    def open(self, peer: str) -> None:
+    def open(self, peer: str, pins: tuple[str, ...] = ()) -> None:
         """The peer is `peer`, which has been checked: from now on its frames are read."""
         self.peer = self._tls.where = peer
+        self.pins = pins
         self._decoder = FrameDecoder(peer)
         self._open = True
         self._pump()

@@ -15,6 +15,7 @@ from sockets import Place
 import mpcnet.aio.backoff
 import mpcnet.launch.party.node
 from mpcnet.launch.deployment.certs import ROLES, create_deployment
+from mpcnet.models.private.program import allowing
 
 
 @pytest.fixture
@@ -59,13 +60,14 @@ def pytest_configure(config: pytest.Config) -> None:
 async def parties(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Parties]:
-    """The tiny model's deployment; the parameter may choose its labels, suite, softmax, embedding, and settings."""
+    """The tiny model's deployment; the parameter may choose its labels, answers, suite, softmax, embedding, and settings."""
     chosen = dict(getattr(request, "param", {}))
-    model = tiny(chosen.pop("labels", 0))
+    model, answers = tiny(chosen.pop("labels", 0)), chosen.pop("answers", ())
     program = {name: chosen.pop(name) for name in ("suite", "softmax", "embedding") if name in chosen}
     monkeypatch.setattr(mpcnet.aio.backoff, "FIRST_S", 0.01)  # patience with others is not what is tested
     monkeypatch.setattr(mpcnet.aio.backoff, "LONGEST_S", 0.05)
-    with deployed(model.config(**program), tmp_path / "deployment", **{"timeout_s": PATIENT_S} | chosen) as made:
+    config = allowing(model.config(**program), answers)
+    with deployed(config, tmp_path / "deployment", **{"timeout_s": PATIENT_S} | chosen) as made:
         found = Parties(made, model)
         yield found
         await found.cancel()

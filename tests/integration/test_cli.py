@@ -1,11 +1,13 @@
 """What a user can get wrong at the command line: one line on standard error, no traceback, a non-zero exit code."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from limits import LIMIT_S
 from parties import deployed, tiny
 from safetensors.torch import save_file
 
-from mpcnet.errors import LocalInputError, RemoteAbort
+from mpcnet.errors import LocalConfigError, LocalInputError, RemoteAbort
 from mpcnet.launch import cli, simulate
 from mpcnet.launch.deployment.settings import read
 from mpcnet.launch.party import node
@@ -75,7 +77,7 @@ def test_token_files(mpcnet: Cli, made: Deployment, tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     good = {"ids": [[1, 2]], "types": [[0, 0]], "mask": [[1, 1]]}
     cases = [
-        ("not json", 78, "want JSON batches of ids, types and mask, got a file with a JSONDecodeError"),
+        ("not json", 78, "want JSON batches of ids, types and mask, got a file with a ValueError"),
         ([{"ids": [[1]]}], 78, "KeyError"),
         ([good | {"ids": [[1, 2], [3]]}], 78, "ValueError"),
         ([good | {"ids": [[1, 2**70]]}], 78, "want JSON batches of ids, types and mask"),
@@ -158,6 +160,18 @@ def test_a_device_that_is_not_there(mpcnet: Cli, made: Deployment, tmp_path: Pat
     result = mpcnet("dealer", "--config", tmp_path / "dealer" / "party.toml")
     one_line(result, 78, "device: want cuda:99, got", 'or set device = "cpu"')
     assert node.open_node(read(tmp_path / "client" / "party.toml")).settings.device == "cuda:99"
+
+
+@pytest.mark.parametrize(
+    ("mode", "served"), [(0o600, True), (0o440, True), (0o666, False), (0o604, False), (0o620, False)]
+)
+def test_a_key_that_others_may_use(made: Deployment, tmp_path: Path, mode: int, served: bool) -> None:
+    """A group that may read is lawful: so do services get their keys."""
+    folder = shutil.copytree(made.config("server0").parent, tmp_path / "server0")
+    (folder / "key.pem").chmod(mode)
+    words = f"{folder}/key.pem: want a file of its owner alone, got mode {mode:04o}; run: chmod 600 {folder}/key.pem"
+    with nullcontext() if served else pytest.raises(LocalConfigError, match=re.escape(words)):
+        node.open_node(read(folder / "party.toml"))
 
 
 def test_who_computes_without_kernels_says_so(made: Deployment, capsys: pytest.CaptureFixture[str]) -> None:

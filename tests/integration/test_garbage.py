@@ -102,6 +102,8 @@ async def settled(running: Running, role: str, most: int) -> None:
 
 
 async def test_a_thousand_strangers_while_clients_are_served(running: Running) -> None:
+    if not os.access(f"/proc/{running.made.running['server0'].pid}/fd", os.R_OK):
+        pytest.skip("a party's open files are hidden from its own user; root counts them")
     await running.answered(some_tokens([5]))
     began_s = time.monotonic()
     before = {role: (len(running.log(role).splitlines()), files(running, role)) for role in ALL}

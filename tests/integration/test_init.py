@@ -105,3 +105,8 @@ def test_clients_get_the_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert not list((folder / role / "tokenizer").glob("*.safetensors"))
     owner_sees = program.agreement(config).settings["texts.tokenizer_sha256"]
     assert owner_sees == config.preprocessing.tokenizer_sha256
+
+
+def test_labels_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init(monkeypatch, tmp_path / "deployment", *HOSTS, "--answers", "label", model="builtin:sentiment")
+    assert program.read(tmp_path / "deployment" / "client" / "program.json").answers == ("label",)

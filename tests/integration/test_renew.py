@@ -165,7 +165,7 @@ async def test_roster_of_version_1(place: Path, tmp_path_factory: pytest.TempPat
 
 async def test_authority_that_would_expire(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """It is renewed too, with its key: a host with the old ca.pem and one with the new understand each other."""
-    authority = renew._read_authority(place)
+    authority = renew.read_authority(place)
     short = certs.renewed_authority(authority.key, certs.Validity.days(20))
     for home in ("authority", "client-alice", *ROLES):
         (place / home / "ca.pem").write_bytes(certs.certificate_pem(short.certificate))
@@ -224,6 +224,14 @@ def test_what_is_no_deployment(place: Path, spoil, words: str) -> None:
     assert content(place) == before
 
 
+def test_authority_whose_key_is_open(place: Path) -> None:
+    (place / "authority/ca-key.pem").chmod(0o644)
+    with pytest.raises(
+        LocalConfigError, match=r"ca-key.pem: want a file of its owner alone, got mode 0644; run: chmod"
+    ):
+        renew.renew(place, (), 365.0)
+
+
 def test_unknown_role_and_folder(place: Path, tmp_path: Path) -> None:
     with pytest.raises(LocalConfigError, match=r"want roles of client, client:alice, dealer, .*, got server2"):
         renew.renew(place, ["server2"], 365.0)
@@ -273,13 +281,13 @@ def test_command(place: Path) -> None:
     code, shown, _ = command(place, "--new-key", "--role", "server1")
     assert code == 0
     places = [shown.index(words) for words in (
-        f"copy roster.json of {place}/client-alice to client:alice", "restart, one at a time: dealer, server0, server1",
+        f"copy roster.json of {place}/client-alice to client:alice", "nothing is to be restarted",
         f"copy cert.pem, key.pem of {place}/server1 to server1", "restart, one at a time: server1",
         f"mpcnet renew {place} --finish",
     )]  # fmt: skip
     assert places == sorted(places) and len(re.findall("roster.json", shown)) == 6
     code, shown, _ = command(place, "--finish")
-    assert code == 0 and "copy roster.json" in shown and "--finish" not in shown
+    assert code == 0 and "copy roster.json" in shown and "--finish" not in shown and "restart, one" not in shown
     assert command(place, "--finish")[1] == "nothing has changed\n"
     assert isinstance(command(place, "--finish", "--new-key")[2], LocalConfigError)
 

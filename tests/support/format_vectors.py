@@ -26,7 +26,7 @@ from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part
-from mpcnet.transport.handshake import FORMAT_VERSION
+from mpcnet.transport.handshake import COMPUTES, FORMAT_VERSION
 
 PATH = Path(__file__).parents[1] / "vectors" / "format.json"
 LENGTHS = [5, SHAPE.positions]  # tokens of the sentences of one request
@@ -42,8 +42,9 @@ def configs() -> Iterator[Config]:
 
 def record(config: Config) -> dict[str, str]:
     """Digests of a program: the agreed one, those of its plans, and that of all that its oracle opens."""
-    plans = Plans(config)
-    digests = {"program": program.agreement(config).digest, "load": plans.load.digest}
+    plans, agreed = Plans(config), program.agreement(config)
+    digests = {"program": agreed.digest, "load": plans.load.digest}
+    digests["computes"] = bytes.fromhex(str(agreed.settings[COMPUTES]))
     for answer in program.answers(config):
         size = Size(len(LENGTHS), max(LENGTHS), answer, audit=True)
         digests[answer] = plans.infer(size).digest

@@ -59,7 +59,7 @@ async def listening(
     server = await listen(
         ours.addresses[role],
         Identity.in_folder(keys or ours.folder),
-        Roster(),
+        Roster.load(ours.folder / "roster.json"),
         [name for name in ROLES if name != role],
         lambda channel: party.arrive(channel, role),
         linger_s=0.2,
@@ -71,8 +71,8 @@ async def listening(
         await server.close()
 
 
-async def doctor(place: Path, role: str, timeout_s: float = LIMIT_S) -> dict[str, Finding]:
-    return by_check(await examine(place / role / settings.FILE, timeout_s))
+async def doctor(place: Path, role: str, timeout_s: float = LIMIT_S, canary_s: float = 0.0) -> dict[str, Finding]:
+    return by_check(await examine(place / role / settings.FILE, timeout_s, canary_s=canary_s))
 
 
 def by_check(findings: list[Finding]) -> dict[str, Finding]:

@@ -39,7 +39,9 @@ def other_roster(place: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "check", "level", "words"),
     [
-        (lambda place: (place / "server0/key.pem").chmod(0o640), "key.pem", "error", "mode 0640: others"),
+        (lambda place: (place / "server0/key.pem").chmod(0o644), "key.pem", "error", "mode 0644: others"),
+        (lambda place: (place / "server0/key.pem").chmod(0o620), "key.pem", "error", "mode 0620: others"),
+        (lambda place: (place / "server0/key.pem").chmod(0o640), "key.pem", "warning", "mode 0640: its group"),
         (lambda place: (place / "server0").chmod(0o777), "folder", "error", "anybody can replace"),
         (lambda place: (place / "server0/cert.pem").unlink(), "files", "error", "no cert.pem beside"),
         (lambda place: swap(place, "key.pem"), "key", "error", "not the key of cert.pem"),
@@ -69,7 +71,8 @@ def test_certificate_of_the_future(place: Path) -> None:
 
 def test_unpinned_client(place: Path) -> None:
     (place / "client/roster.json").write_text('{"version": 2, "roles": {}}')
-    assert "by the authority alone" in by_check(check_keys(config_of(place, "client"), NOW))["roster"].found
+    found = by_check(check_keys(config_of(place, "client"), NOW))["roster"]
+    assert found.level == "error" and "whom everybody with this roster refuses" in found.found
 
 
 async def test_broken_settings(place: Path) -> None:

@@ -197,7 +197,7 @@ def readme_lines() -> list[list[str]]:
 
 def test_readme_commands() -> None:
     lines = readme_lines()
-    assert {line[0] for line in lines} == {"init", "doctor", "renew"} and len(lines) >= 6
+    assert {line[0] for line in lines} == {"init", "program", "doctor", "renew", "client"} and len(lines) >= 6
     for line in lines:
         parses(line)
     units = set(re.findall(r"mpcnet@([a-z-]+)", README)) - {""}

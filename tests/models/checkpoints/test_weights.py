@@ -207,7 +207,7 @@ def test_missing_files(tmp_path, saved):
     ("name", "content", "message"),
     [
         ("config.json", "{", "want JSON"),
-        ("config.json", "[]", "want a JSON object, got list"),
+        ("config.json", "[]", "want a JSON object, got a list"),
         ("model.safetensors", "not a tensor", "want a safetensors file"),
     ],
 )

@@ -78,7 +78,7 @@ def test_refused_for_other_weights(calibration, tmp_path):
         ({"format": "x"}, "got .'x'"),
         ({"ranges": {"exact": []}}, "ranges"),
         ({"ranges": {"exact": {"a": [2, 1, 3]}, "2quad": {}}}, "a: "),
-        ({"ranges": {"exact": {"a": [0, float("nan"), 3]}, "2quad": {}}}, "a: "),
+        ({"ranges": {"exact": {"a": [0, float("nan"), 3]}, "2quad": {}}}, "NaN, which is no number of JSON"),
         ({"ranges": {"exact": {"a": [0, 1]}, "2quad": {}}}, "ranges"),
         ({"ranges": 3}, "ranges"),
     ],
