@@ -195,9 +195,7 @@ class Connection:
     async def _converse(self, tokens: Tokens, size: Size, table: Table, accept: bool) -> Answer:
         node, peers, config = self.node, self.peers, self.node.config
         start = time.perf_counter()
-        parts = sharing.token_parts(config, size)
-        halves = torch.split(encode_tokens(config, tokens, table), [part.shape[1] for part in parts], 1)
-        split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
+        split = sharing.split_tokens(config, size, encode_tokens(config, tokens, table), REQUEST)
         mask = (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1))
         name = secrets.token_bytes(16)
         await asyncio.gather(

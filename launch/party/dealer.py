@@ -20,7 +20,7 @@ from mpcnet.launch.party.node import Node, peak_bytes
 from mpcnet.launch.party.service import Service
 from mpcnet.models.families.bert import Model, load
 from mpcnet.models.private.inference import audited_inference
-from mpcnet.models.private.program import Plans, Size, parameter_shapes, token_shape
+from mpcnet.models.private.program import Plans, Size, parameter_shapes, token_shapes
 from mpcnet.protocols.party import Party
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
 from mpcnet.randomness.prg import Domain, Guard, Keystream
@@ -119,7 +119,7 @@ class _Dealer:
         def build(size: Size) -> Callable[[Party], Program[object]]:
             # Lengths of sentences are public but no business of the dealer's: its work does not depend on them.
             keep = torch.ones(size.batch, size.length, dtype=torch.int64)
-            return lambda p: audited_inference(p, model, token_shape(config, size), keep, *size.kind)
+            return lambda p: audited_inference(p, model, token_shapes(config, size), keep, *size.kind)
 
         await self._run([build(size) for size in sizes], streams)
         seconds = time.perf_counter() - start

@@ -169,16 +169,18 @@ class Server:
         programs = [build(party) for build, party in zip(builds, parties, strict=True)]
         return await run_streams(programs, sources, streams, self.other, buffer, time.perf_counter)
 
-    def _tokens(self, requests: Sequence[Request], sizes: Sequence[Size]) -> list[Shared]:
-        """The clients' rows, as this server's share, by stream."""
+    def _tokens(self, requests: Sequence[Request], sizes: Sequence[Size]) -> list[list[Shared]]:
+        """What the clients shared, as this server's share, by stream."""
         config, party = self.node.config, self.node.party
-        rows = []
-        for request in requests:
-            parts = sharing.token_parts(config, request.size)
-            shares = sharing.expand(parts, party, request.seed, request.explicit, REQUEST)
-            rows.append(torch.cat(list(shares), 1))
-        bits, frac = config.formats.table_bits, config.input_frac
-        return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]
+        shares = [
+            sharing.expand_tokens(config, request.size, party, request.seed, request.explicit, REQUEST)
+            for request in requests
+        ]
+        columns = [
+            [Shared(share, given.bits, given.frac, party) for share in stack(array, sizes)]
+            for array, given in zip(zip(*shares, strict=True), config.inputs, strict=True)
+        ]
+        return [list(arrays) for arrays in zip(*columns, strict=True)]
 
     def _reply(self, requests: Sequence[Request], results: Sequence[Response], text: bytes) -> None:
         values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0

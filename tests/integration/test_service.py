@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import rogue
 import torch
@@ -17,6 +18,7 @@ from mpcnet.errors import ChannelClosed, LocalInputError
 from mpcnet.launch.party import edge, follower, frames, queue
 from mpcnet.launch.party.control_frames import READY, REQUEST, RESULT
 from mpcnet.models.texts.tokens import Tokens
+from mpcnet.rounds import Part
 from mpcnet.transport import tls_channel
 from mpcnet.transport.tls import TlsChannel, parse_address
 
@@ -55,15 +57,22 @@ async def still_serves(parties: Parties) -> None:
 async def test_requests_that_are_none(parties: Parties) -> None:
     await serve(parties)
     good, name = request(parties, 1), secrets.token_bytes(16)
+    wide_indices, one_hot = (
+        (Part(16, shape), np.zeros(Part(16, shape).nbytes, np.uint8)) for shape in ((1, 3), (1, 3, 64))
+    )
     cases: list[tuple[Arrays, object, str]] = [
         ([mask_of(torch.ones(1, SHAPE.positions + 1))], name, "want up to 256 sentences of 16 tokens, got 1 of 17"),
         ([mask_of(torch.ones(257, 1))], name, "got 257 of 1"),
         ([mask_of(torch.ones(0, 1))], name, "got 0 of 1"),
         ([mask_of(torch.ones(5))], name, "want a mask of [batch, length] first, got 1 parts"),
         ([], name, "want a mask of [batch, length] first, got 0 parts"),
-        (good[1:], name, "want a mask of [batch, length] first, got 2 parts"),
+        (good[1:], name, "want a mask of [batch, length] first, got 3 parts"),
         (good[:2], name, "client, request: want [(1, (1, 5)), (8, (32,)), ("),
         ([*good, good[1]], name, "client, request: want [(1, (1, 5)), (8, (32,)), ("),
+        (good[:3], name, "(6, (1, 3)), (2, (1, 3))], got [(1, (1, 5)), (8, (32,)), (6, (1, 3))]"),
+        ([*good[:2], good[3], good[2]], name, "(6, (1, 3)), (2, (1, 3))], got"),
+        ([*good[:2], wide_indices, good[3]], name, "(6, (1, 3)), (2, (1, 3))], got"),
+        ([*good[:2], one_hot, good[3]], name, "(6, (1, 3)), (2, (1, 3))], got"),
         ([mask_of(torch.zeros(1, 5)), *good[1:]], name, "want a token in every sentence, got a sentence without"),
         (good, b"short", "want a request id of 16 bytes"),
         (good, 7, "want a request id of 16 bytes"),

@@ -27,9 +27,7 @@ def mask_of(values: torch.Tensor) -> tuple[Part, Bytes]:
 def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
     """What a client uploads to a server."""
     config = parties.node("client").config
-    parts = sharing.token_parts(config, Size(*tokens.ids.shape))
-    halves = torch.split(encode_tokens(config, tokens, None), [part.shape[1] for part in parts], 1)
-    split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
+    split = sharing.split_tokens(config, Size(*tokens.ids.shape), encode_tokens(config, tokens), REQUEST)
     seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
     return [mask_of(tokens.mask), seed, *split.explicit[party]]
 
