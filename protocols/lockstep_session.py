@@ -64,7 +64,7 @@ class Session:
         else:
             self._seed = hashlib.blake2b(str(seed).encode(), digest_size=SEED_BYTES).digest()
         self._inputs = self.keystream("inputs", 0, Guard())
-        self._guards = Guard(), Guard()  # the servers' end of every keystream, and the dealer's
+        self._guards = Guard(), Guard()  # of either end of every keystream
         self._streams = count(1)
 
     def keystream(self, purpose: str, stream: int, guard: Guard) -> Keystream:
@@ -87,7 +87,8 @@ class Session:
         (a, b), (c, d) = (
             [self.keystream(f"server{party}", stream, guard) for party in (0, 1)] for guard in self._guards
         )
-        return (ServerSource(0, a), ServerSource(1, b)), DealerSource((c, d))
+        e, f = (self.keystream("refresh", stream, guard) for guard in self._guards)  # of the servers alone
+        return (ServerSource(0, a, e), ServerSource(1, b, f)), DealerSource((c, d))
 
     def run(self, build: Build, *inputs: Any, watch: Watch = nobody) -> Run:
         """Run `build(party, *inputs)` on all three. Each input is server 0's, server 1's, and the dealer's.

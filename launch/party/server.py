@@ -58,7 +58,8 @@ class Server:
     peers: Mapping[str, Peer]
     edge: Edge
     plans: Plans
-    seed: Seed
+    seed: Seed  # of masks, in common with the dealer
+    refresh: Seed  # of what refreshes clients' shares, in common with the other server
     receiver: CorrectionReceiver
     guard: Guard = field(default_factory=Guard)
 
@@ -161,13 +162,20 @@ class Server:
         self, builds: Sequence[Build[T]], streams: Sequence[Stream], buffer: CorrectionBuffer
     ) -> list[tuple[T, Ledger]]:
         """Run programs side by side, each on its own stream and keystream; `builds` make the coroutines for a party."""
-        domains = [Domain(self.dealer.session, stream.number, "masks") for stream in streams]
         sources = [
-            ServerSource(self.node.party, Keystream(self.seed.reveal(), domain, self.guard)) for domain in domains
+            ServerSource(
+                self.node.party,
+                self._keystream(self.seed, self.dealer, stream, "masks"),
+                self._keystream(self.refresh, self.other, stream, "refresh"),
+            )
+            for stream in streams
         ]
         parties = [Party(source, combine=self.node.combine) for source in sources]
         programs = [build(party) for build, party in zip(builds, parties, strict=True)]
         return await run_streams(programs, sources, streams, self.other, buffer, time.perf_counter)
+
+    def _keystream(self, seed: Seed, peer: Peer, stream: Stream, purpose: str) -> Keystream:
+        return Keystream(seed.reveal(), Domain(peer.session, stream.number, purpose), self.guard)
 
     def _tokens(self, requests: Sequence[Request], sizes: Sequence[Size]) -> list[list[Shared]]:
         """What the clients shared, as this server's share, by stream."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from mpcnet.arrays import ring
 from mpcnet.randomness import fss
 from mpcnet.randomness.prg import Keystream
@@ -61,6 +63,9 @@ class DealerSource:
         for pending in self._pending:
             pending.append(correction)
         return fss.shape_only(shape, cover)
+
+    def common(self, shape: Sequence[int], bits: int) -> Tensor:
+        return ring.zeros(shape, bits, "meta")
 
     def take(self) -> Corrections:
         """The corrections since the last call, by receiver."""

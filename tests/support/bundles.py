@@ -74,7 +74,9 @@ class Bundle:
         self.streams = [shape.stream(first + index) for index, shape in enumerate(shapes)]
 
     def servers(self, party: int) -> tuple[list[Program[Tensor]], list[ServerSource]]:
-        sources = [ServerSource(party, keystream(party, stream.number)) for stream in self.streams]
+        sources = [
+            ServerSource(party, keystream(party, stream.number), keystream(2, stream.number)) for stream in self.streams
+        ]
         return [shape.program(source) for shape, source in zip(self.shapes, sources, strict=True)], sources
 
     def dealings(self) -> list[Any]:

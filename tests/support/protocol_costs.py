@@ -174,7 +174,7 @@ ROWS: tuple[Row, ...] = (
     Row("audit: norms", "audit", "rows of 64", "row", COUNT, P.norms, "see Audit"),
     Row("audit: x y^2 = d", "audit", "x from 0.8 to 17", "row", COUNT, P.root, "see Audit"),
     Row("audit: x z = 1", "audit", "x from 0.0174 to 128", "row", COUNT, P.inverse, "see Audit"),
-    Row("audit: verdict", "audit", "40 bits", "sentence", 1, P.verdict, "2^-39"),
+    Row("audit: verdict", "audit", "40 bits", "sentence", 1, P.verdict, "2^-38"),
 )  # fmt: skip
 
 

@@ -102,7 +102,8 @@ def test_a_party_uses_it(gpu: Accelerator) -> None:
     a, weight = words((20, 72), 48, 1), ring.narrow(words((72, 50), 48, 2), 48)
     opened = Masked(a, Secret(48, words((20, 72), 48, 3)), 0, 0)
     standing = Weight(weight.raw, Secret(48, ring.narrow(words((72, 50), 48, 4), 48).raw), 0)
-    source = [ServerSource(0, Keystream(bytes(32), Domain(b"", 0, ""), Guard())) for _ in range(2)]
+    streams = [[Keystream(bytes(32), Domain(b"", 0, of), Guard()) for of in ("masks", "pair")] for _ in range(2)]
+    source = [ServerSource(0, *both) for both in streams]
     here, there = (Party(s, combine=c) for s, c in zip(source, (ring.combine, gpu.combine), strict=True))
     want, got = (linear(p, opened, standing).value for p in (here, there))
     assert torch.equal(ring.reduce(got, 48), ring.reduce(want, 48))

@@ -28,7 +28,7 @@ def keystream(party: int) -> Keystream:
 
 
 def parties() -> tuple[DealerSource, list[ServerSource]]:
-    return DealerSource((keystream(0), keystream(1))), [ServerSource(i, keystream(i)) for i in (0, 1)]
+    return DealerSource((keystream(0), keystream(1))), [ServerSource(i, keystream(i), keystream(2)) for i in (0, 1)]
 
 
 def load(dealer: DealerSource, servers: list[ServerSource]) -> None:
@@ -78,7 +78,7 @@ def _unused(*_: Tensor) -> Tensor:
 
 
 def test_a_server_cannot_evaluate_a_function_of_secrets() -> None:
-    secret = ServerSource(0, keystream(0)).mask([2], 8)
+    secret = ServerSource(0, keystream(0), keystream(2)).mask([2], 8)
     with pytest.raises(ValueError, match="only the dealer"):
         PlainSource().deal(lambda r: r, (secret,), [2], 8, "x")
 
@@ -90,7 +90,7 @@ def test_the_receiver_alternates_by_bytes() -> None:
 
 def test_secrets_have_no_representation() -> None:
     source = PlainSource()
-    for value in (source.mask([3], 8), ServerSource(0, keystream(0)), Tape(), parties()[0]):
+    for value in (source.mask([3], 8), ServerSource(0, keystream(0), keystream(2)), Tape(), parties()[0]):
         assert "tensor" not in repr(value)
         assert "Keystream" not in repr(value)
 
