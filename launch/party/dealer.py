@@ -23,6 +23,7 @@ from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.program import Plans, Size, parameter_shapes, token_shapes
 from mpcnet.protocols.party import Party
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
+from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.rounds import Program
 from mpcnet.runtime.dealing import run_dealer
@@ -50,7 +51,7 @@ async def main(node: Node) -> int:
         name = await join(node.role, peers)
         node.say(f"connected with {', '.join(peers)}: session {name.hex()[:8]}", session=name.hex())
         node.metrics.ready()
-        await _Dealer(node, servers, seeds, plans).serve()
+        await _Dealer(node, servers, seeds, plans, name).serve()
 
     await together(Service(node, _nobody).run(session), tell_expiry(node))
     return 0
@@ -63,8 +64,8 @@ def _nobody(channel: Channel) -> None:
 class _Dealer:
     """Seeds with both servers, and the standing masks of the loaded weights, for one session."""
 
-    def __init__(self, node: Node, peers: Sequence[Peer], seeds: Sequence[Seed], plans: Plans) -> None:
-        self._node, self._peers, self._seeds, self._plans = node, peers, seeds, plans
+    def __init__(self, node: Node, peers: Sequence[Peer], seeds: Sequence[Seed], plans: Plans, session: bytes) -> None:
+        self._node, self._peers, self._seeds, self._plans, self._session = node, peers, seeds, plans, session
         self._guard = Guard()
         self._model: Model | None = None
         self._orders: asyncio.Queue[Header] = asyncio.Queue(64)  # server0 waits, if it orders more than that ahead
@@ -146,4 +147,4 @@ class _Dealer:
             Keystream(seed.reveal(), Domain(peer.session, stream, "masks"), self._guard)
             for seed, peer in zip(self._seeds, self._peers, strict=True)
         )
-        return DealerSource((first, second))
+        return DealerSource((first, second), Hashes.of(self._session, stream))

@@ -26,6 +26,7 @@ from mpcnet.models.private.inference import Response, audited_inference
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
+from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource
 from mpcnet.rounds import Program
@@ -167,6 +168,7 @@ class Server:
                 self.node.party,
                 self._keystream(self.seed, self.dealer, stream, "masks"),
                 self._keystream(self.refresh, self.other, stream, "refresh"),
+                Hashes.of(self.other.session, stream.number),  # the id of the servers' channel is that of all three
             )
             for stream in streams
         ]

@@ -132,12 +132,13 @@ class Tape:
 class ServerSource:
     """Server `party`: its shares of the masks, and its half of everything dealt.
 
-    It has the keystream `stream` in common with the dealer, and `pair` with the other server.
+    It has the keystream `stream` in common with the dealer, `pair` with the other server, and `hashes` with both.
     """
 
     party: int
     stream: Keystream
     pair: Keystream
+    hashes: fss.Hashes
     tape: Tape = field(default_factory=Tape)
     balance: Balance = field(default_factory=Balance)
 
@@ -155,7 +156,7 @@ class ServerSource:
     def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points:
         shape = secret.share.shape
         seeds = self.stream.words((*shape, fss.BLOCK), 64)
-        return fss.Key(self.party, seeds, self.tape.take(cover.part(shape, label)))
+        return fss.Key(self.party, seeds, self.tape.take(cover.part(shape, label)), self.hashes)
 
     def common(self, shape: Sequence[int], bits: int) -> Tensor:
         return self.pair.words(shape, bits)

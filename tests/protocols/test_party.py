@@ -13,6 +13,7 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
+from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource
 from mpcnet.rounds import Exchange, advance
@@ -23,7 +24,7 @@ SOAK = 25 * CHUNK  # more than the elements that BERT-base rescales for one sent
 
 def server(party: int, stream: int = 0) -> Party:
     masks, pair = (Keystream(bytes([of]) * 32, Domain(b"rescale", stream, "t"), Guard()) for of in (party, 2))
-    return Party(ServerSource(party, masks, pair))
+    return Party(ServerSource(party, masks, pair, Hashes.of(b"rescale", stream)))
 
 
 def rescaled(first: Tensor, second: Tensor, bits: int, count: int) -> Tensor:

@@ -22,7 +22,7 @@ from mpcnet.models.private.inference import Response, audited_inference
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.randomness.dealer import DealerSource
-from mpcnet.randomness.prg import Guard
+from mpcnet.randomness.prg import Guard, Keystream
 from mpcnet.randomness.source import ServerSource
 
 RUNS = 24
@@ -37,13 +37,15 @@ class Known(Session):
         self._pairs = count()
 
     def sources(self) -> tuple[tuple[ServerSource, ServerSource], DealerSource]:
-        pair = next(self._pairs)
-        servers = [
-            ServerSource(party, self.keystream(f"server{party}", 1, Guard()), self.keystream("refresh", pair, Guard()))
-            for party in (0, 1)
-        ]
-        dealer = DealerSource((self.keystream("server0", 1, Guard()), self.keystream("server1", 1, Guard())))
-        return (servers[0], servers[1]), dealer
+        pair, hashes = next(self._pairs), self.hashes(1)
+
+        def masks(party: int) -> Keystream:
+            return self.keystream(f"server{party}", 1, Guard())
+
+        one, two = (
+            ServerSource(party, masks(party), self.keystream("refresh", pair, Guard()), hashes) for party in (0, 1)
+        )
+        return (one, two), DealerSource((masks(0), masks(1)), hashes)
 
 
 def responses(model: Private, tokens: Tokens, kind: AnswerKind) -> list[tuple[Response, Response]]:
