@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 from limits import LIMIT_S
-from parties import ALICE, SERVERS, Parties, some_tokens
+from parties import ALICE, SERVERS, SHAPE, Parties, some_tokens
 from uploads import request, turned_away, upload
 
 from mpcnet.errors import ChannelClosed, LocalStateError, RemoteAbort
@@ -158,7 +158,8 @@ async def test_a_kept_client_that_stalls_in_the_midst_of_a_request(parties: Part
     for peer in peers:
         await frames.receive_bare(peer, READY, patient=True)
         await frames.receive(peer, RESULT, lambda header: None, patient=True)
-        parts = tuple(part for part, _ in request(parties, SERVERS.index(peer.name)))
+        large = some_tokens([SHAPE.positions] * 64)  # a payload that pings do not fill meanwhile
+        parts = tuple(part for part, _ in request(parties, SERVERS.index(peer.name), large))
         fields = {"id": secrets.token_bytes(16), "answer": "logits", "audit": False}
         whole = encode(Header(CONTROL, peer.session, label=REQUEST, parts=parts, fields=fields))
         peer.channel._tls.write(memoryview(whole))  # the header, and then nothing
