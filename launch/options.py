@@ -29,7 +29,9 @@ def screen(*, stderr: bool = False) -> Console:
 
 
 console = screen(stderr=True)  # progress; results go to standard output
-Where = Annotated[Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client.")]
+Where = Annotated[
+    Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client, unchecked.")
+]
 Config = Annotated[Path, typer.Option("--config", help="The party.toml of this process, beside its keys.")]
 DEMO = f"{BUILTIN}demo"  # the default model, whatever folders there are
 

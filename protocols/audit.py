@@ -22,8 +22,10 @@ values a row are opened besides; they are piggybacked on rounds that take place 
 
 All bits of a sentence, held as xor shares, are hashed by a fixed public linear map to 40 bits. The hash of the shares
 is a share of the hash, so nothing is sent; it is 0 if every bit is, and only for one pattern in 2^40 otherwise. In the
-end it is multiplied by a dealt random element of GF(2^40), which takes one opening: what the client puts together is 0
-where the hash is, and otherwise uniform, whatever the hash was. One time in 2^40 it is 0 by chance.
+end it is multiplied by two random elements of GF(2^40): one is dealt, which takes an opening, and neither server knows
+it; the other is the servers' own, and the dealer does not know it. What the client puts together is 0 where the hash
+is, and otherwise uniform, whatever the hash was and even if it talks to one of the three. Twice in 2^40 it is 0 by
+chance.
 
 What is found by `within`. Every value whose residue in the opened ring is outside its limit: from the limit to three
 times it. Beyond that, a value whose residue comes out inside again is missed. Never flagged: values within 7/9 of a
@@ -201,7 +203,10 @@ class Audit:
         self._openings.start(self._tell(_own(p)))
 
     async def verdict(self, p: Party) -> Bits:
-        """Bits [B, 40], all 0 where nothing was found, and otherwise uniform: some are 1, but for one time in 2^40.
+        """Bits [B, 40], all 0 where nothing was found, and otherwise uniform: some are 1, but for two times in 2^40.
+
+        Shares of (1 + pi) times what was told, pi the servers' own and fresh, and refreshed: they are what a client
+        gets, and tell it no more if it knows all that the dealer does.
 
         Rounds   0 if all was told and no opening of the audit waits; 1 more for what was not, and those waited for
         Sends    5 bytes for a sentence each way
@@ -211,7 +216,9 @@ class Audit:
             self.tell(p)
             await self._openings.finish()
         assert self._told is not None
-        return self._told
+        told, shape = self._told, self._told.shape
+        own = Bits(_times(told.packed, p.source.common(shape, 1), shape), shape, told.party)
+        return told ^ own ^ p.zero_bits(shape)
 
     async def _tell(self, p: Party) -> None:
         """(1 + rho) h, from the opened hash h^ = h + r: h^ + rho h^ + r + rho r, with rho and rho r dealt.

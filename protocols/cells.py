@@ -173,8 +173,9 @@ def _weighted_sum(points: fss.Points, x: Masked, cells: Cells, function: Functio
     if isinstance(x.opened, ShapeOnly):
         return ring.zeros(x.shape, 64, "meta"), ring.zeros(x.shape, 64, "meta")
     table = _table(cells, function)
-    if isinstance(points, fss.Key) and native.usable(points.seeds, x.opened):
-        return _native_sum(points, x, cells.cover, table)
+    schedule = points.hashes.schedule if isinstance(points, fss.Key) and points.hashes else None
+    if isinstance(points, fss.Key) and schedule is not None and native.usable(points.seeds, x.opened):
+        return _native_sum(points, schedule, x, cells.cover, table)
     a0, a1, a2, a3 = table.unbind(-1)  # [size, z - 8]
     tau = torch.stack([_centred(x.opened, size, TAU_FRAC) for size in cells.cover.sizes], -1).unsqueeze(-1)
     third = _scaled(a3 * tau, TAU_FRAC)
@@ -185,11 +186,11 @@ def _weighted_sum(points: fss.Points, x: Masked, cells: Cells, function: Functio
     return (shares * weights).sum((-1, -2, -3)), shares[..., 0].sum((-1, -2))
 
 
-def _native_sum(key: fss.Key, x: Masked, cover: fss.Cover, table: Tensor) -> tuple[Tensor, Tensor]:
+def _native_sum(key: fss.Key, schedule: Tensor, x: Masked, cover: fss.Cover, table: Tensor) -> tuple[Tensor, Tensor]:
     rows = x.opened.numel()
     seeds, corrections = key.seeds.reshape(rows, fss.BLOCK), key.corrections.reshape(rows, cover.words)
     opened = ring.unsigned(x.opened, cover.bits).reshape(rows)
-    sums = native.weighted_sum(fss.key_bytes(), key.party, seeds, corrections, opened, cover.low, table, TAU_FRAC)
+    sums = native.weighted_sum(schedule, key.party, seeds, corrections, opened, cover.low, table, TAU_FRAC)
     total, covered = (part.reshape(x.shape) for part in sums)
     return total, covered
 

@@ -25,6 +25,7 @@ from mpcnet.ledger import Cost, Ledger
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
+from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.meter import MeterSource, Plan, measure
 from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource, Tape
@@ -32,6 +33,7 @@ from mpcnet.rounds import Done, Exchange, Part, Program, advance
 
 Build: TypeAlias = Callable[..., Program[Any]]  # a protocol: of a party, and its shares of the inputs
 Watch: TypeAlias = Callable[[tuple[Part, ...], list[Tensor], list[Tensor]], None]
+SESSION = bytes(16)  # its public id: the seed is its own
 HINT = "a protocol may depend on shapes alone: not on shares, on which party runs it, or on earlier runs"
 
 
@@ -64,12 +66,16 @@ class Session:
         else:
             self._seed = hashlib.blake2b(str(seed).encode(), digest_size=SEED_BYTES).digest()
         self._inputs = self.keystream("inputs", 0, Guard())
-        self._guards = Guard(), Guard()  # the servers' end of every keystream, and the dealer's
+        self._guards = Guard(), Guard()  # of either end of every keystream
         self._streams = count(1)
 
     def keystream(self, purpose: str, stream: int, guard: Guard) -> Keystream:
         """One end's words of a domain of this session."""
-        return Keystream(self._seed, Domain(bytes(16), stream, purpose), guard)
+        return Keystream(self._seed, Domain(SESSION, stream, purpose), guard)
+
+    def hashes(self, stream: int) -> Hashes:
+        """Of point functions, which all three know."""
+        return Hashes.of(SESSION, stream)
 
     def share(self, x: Tensor, bits: int = 64, frac: int = 16) -> list[Shared]:
         """Additive shares of real numbers: for server 0 and server 1, and shapes for the dealer."""
@@ -87,7 +93,9 @@ class Session:
         (a, b), (c, d) = (
             [self.keystream(f"server{party}", stream, guard) for party in (0, 1)] for guard in self._guards
         )
-        return (ServerSource(0, a), ServerSource(1, b)), DealerSource((c, d))
+        e, f = (self.keystream("refresh", stream, guard) for guard in self._guards)  # of the servers alone
+        hashes = self.hashes(stream)
+        return (ServerSource(0, a, e, hashes), ServerSource(1, b, f, hashes)), DealerSource((c, d), hashes)
 
     def run(self, build: Build, *inputs: Any, watch: Watch = nobody) -> Run:
         """Run `build(party, *inputs)` on all three. Each input is server 0's, server 1's, and the dealer's.

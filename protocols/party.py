@@ -182,11 +182,17 @@ class Party:
         return Shared(value, x.bits - count, frac, x.party)
 
     def zero(self, shape: Sequence[int], bits: int, frac: int) -> Shared:
-        """A fresh sharing of zero: what makes the shares of a result independent of how it was computed."""
-        secret = self.deal(lambda: ring.zeros(shape, bits), (), shape, bits)
-        return Shared(secret.share, bits, frac, self.source.party)
+        """A fresh sharing of zero: what makes the shares of a result independent of how it was computed.
+
+        The servers add and subtract words that only they know, so whoever sees both shares of the result learns their
+        sum and nothing else, though it knew all that the dealer does.
+
+        Rounds   0;  nothing is dealt
+        Source   docs/protocol.md, "Masked openings"
+        """
+        words, party = self.source.common(shape, bits), self.source.party
+        return Shared(-words if party else words, bits, frac, party)
 
     def zero_bits(self, shape: Sequence[int]) -> Bits:
         """:meth:`zero` for bits."""
-        secret = self.deal(lambda: ring.zeros(shape, 1), (), shape, 1)
-        return Bits(secret.share, tuple(shape), self.source.party)
+        return Bits(self.source.common(shape, 1), tuple(shape), self.source.party)

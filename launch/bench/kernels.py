@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mpcnet.arrays import ring
+from mpcnet.arrays import bitmatrix, ring
 from mpcnet.arrays.native import bound, library
 from mpcnet.launch.party.heap import keep_freed
 from mpcnet.launch.reporting import report
 from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part
 
-TOKENS, HIDDEN, FFN, HEADS, VOCAB = 128, 768, 3072, 12, 30_524  # BERT-base; the vocabulary with the two types
+TOKENS, HIDDEN, FFN, HEADS, VOCAB = 128, 768, 3072, 12, 30_522  # BERT-base
 LONGEST_S = 2.0  # of the runs of one formula: slow ones run less often than asked for
 BOUND_WORK = 1 << 26  # multiply-adds: some milliseconds
 
@@ -58,8 +58,8 @@ def cases(combine: ring.Combine) -> Iterator[Case]:
     yield _linear(combine, "attention output", 40, HIDDEN, HIDDEN)
     yield _linear(combine, "up", 40, HIDDEN, FFN)
     yield _linear(combine, "down", 40, FFN, HIDDEN)
-    yield _linear(combine, "embedding", 16, VOCAB, HIDDEN)
-    yield _linear(combine, "embedding, wide", 24, VOCAB, HIDDEN)
+    yield _lookup("embedding", 16)
+    yield _lookup("embedding, wide", 24)
     yield _linear(combine, "64 bits", 64, HIDDEN, HIDDEN)
     keys = words((HEADS, TOKENS, HIDDEN // HEADS), 32).transpose(1, 2)
     yield _product("scores", 32, words((HEADS, TOKENS, HIDDEN // HEADS), 32), keys)
@@ -81,6 +81,18 @@ def _linear(combine: ring.Combine, name: str, bits: int, depth: int, columns: in
         lambda: combine(terms, cross, bits),
         lambda: share @ weight - opened @ mask + cross,
         None if combine is not ring.combine else lambda: 2 * TOKENS * depth * columns / _rate(bits),
+    )  # fmt: skip
+
+
+def _lookup(name: str, bits: int) -> Case:
+    """[x] W^ + x^ [r_W] mod 2, as a server computes it: sums of rows of words of `bits` bits."""
+    columns = HIDDEN * bits // 8
+    chosen, opened = (words((TOKENS, 8 * ((VOCAB + 7) // 8)), 1).reshape(TOKENS, -1) for _ in range(2))
+    table, mask = (words((VOCAB, 8 * columns), 1).reshape(VOCAB, columns) for _ in range(2))
+    terms = (chosen, table), (opened, mask)
+    return Case(
+        name, f"2 x {TOKENS} x {VOCAB} x {HIDDEN}", bits,
+        lambda: bitmatrix.product(*terms), lambda: bitmatrix.product_in_numpy(*terms), None,
     )  # fmt: skip
 
 

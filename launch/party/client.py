@@ -231,7 +231,7 @@ class Connection:
         name = secrets.token_bytes(16)
         mask, split = (
             (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1)),
-            sharing.split_tokens(config, size, encode_tokens(config, tokens, table)),
+            sharing.split_tokens(config, size, encode_tokens(config, tokens, table), sharing.TOKENS),
         )
         for party, peer in enumerate(self.peers):
             await frames.send(

@@ -21,9 +21,10 @@ from mpcnet.launch.party.node import Node, peak_bytes
 from mpcnet.launch.party.service import Service
 from mpcnet.models.families.bert import Model, load
 from mpcnet.models.private.inference import audited_inference
-from mpcnet.models.private.program import Plans, Size, parameter_shapes, token_shape
+from mpcnet.models.private.program import Plans, Size, parameter_shapes, token_shapes
 from mpcnet.protocols.party import Party
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
+from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.rounds import Program
 from mpcnet.runtime.dealing import run_dealer
@@ -52,7 +53,7 @@ async def main(node: Node) -> int:
         name = await join(node.role, peers)
         node.say(f"connected with {', '.join(peers)}: session {name.hex()[:8]}", session=name.hex())
         node.metrics.ready()
-        await _Dealer(node, servers, seeds, plans, budget).serve()
+        await _Dealer(node, servers, seeds, plans, budget, name).serve()
 
     await together(Service(node, _nobody).run(session), tell_expiry(node))
     return 0
@@ -65,8 +66,11 @@ def _nobody(channel: Channel) -> None:
 class _Dealer:
     """Seeds with both servers, and the standing masks of the loaded weights, for one session."""
 
-    def __init__(self, node: Node, peers: Sequence[Peer], seeds: Sequence[Seed], plans: Plans, budget: Budget) -> None:
+    def __init__(
+        self, node: Node, peers: Sequence[Peer], seeds: Sequence[Seed], plans: Plans, budget: Budget, session: bytes
+    ) -> None:
         self._node, self._peers, self._seeds, self._plans, self._budget = node, peers, seeds, plans, budget
+        self._session = session
         self._guard = Guard()
         self._model: Model | None = None
         self._orders: asyncio.Queue[Header] = asyncio.Queue(64)  # server0 waits, if it orders more than that ahead
@@ -121,7 +125,7 @@ class _Dealer:
         def build(size: Size) -> Callable[[Party], Program[object]]:
             # Lengths of sentences are public but no business of the dealer's: its work does not depend on them.
             keep = torch.ones(size.batch, size.length, dtype=torch.int64)
-            return lambda p: audited_inference(p, model, token_shape(config, size), keep, *size.kind)
+            return lambda p: audited_inference(p, model, token_shapes(config, size), keep, *size.kind)
 
         await self._run([build(size) for size in sizes], streams)
         seconds = time.perf_counter() - start
@@ -148,4 +152,4 @@ class _Dealer:
             Keystream(seed.reveal(), Domain(peer.session, stream, "masks"), self._guard)
             for seed, peer in zip(self._seeds, self._peers, strict=True)
         )
-        return DealerSource((first, second))
+        return DealerSource((first, second), Hashes.of(self._session, stream))

@@ -35,13 +35,14 @@ async def main(node: Node) -> int:
     edge = Edge(node, plans, budget)
 
     async def session(peers: Mapping[str, Peer]) -> None:
-        seed = await agree_seed(peers["dealer"], "masks")
+        other = peers[SERVERS[1 - node.party]]
+        seed, refresh = await asyncio.gather(agree_seed(peers["dealer"], "masks"), agree_seed(other, "refresh"))
         name = await join(node.role, peers)
         node.say(f"connected with {', '.join(peers)}: session {name.hex()[:8]}", session=name.hex())
         settings = node.settings
         limit_bytes, memory = budget.buffer_bytes, node.buffers.empty
         receiver = CorrectionReceiver(peers["dealer"], node.party, limit_bytes, settings.timeout_s, tapes, memory)
-        server = Server(node, peers, edge, plans, seed, receiver)
+        server = Server(node, peers, edge, plans, seed, refresh, receiver)
 
         async def work() -> None:
             model = await server.load(name)

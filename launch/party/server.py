@@ -28,6 +28,7 @@ from mpcnet.models.private.inference import Response, audited_inference
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
+from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource
 from mpcnet.rounds import Program
@@ -60,7 +61,8 @@ class Server:
     peers: Mapping[str, Peer]
     edge: Edge
     plans: Plans
-    seed: Seed
+    seed: Seed  # of masks, in common with the dealer
+    refresh: Seed  # of what refreshes clients' shares, in common with the other server
     receiver: CorrectionReceiver
     guard: Guard = field(default_factory=Guard)
     dealers_room: int = 0  # bytes that the dealer has for a run
@@ -203,24 +205,34 @@ class Server:
         self, builds: Sequence[Build[T]], streams: Sequence[Stream], buffer: CorrectionBuffer
     ) -> list[tuple[T, Ledger]]:
         """Run programs side by side, each on its own stream and keystream; `builds` make the coroutines for a party."""
-        domains = [Domain(self.dealer.session, stream.number, "masks") for stream in streams]
         sources = [
-            ServerSource(self.node.party, Keystream(self.seed.reveal(), domain, self.guard)) for domain in domains
+            ServerSource(
+                self.node.party,
+                self._keystream(self.seed, self.dealer, stream, "masks"),
+                self._keystream(self.refresh, self.other, stream, "refresh"),
+                Hashes.of(self.other.session, stream.number),  # the id of the servers' channel is that of all three
+            )
+            for stream in streams
         ]
         parties = [Party(source, combine=self.node.combine) for source in sources]
         programs = [build(party) for build, party in zip(builds, parties, strict=True)]
         return await run_streams(programs, sources, streams, self.other, buffer, time.perf_counter)
 
-    def _tokens(self, requests: Sequence[Request], sizes: Sequence[Size]) -> list[Shared]:
-        """The clients' rows, as this server's share, by stream."""
+    def _keystream(self, seed: Seed, peer: Peer, stream: Stream, purpose: str) -> Keystream:
+        return Keystream(seed.reveal(), Domain(peer.session, stream.number, purpose), self.guard)
+
+    def _tokens(self, requests: Sequence[Request], sizes: Sequence[Size]) -> list[list[Shared]]:
+        """What the clients shared, as this server's share, by stream."""
         config, party = self.node.config, self.node.party
-        rows = []
-        for request in requests:
-            parts = sharing.token_parts(config, request.size)
-            shares = sharing.expand(parts, party, request.held.seed, request.held.explicit, sharing.TOKENS)
-            rows.append(torch.cat(list(shares), 1))
-        bits, frac = config.formats.table_bits, config.input_frac
-        return [Shared(share, bits, frac, party) for share in stack(rows, sizes)]
+        shares = [
+            sharing.expand_tokens(config, request.size, party, request.held.seed, request.held.explicit, sharing.TOKENS)
+            for request in requests
+        ]
+        columns = [
+            [Shared(share, given.bits, given.frac, party) for share in stack(array, sizes)]
+            for array, given in zip(zip(*shares, strict=True), config.inputs, strict=True)
+        ]
+        return [list(arrays) for arrays in zip(*columns, strict=True)]
 
     def _reply(self, requests: Sequence[Request], results: Sequence[Response], text: bytes) -> None:
         values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0

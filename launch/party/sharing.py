@@ -67,17 +67,30 @@ def _stream(seed: bytes, purpose: str) -> Keystream:
     return Keystream(seed, Domain(bytes(16), 0, purpose), Guard())
 
 
-def split_tokens(config: Config, size: Size, words: Tensor) -> Split:
-    """A client's rows [B, n, columns]."""
-    parts = token_parts(config, size)
-    halves = torch.split(words, [part.shape[1] for part in parts], 1)
-    return split(list(zip(parts, halves, strict=True)), TOKENS)
-
-
 def token_parts(config: Config, size: Size) -> list[Part]:
-    """A client's rows in two halves of the sequence, so that each server receives one of them."""
-    bits, columns, half = config.formats.table_bits, config.input_columns, (size.length + 1) // 2
-    return [Part(bits, (size.batch, rows, columns)) for rows in (half, size.length - half)]
+    """What a client shares, each array in two halves of the sequence, so that each server receives one of them."""
+    half = (size.length + 1) // 2
+    return [
+        Part(given.bits, (size.batch, rows, *given.columns))
+        for given in config.inputs
+        for rows in (half, size.length - half)
+    ]
+
+
+def split_tokens(config: Config, size: Size, words: Sequence[Tensor], purpose: str) -> Split:
+    """The shares of what :func:`mpcnet.models.private.parameters.encode_tokens` makes of a request of this size."""
+    parts = token_parts(config, size)
+    lengths = [part.shape[1] for part in parts[:2]]
+    halves = [half for array in words for half in torch.split(array, lengths, 1)]
+    return split(list(zip(parts, halves, strict=True)), purpose)
+
+
+def expand_tokens(
+    config: Config, size: Size, party: int, seed: bytes, explicit: Iterable[Bytes], purpose: str
+) -> list[Tensor]:
+    """The share of server `party` of each array, whole."""
+    halves = expand(token_parts(config, size), party, seed, explicit, purpose)
+    return [torch.cat(both, 1) for both in zip(halves, halves, strict=True)]
 
 
 def weight_parts(parameters: Sequence[Parameter]) -> list[Part]:

@@ -1,4 +1,4 @@
-"""A private BERT: one input from one-hot tokens to the pooled result, read from top to bottom.
+"""A private BERT: one input from token indices to the pooled result, read from top to bottom.
 
 Every matrix product is [activation opened under a fresh mask] x [weight opened once per load under a standing mask].
 Shapes: B sentences, n tokens each, d hidden, h heads, k = d / h.
@@ -37,17 +37,28 @@ from mpcnet.protocols.argmax import one_hot_argmax
 from mpcnet.protocols.arith import lift, linear, matmul, own_ring, product
 from mpcnet.protocols.gelu import tanh
 from mpcnet.protocols.layernorm import layer_norm
+from mpcnet.protocols.lookup import Table, index_bits, look_up, look_up_short, table_shape
 from mpcnet.protocols.maximum import largest
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.quad import quad
-from mpcnet.protocols.share import Masked, Shared, Weight
+from mpcnet.protocols.share import Bits, Masked, Shared, Weight
 from mpcnet.protocols.softmax import RELU_EPS, exponentials, relus, squares, weigh
 from mpcnet.protocols.suites import Suite
 from mpcnet.randomness.source import Secret
 from mpcnet.rounds import parallel
 
 Embedding: TypeAlias = Literal["private", "client"]
+TABLE, TYPES, POSITIONS = "embedding.table", "embedding.type.weight", "embedding.position"  # parameters
 AnswerKind: TypeAlias = Literal["logits", "label"]  # what a client gets: all results, or which logit is the largest
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An array that a client shares: [B, n, *columns] in the ring of `bits`."""
+
+    bits: int
+    frac: int = 0
+    columns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +81,17 @@ class Config:
     weights: str = ""
 
     @property
-    def input_columns(self) -> int:
-        """Columns of what a client shares for each token: its one-hot row, or its centred embedding."""
-        return self.shape.hidden if self.embedding == "client" else self.shape.vocab + self.shape.types
+    def inputs(self) -> tuple[Input, ...]:
+        """What a client shares for each token: its index and its type's, if there are several, or its embedding."""
+        if self.embedding == "client":
+            return (Input(self.formats.table_bits, self.formats.table_frac, (self.shape.hidden,)),)
+        words = Input(index_bits(self.shape.vocab))
+        return (words, Input(index_bits(self.shape.types, short=True))) if self.typed else (words,)
 
     @property
-    def input_frac(self) -> int:
-        return self.formats.table_frac if self.embedding == "client" else 0
+    def typed(self) -> bool:
+        """Whether servers look types up too. A single type is every token's: its row is added to each position's."""
+        return self.embedding == "private" and self.shape.types > 1
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -85,6 +100,7 @@ class Model:
 
     config: Config
     weights: Mapping[str, Weight]
+    table: Table | None  # the vocabulary's, if the servers look it up
     opened: Mapping[str, Masked]  # what multiplies elementwise: gammas
     shared: Mapping[str, Shared]
 
@@ -96,23 +112,39 @@ async def load(p: Party, config: Config, shares: Iterable[tuple[str, Shared]]) -
 
     Rounds   layers + 2
     Sends    5 or 6 bytes a weight, 2 (or 3) an element of the embedding table
-    Hiding   W^ = W + r_W, r_W fresh, uniform, and used for this version of the weights only
+    Hiding   W^ = W + r_W, or W xor r_W, with r_W fresh, uniform, and used for this version of the weights only
     """
     weights: dict[str, Weight] = {}
+    table: Table | None = None
     opened: dict[str, Masked] = {}
     shared: dict[str, Shared] = {}
     for group, rows in groupby(shares, lambda row: row[0].split(".")[0]):
-        mine = dict(rows)
-        multiplying = [name for name in mine if name.endswith((".weight", ".gamma", ".table"))]
+        mine, q = dict(rows), p.at("load").at(group)
+        multiplying = [name for name in mine if name.endswith((".weight", ".gamma"))]
         values = [mine.pop(name) for name in multiplying]
-        masked = await p.at("load").at(group).open(*values) if values else []
+        masked, found = await parallel(_open(q, values), _open_table(q, config, mine.pop(TABLE, None)))
+        table = found or table
         for name, value in zip(multiplying, masked, strict=True):
-            if name.endswith((".weight", ".table")):
+            if name.endswith(".weight"):
                 weights[name] = Weight.of(value)
             else:
                 opened[name] = _standing(value)
         shared.update(mine)
-    return Model(config, weights, opened, shared)
+    return Model(config, weights, table, opened, shared)
+
+
+async def _open(p: Party, values: Sequence[Shared]) -> list[Masked]:
+    return await p.open(*values) if values else []
+
+
+async def _open_table(p: Party, config: Config, matrix: Shared | None) -> Table | None:
+    """The vocabulary's, whose share is packed bits."""
+    if matrix is None:
+        return None
+    shape, bits = config.shape, config.formats.table_bits
+    size = table_shape(shape.vocab, shape.hidden, bits)
+    (opened,) = await p.open_bits(Bits(matrix.value, size, matrix.party))
+    return Table.of(opened, shape.hidden, bits, config.formats.table_frac)
 
 
 def _standing(x: Masked) -> Masked:
@@ -120,11 +152,14 @@ def _standing(x: Masked) -> Masked:
     return replace(x, mask=Secret(x.mask.bits, x.mask.share, x.mask.plain))
 
 
-async def infer(p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits") -> Shared:
+async def infer(
+    p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits"
+) -> Shared:
     """Tokens to sentence embeddings [B, columns], to logits [B, labels], or to a label as one-hot bits [B, labels].
 
-    `tokens` are one-hot rows [B, n, vocab + types], or embeddings [B, n, d] where the client looks them up. `keep`
-    [B, n] is 1 for tokens and 0 for padding; it is public, and so are B and n.
+    `tokens` are what a client shares (:attr:`Config.inputs`): indices [B, n] of the vocabulary, and of the types if
+    there are several; or embeddings [B, n, d] where the client looks them up. `keep` [B, n] is 1 for tokens and 0 for
+    padding; it is public, and so are B and n.
     """
     normal = await encode(p, model, tokens, keep)
     p.audit.tell(p)
@@ -151,26 +186,31 @@ async def label(p: Party, logits: Shared, *, sure: bool = False) -> Shared:
     return Shared(ring.unpack_bits(hot.packed, hot.shape), 1, 0, hot.party)
 
 
-async def encode(p: Party, model: Model, tokens: Shared, keep: Tensor) -> Shared:
+async def encode(p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor) -> Shared:
     """Tokens to the last layer's bare normalised values, [B, n, d]; see :func:`infer`."""
-    x = tokens if model.config.embedding == "client" else await embed(p.at("embedding"), model, tokens)
+    x = tokens[0] if model.config.embedding == "client" else await embed(p.at("embedding"), model, *tokens)
     normal = await _norm(p.at("embedding"), model, "embedding", x)
     for i in range(model.config.shape.layers):
         normal = await encoder_layer(p.at(f"layer{i}"), model, i, normal, keep)
     return normal
 
 
-async def embed(p: Party, model: Model, tokens: Shared) -> Shared:
-    """Table lookup as a product with one-hot rows, in the table's small ring; positions are public, so a slice.
+async def embed(p: Party, model: Model, words: Shared, types: Shared | None = None) -> Shared:
+    """Rows of the vocabulary and of the types at [B, n] indices, and of the positions, which are public, a slice.
 
-    Rounds   1
-    Sends    2 (or 3) bytes a token and table row each way
+    Whatever a client shares, each token gets one row of each.
+
+    Rounds   3
+    Sends    a bit a token and row of the vocabulary each way, and what mpcnet.protocols.lookup adds
     """
-    batch, n, rows = tokens.shape
-    opened = await p.open_one(tokens.reshape(batch * n, rows))
-    words = linear(p, opened, model.weights["embedding.table"]).reshape(batch, n, -1)
-    position = model.shared["embedding.position"].take(slice(n))
-    return words + position
+    assert model.table is not None
+    position = model.shared[POSITIONS].take(slice(words.shape[1]))
+    look = look_up(p, words, model.table)
+    if types is None:
+        return await look + position
+    found: list[Shared] = await parallel(look, look_up_short(p.at("types"), types, model.weights[TYPES]))
+    row, its_type = found
+    return row + its_type + position
 
 
 async def _norm(p: Party, model: Model, site: str, x: Shared) -> Shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -21,7 +22,7 @@ class Response:
 
 
 async def audited_inference(
-    p: Party, model: Model, tokens: Shared, keep: Tensor, answer: AnswerKind = "logits", audit: bool = True
+    p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits", audit: bool = True
 ) -> Response:
     """:func:`mpcnet.models.families.bert.infer`, and the verdict of a :class:`mpcnet.protocols.audit.Audit` on its
     values; without `audit`, the answer alone."""

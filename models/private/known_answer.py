@@ -26,16 +26,17 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.families.bert import Config, infer, load
+from mpcnet.models.families.bert import TABLE, Config, infer, load
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.position_bias import buckets
 from mpcnet.models.private.inference import audited_inference
-from mpcnet.models.private.parameters import parameters
+from mpcnet.models.private.parameters import Parameter, parameters
 from mpcnet.models.shape import BertShape, Dense
 from mpcnet.protocols.audit import Audit
 from mpcnet.protocols.gelu import tanh
 from mpcnet.protocols.layernorm import layer_norm
 from mpcnet.protocols.lockstep_session import Session
+from mpcnet.protocols.lookup import table_bits
 from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.quad import quad
@@ -188,11 +189,11 @@ def small(shape: BertShape) -> BertShape:
 def _model(config: Config, seen: _Seen) -> None:
     """A whole model of the program's form, by the oracle: logits under an audit, and a label without."""
     tiny = replace(config, shape=small(config.shape))
-    words = {q.name: Shared(_weight(q.name, q.shape, q.frac, q.bits), q.bits, q.frac, 0) for q in parameters(tiny)}
+    words = {q.name: Shared(_parameter(tiny, q), q.bits, q.frac, 0) for q in parameters(tiny)}
     model = evaluate(lambda p: load(p, tiny, words.items()), seen.look)
     keep = torch.ones(2, TOKENS, dtype=torch.int64)
     keep[1, TOKENS - 2 :] = 0
-    rows = Shared(_tokens(tiny), tiny.formats.table_bits, tiny.input_frac, 0)
+    rows = _tokens(tiny)
     answer = evaluate(lambda p: audited_inference(p, model, rows, keep), seen.look)
     seen.result(answer.values)
     assert answer.out_of_range is not None
@@ -212,12 +213,20 @@ def _weight(name: str, shape: Sequence[int], frac: int, bits: int) -> Tensor:
     return ring.fit(torch.from_numpy(small_words + whole).reshape(tuple(shape)), bits)
 
 
-def _tokens(config: Config) -> Tensor:
-    """What a client shares: one-hot rows, or embeddings."""
+def _parameter(config: Config, q: Parameter) -> Tensor:
+    """Any of a model's parameters; the vocabulary's table is the bits of its words."""
+    if q.name != TABLE:
+        return _weight(q.name, q.shape, q.frac, q.bits)
     shape, bits = config.shape, config.formats.table_bits
+    return table_bits(_weight(q.name, (shape.vocab, shape.hidden), q.frac, bits), bits)
+
+
+def _tokens(config: Config) -> list[Shared]:
+    """What a client shares: indices of tokens and types, or embeddings."""
+    shape, rows = config.shape, (2, TOKENS)
     if config.embedding == "client":
-        return _weight("tokens", (2, TOKENS, shape.hidden), config.input_frac, bits)
-    hot = torch.zeros(2, TOKENS, config.input_columns, dtype=ring.dtype(bits))
-    ids = (torch.arange(2 * TOKENS) * 7 % shape.vocab).reshape(2, TOKENS)
-    hot.scatter_(2, ids.unsqueeze(-1), 1)
-    return hot.scatter_(2, shape.vocab + (ids % shape.types).unsqueeze(-1), 1) if shape.types else hot
+        (form,) = config.inputs
+        return [Shared(_weight("tokens", (*rows, *form.columns), form.frac, form.bits), form.bits, form.frac, 0)]
+    ids = (torch.arange(2 * TOKENS) * 7 % shape.vocab).reshape(rows)
+    given = (ids, ids % max(1, shape.types))
+    return [Shared(ring.fit(x, form.bits), form.bits, 0, 0) for x, form in zip(given, config.inputs, strict=False)]

@@ -59,10 +59,13 @@ def audited_answer(model: Model, folded: Folded, tokens: Tokens) -> tuple[Tensor
     return ring.decode(values.value, values.frac, values.bits), out_of_range
 
 
-def _rows(config: Config, folded: Folded, tokens: Tokens) -> Shared:
+def _rows(config: Config, folded: Folded, tokens: Tokens) -> list[Shared]:
     """The whole words of what a client shares."""
-    bits = config.formats.table_bits
-    return Shared(ring.fit(encode_tokens(config, tokens, folded), bits), bits, config.input_frac, 0)
+    words = encode_tokens(config, tokens, folded)
+    return [
+        Shared(ring.fit(x, given.bits), given.bits, given.frac, 0)
+        for x, given in zip(words, config.inputs, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.bert import POSITIONS, TABLE, TYPES, Config
 from mpcnet.models.float_model.reference import look_up
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.pooling import DENSE_BITS
 from mpcnet.models.texts.tokens import Tokens
+from mpcnet.protocols.lookup import table_bits, table_shape
 
 RELATIVE_BITS = N.QUERY_BITS + 2 * N.QUERY_FRAC  # a layer may take bits from its fraction, and then from its ring
 MEAN = ".mean.weight"  # of a residual: the column that multiplies N to the mean of gamma N over d
@@ -46,8 +47,10 @@ def parameters(config: Config) -> list[Parameter]:
 
     found = []
     if config.embedding == "private":
-        found.append(Parameter("embedding.table", (shape.vocab + shape.types, d), *table))
-        found.append(Parameter("embedding.position", (shape.positions, d), *table))
+        found.append(Parameter(TABLE, table_shape(shape.vocab, d, formats.table_bits), 1, formats.table_frac))
+        if config.typed:
+            found.append(Parameter(TYPES, (shape.types, d), *table))
+        found.append(Parameter(POSITIONS, (shape.positions, d), *table))
     if shape.relative_buckets:  # added to the scores before they are rescaled
         found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), RELATIVE_BITS, 2 * N.QUERY_FRAC))
     for layer in (f"layer{i}" for i in range(shape.layers)):
@@ -69,28 +72,39 @@ def parameters(config: Config) -> list[Parameter]:
     return found
 
 
-def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] | None = None) -> Tensor:
-    """What a client shares, as ring words: one-hot rows, or embeddings looked up in the public table of `folded`."""
-    shape, bits = config.shape, config.formats.table_bits
+def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+    """What a client shares, as ring words: indices, or embeddings looked up in the public table of `folded`."""
     if config.embedding == "client":
         if folded is None:
             raise LocalConfigError(
                 "client: this program wants embeddings, so the client needs the model's public table"
             )
-        return ring.encode(look_up(shape, folded, tokens.ids, tokens.types), config.input_frac, bits)
-    hot = torch.zeros(*tokens.ids.shape, config.input_columns, dtype=ring.dtype(bits))
-    hot.scatter_(2, tokens.ids.unsqueeze(-1), 1)
-    return hot.scatter_(2, shape.vocab + tokens.types.unsqueeze(-1), 1) if shape.types else hot
+        (rows,) = config.inputs
+        return [ring.encode(look_up(config.shape, folded, tokens.ids, tokens.types), rows.frac, rows.bits)]
+    indices = (tokens.ids, tokens.types) if config.typed else (tokens.ids,)
+    return [ring.fit(index, given.bits) for index, given in zip(indices, config.inputs, strict=True)]
 
 
 def encode(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Folded float weights as ring words, with the columns that give the residuals' means."""
     words = {}
+    folded = {**folded, **_tables(config, folded)}
     for parameter in parameters(config):
         if parameter.name.endswith(MEAN):
             gamma = folded[parameter.name.removesuffix(MEAN) + ".gamma"]
             value = gamma.unsqueeze(1) * 2.0**N.MEAN_SHIFT / config.shape.hidden
         else:
             value = folded[parameter.name]
-        words[parameter.name] = ring.encode(value, parameter.frac, parameter.bits)
+        if parameter.name == TABLE:
+            bits = config.formats.table_bits
+            words[TABLE] = table_bits(ring.encode(value, parameter.frac, bits), bits)
+        else:
+            words[parameter.name] = ring.encode(value, parameter.frac, parameter.bits)
     return words
+
+
+def _tables(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The folded table as the servers have it: words, and types, whose only row is added to positions if it is one."""
+    words, types = torch.split(folded["embedding.table"], [config.shape.vocab, config.shape.types])
+    positions = folded["embedding.position"]
+    return {TABLE: words, TYPES: types, POSITIONS: positions + types if len(types) == 1 else positions}

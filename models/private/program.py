@@ -227,7 +227,7 @@ class Plans:
 
     def _measure(self, size: Size) -> Plan:
         source = MeterSource()
-        tokens = token_shape(self.config, size)
+        tokens = token_shapes(self.config, size)
         model: Model = self.load.result
         keep = torch.ones(size.batch, size.length)
         return measure(audited_inference(Party(source), model, tokens, keep, *size.kind), source)
@@ -238,8 +238,7 @@ def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:
     return {q.name: Shared(ring.zeros(q.shape, q.bits, device), q.bits, q.frac, 0) for q in parameters(config)}
 
 
-def token_shape(config: Config, size: Size) -> Shared:
+def token_shapes(config: Config, size: Size) -> list[Shared]:
     """What clients share for a request of this size, as shapes only."""
-    bits = config.formats.table_bits
-    words = ring.zeros((size.batch, size.length, config.input_columns), bits, "meta")
-    return Shared(words, bits, config.input_frac, 0)
+    rows = (size.batch, size.length)
+    return [Shared(ring.zeros((*rows, *x.columns), x.bits, "meta"), x.bits, x.frac, 0) for x in config.inputs]

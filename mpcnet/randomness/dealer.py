@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from mpcnet.arrays import ring
 from mpcnet.randomness import fss
 from mpcnet.randomness.prg import Keystream
@@ -29,9 +31,10 @@ Corrections = tuple[list[Correction], list[Correction]]  # by receiving server
 
 @dataclass(slots=True, repr=False)
 class DealerSource:
-    """Both servers' keystreams, and the corrections of the current segment."""
+    """Both servers' keystreams, the hashes of their keys, and the corrections of the current segment."""
 
     streams: tuple[Keystream, Keystream]
+    hashes: fss.Hashes
     party: int = 0
     balance: Balance = field(default_factory=Balance)
     _pending: tuple[list[Correction], list[Correction]] = field(default_factory=lambda: ([], []))
@@ -57,10 +60,14 @@ class DealerSource:
         first, second = (stream.words((*shape, fss.BLOCK), 64) for stream in self.streams)
         part = cover.part(shape, label)
         # Pseudo-random to either server: each block is masked by the other's seeds, which it does not have.
-        correction = Correction(part, ring.pack(fss.generate(place, payload(place), (first, second), cover), 64))
+        made = fss.generate(place, payload(place), (first, second), cover, self.hashes)
+        correction = Correction(part, ring.pack(made, 64))
         for pending in self._pending:
             pending.append(correction)
         return fss.shape_only(shape, cover)
+
+    def common(self, shape: Sequence[int], bits: int) -> Tensor:
+        return ring.zeros(shape, bits, "meta")
 
     def take(self) -> Corrections:
         """The corrections since the last call, by receiver."""

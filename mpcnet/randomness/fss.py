@@ -15,7 +15,8 @@ same for both, keep it so from level to level; others turn the difference of two
 one. Seeds have 126 bits; their two lowest bits, and those of a correction, hold control bits.
 
 Assumption: H_k(s) = AES_k(s) xor s under four public keys is a pseudo-random generator, and stays one for many seeds
-(AES as ideal permutations). A key hides r and the payload from one server then.
+(AES as ideal permutations). A key hides r and the payload from one server then. The keys follow from session and
+stream, so no two runs have one in common: who guesses seeds guesses those of one run.
 
 Words are 64 bits, blocks two words, little-endian.
 
@@ -38,6 +39,7 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.arrays.native import fss as native
 from mpcnet.arrays.shapes import ShapeOnly
+from mpcnet.randomness.prg import Domain
 from mpcnet.rounds import Part
 
 Words: TypeAlias = NDArray[np.uint64]
@@ -50,7 +52,6 @@ PAYLOAD = 4  # words of a payload: two blocks
 BLOCK = 2  # words
 
 CHILD, LEAF = (0, 1), (2, 3)  # the k of H_k that makes a node's two children, and its two blocks of payload
-KEYS = tuple(hashlib.blake2b(bytes([k]), digest_size=16, person=b"mpcnet fss 1").digest() for k in range(4))
 _ONE = np.uint64(1)
 _SEED = np.array([~np.uint64(3), ~np.uint64(0)])  # a block without the place of control bits
 
@@ -99,13 +100,36 @@ class Cover:
         return Part(64, (*shape, self.words), label)
 
 
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Hashes:
+    """The H_k of one stream: their four public keys, which all three parties know, and what kernels make of them."""
+
+    keys: tuple[bytes, ...]
+    schedule: Tensor | None  # None where the kernels are not
+
+    @staticmethod
+    def of(session: bytes, stream: int) -> Hashes:
+        """Derived from the session's public id and the stream's number."""
+        domain = Domain(session, stream, "hash").encode()
+        keys = tuple(
+            hashlib.blake2b(domain + bytes([k]), digest_size=16, person=b"mpcnet fss 2").digest()
+            for k in (*CHILD, *LEAF)
+        )
+        raw = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).reshape(len(keys), 16)
+        return Hashes(keys, native.schedule(raw) if native.usable() else None)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Key:
-    """One server's: a seed for each element, [..., 2], and the corrections, [..., words], which both have."""
+    """One server's: a seed for each element, [..., 2], and the corrections, [..., words], which both have.
+
+    `hashes` are those that the corrections were made with; None where there are shapes only.
+    """
 
     party: int
     seeds: Tensor
     corrections: Tensor
+    hashes: Hashes | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -125,10 +149,10 @@ Points: TypeAlias = Key | Plain
 
 def shape_only(shape: Sequence[int], cover: Cover) -> Key:
     """A key of which the dealer and the meter need the shape."""
-    return Key(0, ring.zeros((*shape, BLOCK), 64, "meta"), ring.zeros((*shape, cover.words), 64, "meta"))
+    return Key(0, ring.zeros((*shape, BLOCK), 64, "meta"), ring.zeros((*shape, cover.words), 64, "meta"), None)
 
 
-def generate(place: Tensor, payload: Tensor, roots: tuple[Tensor, Tensor], cover: Cover) -> Tensor:
+def generate(place: Tensor, payload: Tensor, roots: tuple[Tensor, Tensor], cover: Cover, hashes: Hashes) -> Tensor:
     """The corrections, [..., words], for places [...], payloads [..., size, 4] and both servers' seeds [..., 2].
 
     :raises ValueError: their shapes do not go together.
@@ -137,16 +161,16 @@ def generate(place: Tensor, payload: Tensor, roots: tuple[Tensor, Tensor], cover
     if payload.shape != (*shape, cover.count, PAYLOAD) or any(root.shape != (*shape, BLOCK) for root in roots):
         raise ValueError(f"{list(shape)} places do not go with payloads {list(payload.shape)}")
     alpha = ring.unsigned(place, cover.bits) >> cover.low
-    if native.usable(alpha, payload, *roots):
+    if hashes.schedule is not None and native.usable(alpha, payload, *roots):
         first, second = (root.reshape(rows, BLOCK) for root in roots)
         wanted = payload.reshape(rows, cover.count, PAYLOAD)
-        return native.generate(key_bytes(), alpha.reshape(rows), wanted, (first, second)).reshape(*shape, cover.words)
-    return _tensor(
-        _generate(_words(alpha, rows), _words(payload, rows, cover.count, PAYLOAD), roots, cover), *shape, cover.words
-    )
+        made = native.generate(hashes.schedule, alpha.reshape(rows), wanted, (first, second))
+        return made.reshape(*shape, cover.words)
+    words = _words(alpha, rows), _words(payload, rows, cover.count, PAYLOAD)
+    return _tensor(_generate(*words, roots, cover, hashes), *shape, cover.words)
 
 
-def _generate(alpha: Words, payload: Words, roots: tuple[Tensor, Tensor], cover: Cover) -> Words:
+def _generate(alpha: Words, payload: Words, roots: tuple[Tensor, Tensor], cover: Cover, hashes: Hashes) -> Words:
     rows = len(alpha)
     seeds = [_words(root, rows, 1, BLOCK) & _SEED for root in roots]
     controls = [np.full((rows, 1), party, np.uint64) for party in (0, 1)]
@@ -156,21 +180,16 @@ def _generate(alpha: Words, payload: Words, roots: tuple[Tensor, Tensor], cover:
         for _ in range(steps):
             depth += 1
             right = alpha >> np.uint64(cover.depth - depth) & _ONE
-            blocks.append(_descend(seeds, controls, right))
-        first, second = (_leaves(seed)[:, 0] for seed in seeds)
+            blocks.append(_descend(seeds, controls, right, hashes))
+        first, second = (_leaves(seed, hashes)[:, 0] for seed in seeds)
         leaves.append((payload[:, level] - first + second) * (controls[0] - controls[1]))
     return np.concatenate([*blocks, *leaves], 1)
 
 
-def key_bytes() -> Tensor:
-    """The four public keys, as kernels take them."""
-    return torch.frombuffer(bytearray(b"".join(KEYS)), dtype=torch.uint8).reshape(len(KEYS), 16)
-
-
-def _descend(seeds: list[Words], controls: list[Words], right: Words) -> Words:
+def _descend(seeds: list[Words], controls: list[Words], right: Words, hashes: Hashes) -> Words:
     """One step along the path, for both servers in place; returns its correction."""
     rows, turn = np.arange(len(right)), right.astype(np.int64)
-    raw = [_expand(seed) for seed in seeds]
+    raw = [_expand(seed, hashes) for seed in seeds]
     differ = (raw[0] ^ raw[1])[:, 0]  # [row, side, 2]
     block: Words = differ[rows, 1 - turn] & _SEED
     left_bit, right_bit = (differ[:, 0, 0] ^ right ^ _ONE) & _ONE, (differ[:, 1, 0] ^ right) & _ONE
@@ -199,7 +218,8 @@ def shares(points: Points, opened: Tensor, cover: Cover) -> Tensor:
 
 
 def _shares(key: Key, opened: Words, cover: Cover) -> Words:
-    rows = len(opened)
+    assert key.hashes is not None
+    rows, hashes = len(opened), key.hashes
     seeds = _words(key.seeds, rows, 1, BLOCK) & _SEED
     controls = np.full((rows, 1), key.party, np.uint64)
     corrections = _words(key.corrections, rows, cover.words)
@@ -209,12 +229,13 @@ def _shares(key: Key, opened: Words, cover: Cover) -> Words:
     depth = 0
     for level, (size, steps) in enumerate(zip(cover.sizes, cover.steps, strict=True)):
         for _ in range(steps):
-            seeds, controls = _correct(_expand(seeds), controls, blocks[:, depth])
+            seeds, controls = _correct(_expand(seeds, hashes), controls, blocks[:, depth])
             depth += 1
         nodes = _nodes(opened >> np.uint64(size), level)
         far, near = nodes[:, NEAR:], nodes[:, NEAR - 1 :: -1]  # the near ones in the order of the tree
         there = np.take_along_axis(controls, np.maximum(far, 0), 1)[..., None]
-        values = _leaves(np.take_along_axis(seeds, np.maximum(far, 0)[..., None], 1)) + there * leaves[:, level]
+        chosen = np.take_along_axis(seeds, np.maximum(far, 0)[..., None], 1)
+        values = _leaves(chosen, hashes) + there * leaves[:, level]
         out[:, level] = np.where((far >= 0)[..., None], values, np.uint64(0))
         seeds, controls = np.take_along_axis(seeds, near[..., None], 1), np.take_along_axis(controls, near, 1)
     return out if key.party == 0 else np.negative(out)
@@ -243,14 +264,14 @@ def _plain(points: Plain, opened: Words, cover: Cover) -> Words:
     return hot[..., None] * payload
 
 
-def _expand(seeds: Words) -> Words:
+def _expand(seeds: Words, hashes: Hashes) -> Words:
     """Both children of each node, uncorrected: [row, node, side, 2]."""
-    return np.stack([_hash(k, seeds) for k in CHILD], 2)
+    return np.stack([_hash(hashes.keys[k], seeds) for k in CHILD], 2)
 
 
-def _leaves(seeds: Words) -> Words:
+def _leaves(seeds: Words, hashes: Hashes) -> Words:
     """Each node's pseudo-random payload: [row, node, 4]."""
-    return np.concatenate([_hash(k, seeds) for k in LEAF], 2)
+    return np.concatenate([_hash(hashes.keys[k], seeds) for k in LEAF], 2)
 
 
 def _correct(raw: Words, controls: Words, block: Words) -> tuple[Words, Words]:
@@ -262,12 +283,12 @@ def _correct(raw: Words, controls: Words, block: Words) -> tuple[Words, Words]:
     return seeds.reshape(rows, 2 * nodes, BLOCK), control.reshape(rows, 2 * nodes)
 
 
-def _hash(k: int, seeds: Words) -> Words:
+def _hash(key: bytes, seeds: Words) -> Words:
     """H_k(s) = AES_k(s) xor s of every block."""
     source = np.ascontiguousarray(seeds, "<u8")
     room = bytearray(source.nbytes + 15)  # what the cipher asks for
     # ECB is AES itself, block by block: this is a hash of pseudo-random seeds, and encrypts nothing.
-    cipher = Cipher(algorithms.AES(KEYS[k]), modes.ECB()).encryptor()  # noqa: S305
+    cipher = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
     cipher.update_into(source.tobytes(), room)
     hashed: Words = np.frombuffer(room, "<u8", source.size).reshape(source.shape) ^ source
     return hashed

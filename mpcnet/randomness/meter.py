@@ -81,6 +81,9 @@ class MeterSource:
             pending.append(part)
         return fss.shape_only(part.shape[:-1], cover)
 
+    def common(self, shape: Sequence[int], bits: int) -> Tensor:
+        return ring.zeros(shape, bits, "meta")
+
     def take(self) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
         first, second = self._pending
         self._pending = ([], [])
@@ -98,6 +101,7 @@ def measure(program: Program[Any], source: MeterSource) -> Plan:
             exchange = () if isinstance(step, Done) else step.parts
             dealt = source.take()
             label = exchange[0].label if exchange else "result"
+            source.ledger.of(label)  # servers book the seconds of each segment, also of one that costs nothing else
             chain = _link(chain, label, dealt, exchange)
             segments.append(Segment(label, dealt, exchange, chain))
             if isinstance(step, Done):

@@ -1,6 +1,6 @@
 """Masks and dealt correlations, as each kind of party sees them.
 
-A program asks its `Source` for three things, in program order:
+A program asks its `Source` for four things, in program order:
 
 * `mask(shape, bits)`: a fresh uniform value r = r_0 + r_1 mod 2^k. Server i and the dealer expand r_i from the seed
   they share; no bytes travel, and no server knows r.
@@ -9,13 +9,15 @@ A program asks its `Source` for three things, in program order:
   dealer links carry the same load.
 * `points(secret, payload, cover)`: keys of a point function, a function of such a value that stands at the value's own
   place (:mod:`mpcnet.randomness.fss`). Each server expands its seed, and both receive the same corrections.
+* `common(shape, bits)`: fresh uniform words that both servers know and nobody else, not even the dealer: they expand a
+  seed that they agreed with each other. What clients are sent is refreshed by them.
 
-| source | `Secret.share` | `Secret.plain` |
-|---|---|---|
-| server (here) | its additive share | unknown |
-| dealer (:mod:`mpcnet.randomness.dealer`) | shape only | the value |
-| meter (:mod:`mpcnet.randomness.meter`) | shape only | unknown |
-| oracle (here) | the value, with every mask zero | the value |
+| source | `Secret.share` | `Secret.plain` | `common` |
+|---|---|---|---|
+| server (here) | its additive share | unknown | the words |
+| dealer (:mod:`mpcnet.randomness.dealer`) | shape only | the value | shape only |
+| meter (:mod:`mpcnet.randomness.meter`) | shape only | unknown | shape only |
+| oracle (here) | the value, with every mask zero | the value | zero |
 
 A zero mask turns every masked formula into the plain one, so the oracle runs the same protocol code.
 
@@ -81,6 +83,8 @@ class Source(Protocol):
 
     def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points: ...
 
+    def common(self, shape: Sequence[int], bits: int) -> Tensor: ...
+
 
 class Balance:
     """Which server receives the next correction: the one that has received less so far."""
@@ -126,10 +130,15 @@ class Tape:
 
 @dataclass(slots=True, repr=False)
 class ServerSource:
-    """Server `party`: its shares of the masks, and its half of everything dealt."""
+    """Server `party`: its shares of the masks, and its half of everything dealt.
+
+    It has the keystream `stream` in common with the dealer, `pair` with the other server, and `hashes` with both.
+    """
 
     party: int
     stream: Keystream
+    pair: Keystream
+    hashes: fss.Hashes
     tape: Tape = field(default_factory=Tape)
     balance: Balance = field(default_factory=Balance)
 
@@ -147,7 +156,10 @@ class ServerSource:
     def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points:
         shape = secret.share.shape
         seeds = self.stream.words((*shape, fss.BLOCK), 64)
-        return fss.Key(self.party, seeds, self.tape.take(cover.part(shape, label)))
+        return fss.Key(self.party, seeds, self.tape.take(cover.part(shape, label)), self.hashes)
+
+    def common(self, shape: Sequence[int], bits: int) -> Tensor:
+        return self.pair.words(shape, bits)
 
 
 @dataclass(slots=True)
@@ -169,6 +181,9 @@ class PlainSource:
     def points(self, secret: Secret, payload: Function, cover: fss.Cover, label: str) -> fss.Points:
         place = ring.zeros(secret.share.shape, secret.bits)
         return fss.Plain(place, payload(place))
+
+    def common(self, shape: Sequence[int], bits: int) -> Tensor:
+        return ring.zeros(shape, bits)
 
 
 def dealt_value(function: Function, secrets: Sequence[Secret], shape: Sequence[int], bits: int) -> Tensor:

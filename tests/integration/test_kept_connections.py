@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 from limits import LIMIT_S
-from parties import ALICE, SERVERS, Parties, some_tokens
+from parties import ALICE, SERVERS, SHAPE, Parties, some_tokens
 from uploads import announce, request, turned_away, upload
 
 from mpcnet.errors import LocalStateError, RemoteAbort
@@ -160,8 +160,9 @@ async def test_a_kept_client_that_stalls_in_the_midst_of_a_request(parties: Part
         await frames.receive_bare(peer, READY, patient=True)
         await frames.receive(peer, RESULT, lambda header: None, patient=True)
         await frames.send(peer, TAKEN)
-        await announce(peer)
-        parts = tuple(part for part, _ in request(parties, SERVERS.index(peer.name)))
+        large = some_tokens([SHAPE.positions] * 64)  # a payload that pings do not fill meanwhile
+        await announce(peer, large)
+        parts = tuple(part for part, _ in request(parties, SERVERS.index(peer.name), large))
         whole = encode(Header(CONTROL, peer.session, label=SHARES, parts=parts))
         peer.channel._tls.write(memoryview(whole))  # the header, and then nothing
         peer.channel._flush()

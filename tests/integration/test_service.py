@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import rogue
 import torch
@@ -17,6 +18,7 @@ from mpcnet.errors import ChannelClosed, LocalInputError
 from mpcnet.launch.party import edge, follower, frames, leader, queue
 from mpcnet.launch.party.control_frames import READY, REQUEST, RESULT, SHARES
 from mpcnet.models.texts.tokens import Tokens
+from mpcnet.rounds import Part
 from mpcnet.transport import tls_channel
 from mpcnet.transport.channel import CONTROL
 from mpcnet.transport.tls import TlsChannel, parse_address
@@ -60,6 +62,9 @@ async def test_requests_that_are_none(parties: Parties) -> None:
     """By what they announce, and by the shares behind that."""
     await serve(parties)
     good, dial = request(parties, 1), parties.node("client").dial
+    wide_indices, one_hot = (
+        (Part(16, shape), np.zeros(Part(16, shape).nbytes, np.uint8)) for shape in ((1, 3), (1, 3, 64))
+    )
     announced: list[tuple[dict[str, object], str]] = [
         ({"batch": 257}, "request: batch: want a whole number in 1 ... 256, got 257"),
         ({"batch": 0}, "request: batch: want a whole number in 1 ... 256, got 0"),
@@ -83,6 +88,10 @@ async def test_requests_that_are_none(parties: Parties) -> None:
         ([], "client, shares: want [(1, (1, 5)), (8, (32,)), ("),
         (good[1:], "client, shares: want [(1, (1, 5)), (8, (32,)), ("),
         ([*good, good[1]], "client, shares: want [(1, (1, 5)), (8, (32,)), ("),
+        (good[:3], "(6, (1, 3)), (2, (1, 3))], got [(1, (1, 5)), (8, (32,)), (6, (1, 3))]"),
+        ([*good[:2], good[3], good[2]], "(6, (1, 3)), (2, (1, 3))], got"),
+        ([*good[:2], wide_indices, good[3]], "(6, (1, 3)), (2, (1, 3))], got"),
+        ([*good[:2], one_hot, good[3]], "(6, (1, 3)), (2, (1, 3))], got"),
         ([mask_of(torch.ones(1, 4)), *good[1:]], "client, shares: want [(1, (1, 5)), (8, (32,)), ("),
         ([mask_of(torch.zeros(1, 5)), *good[1:]], "want a token in every sentence, got a sentence without"),
     ]

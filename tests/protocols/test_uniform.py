@@ -27,9 +27,10 @@ from mpcnet.protocols.division import RowRange
 from mpcnet.protocols.exponential import clamped_exponential, exponential
 from mpcnet.protocols.gelu import gelu, pi_gelu, pi_gelu_polynomial, tanh
 from mpcnet.protocols.layernorm import layer_norm
+from mpcnet.protocols.lookup import Table, look_up, look_up_short, table_shape
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.quad import quad
-from mpcnet.protocols.share import Shared
+from mpcnet.protocols.share import Bits, Shared, Weight
 from mpcnet.protocols.softmax import RELU_EPS, WeighBits, Window, exponentials, relus, squares, weigh
 from mpcnet.rounds import Part, parallel
 
@@ -54,6 +55,16 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
         rows, bits = RowRange(RELU_EPS, 65_000.0), WeighBits(48, 8, 40, 12)
         return await weigh(p, await relus(p, scores, KEYS, 48), value, rows, bits, cells.reciprocal, RELU_EPS)
 
+    async def looked_up() -> None:
+        """A table of 100 constant rows of 24 constant words, in the places of constant indices of 7 and 2 bits."""
+        party = p.source.party
+        bits = torch.full((100 * 24 * 2,), 0 if party else 0x5A, dtype=torch.uint8)
+        (opened,) = await p.open_bits(Bits(bits, table_shape(100, 24, 16), party))
+        words = torch.full((3, 24), 0 if party else 0x5A5A, dtype=torch.int16)
+        places = x.reduce(7).take(slice(LEAST))
+        await look_up(p, places, Table.of(opened, 24, 16, 7))
+        await look_up_short(p, places.reduce(2), Weight.of(await p.open_one(Shared(words, 16, 7, party))))
+
     async def watched() -> None:
         """An audit, with what it opens itself: rows of one token."""
         watching = Audit(torch.ones(LEAST, 1))
@@ -69,6 +80,7 @@ async def everything(p: Party, x: Shared, scores: Shared, value: Shared, centred
 
     await parallel(
         watched(),
+        looked_up(),
         cells.rsqrt(p, wide.take(slice(LEAST)), RowRange(0.5, 17.0)),
         cells.reciprocal(p, wide.take(slice(LEAST)), RowRange(0.0174, 512.0)),
         gelu(p, x, 40),
@@ -130,7 +142,7 @@ def sides() -> Iterator[tuple[str, int, Tensor]]:
 
 def test_the_programs_meet_many_widths() -> None:
     widths = by_width(run_on_constants().opened)
-    assert {1, 8, 9, 16, 17, 19, 20, 21, 22, 24, 26, 27, 28, 29, 32, 36, 39, 40, 48, 64} <= widths.keys()
+    assert {1, 2, 7, 8, 9, 16, 17, 19, 20, 21, 22, 24, 26, 27, 28, 29, 32, 36, 39, 40, 48, 64} <= widths.keys()
     assert all(sum(w.numel() for w in words) >= LEAST for words in widths.values())
 
 

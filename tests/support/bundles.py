@@ -15,6 +15,7 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.ledger import Cost, Ledger
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
+from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.meter import MeterSource, measure
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource, Source
@@ -74,11 +75,17 @@ class Bundle:
         self.streams = [shape.stream(first + index) for index, shape in enumerate(shapes)]
 
     def servers(self, party: int) -> tuple[list[Program[Tensor]], list[ServerSource]]:
-        sources = [ServerSource(party, keystream(party, stream.number)) for stream in self.streams]
+        sources = [
+            ServerSource(party, keystream(party, s.number), keystream(2, s.number), Hashes.of(SESSION, s.number))
+            for s in self.streams
+        ]
         return [shape.program(source) for shape, source in zip(self.shapes, sources, strict=True)], sources
 
     def dealings(self) -> list[Any]:
-        sources = [DealerSource((keystream(0, s.number), keystream(1, s.number))) for s in self.streams]
+        sources = [
+            DealerSource((keystream(0, s.number), keystream(1, s.number)), Hashes.of(SESSION, s.number))
+            for s in self.streams
+        ]
         return [
             deal(partial(shape.program, source), source) for shape, source in zip(self.shapes, sources, strict=True)
         ]

@@ -16,13 +16,14 @@ from parties import LABELS, SHAPE, some_tokens, tiny
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.families.bert import Config, load
+from mpcnet.models.families.bert import TABLE, Config, load
 from mpcnet.models.formats.fixed_point import WEIGHT_FRAC
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private import program
 from mpcnet.models.private.inference import audited_inference
-from mpcnet.models.private.parameters import encode_tokens, parameters
+from mpcnet.models.private.parameters import Parameter, encode_tokens, parameters
 from mpcnet.models.private.program import Plans, Size
+from mpcnet.protocols.lookup import table_bits
 from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part
@@ -55,19 +56,28 @@ def record(config: Config) -> dict[str, str]:
 def opened(config: Config, size: Size) -> bytes:
     """A digest of every word that is opened for one request, and of the answer, by an oracle with these weights."""
     digest = hashlib.sha256()
-    words = {q.name: Shared(weights(q.name, q.shape, q.frac, q.bits), q.bits, q.frac, 0) for q in parameters(config)}
+    words = {q.name: Shared(parameter(config, q), q.bits, q.frac, 0) for q in parameters(config)}
 
     def look(part: Part, count: int, word: Tensor) -> Tensor:
         digest.update(ring.pack(word, part.bits))
         return word
 
     model = evaluate(lambda p: load(p, config, words.items()), look)
-    tokens, bits = some_tokens(LENGTHS), config.formats.table_bits
+    tokens = some_tokens(LENGTHS)
     some = (torch.arange(tokens.ids.numel()) * 7 % SHAPE.vocab).reshape(tokens.ids.shape) * tokens.mask
-    rows = Shared(encode_tokens(config, replace(tokens, ids=some, types=some % 2)), bits, config.input_frac, 0)
+    given = encode_tokens(config, replace(tokens, ids=some, types=some % 2))
+    rows = [Shared(x, form.bits, form.frac, 0) for x, form in zip(given, config.inputs, strict=True)]
     answer = evaluate(lambda p: audited_inference(p, model, rows, tokens.mask, *size.kind), look)
     digest.update(ring.pack(answer.values.value, answer.values.bits))
     return digest.digest()
+
+
+def parameter(config: Config, q: Parameter) -> Tensor:
+    """Any of a model's parameters; the vocabulary's table is the bits of its words."""
+    if q.name != TABLE:
+        return weights(q.name, q.shape, q.frac, q.bits)
+    shape, bits = config.shape, config.formats.table_bits
+    return table_bits(weights(q.name, (shape.vocab, shape.hidden), q.frac, bits), bits)
 
 
 def weights(name: str, shape: tuple[int, ...], frac: int, bits: int) -> Tensor:

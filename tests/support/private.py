@@ -40,30 +40,37 @@ class Private:
     plain: Any
     plans: Plans
 
-    def run(self, tokens: Tokens, kind: AnswerKind = "logits") -> tuple[Tensor, Tensor, Tensor]:
-        """Private, oracle and float results; the measured cost must equal the plan."""
+    def run(self, tokens: Tokens, kind: AnswerKind = "logits", *, floats: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Private, oracle and float results; the measured cost must equal the plan.
+
+        Without `floats`, for tokens that the float model refuses, the last is the oracle's.
+        """
         shape = self.config.shape
-        bits, frac = self.config.formats.table_bits, self.config.input_frac
-        rows = encode_tokens(self.config, tokens, self.folded)
-        shares = self.session.share_words(rows, bits, frac)
+        shares, whole = share_tokens(self, tokens)
         measured = self.session.run(
-            lambda p, model, x: infer(p, model, x, tokens.mask, kind), self.loaded.results, shares
+            lambda p, model, *x: infer(p, model, x, tokens.mask, kind), self.loaded.results, *shares
         )
         check_cost(measured.ledger, self.plans.infer(Size(*tokens.ids.shape, kind)))
-        whole = Shared(ring.fit(rows, bits), bits, frac, 0)
         answer = evaluate(lambda p: infer(p, self.plain, whole, tokens.mask, kind))
+        if not floats:
+            return measured.value(), reveal(answer), reveal(answer)
         call = reference.classify if shape.head == "classification" else reference.embed
-        floats = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax)
-        return measured.value(), reveal(answer), floats
+        plain = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax)
+        return measured.value(), reveal(answer), plain
+
+
+def share_tokens(model: Private, tokens: Tokens) -> tuple[list[list[Shared]], list[Shared]]:
+    """Each array that a client shares, by party, and whole."""
+    given = list(zip(encode_tokens(model.config, tokens, model.folded), model.config.inputs, strict=True))
+    shares = [model.session.share_words(words, x.bits, x.frac) for words, x in given]
+    return shares, [Shared(words, x.bits, x.frac, 0) for words, x in given]
 
 
 def audit(model: Private, tokens: Tokens) -> tuple[Tensor, list[bool], Run]:
     """The private result under an audit, the audit's bits by sentence, and the run, whose cost equals the plan."""
-    bits, frac = model.config.formats.table_bits, model.config.input_frac
-    rows = encode_tokens(model.config, tokens, model.folded)
-    shares = model.session.share_words(rows, bits, frac)
+    shares, _ = share_tokens(model, tokens)
     run = model.session.run(
-        lambda p, loaded, x: audited_inference(p, loaded, x, tokens.mask, audit=True), model.loaded.results, shares
+        lambda p, loaded, *x: audited_inference(p, loaded, x, tokens.mask, audit=True), model.loaded.results, *shares
     )
     batch, length = tokens.ids.shape
     check_cost(run.ledger, model.plans.infer(Size(batch, length, audit=True)))
@@ -89,7 +96,7 @@ def share_model(config: Config, folded: dict[str, Tensor]) -> Private:
     words, session, plans = encode(config, folded), Session(), Plans(config)
     shares: list[dict[str, Shared]] = [{}, {}, {}]
     for q in parameters(config):
-        for store, share in zip(shares, session.share_words(words[q.name], q.bits, q.frac), strict=True):
+        for store, share in zip(shares, session.share_parameter(words[q.name], q.shape, q.bits, q.frac), strict=True):
             store[q.name] = share
     loaded = session.run(lambda p, x: load(p, config, x.items()), shares)
     check_cost(loaded.ledger, plans.load)

@@ -158,11 +158,23 @@ ROWS: tuple[Row, ...] = (
         "maximum", "maximum", "26 bits, 128 values", "column", COUNT,
         lambda p: largest(p, shared((128, COUNT), 26, 14), torch.ones(128, dtype=torch.bool)), "none",
     ),
+    Row(
+        "lookup, long table", "lookup", "30,522 rows of 384 words, 16 bits", "index", COUNT,
+        lambda p: P.look_up(p, 30_522, 384, 16), "none",
+    ),
+    Row(
+        "lookup, long table", "lookup", "250,002 rows of 768 words, 24 bits", "index", COUNT,
+        lambda p: P.look_up(p, 250_002, 768, 24), "none",
+    ),
+    Row(
+        "lookup, short table", "lookup", "2 rows of 384 words, 16 bits", "index", COUNT,
+        lambda p: P.look_up_short(p, 2, 384, 16), "none",
+    ),
     Row("audit: range", "audit", "24 bits, limit 2^22", *ELEMENT, P.within, "see Audit"),
     Row("audit: norms", "audit", "rows of 64", "row", COUNT, P.norms, "see Audit"),
     Row("audit: x y^2 = d", "audit", "x from 0.8 to 17", "row", COUNT, P.root, "see Audit"),
     Row("audit: x z = 1", "audit", "x from 0.0174 to 128", "row", COUNT, P.inverse, "see Audit"),
-    Row("audit: verdict", "audit", "40 bits", "sentence", 1, P.verdict, "2^-39"),
+    Row("audit: verdict", "audit", "40 bits", "sentence", 1, P.verdict, "2^-38"),
 )  # fmt: skip
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from mpcnet.arrays import ring
-from mpcnet.protocols import arith, compare, division, exponential, rowmax, softmax
+from mpcnet.protocols import arith, compare, division, exponential, lookup, rowmax, softmax
 from mpcnet.protocols.audit import Audit
 from mpcnet.protocols.layernorm import layer_norm
 from mpcnet.protocols.party import Party
-from mpcnet.protocols.share import Masked, MaskedBits, Shared, Weight
+from mpcnet.protocols.share import Bits, Masked, MaskedBits, Shared, Weight
 
 GIVEN = "given"
 COUNT = 64  # elements of an elementwise protocol: its bits are whole bytes
@@ -78,6 +78,18 @@ async def matmul(p: Party, bits: int) -> None:
 
 async def linear(p: Party, bits: int) -> None:
     arith.linear(p, await opened(p, (8, 32), bits), Weight.of(await opened(p, (32, 8), bits)))
+
+
+async def look_up(p: Party, rows: int, columns: int, bits: int) -> None:
+    shape = lookup.table_shape(rows, columns, bits)
+    (table,) = await Party(p.source, GIVEN).open_bits(Bits(ring.zeros(shape, 1, "meta"), shape, 0))
+    index = shared((COUNT,), lookup.index_bits(rows))
+    await lookup.look_up(p, index, lookup.Table.of(table, columns, bits, 0))
+
+
+async def look_up_short(p: Party, rows: int, columns: int, bits: int) -> None:
+    table = Weight.of(await opened(p, (rows, columns), bits))
+    await lookup.look_up_short(p, shared((COUNT,), lookup.index_bits(rows, short=True)), table)
 
 
 async def at_least(p: Party, bits: int, drop: int, thresholds: int) -> None:

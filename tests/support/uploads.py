@@ -30,7 +30,7 @@ def mask_of(values: torch.Tensor) -> tuple[Part, Bytes]:
 def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
     """What a client uploads to a server."""
     config = parties.node("client").config
-    split = sharing.split_tokens(config, Size(*tokens.ids.shape), encode_tokens(config, tokens, None))
+    split = sharing.split_tokens(config, Size(*tokens.ids.shape), encode_tokens(config, tokens), sharing.TOKENS)
     seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
     return [mask_of(tokens.mask), seed, *split.explicit[party]]
 

@@ -12,7 +12,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-KEYS = [hashlib.blake2b(bytes([k]), digest_size=16, person=b"mpcnet fss 1").digest() for k in range(4)]
+SESSION, STREAM = bytes(range(16)), 7
+FIELDS = (SESSION, STREAM.to_bytes(8, "big"), b"hash")
+DOMAIN = b"".join(len(field).to_bytes(4, "big") + field for field in FIELDS)
+KEYS = [hashlib.blake2b(DOMAIN + bytes([k]), digest_size=16, person=b"mpcnet fss 2").digest() for k in range(4)]
 WORD, BLOCK = 1 << 64, 1 << 128
 
 
@@ -119,7 +122,8 @@ def main() -> None:
         ",\n".join("  " + json.dumps(row) for row in group)
         for group in ([positive(*row) for row in POSITIVE], NEGATIVE)
     ]
-    text = '{\n "positive": [\n' + lines[0] + '\n ],\n "negative": [\n' + lines[1] + "\n ]\n}\n"
+    session = f'"session": "{SESSION.hex()}", "stream": {STREAM}'
+    text = "{\n " + session + ',\n "positive": [\n' + lines[0] + '\n ],\n "negative": [\n' + lines[1] + "\n ]\n}\n"
     Path(__file__).with_name("fss.json").write_text(text)
 
 

@@ -10,11 +10,13 @@ from torch import Tensor
 from mpcnet.arrays.native import library
 from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, check
 
+_schedule = Kernel("mpc_fss_schedule", POINTER, POINTER)
 _generate = Kernel("mpc_fss_generate", POINTER, POINTER, POINTER, POINTER, POINTER, SIZE, INT, POINTER)
 _sum = Kernel(
     "mpc_fss_sum", POINTER, INT, POINTER, POINTER, POINTER, SIZE, INT, INT, POINTER, INT, POINTER
 )  # fmt: skip
 
+SCHEDULE = (4, 11, 16)  # bytes of the round keys of four keys
 PAYLOAD, CELLS, NEAR_BITS, RATIO_BITS, BLOCK = 4, 24, 3, 2, 2  # of csrc/fss.c
 
 
@@ -30,13 +32,20 @@ def usable(*tensors: Tensor) -> bool:
     return library.usable(*tensors) and _available()
 
 
+def schedule(keys: Tensor) -> Tensor:
+    """The round keys of four keys, uint8 [4, 16], as the kernels below take them."""
+    keys, out = check("keys", keys, torch.uint8, (4, 16)), torch.empty(SCHEDULE, dtype=torch.uint8)
+    _schedule(None, keys.data_ptr(), out.data_ptr())
+    return out
+
+
 def generate(keys: Tensor, places: Tensor, payload: Tensor, roots: tuple[Tensor, Tensor]) -> Tensor:
-    """Corrections [row, words]: `keys` uint8 [4, 16], the rest int64.
+    """Corrections [row, words]: `keys` are a :func:`schedule`, the rest int64.
 
     Places [row] have as many bits as the tree has levels; payloads are [row, size of cells, 4], both seeds [row, 2].
     """
     rows, count = payload.shape[0], payload.shape[1]
-    keys, places = check("keys", keys, torch.uint8, (4, 16)), check("places", places, torch.int64, (rows,))
+    keys, places = check("keys", keys, torch.uint8, SCHEDULE), check("places", places, torch.int64, (rows,))
     payload = check("payload", payload, torch.int64, (rows, count, PAYLOAD))
     first, second = (check("roots", root, torch.int64, (rows, BLOCK)) for root in roots)
     out = torch.empty(rows, _words(count), dtype=torch.int64)
@@ -53,10 +62,11 @@ def weighted_sum(
     """[2, row]: a server's shares of the payload in every cell of the opened words, int64 [row], times the cell's
     cubic, and of the payload's first word.
 
-    `table` is [size of cells, z - 8, power], the finest size 2^low; fractions of a cell have `tau_frac` bits.
+    `keys` are a :func:`schedule`; `table` is [size of cells, z - 8, power], the finest size 2^low; fractions of a cell
+    have `tau_frac` bits.
     """
     rows, count = opened.numel(), len(table)
-    keys, opened = check("keys", keys, torch.uint8, (4, 16)), check("opened", opened, torch.int64, (rows,))
+    keys, opened = check("keys", keys, torch.uint8, SCHEDULE), check("opened", opened, torch.int64, (rows,))
     roots = check("roots", roots, torch.int64, (rows, BLOCK))
     corrections = check("corrections", corrections, torch.int64, (rows, _words(count)))
     table = check("table", table, torch.int64, (count, CELLS, PAYLOAD))

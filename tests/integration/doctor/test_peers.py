@@ -84,7 +84,7 @@ async def test_differences_that_no_setting_shows() -> None:
     same = doctor_peers.Look(doctor_peers.FORMAT_VERSION, ours.digest, ours.settings, 0.0)
     assert doctor_peers.compare("dealer", ours, same).level == "ok"
     for changed, words in (
-        (replace(same, version=99), "format version: ours 5, theirs 99"),
+        (replace(same, version=99), f"format version: ours {doctor_peers.FORMAT_VERSION}, theirs 99"),
         (replace(same, digest=bytes(32)), "theirs 0000000000000000"),
         (replace(same, settings={**ours.settings, "new": "x" * 999}), "new: ours nothing, theirs xxx"),
     ):

@@ -52,6 +52,7 @@ FULL = {
     "log_file": "server0.log",
     "monitor_port": 9100,
     "net": "rtt=40ms,bw=100mbps",
+    "memory_mib": 3000,
     "buffer_mib": 0,
     "queue_mib": 7,
     "tapes": "tapes",

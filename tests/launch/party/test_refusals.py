@@ -9,7 +9,7 @@ ERROR = RemoteProtocolError("this is not our TLS 1.3")
 def test_the_first_are_said_and_the_rest_are_counted() -> None:
     now_s = 5.0
     refusals = Refusals(lambda: now_s)
-    lines = [refusals.line(f"10.0.0.9:{port}", ERROR) for port in range(1000)]
+    lines = [refusals.line(f"refused a connection from 10.0.0.9:{port}", ERROR) for port in range(1000)]
     assert lines[0] == "refused a connection from 10.0.0.9:0: this is not our TLS 1.3"
     assert all(lines[:MOST]) and not any(lines[MOST:])
     now_s += PERIOD_S - 0.1

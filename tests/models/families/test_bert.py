@@ -29,10 +29,30 @@ def test_tiny_embedding(suite: str, softmax: str) -> None:
     assert torch.cosine_similarity(private, floats).min() > 0.9995
 
 
+@pytest.mark.parametrize("types", [0, 1, 2, 3])
+def test_every_number_of_types(types: int) -> None:
+    """None, one that is a part of each position, two as almost all models have, and one that is not a power of two."""
+    model, tokens = tiny_model("fast", "2quad", replace(TINY, layers=1, types=types))
+    own = Tokens(tokens.ids, torch.arange(tokens.ids.numel()).reshape(tokens.ids.shape) % max(types, 1), tokens.mask)
+    value, oracle, floats = model.run(own)
+    assert (value - floats).abs().max() < 0.01
+    assert (value - oracle).abs().max() < 0.01
+    assert [form.bits for form in model.config.inputs] == ([6] if types < 2 else [6, 2])
+
+
+def test_what_is_no_index_stands_for_a_token() -> None:
+    """Whatever words a client shares, the answer is that of a text: of index mod 50, and of type mod 3."""
+    model, tokens = tiny_model("fast", "2quad", replace(TINY, layers=1, types=3))
+    wild = torch.arange(tokens.ids.numel()).reshape(tokens.ids.shape) + 40  # from 40 to 66, in a ring of 6 bits
+    value, _, _ = model.run(Tokens(wild, wild, tokens.mask), floats=False)
+    _, _, floats = model.run(Tokens(wild % 64 % 50, wild % 4 % 3, tokens.mask))
+    assert (value - floats).abs().max() < 0.01
+
+
 def test_client_side_embedding() -> None:
     model, tokens = tiny_model("fast", "exact", embedding="client")
     private, _, floats = model.run(tokens)
-    assert "embedding.table" not in model.loaded.results[0].weights
+    assert not model.loaded.results[0].table
     assert (private - floats).abs().max() < 0.02
 
 

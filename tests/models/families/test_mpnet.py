@@ -133,7 +133,7 @@ def test_private_classifier_and_client_side_embedding() -> None:
     assert (logits - floats).abs().max() < 0.02
     model = private("fast", "exact", embedding="client")
     result, _, floats = model.run(small_tokens())
-    assert "embedding.table" not in model.loaded.results[0].weights
+    assert not model.loaded.results[0].table
     assert (result - floats).abs().max() < 0.02
 
 

@@ -53,7 +53,6 @@ CONSTANTS: list[tuple[str, str, str, Any]] = [  # the program, where, which, and
     ("mpnet", "models.position_bias", "FARTHEST", 64),
     ("fast", "models.formats.fixed_point", "SCORE_FRAC", 11),
     ("fast", "models.pooling", "SHARE_FRAC", None),
-    ("fast", "randomness.fss", "KEYS", tuple(bytes([k] * 16) for k in range(4))),
 ]
 
 

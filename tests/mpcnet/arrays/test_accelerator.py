@@ -14,6 +14,7 @@ from mpcnet.errors import LocalBusyError, LocalConfigError
 from mpcnet.protocols.arith import linear
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Masked, Weight
+from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import Secret, ServerSource
 
@@ -102,7 +103,8 @@ def test_a_party_uses_it(gpu: Accelerator) -> None:
     a, weight = words((20, 72), 48, 1), ring.narrow(words((72, 50), 48, 2), 48)
     opened = Masked(a, Secret(48, words((20, 72), 48, 3)), 0, 0)
     standing = Weight(weight.raw, Secret(48, ring.narrow(words((72, 50), 48, 4), 48).raw), 0)
-    source = [ServerSource(0, Keystream(bytes(32), Domain(b"", 0, ""), Guard())) for _ in range(2)]
+    streams = [[Keystream(bytes(32), Domain(b"", 0, of), Guard()) for of in ("masks", "pair")] for _ in range(2)]
+    source = [ServerSource(0, *both, Hashes.of(b"", 0)) for both in streams]
     here, there = (Party(s, combine=c) for s, c in zip(source, (ring.combine, gpu.combine), strict=True))
     want, got = (linear(p, opened, standing).value for p in (here, there))
     assert torch.equal(ring.reduce(got, 48), ring.reduce(want, 48))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.native import (
+    bitmatrix,
     exponential,
     fss,
     histogram,
@@ -82,6 +83,20 @@ def test_products(bits: int, side: str, level: str) -> None:
                 ring.reduce(matmul.combine(((sign, left, right),), start, bits, level), bits)
                 for sign, right, start in zip((1, -1, 1), rights, (None, place(c), place(c)), strict=True)
             )
+
+        same(call, side)
+
+
+@both_sides
+def test_bit_products(level: str, side: str) -> None:
+    for rows, depth, columns in ((1, 1, 1), (3, 31, 127), (129, 33, 129), (2, 64, 128)):
+        chosen, table = words((rows, (depth + 7) // 8), torch.uint8), words((depth, columns), torch.uint8, 1)
+        start = words((rows, columns), torch.uint8, 2)
+
+        def call(place: Place, chosen: Tensor = chosen, table: Tensor = table, start: Tensor = start) -> Tensor:
+            out = place(start.clone())
+            bitmatrix.add_product(place(chosen), place(table), out, level)
+            return out
 
         same(call, side)
 
@@ -179,7 +194,8 @@ def test_point_functions(rows: int, side: str) -> None:
     opened = words((rows,)) & (1 << 22) - 1
 
     def call(place: Place) -> tuple[Tensor, ...]:
-        keys, (first, second) = place(points.key_bytes()), map(place, roots)
+        raw = torch.frombuffer(bytearray(b"".join(points.Hashes.of(b"", 0).keys)), dtype=torch.uint8).reshape(4, 16)
+        keys, (first, second) = place(fss.schedule(place(raw))), map(place, roots)
         corrections = fss.generate(keys, place(opened), place(payload), (first, second))
         total = fss.weighted_sum(keys, 1, second, place(corrections), place(opened), 13, place(table), 20)
         return corrections, total

@@ -17,6 +17,14 @@ from mpcnet.randomness.source import Secret
 pytestmark = pytest.mark.skipif(not native.usable(), reason="no kernels, or no AES instructions")
 
 
+HASHES = fss.Hashes.of(b"session", 1)
+
+
+def schedule() -> Tensor:
+    assert HASHES.schedule is not None
+    return HASHES.schedule
+
+
 def random_words(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(-(2**63), 2**63 - 1, shape, generator=torch.Generator().manual_seed(seed))
 
@@ -42,13 +50,15 @@ def without_kernels(monkeypatch: pytest.MonkeyPatch, function: Any, *arguments: 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 11), (100,)], ids=str)
 def test_the_same_words(count: int, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     used, place, payload, roots = case(shape, count)
-    corrections = fss.generate(place, payload, roots, used.cover)
-    assert torch.equal(corrections, without_kernels(monkeypatch, fss.generate, place, payload, roots, used.cover))
+    corrections = fss.generate(place, payload, roots, used.cover, HASHES)
+    assert torch.equal(
+        corrections, without_kernels(monkeypatch, fss.generate, place, payload, roots, used.cover, HASHES)
+    )
     function = cells.Function(cells.INVERSE, Fraction(1 << 12), 20)
     opened = random_words(*shape, seed=4) & ((1 << used.cover.bits) - 1)
     x = Masked(opened, Secret(used.cover.bits, place), used.frac, 0)
     for party in (0, 1):
-        key = fss.Key(party, roots[party], corrections)
+        key = fss.Key(party, roots[party], corrections, HASHES)
         sums = cells._weighted_sum(key, x, used, function)
         for part, want in zip(
             sums, without_kernels(monkeypatch, cells._weighted_sum, key, x, used, function), strict=True
@@ -64,10 +74,10 @@ def test_threads_share_the_work() -> None:
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            corrections = fss.generate(place, payload, roots, used.cover)
+            corrections = fss.generate(place, payload, roots, used.cover, HASHES)
             table = cells._table(used, cells.Function(cells.ROOT, Fraction(1), 20))
             opened = place & ((1 << used.cover.bits) - 1)
-            total = native.weighted_sum(fss.key_bytes(), 1, roots[1], corrections, opened, used.cover.low, table, 20)
+            total = native.weighted_sum(schedule(), 1, roots[1], corrections, opened, used.cover.low, table, 20)
             results.append((corrections, total))
     finally:
         torch.set_num_threads(before)
@@ -76,11 +86,14 @@ def test_threads_share_the_work() -> None:
 
 def test_what_the_kernels_cannot_work_on() -> None:
     assert not native.usable(ShapeOnly((3,), torch.int64))  # type: ignore[arg-type]
-    keys, words = fss.key_bytes(), torch.zeros(2, dtype=torch.int64)
+    keys, words = schedule(), torch.zeros(2, dtype=torch.int64)
     roots, payload = torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, 3, 4, dtype=torch.int64)
     table, corrections = torch.zeros(3, 24, 4, dtype=torch.int64), torch.zeros(2, 30, dtype=torch.int64)
     native.generate(keys, words, payload, (roots, roots))
     native.weighted_sum(keys, 0, roots, corrections, words, 13, table, 20)
+    with pytest.raises(ValueError, match=r"keys: want torch\.uint8"):
+        native.schedule(keys[:, 0])  # rows of round keys are keys
+        native.schedule(keys[:3, 0])
     with pytest.raises(ValueError, match=r"keys: want torch\.uint8"):
         native.generate(keys[:3], words, payload, (roots, roots))
     with pytest.raises(ValueError, match="places: want"):

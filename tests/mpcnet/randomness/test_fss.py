@@ -22,6 +22,7 @@ from mpcnet.protocols.share import Shared
 from mpcnet.randomness import fss
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "fss.json").read_text())
+HASHES = fss.Hashes.of(bytes.fromhex(VECTORS["session"]), VECTORS["stream"])
 
 
 def words(rows: Any) -> Tensor:
@@ -46,8 +47,8 @@ def spread(cover: fss.Cover, count: int, seed: int = 0) -> Tensor:
 
 def keys(place: Tensor, payload: Tensor, cover: fss.Cover, seed: int = 0) -> tuple[fss.Key, fss.Key]:
     first, second = (random_words(*place.shape, 2, seed=2 * seed + i) for i in (0, 1))
-    corrections = fss.generate(place, payload, (first, second), cover)
-    return fss.Key(0, first, corrections), fss.Key(1, second, corrections)
+    corrections = fss.generate(place, payload, (first, second), cover, HASHES)
+    return fss.Key(0, first, corrections, HASHES), fss.Key(1, second, corrections, HASHES)
 
 
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "portable"])
@@ -57,10 +58,12 @@ def test_vectors(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in VECTORS["positive"]:
         cover = fss.Cover(row["low"], row["count"])
         roots = words(row["roots"])
-        corrections = fss.generate(torch.tensor(row["place"]), words(row["payload"]), (roots[0], roots[1]), cover)
+        corrections = fss.generate(
+            torch.tensor(row["place"]), words(row["payload"]), (roots[0], roots[1]), cover, HASHES
+        )
         assert torch.equal(corrections, words(row["corrections"]))
         for party in (0, 1):
-            got = fss.shares(fss.Key(party, roots[party], corrections), torch.tensor(row["opened"]), cover)
+            got = fss.shares(fss.Key(party, roots[party], corrections, HASHES), torch.tensor(row["opened"]), cover)
             want = torch.zeros_like(got)
             for level, z, values in row["shares"][party]:
                 want[level, z - 8] = words(values)
@@ -73,9 +76,9 @@ def test_refused_vectors(row: dict[str, Any]) -> None:
         cover = fss.Cover(row["low"], row["count"])
         roots = [random_words(1, row.get("roots", 2)) for _ in (0, 1)]
         place, payload = torch.zeros(1, dtype=torch.int64), random_words(1, cover.count, row.get("payload", 4))
-        corrections = fss.generate(place, payload, (roots[0], roots[1]), cover)
+        corrections = fss.generate(place, payload, (roots[0], roots[1]), cover, HASHES)
         corrections = random_words(1, row.get("words", corrections.shape[-1]))
-        fss.shares(fss.Key(0, roots[0], corrections), place, cover)
+        fss.shares(fss.Key(0, roots[0], corrections, HASHES), place, cover)
 
 
 @few
@@ -119,7 +122,7 @@ def test_any_corruption_on_the_way_to_the_cell_shows() -> None:
     for word in (*range(2 * cover.depth), *range(cover.words - 4, cover.words)):
         corrections = pair[0].corrections.clone()
         corrections[0, word] ^= 1 << 40
-        wrong = sum(fss.shares(fss.Key(key.party, key.seeds, corrections), opened, cover) for key in pair)
+        wrong = sum(fss.shares(fss.Key(key.party, key.seeds, corrections, HASHES), opened, cover) for key in pair)
         assert not torch.equal(wrong, honest), word
 
 
@@ -186,3 +189,23 @@ def test_shapes_are_enough_for_the_dealer_and_the_meter() -> None:
     cover = fss.Cover(3, 2)
     shapes = fss.shares(fss.shape_only((3, 1), cover), ring.zeros((3, 1), 10, "meta"), cover)
     assert (shapes.shape, shapes.dtype) == ((3, 1, 2, 24, 4), torch.int64)
+
+
+def test_no_two_runs_hash_alike() -> None:
+    """The four keys differ, and all of them from run to run, whether session or stream is another."""
+    runs = [fss.Hashes.of(session, stream) for session in (bytes(16), b"another session!") for stream in range(3)]
+    assert len({key for run in runs for key in run.keys}) == 4 * len(runs)
+    assert fss.Hashes.of(bytes(16), 2).keys == runs[2].keys
+    cover, seeds = fss.Cover(3, 2), (random_words(5, 2, seed=1), random_words(5, 2, seed=2))
+    place, payload = random_words(5) & 1023, random_words(5, 2, 4)
+    first, second = (fss.generate(place, payload, seeds, cover, run) for run in runs[:2])
+    assert not (first == second).any()
+    wrong = fss.shares(fss.Key(0, seeds[0], first, runs[1]), place, cover)
+    assert not (wrong == fss.shares(fss.Key(0, seeds[0], first, runs[0]), place, cover)).all()
+
+
+def test_all_parties_of_a_run_derive_the_same_hashes() -> None:
+    session = Session()
+    for stream in (1, 2):
+        (first, second), dealer = session.sources()
+        assert first.hashes.keys == second.hashes.keys == dealer.hashes.keys == session.hashes(stream).keys

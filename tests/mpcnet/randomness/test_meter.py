@@ -35,7 +35,12 @@ def test_the_plan_is_what_a_run_measures() -> None:
     x, y = inputs(session, 16)
     run, planned = session.run(program, x, y), plan(program, x, y)
     check_cost(run.ledger, planned)
-    assert {label: cost.rounds for label, cost in planned.ledger.operations.items()} == {"mul": 1, "square": 1, "lt": 3}
+    assert {label: cost.rounds for label, cost in planned.ledger.operations.items()} == {
+        "mul": 1,
+        "square": 1,
+        "lt": 3,
+        "result": 0,
+    }
     assert planned.ledger.total().rounds == len(planned.segments) - 1 == 5
 
 

@@ -18,17 +18,24 @@ from mpcnet.protocols.gelu import gelu
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Shared
 from mpcnet.randomness.dealer import Corrections, DealerSource, deal
+from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import Balance, PlainSource, Secret, ServerSource, Tape, carry
 from mpcnet.rounds import Done, Part, advance
+
+HASHES = Hashes.of(b"session", 1)
 
 
 def keystream(party: int) -> Keystream:
     return Keystream(bytes([party]) * 32, Domain(b"session", 1, "test"), Guard())
 
 
+def server(party: int) -> ServerSource:
+    return ServerSource(party, keystream(party), keystream(2), HASHES)
+
+
 def parties() -> tuple[DealerSource, list[ServerSource]]:
-    return DealerSource((keystream(0), keystream(1))), [ServerSource(i, keystream(i)) for i in (0, 1)]
+    return DealerSource((keystream(0), keystream(1)), HASHES), [server(i) for i in (0, 1)]
 
 
 def load(dealer: DealerSource, servers: list[ServerSource]) -> None:
@@ -78,7 +85,7 @@ def _unused(*_: Tensor) -> Tensor:
 
 
 def test_a_server_cannot_evaluate_a_function_of_secrets() -> None:
-    secret = ServerSource(0, keystream(0)).mask([2], 8)
+    secret = server(0).mask([2], 8)
     with pytest.raises(ValueError, match="only the dealer"):
         PlainSource().deal(lambda r: r, (secret,), [2], 8, "x")
 
@@ -90,7 +97,7 @@ def test_the_receiver_alternates_by_bytes() -> None:
 
 def test_secrets_have_no_representation() -> None:
     source = PlainSource()
-    for value in (source.mask([3], 8), ServerSource(0, keystream(0)), Tape(), parties()[0]):
+    for value in (source.mask([3], 8), server(0), Tape(), parties()[0]):
         assert "tensor" not in repr(value)
         assert "Keystream" not in repr(value)
 
@@ -196,7 +203,7 @@ class RecordingSession(Session):
         servers, dealer = super().sources()
         self.logs: dict[str, list[bytes]] = {name: [] for name in ("server0", "server1", "dealer0", "dealer1")}
         recorders = [Recorder(s, self.logs[f"dealer{i}"]) for i, s in enumerate(dealer.streams)]
-        self.dealer = KeepingDealer(tuple(recorders))  # type: ignore[arg-type]
+        self.dealer = KeepingDealer(tuple(recorders), dealer.hashes)  # type: ignore[arg-type]
         self.dealer.kept = []
         for i, server in enumerate(servers):
             server.stream = Recorder(server.stream, self.logs[f"server{i}"])

@@ -19,6 +19,23 @@ struct schedule {
     __m128i key[4][MPC_AES_ROUNDS + 1];
 };
 
+/* The round keys of four keys: made once for all calls that hash under them. */
+MPC_TARGET_AES static void expand_keys(const uint8_t *keys, struct schedule *s)
+{
+    for (int k = 0; k < 4; k++)
+        mpc_aes_expand(keys + 16 * k, s->key[k]);
+}
+
+/* out [4][11][16] from keys [4][16]. */
+MPC_EXPORT int mpc_fss_schedule(int level, int threads, const uint8_t *keys, uint8_t *out)
+{
+    (void)level, (void)threads;
+    struct schedule schedule;
+    expand_keys(keys, &schedule);
+    memcpy(out, &schedule, sizeof schedule);
+    return MPC_DONE;
+}
+
 /* out = AES_a(in) ^ in and AES_b(in) ^ in, interleaved, for `count` blocks, a multiple of 4; a is key `first`, b the
  * next. Eight independent blocks keep the AES unit busy. */
 MPC_TARGET_AES static void hash(const struct schedule *s, int first, const uint64_t *in, int count, uint64_t *out)
@@ -42,12 +59,6 @@ MPC_TARGET_AES static void hash(const struct schedule *s, int first, const uint6
             _mm_storeu_si128(to + 1, _mm_xor_si128(_mm_aesenclast_si128(right[k], b[MPC_AES_ROUNDS]), source[k]));
         }
     }
-}
-
-MPC_TARGET_AES static void expand_keys(const uint8_t *keys, struct schedule *s)
-{
-    for (int k = 0; k < 4; k++)
-        mpc_aes_expand(keys + 16 * k, s->key[k]);
 }
 
 /* Children of `nodes` nodes from their raw hashes: seeds, and control bits, 0 or 1. */
@@ -114,13 +125,13 @@ static void generate_rows(void *context, int64_t index)
 }
 
 /* Corrections [row][2 depth + 4 count] for places of `depth` bits, payloads [row][count][4] and both servers' seeds. */
-MPC_EXPORT int mpc_fss_generate(int level, int threads, const uint8_t *keys, const uint64_t *places,
+MPC_EXPORT int mpc_fss_generate(int level, int threads, const uint8_t *round_keys, const uint64_t *places,
                                 const uint64_t *payloads, const uint64_t *first, const uint64_t *second, int64_t rows,
                                 int count, uint64_t *out)
 {
     (void)level;
     struct schedule schedule;
-    expand_keys(keys, &schedule);
+    memcpy(&schedule, round_keys, sizeof schedule); /* aligned */
     struct generate_job job = {&schedule, count, rows, places, payloads, {first, second}, out};
     mpc_parallel(threads, (rows + TASK_ROWS - 1) / TASK_ROWS, generate_rows, &job);
     return MPC_DONE;
@@ -218,13 +229,13 @@ static void sum_rows(void *context, int64_t index)
 
 /* out[row]: the sum over all cells, with `table` [count][24][4] and fractions of a cell at `tau_frac` bits; behind those
  * of all rows, the sums of the payloads' first words. */
-MPC_EXPORT int mpc_fss_sum(int level, int threads, const uint8_t *keys, int party, const uint64_t *roots,
+MPC_EXPORT int mpc_fss_sum(int level, int threads, const uint8_t *round_keys, int party, const uint64_t *roots,
                            const uint64_t *corrections, const uint64_t *opened, int64_t rows, int low, int count,
                            const int64_t *table, int tau_frac, int64_t *out)
 {
     (void)level;
     struct schedule schedule;
-    expand_keys(keys, &schedule);
+    memcpy(&schedule, round_keys, sizeof schedule); /* aligned */
     struct sum_job job = {&schedule, party, low, count, tau_frac, rows, roots, corrections, opened, table, out};
     mpc_parallel(threads, (rows + TASK_ROWS - 1) / TASK_ROWS, sum_rows, &job);
     return MPC_DONE;
