@@ -5,6 +5,7 @@ One C file and one module here for each idea:
 | module | kernels |
 |---|---|
 | :mod:`mpcnet.arrays.native.library` | finds and loads the shared object; levels of the processor |
+| :mod:`mpcnet.arrays.native.bitmatrix` | products of bit matrices mod 2 |
 | :mod:`mpcnet.arrays.native.bound` | the rate of the instructions that products use |
 | :mod:`mpcnet.arrays.native.exponential` | e^x of opened values |
 | :mod:`mpcnet.arrays.native.fss` | keys of point functions, and what a server reads by one |
