@@ -52,7 +52,7 @@ class Wanted:
     audit: bool
     accept: bool
     attempts: int
-    wait_s: float
+    wait_s: float = client.WAIT_S
 
 
 def infer_command(

@@ -99,12 +99,13 @@ class _Leader:
             return False
         with clients.taken(group):
             sizes = [request.size for request in group]
-            bundle = self._prepared(sizes)
-            if bundle is None or not await self._run(bundle, group):
-                bundle = await self._deal(layout(sizes, settings.streams), ahead=False)
-                if not await self._run(bundle, group):
-                    raise RemoteProtocolError(f"{self.server.other.name}: it has no use for material dealt just now")
+            prepared = self._prepared(sizes)
+            bundle = prepared or await self._deal(layout(sizes, settings.streams), ahead=False)
             await self.order_ahead()  # the dealer works on it while we compute
+            if not await self._run(bundle, group):
+                bundle = await self._deal(layout(sizes, settings.streams), ahead=False)
+                if prepared is None or not await self._run(bundle, group):
+                    raise RemoteProtocolError(f"{self.server.other.name}: it has no use for material dealt just now")
             await self.server.answer(self.model, group, bundle, rooms)
         return True
 

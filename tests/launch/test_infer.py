@@ -67,7 +67,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     found: Asked = []
 
     async def ask(session: Session, tokens: Tokens, *kind: Any) -> Answer:
-        found.append((tokens, kind))
+        found.append((tokens, kind[:2]))
         counts = tokens.mask.sum(1).double()
         values = counts[:, None] * torch.arange(1, 1 + session.node.config.shape.columns)
         out_of_range = [count == 5 for count in counts.tolist()] if kind[1] else None

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 
 from sockets import until
 
-from mpcnet.transport.tls_channel import TlsChannel
+from mpcnet.transport.tls_channel import SILENT_S, TlsChannel
 from mpcnet.transport.wire import Stage
 
 
 def passes(channel: TlsChannel, seconds: float) -> None:
-    """So long ago is all that this end has had of its peer; its receiver looks at once whether that is too long.
-
-    For signs of life it looks with its next beat.
+    """So long ago is the last frame that this end has had of its peer; its receiver looks at once whether that is too
+    long. The last sign of life, at which it looks with its next beat, is nearly as long ago as may be.
     """
-    channel._heard_s -= seconds
+    channel._heard_s -= min(seconds, 0.6 * SILENT_S)
     channel._progress_s -= seconds
     channel._look_at_progress()
 
