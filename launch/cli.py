@@ -50,6 +50,7 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.party import dealer, owner, party
 from mpcnet.launch.party.node import failed, open_node, run
+from mpcnet.launch.replay import replay_command
 from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
@@ -74,6 +75,7 @@ app.command("program")(program_command)
 app.command("renew")(renew_command)
 app.add_typer(clients.app, name="client")
 app.command("infer", cls=TextCommand)(infer_command)
+app.command("replay")(replay_command)
 app.command("evaluate")(evaluate_command)
 app.command("ranges")(ranges_command)
 app.command("calibrate")(calibrate_command)

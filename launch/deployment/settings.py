@@ -127,6 +127,13 @@ class Settings:
         "", "Folder for corrections dealt ahead, on disk, sealed and read once. Empty: they stay in memory.",
         roles=SERVERS,
     )  # fmt: skip
+    record: str = _key(
+        "", "Folder for sealed records of runs, from which `mpcnet replay` computes again what this server sent. "
+        "Empty: none are kept.", roles=SERVERS,
+    )  # fmt: skip
+    record_mib: int = _key(
+        4096, "Disk for records; the oldest give way.", roles=SERVERS, unit="MiB", between=(1, 1 << 24)
+    )
     batch_tokens: int = _key(
         512, "Requests of similar length run as one batch of up to so many tokens, padding included.", roles=LEADER,
         unit="tokens", between=(1, 1 << 20),

@@ -8,7 +8,7 @@
 | room | server, server | none: how much memory it has for runs |
 | have | server1, server0 | none: which of the requests asked about it has too, and for how much it has room |
 | usable | server1, server0 | none: whether its half of the material for this run is good |
-| done | server, server | none: it has finished the run |
+| done | server, server | none: it has finished the run, and a digest of all frames if it keeps records |
 | request | client, servers | none: the size and kind of a request, and how long it may wait (public) |
 | shares | client, servers | behind request: the padding mask (public), a seed and half of the explicit shares |
 | fetch | client, servers | none: the id of a request that it had queued before its connection was lost |
@@ -47,7 +47,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {  # of each frame; one with other
     ROOM: frozenset({"bytes"}),
     HAVE: frozenset({"ask", "found", "failed", "room"}),
     USABLE: frozenset({"usable"}),
-    DONE: frozenset(),
+    DONE: frozenset({"frames"}),
     REQUEST: frozenset({"id", "batch", "length", "answer", "audit", "wait_s"}),
     SHARES: frozenset(),
     FETCH: frozenset({"id"}),

@@ -158,7 +158,6 @@ class _Follower:
                 del self.found[name]
             with self.server.edge.clients.taken(group):
                 await self.server.answer(self.model, group, bundle, self.rooms)
-            await self.server.finished()
 
     def _material(self, number: int, group: Sequence[Request]) -> Bundle:
         bundle = self.bundles.get(number)

@@ -33,8 +33,7 @@ async def lead(server: Server, model: Model) -> None:
         first = await race(server.edge.clients.waiting(), server.node.stopping.wait(), leader.arrived())
         if first == 0:
             await frames.send(server.dealer, ORDER, what="begin")
-            if await leader.serve_group():
-                await server.finished()
+            await leader.serve_group()
             await frames.send(server.dealer, ORDER, what="end")
 
 
@@ -89,14 +88,14 @@ class _Leader:
             await asyncio.Event().wait()
         await pending[0].buffer.settled()
 
-    async def serve_group(self) -> bool:
-        """The next run: requests that both servers have, and material for them. False if there are none."""
+    async def serve_group(self) -> None:
+        """The next run: requests that both servers have, if there are any, and material for them."""
         clients, settings = self.server.edge.clients, self.server.node.settings
         self.resting = False
         there, rooms = await self._there()
         group = clients.queue.group(settings.batch_tokens, there, self.server.fits)
         if not group:
-            return False
+            return
         with clients.taken(group):
             sizes = [request.size for request in group]
             prepared = self._prepared(sizes)
@@ -107,7 +106,6 @@ class _Leader:
                 if prepared is None or not await self._run(bundle, group):
                     raise RemoteProtocolError(f"{self.server.other.name}: it has no use for material dealt just now")
             await self.server.answer(self.model, group, bundle, rooms)
-        return True
 
     def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
         """Complete material in which such requests fit, the smallest; it is taken out of the buffer."""

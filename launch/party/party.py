@@ -14,6 +14,7 @@ from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.follower import follow
 from mpcnet.launch.party.leader import lead
 from mpcnet.launch.party.node import Node
+from mpcnet.launch.party.recording import Recording
 from mpcnet.launch.party.server import Server
 from mpcnet.launch.party.service import Service, outlasting
 from mpcnet.models.private.program import Plans
@@ -42,7 +43,8 @@ async def main(node: Node) -> int:
         settings = node.settings
         limit_bytes, memory = budget.buffer_bytes, node.buffers.empty
         receiver = CorrectionReceiver(peers["dealer"], node.party, limit_bytes, settings.timeout_s, tapes, memory)
-        server = Server(node, peers, edge, plans, seed, refresh, receiver)
+        recording = Recording(node, peers["dealer"], other, seed, refresh)
+        server = Server(node, peers, edge, plans, seed, refresh, receiver, recording)
 
         async def work() -> None:
             model = await server.load(name)

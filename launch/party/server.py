@@ -11,7 +11,9 @@ from typing import TypeVar
 
 import torch
 
+from mpcnet.aio.threads import in_thread
 from mpcnet.arrays import ring
+from mpcnet.errors import RemoteProtocolError
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.budget import run_bytes
 from mpcnet.launch.party.control_frames import DONE, LOAD_STREAM, ORDER, ROOM
@@ -19,6 +21,7 @@ from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.heap import loading, release_freed
 from mpcnet.launch.party.node import Node, peak_bytes
 from mpcnet.launch.party.queue import layout, stack, stack_masks
+from mpcnet.launch.party.recording import LOAD, Recording
 from mpcnet.launch.party.request import Request
 from mpcnet.launch.party.service import unless
 from mpcnet.launch.reporting import report
@@ -34,9 +37,10 @@ from mpcnet.randomness.source import ServerSource
 from mpcnet.rounds import Program
 from mpcnet.runtime.correction_buffer import CorrectionBuffer, CorrectionReceiver
 from mpcnet.runtime.prefill import prefill
+from mpcnet.runtime.record import Frames
 from mpcnet.runtime.session import run_streams
 from mpcnet.runtime.stream import Stream
-from mpcnet.transport.handshake import Peer, Seed
+from mpcnet.transport.handshake import DIGEST_BYTES, Peer, Seed
 from mpcnet.transport.rendezvous import SERVERS
 
 T = TypeVar("T")
@@ -64,6 +68,7 @@ class Server:
     seed: Seed  # of masks, in common with the dealer
     refresh: Seed  # of what refreshes clients' shares, in common with the other server
     receiver: CorrectionReceiver
+    recording: Recording
     guard: Guard = field(default_factory=Guard)
     dealers_room: int = 0  # bytes that the dealer has for a run
     _running: CorrectionBuffer | None = None
@@ -96,8 +101,10 @@ class Server:
         start = time.perf_counter()
         stream = Stream(LOAD_STREAM, self.plans.load)
         buffer = self.receiver.expect([stream])
-        config = self.node.config
-        [(model, ledger)] = await self._compute([lambda p: load(p, config, shares)], [stream], buffer)
+        config, record = self.node.config, self.recording.begin(LOAD, ())
+        given = record.weights(shares)
+        [(model, ledger)] = await self._compute([lambda p: load(p, config, given)], [stream], buffer, record.frames)
+        await in_thread(record.end)
         await buffer.settled()
         self.dealers_room = frames.whole_numbers(
             [buffer.facts.get("run_bytes")], f"{self.dealer.name}, facts: run_bytes", 0, frames.MOST_ROOM
@@ -132,9 +139,9 @@ class Server:
         self._rested.clear()
         try:
             await self._answer(model, requests, bundle, rooms)
-        except BaseException:
-            self._rest()
-            raise
+        finally:
+            self._running = None
+            self._rested.set()
 
     async def _answer(self, model: Model, requests: Sequence[Request], bundle: Bundle, rooms: Sequence[int]) -> None:
         start, cpu = time.perf_counter(), time.process_time()
@@ -154,7 +161,10 @@ class Server:
             for share, keep in zip(tokens, keeps, strict=True)
         ]
         streams = await self.streams(bundle.number, bundle.sizes)
-        done = await self._compute(builds, streams, bundle.buffer)
+        record = self.recording.begin(bundle.number, bundle.sizes)
+        await in_thread(record.tokens, tokens, keeps)
+        done = await self._compute(builds, streams, bundle.buffer, record.frames)
+        await self._agree(bundle.number, await in_thread(record.end))
         ledger = overlapped(ledger for _, ledger in done)
         seconds = {
             "seconds_queued": queued_s,
@@ -184,25 +194,30 @@ class Server:
         streams = layout(sizes, self.node.settings.streams)
         return sum(run_bytes(self.plans.infer(size)) for size in streams) <= self.edge.clients.budget.run_bytes
 
-    async def finished(self) -> None:
-        """Returns when the other server has finished the run too: it still needs the session, which may end now."""
-        try:
-            await frames.send(self.other, DONE)
-            await frames.receive_bare(self.other, DONE)
-        finally:
-            self._rest()
+    async def _agree(self, number: int, seen: bytes) -> None:
+        """Returns when the other server has finished the run too, before any share of the answer leaves.
+
+        If both keep records, they have seen the same frames, by the digests of their contents.
+
+        :raises RemoteProtocolError: they have not.
+        """
+        await frames.send(self.other, DONE, frames=seen)
+        theirs = (await frames.receive_bare(self.other, DONE)).fields.get("frames")
+        if not isinstance(theirs, bytes) or len(theirs) not in (0, DIGEST_BYTES):
+            raise RemoteProtocolError(f"{self.other.name}, done: want a digest of the run's frames, got another")
+        if seen and theirs and seen != theirs:
+            raise RemoteProtocolError(
+                f"{self.other.name}: run {number}: the contents of its frames are not those that we have seen; "
+                "mpcnet replay, at both, names the first that differs"
+            )
 
     async def at_rest(self) -> None:
         """Returns when no run is under way that has all its material: such a run needs no dealer."""
         while self._running is not None and self._running.complete:
             await self._rested.wait()
 
-    def _rest(self) -> None:
-        self._running = None
-        self._rested.set()
-
     async def _compute(
-        self, builds: Sequence[Build[T]], streams: Sequence[Stream], buffer: CorrectionBuffer
+        self, builds: Sequence[Build[T]], streams: Sequence[Stream], buffer: CorrectionBuffer, watch: Frames | None
     ) -> list[tuple[T, Ledger]]:
         """Run programs side by side, each on its own stream and keystream; `builds` make the coroutines for a party."""
         sources = [
@@ -216,7 +231,7 @@ class Server:
         ]
         parties = [Party(source, combine=self.node.combine) for source in sources]
         programs = [build(party) for build, party in zip(builds, parties, strict=True)]
-        return await run_streams(programs, sources, streams, self.other, buffer, time.perf_counter)
+        return await run_streams(programs, sources, streams, self.other, buffer, time.perf_counter, watch)
 
     def _keystream(self, seed: Seed, peer: Peer, stream: Stream, purpose: str) -> Keystream:
         return Keystream(seed.reveal(), Domain(peer.session, stream.number, purpose), self.guard)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,7 @@ from mpcnet.randomness.meter import Segment
 from mpcnet.randomness.source import ServerSource, Tape
 from mpcnet.rounds import Done, Exchange, Program, advance
 from mpcnet.runtime.correction_buffer import CorrectionBuffer
+from mpcnet.runtime.record import Frames
 from mpcnet.runtime.stream import HEAVY_BYTES, ROUND, Awaited, Stream, nbytes
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header
@@ -124,8 +126,10 @@ class _Servers:
     while both servers wait for the dealer. It takes what comes for other streams too, so none holds up another.
     """
 
-    def __init__(self, runs: Sequence[_Run[Any]], peer: Peer, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, runs: Sequence[_Run[Any]], peer: Peer, tasks: asyncio.TaskGroup, watch: Frames | None) -> None:
         self._runs = {run.stream.number: run for run in runs}
+        self._places = {run.stream.number: index for index, run in enumerate(runs)}
+        self._watch = watch
         self._peer, self._tasks = peer, tasks
         self._reader: asyncio.Task[None] | None = None
 
@@ -146,7 +150,11 @@ class _Servers:
             except (ChannelError, RemoteProtocolError):
                 with frame.run.stream.at(frame.run.due or 0):  # of the frame that came, or should have
                     raise
+            due = frame.run.due
+            assert due is not None
             frame.run.deliver(frame.awaited.payload)
+            if self._watch is not None:
+                await in_thread(self._watch.received, self._places[frame.run.stream.number], due, frame.awaited.payload)
 
     def awaited(self, number: int, instead: _Run[Any]) -> tuple[_Run[Any], Awaited]:
         """The run of this stream and the frame that it may get now; of `instead`, if there is none."""
@@ -178,8 +186,11 @@ async def run_streams(
     peer: Peer,
     buffer: CorrectionBuffer,
     clock: Clock,
+    watch: Frames | None = None,
 ) -> list[tuple[T, Ledger]]:
     """Run programs side by side as a computing server against `peer`; returns the result and the cost of each.
+
+    `watch` is told the contents of every frame.
 
     Each goes on as soon as its own frames are here. Heavy steps take turns, since each has all of `torch`'s threads; a
     stream's `wait_s` is what it waits for the peer, the dealer, and the heavy steps of others.
@@ -191,8 +202,8 @@ async def run_streams(
     heavy = asyncio.Lock()
     try:
         async with group() as tasks:
-            servers = _Servers(runs, peer, tasks)
-            drives = [_drive(run, index, servers, buffer, clock, heavy) for index, run in enumerate(runs)]
+            servers = _Servers(runs, peer, tasks, watch)
+            drives = [_drive(run, index, servers, buffer, clock, heavy, watch) for index, run in enumerate(runs)]
             for drive in drives[1:]:
                 tasks.create_task(drive)
             await drives[0]
@@ -203,9 +214,30 @@ async def run_streams(
     return [(run.step.value, run.ledger) for run in runs if isinstance(run.step, Done)]
 
 
+def compute_again(
+    program: Program[T], source: ServerSource, stream: Stream, dealt: Mapping[int, ring.Bytes],
+    received: Mapping[int, ring.Bytes], compare: Callable[[int, list[ring.Bytes]], None],
+) -> T:  # fmt: skip
+    """A stream once more, from what a server received by segment; `compare` is told every frame that it sends.
+
+    :raises RemoteProtocolError: the corrections are not those of the plan.
+    """
+    run: _Run[T] = _Run(program, source, stream)
+    for sequence, segment in enumerate(stream.plan.segments):
+        parts = segment.dealt[source.party]
+        source.tape = Tape(parts, dealt[sequence]) if parts else Tape()
+        packed = run.work(segment, time.perf_counter)
+        if segment.exchange:
+            compare(sequence, packed)
+            run.deliver(received[sequence])
+    assert isinstance(run.step, Done)
+    return run.step.value
+
+
 async def _drive(
-    run: _Run[T], index: int, servers: _Servers, buffer: CorrectionBuffer, clock: Clock, heavy: asyncio.Lock
-) -> None:
+    run: _Run[T], index: int, servers: _Servers, buffer: CorrectionBuffer, clock: Clock, heavy: asyncio.Lock,
+    watch: Frames | None,
+) -> None:  # fmt: skip
     """All segments of one stream."""
     for sequence, segment in enumerate(run.stream.plan.segments):
         start = clock()
@@ -214,7 +246,9 @@ async def _drive(
             arrived = clock()
             run.ledger.of(run.stream.plan.segments[sequence - 1].label).wait_s += arrived - start
             start = arrived
-        run.source.tape = await buffer.next(index)
+        tape = run.source.tape = await buffer.next(index)
+        if watch is not None and tape.payload is not None:
+            await in_thread(watch.dealt, index, sequence, tape.payload)
         cost = run.ledger.of(segment.label)
         was_heavy, run.heavy = run.heavy, nbytes(segment.exchange) > HEAVY_BYTES
         if was_heavy or run.heavy or nbytes(segment.dealt[run.source.party]) > HEAVY_BYTES:
@@ -226,6 +260,8 @@ async def _drive(
             packed = run.work(segment, clock)
         run.book(segment, packed)
         if segment.exchange:
+            if watch is not None:
+                await in_thread(watch.sent, index, sequence, packed)
             start = clock()
             await servers.exchange(run, sequence, packed)
             cost.wait_s += clock() - start
