@@ -14,6 +14,7 @@ from mpcnet.launch.party.owner_side import OwnerSide
 from mpcnet.transport.channel import Channel
 
 MAX_CONNECTIONS = 512
+OWNERS = 4  # places beside these that clients do not get: who waits for the owner must not keep it out
 
 
 @dataclass(slots=True)
@@ -31,7 +32,8 @@ class Edge:
 
     def arrive(self, channel: Channel) -> None:
         """Somebody whose certificate is that of an owner or a client."""
-        if len(self._tasks) >= MAX_CONNECTIONS and not self.clients.make_room():
+        places = MAX_CONNECTIONS + (OWNERS if channel.peer == "owner" else 0)
+        if len(self._tasks) >= places and not self.clients.make_room():
             channel.abort(f"{self.node.role} has {MAX_CONNECTIONS} connections; try again in a moment")
             return
         self._tasks.start(self._host(channel))

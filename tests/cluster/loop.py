@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 WORLD = "world"  # whoever looks at the cluster from outside
 PROCESS: ContextVar[str] = ContextVar("process", default=WORLD)
-MOST_TURNS = 2_000_000  # then it is a livelock
+TICK_S = 1e-6
+MOST_TURNS = 300_000  # then it is a livelock
 
 
 class Stuck(AssertionError):
@@ -156,7 +157,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_later(
         self, delay: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        tick_s = max(delay, TICK_S) if delay > 0 else 0.0  # or a remainder of 1e-15 s would be now, again and again
+        return self.call_at(self._now_s + tick_s, callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)

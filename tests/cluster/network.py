@@ -101,7 +101,11 @@ class Network:
             self.transports += (here, there)
             listener.arrived.append(there)
             listener.changed.set()
-            await asyncio.sleep(self.flight_s(owner, me))
+            try:
+                await asyncio.sleep(self.flight_s(owner, me))
+            except BaseException:
+                here.abort()
+                raise
             self.note("connect", me, owner)
             here.attach(factory())
             return here, here.protocol

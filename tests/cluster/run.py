@@ -18,9 +18,10 @@ from tests.cluster import model, network
 from tests.cluster.loop import Stuck
 from tests.cluster.scenario import LASTS_S, Fault, Scenario, scenario
 from tests.cluster.visitors import ask, visit
-from tests.cluster.world import PARTIES, SERVERS, World, alive, base, installed
+from tests.cluster.world import PARTIES, PING_S, SERVERS, TIMEOUT_S, World, alive, base, installed
 
 CALM_S = 150.0  # after the last fault everybody has an answer or an error by then, and somebody new is served
+GONE_S = max(TIMEOUT_S, 3 * PING_S) + PING_S + 3.0
 END_S = 30.0  # a party that is stopped in order ends by then
 
 
@@ -108,7 +109,7 @@ async def _live(world: World, plan: Scenario) -> None:
     world.note("calm")
     await _all_served(world, visits)
     await _somebody_new_is_served(world, plan.last)
-    await asyncio.sleep(5.0)  # connections of clients end
+    await _all_gone(world)
     _look(world)
     await _stop(world, *PARTIES)
     await asyncio.sleep(5.0)
@@ -193,6 +194,18 @@ async def _somebody_new_is_served(world: World, text: int) -> None:
         await asyncio.sleep(1.0)
 
 
+async def _all_gone(world: World) -> None:
+    """Connections of clients end, of those too that vanished without a word."""
+    end_s = world.loop.time() + GONE_S
+    while world.loop.time() < end_s and any(_visits(each) for each in world.network.transports):
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)
+
+
+def _visits(transport: network.Transport) -> bool:
+    return transport.owner not in PARTIES or transport.other not in PARTIES
+
+
 def _look(world: World) -> None:
     """At a cluster at rest."""
     for role, task in world.tasks.items():
@@ -206,7 +219,7 @@ def _look(world: World) -> None:
         if held and "ahead_runs" not in world.settings:
             world.breaks(f"{role} holds {held} bytes of corrections for nobody")
     for each in world.network.transports:
-        if each.owner not in PARTIES or each.other not in PARTIES:
+        if _visits(each):
             world.breaks(f"{each.owner} has a connection with {each.other}, which has left")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from tests.cluster.plain import REVOKED
 from tests.cluster.world import ALL, PARTIES, SERVERS
 
-LASTS_S = 25.0  # faults happen until then
+LASTS_S = 16.0  # faults happen until then
 
 CLIENTS = ("honest", "honest", "honest", "slow", "leaves", "one server", "floods", "revoked")
 FAULTS = ("kill", "kill", "lost host", "restart", "stop", "reset", "silence", "full disk")
