@@ -17,6 +17,7 @@ from mpcnet.runtime import correction_store, dealing, session
 from tests.cluster import model, network
 from tests.cluster.loop import Stuck
 from tests.cluster.scenario import LASTS_S, Fault, Scenario, scenario
+from tests.cluster.tamper import Tamper
 from tests.cluster.visitors import ask, visit
 from tests.cluster.world import PARTIES, PING_S, SERVERS, TIMEOUT_S, World, alive, base, installed
 
@@ -123,6 +124,7 @@ async def _start(world: World, role: str, at_s: float) -> None:
 
 async def _happen(world: World, fault: Fault) -> None:
     await asyncio.sleep(fault.at_s)
+    await asyncio.wait([world.after_frames(fault.frames)], timeout=LASTS_S - fault.at_s)
     role, seconds = fault.whom[0], fault.seconds
     world.note("fault", fault.what, *fault.whom, round(seconds, 3))
     match fault.what:
@@ -130,6 +132,9 @@ async def _happen(world: World, fault: Fault) -> None:
             world.network.reset(*fault.whom)
         case "silence":
             world.network.break_line(fault.whom[0], fault.whom[1], seconds)
+        case "tamper":
+            sender, receiver, way = fault.whom
+            world.tampers.append(Tamper(sender, receiver, way, int(seconds)))
         case "full disk":
             world.full_disks.add(role)
             await asyncio.sleep(seconds)

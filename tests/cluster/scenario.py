@@ -7,20 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.cluster.plain import REVOKED
+from tests.cluster.tamper import WAYS
 from tests.cluster.world import ALL, PARTIES, SERVERS
 
 LASTS_S = 16.0  # faults happen until then
 
-CLIENTS = ("honest", "honest", "honest", "slow", "leaves", "one server", "floods", "revoked")
-FAULTS = ("kill", "kill", "lost host", "restart", "stop", "reset", "silence", "full disk")
+CLIENTS = (
+    "honest", "honest", "honest", "honest", "slow", "stops", "leaves", "one server", "floods", "revoked", "says nothing",
+    "stranger",
+)  # fmt: skip
+FAULTS = ("kill", "kill", "lost host", "restart", "stop", "reset", "silence", "full disk", "tamper")
 LINES = (*(("server0", "server1"), ("server0", "dealer"), ("server1", "dealer")) * 2, ("owner", "server0"), ("owner", "server1"))
+PLANNED = (("server0", "server1"), ("server1", "server0"), ("dealer", "server0"), ("dealer", "server1"))  # who sends frames of runs to whom
 
 
 @dataclass(frozen=True)
 class Fault:
-    """At `at_s`, `what` happens to `whom`, and for `seconds`."""
+    """At `at_s`, or when `frames` more were sent by then, `what` happens to `whom`, and for `seconds`."""
 
     at_s: float
+    frames: int
     what: str
     whom: tuple[str, ...]
     seconds: float
@@ -62,7 +68,7 @@ def scenario(draw: random.Random, texts: int) -> Scenario:
             "WINDOW": draw.choice((1 << 18, 1 << 18, 1 << 11)),
         },
         {role: draw.choice((0.0, 0.0, 3 * draw.random())) for role in PARTIES},
-        tuple(sorted((_fault(draw) for _ in range(count)), key=lambda fault: fault.at_s)),
+        tuple(_fault(draw) for _ in range(count)),
         tuple(_visitor(draw, f"client:{index}", texts) for index in range(1 + int(3 * draw.random()))),
         draw.choice((0.0, 0.002, 0.05)),
         draw.randrange(texts),
@@ -85,14 +91,17 @@ def _settings(draw: random.Random) -> dict[str, Any]:
 def _fault(draw: random.Random) -> Fault:
     what = draw.choice(FAULTS)
     at_s = LASTS_S * draw.random() ** 1.5
+    frames = 0 if draw.random() < 0.3 else int(120 * draw.random())
     seconds = 12 * draw.random() ** 2
     match what:
         case "stop" | "kill" | "lost host" | "restart":
-            return Fault(at_s, what, (draw.choice(PARTIES if what != "stop" else ALL),), seconds)
+            return Fault(at_s, frames, what, (draw.choice(PARTIES if what != "stop" else ALL),), seconds)
         case "full disk":
-            return Fault(at_s, what, (draw.choice(SERVERS),), seconds)
+            return Fault(at_s, frames, what, (draw.choice(SERVERS),), seconds)
+        case "tamper":
+            return Fault(at_s, frames, what, (*draw.choice(PLANNED), draw.choice(WAYS)), 1 + draw.randrange(12))
         case _:
-            return Fault(at_s, what, draw.choice(LINES), seconds)
+            return Fault(at_s, frames, what, draw.choice(LINES), seconds)
 
 
 def _visitor(draw: random.Random, name: str, texts: int) -> Visitor:

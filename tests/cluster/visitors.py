@@ -36,6 +36,17 @@ async def visit(world: World, visitor: Visitor) -> None:
             await asyncio.gather(*(ask(world, visitor.name, [text], visitor) for text in visitor.texts))
         case "revoked":
             await _revoked(world, visitor)
+        case "says nothing":
+            await _say_nothing(world, visitor)
+        case "stranger":
+            await _stranger(world, visitor)
+        case "stops":
+            world.stop_for(visitor.name, visitor.pause_s, 5 * visitor.pause_s)
+            await ask(world, visitor.name, visitor.texts, visitor)
+        case "slow":
+            for server in SERVERS:
+                world.network.line(visitor.name, server).delay_s = 1.0
+            await ask(world, visitor.name, visitor.texts, visitor)
         case _:
             await ask(world, visitor.name, visitor.texts, visitor)
 
@@ -125,3 +136,45 @@ async def _revoked(world: World, visitor: Visitor) -> None:
         clear(world, visitor.name, error)
     else:
         world.breaks(f"{visitor.name} was let in")
+
+
+async def _say_nothing(world: World, visitor: Visitor) -> None:
+    """Let in, it has nothing to ask."""
+    try:
+        peer = await world.node(visitor.name).dial(SERVERS[visitor.texts[0] % 2])
+    except MpcError as error:
+        clear(world, visitor.name, error)
+        return
+    try:
+        async with asyncio.timeout(60.0):
+            clear(world, visitor.name, await peer.channel.gone())
+    except TimeoutError:
+        world.breaks(f"{visitor.name} has said nothing for a minute, and is still let in")
+    peer.channel.abort("it has had enough")
+
+
+async def _stranger(world: World, visitor: Visitor) -> None:
+    """Bytes that are not TLS, or the beginning of a greeting that does not go on."""
+    gone = asyncio.Event()
+    try:
+        transport, _ = await world.network.connect(lambda: _Stranger(gone), f"{SERVERS[visitor.texts[0] % 2]}:4100")
+    except OSError:
+        return
+    transport.write(world.secrets.randbytes(visitor.texts[0] * 7))
+    try:
+        async with asyncio.timeout(60.0):
+            await gone.wait()
+    except TimeoutError:
+        world.breaks(f"{visitor.name} has not greeted for a minute, and is still connected")
+    transport.abort()
+
+
+class _Stranger(asyncio.BufferedProtocol):
+    def __init__(self, gone: asyncio.Event) -> None:
+        self._gone, self._memory = gone, memoryview(bytearray(1 << 12))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._memory
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gone.set()

@@ -43,9 +43,11 @@ from mpcnet.runtime.correction_buffer import CorrectionReceiver
 from mpcnet.transport import tls, tls_channel
 from mpcnet.transport.identity import Identity, Roster
 from mpcnet.transport.tls_engine import TlsEngine
+from mpcnet.transport.wire import FrameDecoder, Header
 from tests.cluster import model, plain
-from tests.cluster.loop import PROCESS, VirtualLoop
+from tests.cluster.loop import PROCESS, WORLD, VirtualLoop
 from tests.cluster.network import Network
+from tests.cluster.tamper import Tamper
 
 SERVERS = ("server0", "server1")
 ALL = (*SERVERS, "dealer")
@@ -73,6 +75,9 @@ class World:
         self.trace: list[tuple[Any, ...]] = []
         self.broken: list[str] = []  # what must hold, and did not
         self.full_disks: set[str] = set()
+        self.tampers: list[Tamper] = []
+        self._after: list[tuple[int, asyncio.Future[None]]] = []  # who waits for how many frames in all
+        self._frames = 0
         self.nodes: dict[str, Node] = {}
         self.tasks: dict[str, asyncio.Task[Any]] = {}
         self.edges: dict[str, Edge] = {}
@@ -123,6 +128,13 @@ class World:
         context.run(PROCESS.set, name)
         return self.loop.create_task(work, context=context)
 
+    def stop_for(self, name: str, wait_s: float, seconds: float) -> None:
+        """As SIGSTOP after a while, and SIGCONT after another."""
+        context = copy_context()
+        context.run(PROCESS.set, WORLD)
+        self.loop.call_later(wait_s, self.loop.stop_process, name, context=context)
+        self.loop.call_later(wait_s + seconds, self.loop.continue_process, name, context=context)
+
     def start(self, role: str) -> None:
         """A party, for the first time or again."""
         self.note("start", role)
@@ -152,6 +164,15 @@ class World:
         error = None if task.cancelled() else task.exception()
         self.breaks(f"{role} ended by itself: {error!r}")
 
+    def after_frames(self, count: int) -> asyncio.Future[None]:
+        """Done when so many more frames have been sent, by whomever."""
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        if count:
+            self._after.append((self._frames + count, waiter))
+        else:
+            waiter.set_result(None)
+        return waiter
+
     # --- what is asked by the patched functions -----------------------------------------------------------------
 
     def claim(self, key: bytes, purpose: str) -> None:
@@ -162,13 +183,29 @@ class World:
             self.breaks(f"{name}: keystream {purpose!r} was opened before, by {sorted(openers)}")
         openers.add(name)
 
-    def sent(self, peer: str, header: Any, payload: tuple[memoryview, ...]) -> None:
+    def sent(self, peer: str, header: Header, payload: tuple[memoryview, ...]) -> list[Header]:
+        """What is sent instead: the same, unless somebody tampers."""
         self.note("frame", PROCESS.get(), peer, header.kind, header.label, header.stream, header.sequence)
         if header.kind in ("round", "deal") and header.payload_bytes >= LEAST_DRAWN:
             digest = hashlib.blake2b(b"".join((peer.encode(), *payload)), digest_size=16).digest()
             if digest in self._payloads:
                 self.breaks(f"{PROCESS.get()}: {header.kind} {header.label}: the same masked bytes were sent before")
             self._payloads.add(digest)
+        self._frames += 1
+        for number, waiter in self._after:
+            if number <= self._frames and not waiter.done():
+                waiter.set_result(None)
+        for each in self.tampers:
+            if (instead := each.frames(PROCESS.get(), peer, header)) is not None:
+                self.note("tamper", PROCESS.get(), peer, each.way)
+                return instead
+        return [header]
+
+    def accepted(self, header: Header | None) -> None:
+        """Somebody has seen this header, and wants its payload."""
+        for each in self.tampers:
+            if header is not None and (wrong := each.accepted(PROCESS.get(), header)):
+                self.breaks(wrong)
 
 
 class _Log(Log):
@@ -282,15 +319,19 @@ async def _bind(address: str) -> Any:
 def installed() -> Iterator[None]:
     """Inside, parties live in the current world."""
     agreed = program.agreement(model.config())
-    claim, send = Guard.claim, tls_channel.TlsChannel.send
+    claim, send, accept = Guard.claim, tls_channel.TlsChannel.send, FrameDecoder.accept
 
     def claimed(self: Guard, key: bytes, domain: Any) -> None:
         claim(self, key, domain)
         current().claim(key, domain.purpose)
 
     async def sent(self: Any, header: Any, *payload: memoryview, patient: bool = False) -> None:
-        current().sent(self.peer, header, payload)
-        await send(self, header, *payload, patient=patient)
+        for each in current().sent(self.peer, header, payload):
+            await send(self, each, *payload, patient=patient)
+
+    def accepted(self: FrameDecoder, buffer: memoryview) -> Any:
+        current().accepted(self.header)
+        return accept(self, buffer)
 
     def plans(config: Any, memory: Any = None) -> Plans:
         return model.plans()
@@ -310,6 +351,7 @@ def installed() -> Iterator[None]:
             mock.patch.object(Identity, "context", plain.context),
             mock.patch.object(tls_channel, "PING_S", PING_S),
             mock.patch.object(tls_channel.TlsChannel, "send", sent),
+            mock.patch.object(FrameDecoder, "accept", accepted),
             mock.patch.object(Guard, "claim", claimed),
             mock.patch.object(dealing, "threading", virtual_threading),
             mock.patch.object(tape_folder.TapeFolder, "create", _create(tape_folder.TapeFolder.create)),
