@@ -151,7 +151,7 @@ def read(path: Path) -> Settings:
     """:raises LocalConfigError: the file is missing or malformed; all that is wrong is named at once."""
     try:
         values = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LocalConfigError(f"{path}: want a TOML file, got {error}") from error
     if wrong := _flaws(values):
         raise LocalConfigError(f"{path}: " + "; ".join(sorted(wrong)))

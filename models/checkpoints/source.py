@@ -44,7 +44,7 @@ def read_json(path: Path) -> Any:
     """:raises LocalConfigError: the file is not JSON."""
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LocalConfigError(f"{path}: want JSON, got {error}") from error
 
 

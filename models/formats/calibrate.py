@@ -135,7 +135,7 @@ def load(path: Path, weights_sha256: str) -> Calibration:
     """
     try:
         document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LocalConfigError(f"calibration {path}: want a JSON file, got {type(error).__name__}") from error
     kind = (document.get("format"), document.get("version")) if isinstance(document, dict) else type(document).__name__
     if kind != (FORMAT, VERSION):
@@ -153,7 +153,7 @@ def load(path: Path, weights_sha256: str) -> Calibration:
             for softmax in get_args(Softmax)
         }
         return Calibration(weights_sha256, int(document["sentences"]), int(document["tokens"]), ranges)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise LocalConfigError(f"calibration {path}: want ranges by softmax variant, got {error!r}") from error
 
 

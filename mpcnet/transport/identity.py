@@ -109,7 +109,7 @@ class Roster:
         try:
             document = json.loads(path.read_text())
             version, roles = document["version"], dict(document["roles"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise LocalConfigError(f"roster {path.name}: {_why(error)}") from None
         if version not in (1, 2):
             raise LocalConfigError(describe(f"roster {path.name}, version", "1 or 2", version))
