@@ -41,6 +41,7 @@ from mpcnet.transport.rendezvous import SERVERS
 from mpcnet.transport.wire import Header
 
 Table: TypeAlias = Mapping[str, Tensor] | None
+MOST_SECONDS = 1e9  # that a report is believed; JSON's integers may be larger than any float
 REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
 
 
@@ -245,7 +246,7 @@ async def _request(
 
 def _seconds(report: Mapping[str, Any], name: str) -> float:
     value = report.get(name)
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    return float(value) if isinstance(value, (int, float)) and abs(value) < MOST_SECONDS else 0.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -275,8 +276,10 @@ async def _result(peer: Peer, node: Node, size: Size) -> _Result:
     header, (raw, *flags, text) = await frames.receive(peer, RESULT, check, patient=True)
     try:
         report = json.loads(text.tobytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"{peer.name}: its report is not JSON") from error
+    if not isinstance(report, dict):
+        raise RemoteProtocolError(f"{peer.name}: want a report of names and values, got {type(report).__name__}")
     part = header.parts[0]
     value = ring.unpack(raw, part)
     out_of_range = ring.unpack(flags[0], audited[0]) if audited else None

@@ -72,7 +72,7 @@ def read(path: Path) -> Config:
         if len(labels) not in (0, shape.labels) or not all(isinstance(name, str) for name in labels):
             raise ValueError(f"labels: want {shape.labels} names or none, got {labels!r}")
         return Config(shape, formats, SUITES[values["suite"]], values["embedding"], preprocessing, labels)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise LocalConfigError(f"program {path}: want a program file, got {error!r}; {AGAIN}") from error
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import random
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 from mpcnet.launch.party import edge, queue
@@ -58,19 +60,28 @@ class Outcome:
 
 def run(seed: int) -> Outcome:
     """Inside `many()`."""
+    plan = scenario(random.Random(seed), model.TEXTS)
+
+    async def live(world: World) -> None:
+        world.settings = plan.settings
+        if "ahead_runs" in plan.settings:
+            world.settings = world.settings | {"ahead_sizes": (Size(1, 4),)}
+        world.loop.work_s = plan.work_s
+        world.note("scenario", plan.settings, plan.knobs)
+        await _live(world, plan)
+
+    with _knobs(plan):
+        return living(seed, live)
+
+
+def living(seed: int, live: Callable[[World], Coroutine[Any, Any, None]]) -> Outcome:
+    """What becomes of a world that lives so. Inside `many()`."""
     world = World(seed, base() / f"seed-{seed}")
-    plan = scenario(world.draw, model.TEXTS)
-    world.settings = plan.settings
-    if "ahead_runs" in plan.settings:
-        world.settings = world.settings | {"ahead_sizes": (Size(1, 4),)}
-    world.loop.work_s = plan.work_s
-    world.note("scenario", plan.settings, plan.knobs)
-    with alive(world), _knobs(plan):
+    with alive(world):
         try:
-            world.loop.run(_live(world, plan))
+            world.loop.run(live(world))
         except Stuck as error:
             world.breaks(str(error))
-    del plan
     gc.collect()  # tasks whose errors nobody asked for say so when they are dropped
     world.broken += world.loop.errors
     shutil.rmtree(world.folder, ignore_errors=True)
@@ -110,6 +121,11 @@ async def _live(world: World, plan: Scenario) -> None:
     world.note("calm")
     await _all_served(world, visits)
     await _somebody_new_is_served(world, plan.last)
+    await ending(world)
+
+
+async def ending(world: World) -> None:
+    """A cluster at rest is looked at, is stopped in order, and is looked at again."""
     await _all_gone(world)
     _look(world)
     await _stop(world, *PARTIES)

@@ -67,7 +67,7 @@ class World:
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.seed, self.folder = seed, folder
-        self.draw = random.Random(seed)
+        self.hostile: Any = None  # whoever sends frames that are not as they should be (tests.fuzz.live)
         self.secrets = random.Random(f"secrets {seed}")
         self.loop = VirtualLoop(random.Random(f"turns {seed}"))
         self.network = self.loop.network = Network(self.loop, random.Random(f"network {seed}"), self.note)
@@ -118,6 +118,9 @@ class World:
     @property
     def addresses(self) -> dict[str, str]:
         return {role: f"{role}:4100" for role in ALL}
+
+    def now_s(self) -> float:
+        return self.loop.time()
 
     def wall_s(self) -> float:
         return EPOCH_S + self.loop.time()
@@ -289,6 +292,11 @@ def _create(original: Callable[..., FileIO]) -> Callable[..., FileIO]:
     return create
 
 
+def _clock(real: Callable[[], float], virtual: Callable[[World], float]) -> Callable[[], float]:
+    """Between two worlds it is the real one."""
+    return lambda: real() if _world is None else virtual(_world)
+
+
 def everywhere(original: Any, instead: Any) -> list[Any]:
     """Patches of every name in our modules that means `original`."""
     found = []
@@ -326,7 +334,14 @@ def installed() -> Iterator[None]:
         current().claim(key, domain.purpose)
 
     async def sent(self: Any, header: Any, *payload: memoryview, patient: bool = False) -> None:
-        for each in current().sent(self.peer, header, payload):
+        world = current()
+        sent = world.sent(self.peer, header, payload)
+        hostile = world.hostile
+        if hostile and (data := hostile.bytes_for(PROCESS.get(), self.peer, header, b"".join(payload))) is not None:
+            self._tls.write(memoryview(data))
+            self._flush()
+            return
+        for each in sent:
             await send(self, each, *payload, patient=patient)
 
     def accepted(self: FrameDecoder, buffer: memoryview) -> Any:
@@ -341,10 +356,8 @@ def installed() -> Iterator[None]:
         patches = [
             mock.patch.multiple(
                 time,
-                monotonic=lambda: current().loop.time(),
-                perf_counter=lambda: current().loop.time(),
-                process_time=lambda: current().loop.time(),
-                time=lambda: current().wall_s(),
+                **{name: _clock(getattr(time, name), World.now_s) for name in ("monotonic", "perf_counter", "process_time")},
+                time=_clock(time.time, World.wall_s),
             ),
             mock.patch.object(secrets, "token_bytes", lambda count: current().secrets.randbytes(count)),
             mock.patch.object(tls, "_bind", _bind),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import resource
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+SHOWN = 2048  # bytes of a case that an error shows
 BLOCK = 1024  # cases that are made from one seeded generator
 MEMORY_BYTES = 256 << 20  # that all cases together may add to the most that the process ever held
 
@@ -32,9 +34,11 @@ class Fault(AssertionError):
     """A case that ended otherwise than it may."""
 
     def __init__(self, target: str, seed: int, index: int, case: bytes, error: BaseException) -> None:
+        shown = case.hex() if len(case) <= SHOWN else f"{case[:SHOWN].hex()}... ({len(case)} bytes)"
+        again = f"--replay {shown}" if len(case) <= SHOWN else f"--seed {seed} --case {index}"
         super().__init__(
-            f"{target}: seed {seed}, case {index}: {type(error).__name__}: {str(error)[:300]}\n"
-            f"again: python -m tests.fuzz {target} --replay {case.hex()}"
+            f"{target}: seed {seed}, case {index}: {type(error).__name__}: {str(error)[:2000]}\nbytes: {shown}\n"
+            f"again: python -m tests.fuzz {target} {again}"
         )
 
 
@@ -43,6 +47,7 @@ class Tried:
     """What became of many cases."""
 
     count: int = 0
+    frames: int = 0  # a case of live parties has several
     ends: Counter[str] = field(default_factory=Counter)
 
 
@@ -62,9 +67,17 @@ def fuzz(target: Target, seed: int, count: int, tried: Tried | None = None) -> I
             except Exception as error:
                 raise Fault(target.name, seed, tried.count, case, error) from error
             tried.count += 1
+            tried.frames += getattr(target, "frames_per_case", 1)
         if (grown := peak_bytes() - before) > MEMORY_BYTES:
             raise AssertionError(f"{target.name}: seed {seed}, block {block}: {grown} bytes more than before")
         yield tried
+
+
+def one(target: Target, seed: int, index: int) -> bytes:
+    """Case number `index` of a seed."""
+    block = index // BLOCK
+    cases = target.cases(random.Random(f"{target.name} {seed} {block}"), BLOCK)
+    return next(itertools.islice(cases, index % BLOCK, None))
 
 
 def peak_bytes() -> int:

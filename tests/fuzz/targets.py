@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+from tests.cluster.run import many
 from tests.fuzz import files
+from functools import partial
+
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.greeting import Greeting
+from tests.fuzz.live import Live
 from tests.fuzz.target import Target
 
 TARGETS: Mapping[str, Callable[[], Target]] = {
@@ -19,9 +23,12 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "calibration": files.calibration_file,
     "tensors": files.tensors_file,
     "config": files.model_config,
+    **{f"live-{who}": partial(Live, who) for who in ("client", "owner", "server0", "server1", "dealer")},
 }
 
 
 @contextmanager
 def target(name: str) -> Iterator[Target]:
-    yield TARGETS[name]()
+    """It, and what it needs around it."""
+    with many() if name.startswith("live-") else nullcontext():
+        yield TARGETS[name]()
