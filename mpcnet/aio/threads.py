@@ -11,7 +11,7 @@ P = ParamSpec("P")
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`call` in a thread. Who is cancelled here, be it twice, waits for its end first: what it works on is free then."""
+    """`call` in a thread. Who is cancelled here, be it twice, waits for its end first: its work is over then."""
     work = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
     cancelled: asyncio.CancelledError | None = None
     while not work.done():

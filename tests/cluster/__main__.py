@@ -37,7 +37,8 @@ def main(
     seconds, cpu_s = time_s() - began_s, os.times().user - began_cpu_s
     console.print(
         f"{seeds} seeds, {failed} failed; {answers} answers, {errors} errors told; {virtual_s:.0f} s of virtual time in "
-        f"{seconds:.1f} s, {1000 * cpu_s / seeds:.0f} ms of CPU a seed" + (f"; trace {found.digest}" if seeds == 1 else "")
+        f"{seconds:.1f} s, {1000 * cpu_s / seeds:.0f} ms of CPU a seed"
+        + (f"; trace {found.digest}" if seeds == 1 else "")
     )
     raise typer.Exit(int(failed > 0))
 

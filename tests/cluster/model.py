@@ -47,7 +47,9 @@ def folded() -> Mapping[str, Tensor]:
 def config() -> Config:
     batches = [random_tokens(checkpoint(), 32, length) for length in (1, 2, SHAPE.positions)]
     known = calibrate(SHAPE, folded(), batches, checkpoint().sha256)
-    return Config(SHAPE, plan(SHAPE, bounds(SHAPE, folded()), known, "2quad", SUITES["fast"]), SUITES["fast"], "private")
+    return Config(
+        SHAPE, plan(SHAPE, bounds(SHAPE, folded()), known, "2quad", SUITES["fast"]), SUITES["fast"], "private"
+    )
 
 
 @cache

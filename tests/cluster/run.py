@@ -218,7 +218,7 @@ async def _somebody_new_is_served(world: World, text: int) -> None:
 async def _all_gone(world: World) -> None:
     """Connections of clients end, of those too that vanished without a word."""
     end_s = world.loop.time() + GONE_S
-    while world.loop.time() < end_s and any(_visits(each) for each in world.network.transports):
+    while world.loop.time() < end_s and any(_visits(each) for each in world.network.transports):  # noqa: ASYNC110
         await asyncio.sleep(0.5)
     await asyncio.sleep(0.5)
 
@@ -235,7 +235,9 @@ def _look(world: World) -> None:
     for role in SERVERS:
         waiting = world.edges[role].clients.queue
         if len(waiting) or waiting._held_bytes:
-            world.breaks(f"{role} holds {len(waiting)} requests, {waiting._held_bytes} bytes, of clients that have left")
+            world.breaks(
+                f"{role} holds {len(waiting)} requests, {waiting._held_bytes} bytes, of clients that have left"
+            )
         held = world.receivers[role].nbytes
         if held and "ahead_runs" not in world.settings:
             world.breaks(f"{role} holds {held} bytes of corrections for nobody")

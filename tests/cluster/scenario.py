@@ -17,8 +17,17 @@ CLIENTS = (
     "stranger",
 )  # fmt: skip
 FAULTS = ("kill", "kill", "lost host", "restart", "stop", "reset", "silence", "full disk", "tamper")
-LINES = (*(("server0", "server1"), ("server0", "dealer"), ("server1", "dealer")) * 2, ("owner", "server0"), ("owner", "server1"))
-PLANNED = (("server0", "server1"), ("server1", "server0"), ("dealer", "server0"), ("dealer", "server1"))  # who sends frames of runs to whom
+LINES = (
+    *(("server0", "server1"), ("server0", "dealer"), ("server1", "dealer")) * 2,
+    ("owner", "server0"),
+    ("owner", "server1"),
+)
+PLANNED = (
+    ("server0", "server1"),
+    ("server1", "server0"),
+    ("dealer", "server0"),
+    ("dealer", "server1"),
+)  # who sends frames of runs to whom
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,9 @@ def _keystream_twice() -> AbstractContextManager[Any]:
     def unguarded(self: Any, key: bytes, domain: Any) -> None:
         world.current().claim(key, domain.purpose)
 
-    return _both(mock.patch.object(leader._Leader, "_deal", first_again), mock.patch.object(prg.Guard, "claim", unguarded))
+    return _both(
+        mock.patch.object(leader._Leader, "_deal", first_again), mock.patch.object(prg.Guard, "claim", unguarded)
+    )
 
 
 def _both(*patches: Any) -> AbstractContextManager[Any]:
@@ -111,7 +113,10 @@ def _patch(owner: Any, name: str, instead: Any) -> Callable[[], AbstractContextM
 stack = queue.stack
 BUGS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], str]] = {
     "a mask is used twice": (_keystream_twice, "was opened before"),
-    "another client's answer": (_patch(server, "stack", lambda rows, sizes: stack(rows[::-1], sizes)), "a wrong answer"),
+    "another client's answer": (
+        _patch(server, "stack", lambda rows, sizes: stack(rows[::-1], sizes)),
+        "a wrong answer",
+    ),
     "requests stay in the queue": (_patch(queue.Queue, "remove", lambda self, request: None), "holds|opened before"),
     "the dealer's thread is not woken": (_patch(dealing._Room, "give", lambda self, nbytes: None), "waits for ever"),
     "nobody watches the session": (_patch(service, "watch", _never), "waits for ever|not recovered"),

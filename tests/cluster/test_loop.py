@@ -31,7 +31,7 @@ def test_who_waits_for_nothing_is_told_of() -> None:
     async def wait_for_ever() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(Stuck, match="nothing will ever happen again: world in .*wait_for_ever|Event.wait"):
+    with pytest.raises(Stuck, match=r"nothing will ever happen again: world in .*wait_for_ever|Event.wait"):
         loop().run(wait_for_ever())
 
 

@@ -28,7 +28,8 @@ from typing import Any
 from unittest import mock
 
 from mpcnet.launch.deployment.settings import Settings
-from mpcnet.launch.party import dealer, heap, node as node_module, owner, party
+from mpcnet.launch.party import dealer, heap, owner, party
+from mpcnet.launch.party import node as node_module
 from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.log import Log
 from mpcnet.launch.party.monitor import Metrics
@@ -106,7 +107,11 @@ class World:
 
     def node(self, role: str) -> Node:
         settings = Settings(
-            folder=self.folder / role, role=role, timeout_s=TIMEOUT_S, threads=1, **{"addresses": self.addresses} | self.settings
+            folder=self.folder / role,
+            role=role,
+            timeout_s=TIMEOUT_S,
+            threads=1,
+            **{"addresses": self.addresses} | self.settings,
         )
         metrics = Metrics(role, clock=self.wall_s) if role in PARTIES else _visitors_metrics()
         log = _Log(role, self)
@@ -303,7 +308,9 @@ def everywhere(original: Any, instead: Any) -> list[Any]:
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] == "mpcnet" and module is not None:
             found += [
-                mock.patch.object(module, key, instead) for key, value in list(vars(module).items()) if value is original
+                mock.patch.object(module, key, instead)
+                for key, value in list(vars(module).items())
+                if value is original
             ]
     assert found, original
     return found
@@ -356,7 +363,10 @@ def installed() -> Iterator[None]:
         patches = [
             mock.patch.multiple(
                 time,
-                **{name: _clock(getattr(time, name), World.now_s) for name in ("monotonic", "perf_counter", "process_time")},
+                **{
+                    name: _clock(getattr(time, name), World.now_s)
+                    for name in ("monotonic", "perf_counter", "process_time")
+                },
                 time=_clock(time.time, World.wall_s),
             ),
             mock.patch.object(secrets, "token_bytes", lambda count: current().secrets.randbytes(count)),

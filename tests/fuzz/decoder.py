@@ -50,7 +50,13 @@ class Decoder:
             if how < 0.6:
                 yield _with_bytes(draw, head)
             elif how < 0.85:
-                yield _with_length(draw, msgpack.packb(changed_value(draw, values), use_bin_type=draw.random() < 0.9, default=str, strict_types=False), payload_bytes)
+                yield _with_length(
+                    draw,
+                    msgpack.packb(
+                        changed_value(draw, values), use_bin_type=draw.random() < 0.9, default=str, strict_types=False
+                    ),
+                    payload_bytes,
+                )
             elif how < 0.9:
                 yield changed_bytes(draw, head)
             elif how < 0.95:
@@ -60,7 +66,9 @@ class Decoder:
 
     def check(self, case: bytes) -> str:
         decoder, rest, frames = FrameDecoder("peer"), memoryview(case), 0
-        piece = 1 + case[-1] % 8 if case and case[0] % 32 == 13 and len(case) % 16 == 0 else 1 << 20  # a few in small pieces
+        piece = (
+            1 + case[-1] % 8 if case and case[0] % 32 == 13 and len(case) % 16 == 0 else 1 << 20
+        )  # a few in small pieces
         try:
             while True:
                 view = decoder.get_buffer()

@@ -170,7 +170,9 @@ def settings_file() -> File:
 
 def calibration_file() -> File:
     path = folder() / "calibration.json"
-    ranges = {softmax: {"layer0/x": [-1.5, 2.5, 7], "layer0/y": [0.0, 1.0, 3]} for softmax in ("exact", "2quad", "2relu")}
+    ranges = {
+        softmax: {"layer0/x": [-1.5, 2.5, 7], "layer0/y": [0.0, 1.0, 3]} for softmax in ("exact", "2quad", "2relu")
+    }
     known = calibrate.Calibration(
         DIGEST, 8, 64, {softmax: {site: calibrate.Range(*row) for site, row in rows.items()} for softmax, rows in ranges.items()}
     )  # fmt: skip

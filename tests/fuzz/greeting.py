@@ -39,7 +39,14 @@ class Greeting:
     def cases(self, draw: random.Random, count: int) -> Iterator[bytes]:
         for _ in range(count):
             how = draw.random()
-            values = {"kind": "control", "session": bytes(16), "stream": 0, "sequence": 0, "label": "hello", "chain": bytes(8)}
+            values = {
+                "kind": "control",
+                "session": bytes(16),
+                "stream": 0,
+                "sequence": 0,
+                "label": "hello",
+                "chain": bytes(8),
+            }
             values |= {"parts": [], "fields": dict(sorted(self._fields.items()))}
             if how < 0.85:
                 changed = changed_value(draw, self._fields)

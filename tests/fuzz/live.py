@@ -93,7 +93,9 @@ class Live:
     def check(self, case: bytes) -> str:
         found = self.run(case)
         if found.broken:
-            sent = "".join(f"\n  {at_s:.6f} {' '.join(map(str, event))}" for at_s, *event in found.trace if event[0] == "hostile")
+            sent = "".join(
+                f"\n  {at_s:.6f} {' '.join(map(str, event))}" for at_s, *event in found.trace if event[0] == "hostile"
+            )
             raise AssertionError("; ".join(found.broken) + sent)
         lost = sum(event[1] == "say" and "session ended" in event[4] for event in found.trace)
         return "sessions lost" if lost else "nothing lost"
@@ -164,7 +166,9 @@ async def _hostile_client(world: World, draw: random.Random) -> None:
             await peer.channel.send(header, memoryview(payload))
             await frames.receive_bare(peer, QUEUED)
             if draw.random() < 0.5:
-                header = Header("control", peer.session, label=draw.choice(("result", "ready", "abort", "ping", "order")))
+                header = Header(
+                    "control", peer.session, label=draw.choice(("result", "ready", "abort", "ping", "order"))
+                )
         await _send(world, channel, state, mutated(draw, header, payload))
     except MpcError as error:
         world.note("error", EVIL, state, str(error))
@@ -182,7 +186,9 @@ def _request(world: World, draw: random.Random, session: bytes, party: int) -> t
     arrays = request_arrays(model.texts()[draw.randrange(model.TEXTS)], party)
     fields: dict[str, Any] = {"id": world.secrets.randbytes(16), "answer": "logits", "audit": draw.random() < 0.5}
     parts = tuple(part for part, _ in arrays)
-    return Header("control", session, label=REQUEST, parts=parts, fields=fields), b"".join(raw.tobytes() for _, raw in arrays)
+    return Header("control", session, label=REQUEST, parts=parts, fields=fields), b"".join(
+        raw.tobytes() for _, raw in arrays
+    )
 
 
 async def _send(world: World, channel: Any, state: str, data: bytes) -> None:
@@ -230,7 +236,9 @@ class Hostile:
 
 def _other_report(draw: random.Random, header: Header, payload: bytes) -> bytes:
     """A result whose public report is another: the only payload of a server that is not a share."""
-    report = draw.choice((b"", b"[]", b"1", b'"x"', b"null", b'{"seconds_queued": [1]}', b"\xff", HUGE, deep(draw, b"[", b"]")))
+    report = draw.choice(
+        (b"", b"[]", b"1", b'"x"', b"null", b'{"seconds_queued": [1]}', b"\xff", HUGE, deep(draw, b"[", b"]"))
+    )
     *shares, old = header.parts
     made = replace(header, parts=(*shares, Part(8, (len(report),))))
     return encode(made) + payload[: len(payload) - old.nbytes] + report

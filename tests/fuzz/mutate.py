@@ -84,7 +84,9 @@ def strange(draw: random.Random) -> Any:
 
 
 def strange_key(draw: random.Random, key: str) -> str:
-    return draw.choice((key + "x", key.upper(), "", "é" * 300, key[:-1], draw.choice(("kind", "version", "role", "id"))))
+    return draw.choice(
+        (key + "x", key.upper(), "", "é" * 300, key[:-1], draw.choice(("kind", "version", "role", "id")))
+    )
 
 
 def deep(draw: random.Random, opening: bytes, closing: bytes) -> bytes:

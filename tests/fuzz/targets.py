@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 from tests.cluster.run import many
 from tests.fuzz import files
-from functools import partial
-
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.greeting import Greeting
 from tests.fuzz.live import Live

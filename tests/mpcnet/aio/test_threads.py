@@ -9,7 +9,7 @@ from mpcnet.aio.threads import in_thread
 
 
 async def begun(work: threading.Event) -> None:
-    while not work.is_set():
+    while not work.is_set():  # noqa: ASYNC110
         await asyncio.sleep(0)
 
 
