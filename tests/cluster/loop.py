@@ -110,7 +110,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         queue = self._ready[name]
         for _ in range(len(queue)):
             handle = queue.popleft()
-            if not handle._cancelled:  # type: ignore[attr-defined]
+            if not handle.cancelled():
                 handle._run()
         if not queue and name in awake:
             awake.remove(name)
