@@ -5,8 +5,10 @@ Each is read whole, or refused with a `LocalConfigError`; the operator learns wh
 
 from __future__ import annotations
 
+import atexit
 import json
 import random
+import shutil
 import struct
 import tempfile
 import tomllib
@@ -32,8 +34,11 @@ DIGEST = "0" * 64
 
 
 def folder() -> Path:
+    """In memory where that is possible; gone with this process."""
     shm = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="mpcnet-fuzz-", dir=shm if shm.is_dir() else None))
+    made = tempfile.mkdtemp(prefix="mpcnet-fuzz-", dir=shm if shm.is_dir() else None)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
 
 
 @dataclass
