@@ -173,7 +173,8 @@ async def _stranger(world: World, visitor: Visitor) -> None:
         async with asyncio.timeout(60.0):
             await gone.wait()
     except TimeoutError:
-        world.breaks(f"{visitor.name} has not greeted for a minute, and is still connected")
+        if not transport.peer.is_closing():  # a host that was lost tells nobody
+            world.breaks(f"{visitor.name} has not greeted for a minute, and is still connected")
     transport.abort()
 
 
