@@ -13,6 +13,7 @@ Activation: TypeAlias = Literal["gelu", "quad"]  # of the feed-forward: erf-GeLU
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
 DenseActivation: TypeAlias = Literal["tanh", "identity"]
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
+MOST, MOST_LAYERS = 1 << 24, 1024  # of any size, and of layers: far above any encoder
 
 
 MOST = 1 << 24  # of any size: products of two fit every machine integer
@@ -65,7 +66,13 @@ class BertShape:
         wrong = [
             f"{name}: want a whole number of at least {least}, got {getattr(self, name)!r}"
             for name, least in sizes.items()
-            if type(getattr(self, name)) is not int or not least <= getattr(self, name) <= MOST
+            if type(getattr(self, name)) is not int or getattr(self, name) < least
+        ]
+        limits = dict.fromkeys(sizes, MOST) | {"layers": MOST_LAYERS}  # or a typing error costs an hour of planning
+        wrong += [
+            f"{name}: want at most {limit}, got {getattr(self, name)}"
+            for name, limit in limits.items()
+            if type(getattr(self, name)) is int and getattr(self, name) > limit
         ]
         if self.relative_buckets not in (0, BUCKETS):
             wrong.append(f"relative_buckets: want 0 or {BUCKETS}, got {self.relative_buckets!r}")

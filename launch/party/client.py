@@ -40,6 +40,7 @@ from mpcnet.transport.rendezvous import SERVERS
 from mpcnet.transport.wire import Header
 
 Table: TypeAlias = Mapping[str, Tensor] | None
+MOST_SECONDS = 1e9  # that a report is believed; JSON's integers may be larger than any float
 REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
 WAIT_S = 600.0  # how long a request may take, if its caller does not say
 
@@ -279,7 +280,7 @@ class Connection:
 
 def _seconds(report: Mapping[str, Any], name: str) -> float:
     value = report.get(name)
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    return float(value) if isinstance(value, (int, float)) and abs(value) < MOST_SECONDS else 0.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)

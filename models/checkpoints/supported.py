@@ -63,8 +63,11 @@ def unsupported_family(config: Mapping[str, Any]) -> str:
     kind = config.get("model_type")
     if kind is None:
         return 'model_type: want bert or mpnet, got none; if it is a BERT, add "model_type": "bert" to config.json'
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         return f"model_type: want {' or '.join(ARCHITECTURES)}, got {kind}; {FAMILY}"
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return f"architectures: want a list of names, got {str(names)[:80]}; save the model again"
     return ""
 
 
@@ -73,7 +76,7 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
 
     An old configuration without architectures may mean one for tokens by it, or one for texts.
     """
-    architectures = [str(name) for name in config.get("architectures") or []]
+    architectures = list(config.get("architectures") or [])
     accepted = ARCHITECTURES[config["model_type"]]
     if len(architectures) > 1 or not set(architectures) <= set(accepted):
         return f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}; {ALONE}"

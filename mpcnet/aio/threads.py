@@ -11,12 +11,16 @@ P = ParamSpec("P")
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`call` in a thread. Who is cancelled here waits for its end first: what it works on is free afterwards."""
+    """`call` in a thread. Who is cancelled here, be it twice, waits for its end first: its work is over then."""
     work = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
-    try:
-        await asyncio.wait([work])
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        work.exception()  # seen
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not work.cancelled():
+            work.exception()  # seen
+        raise cancelled
     return work.result()

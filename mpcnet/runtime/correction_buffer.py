@@ -345,6 +345,8 @@ class CorrectionReceiver:
         check_control(header, DEALT, self._dealer.session, self._dealer.name)
         if header.parts:
             raise RemoteProtocolError(f"{self._dealer.name}: control frame {DEALT!r} has a payload")
+        if any(isinstance(fact, (bytes, list)) for fact in header.fields.values()):  # they go into reports, as JSON
+            raise RemoteProtocolError(f"{self._dealer.name}: want facts that are numbers and texts, got bytes or lists")
         return memoryview(b"")
 
     async def _until_changed(self, ready: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from parties import ALL, LABELS, SERVERS, Parties, some_tokens, tiny
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, RemoteMismatchError
-from mpcnet.launch.party import frames, owner, sharing
+from mpcnet.launch.party import edge, frames, owner, sharing
 from mpcnet.launch.party.control_frames import WANT, WEIGHTS
 from mpcnet.rounds import Part
 
@@ -50,6 +50,20 @@ async def test_second_owner(parties: Parties) -> None:
     await parties.stop("owner")
     for peer in peers:
         peer.channel.abort("the test is over")
+    await still_serves(parties)
+
+
+async def test_owner_comes_though_clients_hold_all_places(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for the owner: it must not wait for them."""
+    monkeypatch.setattr(edge, "MAX_CONNECTIONS", 2)
+    for role in ALL:
+        parties.start(role)
+    waiting = [parties.ask(TOKENS) for _ in range(2)]
+    for role in SERVERS:
+        await parties.said(role, "queued: 2")
+    parties.start("owner")
+    for asked in waiting:
+        await parties.answered(TOKENS, asked)
     await still_serves(parties)
 
 

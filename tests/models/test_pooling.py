@@ -104,6 +104,8 @@ def test_shapes_that_make_no_sense() -> None:
     for changes, says in (
         ({"pooling": "median"}, "pooling kinds, 0"),
         ({"pooling": "mean+first"}, "pooling kinds, 0"),
+        ({"layers": 1025}, "layers: want at most 1024, got 1025"),
+        ({"vocab": 1 << 25}, "vocab: want at most 16777216, got 33554432"),
         ({"pooled_from": -1}, "pooled_from: want a whole number of at least 0"),
         ({"dense": (Dense(4, "relu"),)}, "dense: want columns and tanh or identity"),  # type: ignore[arg-type]
         ({"dense": (Dense(4, "identity"), Dense(4, "tanh"))}, "as one, got two"),

@@ -97,6 +97,10 @@ def test_another_family(tmp_path: Path, model: Any, kind: str) -> None:
         ({"problem_type": "ranking"}, "problem_type: want single_label_classification or multi_label_classification"),
         ({"quantization_config": {"bits": 8}}, "quantization_config: want none, got .*; load it in transformers"),
         ({"model_type": None}, 'model_type: want bert or mpnet, got none; if it is a BERT, add "model_type": "bert"'),
+        ({"model_type": ["bert"]}, r"model_type: want bert or mpnet, got \['bert'\]"),
+        ({"architectures": [7]}, r"architectures: want a list of names, got \[7\]"),
+        ({"architectures": 7}, "architectures: want a list of names, got 7"),
+        ({"num_hidden_layers": 2**32}, "BERT shape: layers: want at most 1024, got 4294967296"),
         ({"hidden_size": "wide"}, "BERT shape: hidden: want a whole number of at least 1, got 'wide'"),
     ],
 )  # fmt: skip

@@ -288,6 +288,10 @@ FORGED: dict[str, tuple[Callable[[list[Any]], list[Any]], str]] = {
     "a round": (lambda f: [changed(f[0], kind="round")], "want kind deal, got round"),
     "too soon at the end": (lambda f: [f[0], f[-1]], "want kind deal, got control"),
     "more at the end": (lambda f: [*f[:-1], f[-2]], "next frame: want control frame 'dealt', got deal frame 'result'"),
+    "facts that JSON has not": (
+        lambda f: [*f[:-1], (replace(f[-1][0], fields={"seconds": b"x"}), [])],
+        "want facts that are numbers and texts",
+    ),
     "with a payload": (lambda f: [*f[:-1], (replace(f[-1][0], parts=f[0][0].parts), f[0][1])], "has a payload"),
 }
 

@@ -1,0 +1,139 @@
+"""Whole clusters, each from a seed: nothing that must hold is broken, and a seed is the same each time."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from mpcnet.launch.party import leader, queue, server, service
+from mpcnet.randomness import prg
+from mpcnet.runtime import dealing, stream
+from mpcnet.transport import tls_channel
+from tests.cluster import world
+from tests.cluster.run import many, run
+
+ROOT = Path(__file__).parent.parent.parent
+QUICK, BLOCK, BLOCKS = 40, 100, 6  # seeds: at once, and of the longer test
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared() -> Iterator[None]:
+    with many():
+        yield
+
+
+def hold(seeds: range) -> None:
+    broken = [f"python -m tests.cluster --seed {seed}: {line}" for seed in seeds for line in run(seed).broken]
+    assert not broken, "\n".join(broken)
+
+
+def test_a_few_seeds() -> None:
+    hold(range(QUICK))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_many_seeds(block: int) -> None:
+    hold(range(1000 + block * BLOCK, 1000 + (block + 1) * BLOCK))
+
+
+def test_a_seed_is_the_same_each_time() -> None:
+    first = [run(seed) for seed in range(8)]
+    assert [run(seed).trace for seed in reversed(range(8))] == [found.trace for found in reversed(first)]
+    assert len({found.digest for found in first}) == 8
+
+
+@pytest.mark.slow
+def test_a_seed_is_the_same_in_another_process() -> None:
+    """Whatever order sets of texts have there."""
+    found = {
+        re.search("trace ([0-9a-f]{32})", _command({"PYTHONHASHSEED": number}, "--seed", "7"))[1]  # type: ignore[index]
+        for number in ("1", "2")
+    }
+    assert found == {run(7).digest}
+
+
+def _command(environment: dict[str, str], *line: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.cluster", *line], cwd=ROOT, env=os.environ | environment, capture_output=True, check=True,
+    )  # fmt: skip
+    return done.stdout.decode()
+
+
+# --- what it finds ----------------------------------------------------------------------------------------------
+
+
+def _keystream_twice() -> AbstractContextManager[Any]:
+    """Streams of a session have one number, and no party looks."""
+    deal = leader._Leader._deal
+
+    async def first_again(self: Any, *sizes: Any, **ahead: Any) -> Any:
+        self.number = 1
+        return await deal(self, *sizes, **ahead)
+
+    def unguarded(self: Any, key: bytes, domain: Any) -> None:
+        world.current().claim(key, domain.purpose)
+
+    return _both(
+        mock.patch.object(leader._Leader, "_deal", first_again), mock.patch.object(prg.Guard, "claim", unguarded)
+    )
+
+
+def _both(*patches: Any) -> AbstractContextManager[Any]:
+    import contextlib
+
+    stack = contextlib.ExitStack()
+    for patch in patches:
+        stack.enter_context(patch)
+    return stack
+
+
+async def _never(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
+def _unread(got: Any, want: Any, peer: str) -> None:
+    """Of a frame nothing but its size is looked at."""
+    if stream.sizes(got.parts) != stream.sizes(want.parts):
+        raise stream.RemoteProtocolError(f"{peer}: another size")
+
+
+def _patch(owner: Any, name: str, instead: Any) -> Callable[[], AbstractContextManager[Any]]:
+    return lambda: mock.patch.object(owner, name, instead)
+
+
+stack = queue.stack
+BUGS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], str]] = {
+    "a mask is used twice": (_keystream_twice, "was opened before"),
+    "another client's answer": (
+        _patch(server, "stack", lambda rows, sizes: stack(rows[::-1], sizes)),
+        "a wrong answer",
+    ),
+    "requests stay in the queue": (_patch(queue.Queue, "remove", lambda self, request: None), "holds|opened before"),
+    "the dealer's thread is not woken": (_patch(dealing._Room, "give", lambda self, nbytes: None), "waits for ever"),
+    "nobody watches the session": (_patch(service, "watch", _never), "waits for ever|not recovered"),
+    "no signs of life": (_patch(tls_channel.TlsChannel, "_on_beat", lambda self: None), "."),
+    "frames are not compared with the plan": (_patch(stream, "check", _unread), "accepted"),
+}
+
+
+RARE = ("another client's answer", "requests stay in the queue")  # seconds go by before a seed shows it
+
+
+@pytest.mark.parametrize("bug", [pytest.param(bug, marks=[pytest.mark.slow] * (bug in RARE)) for bug in BUGS])
+def test_bugs_are_found(bug: str) -> None:
+    planted, words = BUGS[bug]
+    with planted():
+        for seed in range(300):
+            if broken := run(seed).broken:
+                assert re.search(words, "\n".join(broken)), broken
+                return
+    raise AssertionError("no seed has found it")
