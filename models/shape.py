@@ -13,10 +13,7 @@ Activation: TypeAlias = Literal["gelu", "quad"]  # of the feed-forward: erf-GeLU
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
 DenseActivation: TypeAlias = Literal["tanh", "identity"]
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
-MOST, MOST_LAYERS = 1 << 24, 1024  # of any size, and of layers: far above any encoder
-
-
-MOST = 1 << 24  # of any size: products of two fit every machine integer
+MOST, MOST_LAYERS = 1 << 24, 1024  # of any size, and of layers: far above any encoder; products of two sizes fit a word
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class Elsewhere:
 
     async def open(self, step: Step) -> Opened:
         """See :class:`Source`."""
-        node = library_node(self.path)
+        node = await asyncio.to_thread(library_node, self.path)  # what its protocols compute takes a moment
         table = await asyncio.to_thread(client.public_table, node, self.model)
         return Opened(node, lambda: client.reader(node, self.model), table)
 
@@ -96,8 +96,9 @@ class Elsewhere:
 
 
 def elsewhere(path: str | Path, model: str | Path | None) -> Elsewhere:
-    """As callers name it."""
-    return Elsewhere(Path(path), None if model is None else str(model))
+    """As callers name it: a client's party.toml, or the folder that it is in."""
+    found = Path(path)
+    return Elsewhere(found / settings.FILE if found.is_dir() else found, None if model is None else str(model))
 
 
 class Here:

@@ -1,18 +1,14 @@
 """Which answers clients may ask for is the owner's choice, and the servers hold to it."""
 
-import secrets
 from pathlib import Path
 
 import pytest
 from parties import LABELS, SERVERS, Parties, change, some_tokens, tiny
-from uploads import request, turned_away
+from uploads import announce, turned_away
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.launch.party.control_frames import REQUEST
 from mpcnet.models.private import program
 from mpcnet.models.private.program import allowing
-from mpcnet.transport.channel import CONTROL
-from mpcnet.transport.wire import Header, encode
 
 TOKENS = some_tokens([5, 3])
 label_only = pytest.mark.parametrize("parties", [{"labels": LABELS, "answers": ["label"]}], indirect=True)
@@ -43,12 +39,7 @@ async def test_servers_refuse_at_the_header(parties: Parties) -> None:
     parties.serve()
     for role in SERVERS:
         peer = await parties.node("client").dial(role)
-        parts = tuple(part for part, _ in request(parties, SERVERS.index(role)))
-        fields = {"id": secrets.token_bytes(16), "answer": "logits", "audit": False}
-        peer.channel._tls.write(
-            memoryview(encode(Header(CONTROL, peer.session, label=REQUEST, parts=parts, fields=fields)))
-        )
-        peer.channel._flush()
+        await announce(peer, answer="logits")
         assert "client, answer: want label of a classifier" in await turned_away(peer)
     assert (await parties.ask(TOKENS, kind="label")).values.shape == (2, LABELS)
     await parties.stop()

@@ -56,6 +56,8 @@ FULL = {
     "buffer_mib": 0,
     "queue_mib": 7,
     "tapes": "tapes",
+    "record": "records",
+    "record_mib": 9,
     "batch_tokens": 1024,
     "streams": 2,
     "ahead": ["1x128", "16x64"],
