@@ -10,15 +10,30 @@ from typing import Annotated, Any, get_args
 
 import torch
 import typer
+from rich.table import Table
 from torch import Tensor
 
 from mpcnet.arrays import accelerator
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.bench import kernels as kernel_bench
 from mpcnet.launch.bench import suites as scaling
+from mpcnet.launch.bench.load import measure as load
 from mpcnet.launch.bench.soak import Soak, soak
 from mpcnet.launch.netem import predict
-from mpcnet.launch.options import DEMO, Batch, Device, Model, NoAudit, SoftmaxName, SuiteName, console
+from mpcnet.launch.options import (
+    DEMO,
+    Batch,
+    Device,
+    Json,
+    Model,
+    NoAudit,
+    SoftmaxName,
+    SuiteName,
+    check_folder,
+    console,
+    screen,
+    write_text,
+)
 from mpcnet.launch.reporting import report
 from mpcnet.launch.simulate import Options, Outcome, simulate
 from mpcnet.models.shape import Softmax
@@ -177,6 +192,47 @@ def soak_command(
     facts = {"model": model, "machine": report.machine(), "commit": report.commit()}
     print(json.dumps({"bench": "soak", **found, "every_s": every, "seed": seed, **facts}))
     raise typer.Exit(1 if found["wrong"] or found["hung"] else 0)
+
+
+@app.command("load")
+def load_command(
+    clients: Annotated[str, typer.Option(help="How many clients at once, step by step.")] = "1,4,16,64",
+    seconds: Annotated[float, typer.Option(min=1.0, help="Of each step.")] = 20.0,
+    batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a client's request.")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a sentence.")] = 16,
+    memory_mib: Annotated[int, typer.Option(min=0, help="memory_mib of each party; 0: a third of this machine.")] = 0,
+    model: Model = DEMO,
+    json_file: Json = "",
+) -> None:
+    """Sentences a second, and seconds of an answer, with many clients at once; and a lone client's beside them.
+
+    Each client asks one request after the other. The lone client has a certificate of its own, and asks one sentence at
+    a time. Prints the servers' resident memory after each step, which must not grow with the number of requests.
+    """
+    check_folder(json_file)
+    try:
+        steps = [int(step) for step in clients.split(",")]
+    except ValueError:
+        steps = [0]
+    if min(steps) < 1:
+        raise LocalInputError(f"clients: want whole numbers from 1 on, as 1,4,16, got {clients[:40]!r}")
+    with console.status("preparing the model") as status:
+        rows = load(model, steps, seconds, batch, tokens, memory_mib, status.update)
+    facts = {"bench": "load", "model": model, "machine": report.machine(), "commit": report.commit()}
+    lines = "\n".join(json.dumps({**facts, **row}) for row in rows)
+    if json_file == "-":
+        print(lines)
+        return
+    if json_file:
+        write_text(json_file, lines + "\n")
+    table = Table(title=f"{model}, {batch} x {tokens} tokens a request, {facts['machine']}", title_justify="left")
+    for column in ("clients", "sentences/s", "p50 s", "p99 s", "lone p50 s", "answered", "failed", "server0 MB"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        times = [f"{row[name]:.2f}" for name in ("sentences_per_s", "p50_s", "p99_s", "lone_p50_s")]
+        counts = [str(row["answered"]), str(row["failed"]), f"{row['resident_bytes']['server0'] / 1e6:.0f}"]
+        table.add_row(str(row["clients"]), *times, *counts)
+    screen().print(table)
 
 
 def _similarities(embeddings: Tensor) -> Tensor:
