@@ -116,12 +116,12 @@ class Settings:
         roles=PARTIES, unit="MiB", between=(0, 1 << 24),
     )  # fmt: skip
     buffer_mib: int = _key(
-        BUFFER_MIB, "Memory for corrections that wait for their use, at most a third of all. A run that needs more "
-        "begins when it is full.", roles=SERVERS, unit="MiB", between=(0, 1 << 24),
+        BUFFER_MIB, "Memory for corrections that wait for their use, at most half of what the weights leave. A run "
+        "that needs more begins when it is full.", roles=SERVERS, unit="MiB", between=(0, 1 << 24),
     )  # fmt: skip
     queue_mib: int = _key(
-        512, "Memory for requests that wait for their turn, at most a sixteenth of all; one client gets half of it. A "
-        "request beyond it is refused.", roles=SERVERS, unit="MiB", between=(1, 1 << 24),
+        512, "Memory for requests that wait for their turn, at most an eighth of what the weights leave; one client gets "
+        "half of it. A request beyond it is refused.", roles=SERVERS, unit="MiB", between=(1, 1 << 24),
     )  # fmt: skip
     tapes: str = _key(
         "", "Folder for corrections dealt ahead, on disk, sealed and read once. Empty: they stay in memory.",

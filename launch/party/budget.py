@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RUNTIME_BYTES = 300_000_000  # Python and torch before the first array, as a client's peak shows
 OF_MACHINE = 0.8  # of its memory, by default: the system and other programs need the rest
 RUN_FACTOR = 2.0  # a run's memory over its metered arrays: frames under way, kernels, gaps of the heap; 1.0 to 1.7 seen
-OF_BUFFER, OF_QUEUE = 3, 16  # the most that corrections and requests take: a third and a sixteenth of all
+OF_BUFFER, OF_QUEUE = 2, 8  # the most that corrections and requests take: half and an eighth of what weights leave
 AHEAD_BYTES = 128 << 20  # of corrections that the dealer made and has not sent
 
 
@@ -80,11 +80,10 @@ def run_bytes(plan: Plan) -> int:
 
 def of_server(settings: Settings, plans: Plans) -> Budget:
     """:raises LocalConfigError: there is no room for the shortest request."""
-    total = _total(settings)
-    buffer, queue = (min(total // part, mib << 20) for part, mib in (
-        (OF_BUFFER, settings.buffer_mib), (OF_QUEUE, settings.queue_mib),
-    ))  # fmt: skip
-    return _checked(Budget(total, RUNTIME_BYTES + plans.load.kept_bytes, buffer, queue), plans)
+    total, held = _total(settings), RUNTIME_BYTES + plans.load.kept_bytes
+    left = max(0, total - held)
+    buffer, queue = min(left // OF_BUFFER, settings.buffer_mib << 20), min(left // OF_QUEUE, settings.queue_mib << 20)
+    return _checked(Budget(total, held, buffer, queue), plans)
 
 
 def of_dealer(settings: Settings, plans: Plans) -> Budget:

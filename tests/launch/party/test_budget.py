@@ -64,7 +64,8 @@ def test_the_smallest_room_of_all_parties_counts() -> None:
 def test_settings(tmp_path: Path) -> None:
     whole = Settings(tmp_path, "server0", {}, memory_mib=3000)
     server, dealer = of_server(whole, PLANS), of_dealer(whole, PLANS)
-    assert (server.total_bytes, server.buffer_bytes, server.queue_bytes) == (3000 << 20, 1000 << 20, 3000 << 16)
+    left = (3000 << 20) - server.held_bytes
+    assert (server.total_bytes, server.buffer_bytes, server.queue_bytes) == (3000 << 20, left // 2, left // 8)
     assert dealer.run_bytes > server.run_bytes
     less = of_server(Settings(tmp_path, "server0", {}, memory_mib=3000, buffer_mib=5, queue_mib=3), PLANS)
     assert (less.buffer_bytes, less.queue_bytes) == (5 << 20, 3 << 20)
