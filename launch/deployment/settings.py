@@ -120,8 +120,8 @@ class Settings:
         "that needs more begins when it is full.", roles=SERVERS, unit="MiB", between=(0, 1 << 24),
     )  # fmt: skip
     queue_mib: int = _key(
-        512, "Memory for requests that wait for their turn, at most an eighth of what the weights leave; one client gets "
-        "half of it. A request beyond it is refused.", roles=SERVERS, unit="MiB", between=(1, 1 << 24),
+        512, "Memory for requests that wait for their turn, at most an eighth of what the weights leave; one client "
+        "gets half of it. A request beyond it is refused.", roles=SERVERS, unit="MiB", between=(1, 1 << 24),
     )  # fmt: skip
     tapes: str = _key(
         "", "Folder for corrections dealt ahead, on disk, sealed and read once. Empty: they stay in memory.",

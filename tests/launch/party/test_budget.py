@@ -71,8 +71,8 @@ def test_settings(tmp_path: Path) -> None:
     assert (less.buffer_bytes, less.queue_bytes) == (5 << 20, 3 << 20)
     machine = of_server(Settings(tmp_path, "server0", {}), PLANS)
     assert machine.total_bytes == int(0.8 * memory_bytes())
-    with pytest.raises(LocalConfigError, match=r"memory_mib: want \d+ or more for this program, got 300; give"):
-        of_server(Settings(tmp_path, "server0", {}, memory_mib=300), PLANS)
+    with pytest.raises(LocalConfigError, match=r"memory_mib: want \d+ or more for this program, got 200; give"):
+        of_server(Settings(tmp_path, "server0", {}, memory_mib=200), PLANS)
 
 
 def test_the_smallest_limit_of_the_control_groups_counts(tmp_path: Path) -> None:
