@@ -40,7 +40,6 @@ from mpcnet.transport.rendezvous import SERVERS
 from mpcnet.transport.wire import Header
 
 Table: TypeAlias = Mapping[str, Tensor] | None
-MOST_SECONDS = 1e9  # that a report is believed; JSON's integers may be larger than any float
 REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
 WAIT_S = 600.0  # how long a request may take, if its caller does not say
 
@@ -274,13 +273,8 @@ class Connection:
             if not accept:
                 values[torch.tensor(out_of_range)] = torch.nan
         reports = one.report, two.report
-        waited_s = min(_seconds(one.report, "seconds_queued"), ready - queued)
+        waited_s = min(float(one.report["seconds_queued"]), ready - queued)
         return Answer(values, out_of_range, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
-
-
-def _seconds(report: Mapping[str, Any], name: str) -> float:
-    value = report.get(name)
-    return float(value) if isinstance(value, (int, float)) and abs(value) < MOST_SECONDS else 0.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -55,7 +55,7 @@ async def main(node: Node) -> int:
 
         serving[:] = [server]
         try:
-            await together(work(), outlasting(receiver.run(), server.at_rest))
+            await together(work(), outlasting(receiver.run, server.at_rest))
         finally:
             receiver.close()
 

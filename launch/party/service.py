@@ -39,10 +39,10 @@ async def unless(stopping: asyncio.Event, work: Awaitable[T]) -> T | None:
         await end_tasks(task, stop)
 
 
-async def outlasting(work: Coroutine[None, None, None], at_rest: Callable[[], Awaitable[None]]) -> None:
+async def outlasting(work: Callable[[], Awaitable[None]], at_rest: Callable[[], Awaitable[None]]) -> None:
     """`work`; if a peer that is gone ends it, only when we are at rest."""
     try:
-        await work
+        await work()
     except (ChannelError, RemoteError):
         await at_rest()
         raise
@@ -117,7 +117,7 @@ class Service:
         node = self.node
         node.metrics.session_began()
         try:
-            await together(session(peers), outlasting(watch(rendezvous, peers, self._awaited), self.at_rest))
+            await together(session(peers), outlasting(lambda: watch(rendezvous, peers, self._awaited), self.at_rest))
         except (RemoteError, ChannelError, LocalStorageError) as error:  # a tape that fails ends its session only
             cause = cause_of(error)
             node.metrics.session_ended(cause)
