@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from mpcnet.launch.party import edge, queue
+from mpcnet.launch.party import clients, edge, queue
 from mpcnet.models.private.program import Size
 from mpcnet.runtime import correction_store, dealing, session
 from tests.cluster import model, network
@@ -94,6 +94,7 @@ def living(seed: int, live: Callable[[World], Coroutine[Any, Any, None]]) -> Out
 
 KNOBS = {
     "AHEAD_BYTES": (dealing,),
+    "KEPT_S": (clients,),
     "HEAVY_BYTES": (session, correction_store),
     "PER_CLIENT": (queue,),
     "MAX_CONNECTIONS": (edge,),
@@ -232,15 +233,13 @@ def _look(world: World) -> None:
     for role, task in world.tasks.items():
         if task.done():
             world.ended(role, task)
-    for role in SERVERS:
+    for role in [role for role in SERVERS if role in world.edges]:
         waiting = world.edges[role].clients.queue
-        if len(waiting) or waiting._held_bytes:
-            world.breaks(
-                f"{role} holds {len(waiting)} requests, {waiting._held_bytes} bytes, of clients that have left"
-            )
-        held = world.receivers[role].nbytes
-        if held and "ahead_runs" not in world.settings:
-            world.breaks(f"{role} holds {held} bytes of corrections for nobody")
+        if held := [each for line in waiting._clients.values() for each in line]:
+            world.breaks(f"{role} holds {len(held)} requests of clients that have left")
+        kept = world.receivers[role].nbytes
+        if kept and "ahead_runs" not in world.settings:
+            world.breaks(f"{role} holds {kept} bytes of corrections for nobody")
     for each in world.network.transports:
         if _visits(each):
             world.breaks(f"{each.owner} has a connection with {each.other}, which has left")

@@ -56,7 +56,7 @@ class Visitor:
 @dataclass(frozen=True)
 class Scenario:
     settings: dict[str, Any]
-    knobs: dict[str, int]  # limits in the code that are so large that a small cluster would not meet them
+    knobs: dict[str, float]  # limits in the code that are so large that a small cluster would not meet them
     starts: dict[str, float]
     faults: tuple[Fault, ...]
     visitors: tuple[Visitor, ...]
@@ -74,6 +74,7 @@ def scenario(draw: random.Random, texts: int) -> Scenario:
             "HEAVY_BYTES": draw.choice((1 << 16, 1 << 16, 1 << 8)),
             "PER_CLIENT": draw.choice((64, 2)),
             "MAX_CONNECTIONS": draw.choice((512, 512, 3)),
+            "KEPT_S": 30.0,
             "WINDOW": draw.choice((1 << 18, 1 << 18, 1 << 11)),
         },
         {role: draw.choice((0.0, 0.0, 3 * draw.random())) for role in PARTIES},

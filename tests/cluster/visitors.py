@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
-import torch
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import MpcError, RemoteIdentityError
 from mpcnet.launch.party import client, frames, sharing
-from mpcnet.launch.party.control_frames import QUEUED, REQUEST
+from mpcnet.launch.party.control_frames import QUEUED, REQUEST, SHARES
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.program import Size
 from mpcnet.models.texts.tokens import Tokens
@@ -22,6 +22,8 @@ from mpcnet.transport.handshake import Peer
 from tests.cluster import model
 from tests.cluster.scenario import Visitor
 from tests.cluster.world import SERVERS, World
+
+WAIT_S = 100.0  # that a request waits
 
 
 async def visit(world: World, visitor: Visitor) -> None:
@@ -118,17 +120,22 @@ async def _ask_one(world: World, visitor: Visitor) -> None:
     peer.channel.abort("it has had enough")
 
 
-async def upload(peer: Peer, name: bytes, tokens: Tokens, party: int) -> None:
+async def upload(peer: Peer, name: bytes, tokens: Tokens, party: int, *, wait_s: float = WAIT_S) -> None:
     """A client's request to one server."""
-    await frames.send(peer, REQUEST, request_arrays(tokens, party), id=name, answer="logits", audit=False)
+    await frames.send(peer, REQUEST, **request_fields(tokens, name, wait_s))
+    await frames.send(peer, SHARES, request_arrays(tokens, party))
+
+
+def request_fields(tokens: Tokens, name: bytes, wait_s: float = WAIT_S, audit: bool = False) -> dict[str, Any]:
+    """What is public of it."""
+    batch, length = tokens.ids.shape
+    return {"id": name, "batch": batch, "length": length, "answer": "logits", "audit": audit, "wait_s": wait_s}
 
 
 def request_arrays(tokens: Tokens, party: int) -> list[tuple[Part, Bytes]]:
-    """What is in it: the mask, a seed, and one of the halves."""
-    config = model.config()
-    parts = sharing.token_parts(config, Size(*tokens.ids.shape))
-    halves = torch.split(encode_tokens(config, tokens, None), [part.shape[1] for part in parts], 1)
-    split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
+    """What follows it: the mask, a seed, and one of the halves."""
+    config, size = model.config(), Size(*tokens.ids.shape)
+    split = sharing.split_tokens(config, size, encode_tokens(config, tokens, None), sharing.TOKENS)
     mask = Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1)
     seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
     return [mask, seed, *split.explicit[party]]

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import random
 import secrets
@@ -43,6 +44,7 @@ from mpcnet.runtime import dealing, tape_folder
 from mpcnet.runtime.correction_buffer import CorrectionReceiver
 from mpcnet.transport import tls, tls_channel
 from mpcnet.transport.identity import Identity, Roster
+from mpcnet.transport.roster_file import RosterFile
 from mpcnet.transport.tls_engine import TlsEngine
 from mpcnet.transport.wire import FrameDecoder, Header
 from tests.cluster import model, plain
@@ -56,6 +58,9 @@ PARTIES = (*ALL, "owner")
 EPOCH_S = 1_900_000_000.0  # of the virtual wall clock
 TIMEOUT_S = 8.0
 PING_S = 4.0
+MEMORY_MIB = 2048
+ROSTER = "roster.json"
+CLIENTS = ("client:0", "client:1", "client:2", "client:3", "client:last", "client:evil")
 LEAST_DRAWN = 16  # bytes of a payload that never comes twice
 
 
@@ -85,6 +90,8 @@ class World:
         self.receivers: dict[str, CorrectionReceiver] = {}
         self.settings: dict[str, Any] = {}
         self.roster = roster()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write_roster()
         self._claimed: dict[bytes, set[str]] = {}
         self._payloads: set[bytes] = set()
 
@@ -111,14 +118,22 @@ class World:
             role=role,
             timeout_s=TIMEOUT_S,
             threads=1,
-            **{"addresses": self.addresses} | self.settings,
+            **{"addresses": self.addresses, "memory_mib": MEMORY_MIB} | self.settings,
         )
         metrics = Metrics(role, clock=self.wall_s) if role in PARTIES else _visitors_metrics()
         log = _Log(role, self)
         refusals = Refusals(self.loop.time)
         return Node(
-            settings, model.config(), identity(role), self.roster, log, metrics, clock=self.wall_s, refusals=refusals
-        )
+            settings, model.config(), identity(role), RosterFile(self.folder / ROSTER), log, metrics,
+            clock=self.wall_s, refusals=refusals,
+        )  # fmt: skip
+
+    def write_roster(self, *without: str) -> None:
+        """All parties read it."""
+        roles = {role: list(pins) for role, pins in self.roster.fingerprints.items() if role not in without}
+        newer = self.folder / "newer"
+        newer.write_text(json.dumps({"version": 2, "roles": roles}))
+        newer.replace(self.folder / ROSTER)
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -246,7 +261,7 @@ def _visitors_metrics() -> Metrics:
 
 @cache
 def roster() -> Roster:
-    return plain.roster(*PARTIES)
+    return plain.roster(*PARTIES, *CLIENTS)
 
 
 @cache
@@ -316,8 +331,8 @@ def everywhere(original: Any, instead: Any) -> list[Any]:
     return found
 
 
-def _edge(node: Node) -> Edge:
-    made = current().edges[node.role] = Edge(node)
+def _edge(node: Node, *more: Any) -> Edge:
+    made = current().edges[node.role] = Edge(node, *more)
     return made
 
 
@@ -333,7 +348,8 @@ async def _bind(address: str) -> Any:
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """Inside, parties live in the current world."""
-    agreed = program.agreement(model.config())
+    with mock.patch.object(program, "known_answer", lambda config: b""):  # there is none without layers
+        agreed = program.agreement(model.config())
     claim, send, accept = Guard.claim, tls_channel.TlsChannel.send, FrameDecoder.accept
 
     def claimed(self: Guard, key: bytes, domain: Any) -> None:
