@@ -213,19 +213,23 @@ class Connection:
                 self.node.waiting(peer.name, f"it has our request, and waits {waits}")
 
     async def _come_back(self, name: bytes, end_s: float, error: ChannelError) -> None:
-        """A connection is lost, but not the request: fetch it over new connections.
+        """A connection is lost, but not the request: fetch it over new connections, again if those are lost too.
 
-        :raises ChannelError: there is no time for that.
+        :raises ChannelError: there is no more time for that.
         :raises RemoteAbort: a server has not got it any more.
         """
-        if (left_s := end_s - time.perf_counter()) <= 0:
-            raise error
         self.node.say(f"{error}; coming back for the answer", "warning")
-        fresh = await Connection.open(self.node, min(left_s, self.node.settings.timeout_s))
-        self.peers = fresh.peers  # the servers end the old ones then
-        for peer in self.peers:
-            await frames.send(peer, FETCH, id=name)
-        await self._queue()
+        while (left_s := end_s - time.perf_counter()) > 0:
+            try:
+                fresh = await Connection.open(self.node, left_s)
+                self.peers = fresh.peers
+                # To both, whatever becomes of one: a server that hears it ends the connection before.
+                await asyncio.gather(*(frames.send(peer, FETCH, id=name) for peer in self.peers))
+                await self._queue()
+                return
+            except ChannelError as another:
+                error = another
+        raise error
 
     async def _converse(self, tokens: Tokens, size: Size, table: Table, accept: bool, wait_s: float) -> Answer:
         config, start = self.node.config, time.perf_counter()

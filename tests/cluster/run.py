@@ -196,7 +196,7 @@ async def _lose_the_dealer(world: World, seconds: float) -> None:
     while not (len(runs) == len(SERVERS) and all(each._running and each._running.complete for each in runs.values())):
         if world.loop.time() > LASTS_S or "dealer" not in world.tasks:
             return
-        await world.after_frames(1)
+        await asyncio.wait([world.after_frames(1)], timeout=LASTS_S)
     lines = [line for role in SERVERS for line in world.edges[role].clients.queue._clients.values()]
     running = [request for line in lines for request in line if request.running and not request.ended.is_set()]
     world.note("in a run", *(request.client for request in running))

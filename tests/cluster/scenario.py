@@ -148,7 +148,7 @@ def _gentle(draw: random.Random) -> Fault:
 
 
 def _cuts(draw: random.Random, visitor: Visitor) -> list[Cut]:
-    count = 0 if draw.random() < 0.5 else 1 + draw.randrange(3)
+    count = 0 if draw.random() < 0.5 or visitor.kind in ("half requests", "disagrees") else 1 + draw.randrange(3)
     return [
         Cut(
             draw.choice(SERVERS), visitor.name, draw.choice(CUT), 1 + draw.randrange(2), int(40 * draw.random() ** 2),

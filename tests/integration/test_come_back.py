@@ -14,6 +14,7 @@ from mpcnet.errors import ChannelTimeout, RemoteAbort
 from mpcnet.launch.party import clients, frames
 from mpcnet.launch.party.client import Connection, size_of
 from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, RESULT, TAKEN
+from mpcnet.launch.party.node import Node
 from mpcnet.transport.handshake import Peer
 
 LATE = some_tokens([3], seed=2)
@@ -56,6 +57,34 @@ async def test_a_link_that_is_cut_in_the_run(parties: Parties, role: str) -> Non
     cut(parties, role)
     slow.released.set()
     await parties.answered(TOKENS, asked)
+    await parties.stop()
+    assert parties.lost() == []
+
+
+@pytest.mark.parametrize("party", range(2))
+async def test_a_link_that_is_cut_again_on_the_way_back(
+    parties: Parties, party: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client comes back as often as it takes."""
+    opened, met = Connection.open, list[Connection]()
+
+    async def then_cut(node: Node, timeout_s: float | None = None) -> Connection:
+        met.append(await opened(node, timeout_s))
+        if len(met) in (2, 3):
+            met[-1].peers[party].channel._tcp.abandon()  # type: ignore[attr-defined]
+        return met[-1]
+
+    monkeypatch.setattr(Connection, "open", then_cut)
+    for each in ALL:
+        parties.start(each)
+    asked = parties.ask(TOKENS)
+    for each in SERVERS:
+        await parties.said(each, "queued: 1")
+    cut(parties, SERVERS[party])
+    await parties.said("client", "coming back for the answer")
+    parties.start("owner")
+    await parties.answered(TOKENS, asked)
+    assert len(met) == 4
     await parties.stop()
     assert parties.lost() == []
 
