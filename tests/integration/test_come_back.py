@@ -16,6 +16,7 @@ from mpcnet.launch.party.client import Connection, size_of
 from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, RESULT, TAKEN
 from mpcnet.launch.party.node import Node
 from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header
 
 LATE = some_tokens([3], seed=2)
 
@@ -178,6 +179,22 @@ async def test_a_client_that_closes_in_order_has_left(parties: Parties) -> None:
         await parties.said(role, "queued: 0")
         assert "an id of none" in await turned_away(await fetched(parties, name, role))
     parties.start("owner")
+    await parties.answered(TOKENS)
+    await parties.stop()
+
+
+async def test_a_session_that_ends_lets_go_of_what_was_to_run(parties: Parties) -> None:
+    """server1 has said that it has the request; the run never begins, and the client leaves."""
+
+    def of_order(header: Header) -> bool:
+        return header.fields.get("what") == "run"
+
+    parties.serve(parties.node("server0", RogueNode, victim="server1", which=of_order, misdeed=rogue.cut, when=1))
+    one, two = await upload(parties, secrets.token_bytes(16), *SERVERS)
+    await parties.said("server1", "queued: 1")
+    assert "ask again" in await turned_away(one)
+    await two.channel.close()
+    await parties.said("server1", "queued: 0")
     await parties.answered(TOKENS)
     await parties.stop()
 
