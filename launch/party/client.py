@@ -15,9 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks
 from mpcnet.arrays import ring
-from mpcnet.errors import ChannelError, ChannelTimeout, LocalConfigError, LocalInputError, MpcError, RemoteProtocolError
+from mpcnet.errors import (
+    ChannelError,
+    ChannelTimeout,
+    LocalConfigError,
+    LocalInputError,
+    MpcError,
+    RemoteAbort,
+    RemoteProtocolError,
+)
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, REQUEST, RESULT, SHARES, TAKEN
@@ -211,20 +220,30 @@ class Connection:
             if isinstance(waits, str) and waits:
                 self.node.waiting(peer.name, f"it has our request, and waits {waits}")
 
-    async def _come_back(self, name: bytes, end_s: float, error: ChannelError) -> None:
-        """A connection is lost, but not the request: fetch it over new connections.
+    async def _come_back(self, name: bytes, end_s: float, error: MpcError) -> None:
+        """A connection is lost, but not the request: fetch it over new connections, again if those are lost too.
 
-        :raises ChannelError: there is no time for that.
-        :raises RemoteAbort: a server has not got it any more.
+        :raises MpcError: there is no more time for that, or a server has not got it any more.
         """
-        if (left_s := end_s - time.perf_counter()) <= 0:
-            raise error
         self.node.say(f"{error}; coming back for the answer", "warning")
-        fresh = await Connection.open(self.node, min(left_s, self.node.settings.timeout_s))
-        self.peers = fresh.peers  # the servers end the old ones then
-        for peer in self.peers:
-            await frames.send(peer, FETCH, id=name)
-        await self._queue()
+        backoff = Backoff()
+        while (left_s := end_s - time.perf_counter()) > 0:
+            asked = False
+            try:
+                self.peers = (await Connection.open(self.node, left_s)).peers
+                asked = True
+                # Of both, whatever becomes of one: a server that hears it ends the connection before.
+                await asyncio.gather(*(frames.send(peer, FETCH, id=name) for peer in self.peers))
+                await self._queue()
+                return
+            except ChannelError as another:
+                error = another
+            except RemoteAbort as refusal:
+                if asked or refusal.final:
+                    raise
+                error = refusal  # it has no room for us now, or has not heard us for too long
+            await backoff.take()
+        raise error
 
     async def _converse(self, tokens: Tokens, size: Size, table: Table, accept: bool, wait_s: float) -> Answer:
         config, start = self.node.config, time.perf_counter()

@@ -24,8 +24,11 @@ async def follow(server: Server, model: Model) -> None:
     """Follow server0's orders until asked to stop; a run that was announced is finished first."""
     await server.agree_on_room()
     follower = _Follower(server, model)
-    while order := await unless(server.node.stopping, follower.order()):
-        await follower.obey(order)
+    try:
+        while order := await unless(server.node.stopping, follower.order()):
+            await follower.obey(order)
+    finally:
+        server.edge.clients.unpin(follower.found.values())  # or they would be kept for a run that will not begin
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,8 +220,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         return await self.network.connect(protocol_factory, f"{host}:{port}")
 
-    async def sock_accept(self, sock: Any) -> Any:
-        return await self.network.accept(sock)
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+        fd.watch.begin(lambda: callback(*args), lambda: fd.readable)
+
+    def remove_reader(self, fd: Any) -> bool:
+        return bool(fd.watch.end())
 
     async def connect_accepted_socket(self, protocol_factory: Any, sock: Any, **_: Any) -> Any:
         sock.attach(protocol_factory())

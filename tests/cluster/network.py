@@ -32,6 +32,36 @@ class Line:
     broken_until_s: float = 0.0  # nothing arrives before
 
 
+class Watch:
+    """What `loop.add_reader` keeps of a socket: its callback runs, again and again, while there is something to read."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._call: Callable[[], None] | None = None
+        self._context: Context | None = None
+        self._due = False
+
+    def begin(self, call: Callable[[], None], readable: Callable[[], bool]) -> None:
+        self._call, self._context, self._readable = call, copy_context(), readable
+        self.look()
+
+    def end(self) -> bool:
+        before, self._call = self._call, None
+        return before is not None
+
+    def look(self) -> None:
+        """Something may have come."""
+        if self._call is not None and not self._due and self._readable():
+            self._due = True
+            self._loop.call_soon(self._turn, context=self._context)
+
+    def _turn(self) -> None:
+        self._due = False
+        if self._call is not None and self._readable():
+            self._call()
+            self.look()
+
+
 @dataclass
 class Listener:
     """A port."""
@@ -40,13 +70,37 @@ class Listener:
     owner: str
     address: str
     arrived: deque[Transport] = field(default_factory=deque)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.network.loop)
+
+    @property
+    def readable(self) -> bool:
+        return bool(self.arrived)
+
+    def fileno(self) -> int:
+        return -1 if self.closed else 0
+
+    def accept(self) -> tuple[Transport, tuple[str, int]]:
+        """One that has connected.
+
+        :raises OSError: there is none, or it is of no use.
+        """
+        if not self.arrived:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        if self.owner in self.network.no_descriptors:
+            raise OSError(errno.EMFILE, "Too many open files")
+        transport = self.arrived.popleft()
+        return transport, (transport.other, 1)
 
     def getsockname(self) -> tuple[str, int]:
         host, _, port = self.address.rpartition(":")
         return host, int(port)
 
     def close(self) -> None:
+        self.closed = True
         if self.network.listeners.get(self.address) is self:
             del self.network.listeners[self.address]
         for transport in self.arrived:
@@ -61,6 +115,7 @@ class Network:
         self.loop, self.draw, self.note = loop, draw, note
         self.listeners: dict[str, Listener] = {}
         self.transports: list[Transport] = []
+        self.no_descriptors: set[str] = set()  # processes that have used them up
         self._lines: dict[frozenset[str], Line] = {}
 
     @property
@@ -100,7 +155,7 @@ class Network:
             here.peer, there.peer = there, here
             self.transports += (here, there)
             listener.arrived.append(there)
-            listener.changed.set()
+            listener.watch.look()
             try:
                 await asyncio.sleep(self.flight_s(owner, me))
             except BaseException:
@@ -109,13 +164,6 @@ class Network:
             self.note("connect", me, owner)
             here.attach(factory())
             return here, here.protocol
-
-    async def accept(self, listener: Listener) -> tuple[Transport, tuple[str, int]]:
-        while not listener.arrived:
-            listener.changed.clear()
-            await listener.changed.wait()
-        transport = listener.arrived.popleft()
-        return transport, (transport.other, 1)
 
     # --- faults -------------------------------------------------------------------------------------------------
 
@@ -162,14 +210,23 @@ class Transport(asyncio.Transport):
         self._gone = False  # its process is
         self._high = 1 << 16
         self._paused = False
+        self._error: Exception | None = None  # that ended it
+        self.watch = Watch(self._loop)
 
     # --- asyncio's interface ------------------------------------------------------------------------------------
 
     def attach(self, protocol: Any) -> None:
         self.protocol = protocol
         protocol.connection_made(self)
-        if self._inbox or self._finished:
+        if self._lost:  # before somebody looked
+            self._soon(protocol.connection_lost, self._error)
+        elif self._inbox or self._finished:
             self._soon(self._feed)
+
+    @property
+    def readable(self) -> bool:
+        """Bytes are there, or the end."""
+        return bool(self._inbox) or self._finished or self._lost
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self
@@ -266,6 +323,8 @@ class Transport(asyncio.Transport):
             peer._inbox.append(data)
         if peer.protocol is not None:
             peer._feed()
+        else:
+            peer.watch.look()
 
     # --- receiving ----------------------------------------------------------------------------------------------
 
@@ -320,6 +379,7 @@ class Transport(asyncio.Transport):
         if self._lost:
             return
         self._closing = self._lost = True
+        self._error = error
         self._network.transports.remove(self)
         self._network.note("lost" if error is None else "reset", self.owner, self.other)
         self._out.clear()
@@ -333,3 +393,5 @@ class Transport(asyncio.Transport):
                 self._fly(None)
         if self.protocol is not None:
             self._soon(self.protocol.connection_lost, error)
+        else:
+            self.watch.look()

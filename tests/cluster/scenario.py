@@ -7,16 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.cluster.plain import REVOKED
-from tests.cluster.tamper import WAYS
+from tests.cluster.tamper import WAYS, Cut
 from tests.cluster.world import ALL, PARTIES, SERVERS
 
 LASTS_S = 16.0  # faults happen until then
 
 CLIENTS = (
-    "honest", "honest", "honest", "honest", "slow", "stops", "leaves", "one server", "floods", "revoked", "says nothing",
-    "stranger",
+    "honest", "honest", "honest", "honest", "slow", "stops", "leaves", "half requests", "disagrees", "floods", "hurried",
+    "too large", "revoked", "revoked", "says nothing", "stranger",
 )  # fmt: skip
-FAULTS = ("kill", "kill", "lost host", "restart", "stop", "reset", "silence", "full disk", "tamper")
+FAULTS = (
+    "kill", "kill", "lost host", "restart", "stop", "reset", "silence", "full disk", "no descriptors", "tamper",
+)  # fmt: skip
+GENTLE = ("no descriptors", "the dealer dies in a run")  # of which no answer is lost
+CUT = (
+    "queued",
+    "queued",
+    "ready",
+    "ready",
+    "result",
+    "result",
+)  # frames of a server behind which its client is cut off
 LINES = (
     *(("server0", "server1"), ("server0", "dealer"), ("server1", "dealer")) * 2,
     ("owner", "server0"),
@@ -43,7 +54,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Visitor:
-    """A client: it comes at `at_s` and asks for these texts, one after the other."""
+    """A client: it comes at `at_s` and asks for these texts, one after the other, each within `wait_s`."""
 
     name: str
     kind: str
@@ -51,36 +62,52 @@ class Visitor:
     texts: tuple[int, ...]
     audit: bool
     pause_s: float
+    wait_s: float
 
 
 @dataclass(frozen=True)
 class Scenario:
+    """With `gentle` the computing parties live, and hear each other: no client may lose its answer, whatever becomes of
+    its line and whatever other clients do.
+    """
+
+    gentle: bool
     settings: dict[str, Any]
-    knobs: dict[str, int]  # limits in the code that are so large that a small cluster would not meet them
+    knobs: dict[str, float]  # limits in the code that are so large that a small cluster would not meet them
     starts: dict[str, float]
     faults: tuple[Fault, ...]
+    cuts: tuple[Cut, ...]
     visitors: tuple[Visitor, ...]
     work_s: float
     last: int
+    short_of_memory: str  # who has so little that a run of one sentence fits, and hardly more; "" for nobody
 
 
 def scenario(draw: random.Random, texts: int) -> Scenario:
-    calm = draw.random() < 0.15
-    count = 0 if calm else 1 + int(4 * draw.random() ** 2)
+    gentle = draw.random() < 0.35
+    count = int(draw.random() < 0.4) if gentle else 0 if draw.random() < 0.15 else 1 + int(4 * draw.random() ** 2)
+    visitors = tuple(_visitor(draw, f"client:{index}", texts) for index in range(1 + int(4 * draw.random())))
     return Scenario(
+        gentle,
         _settings(draw),
         {
             "AHEAD_BYTES": draw.choice((64 << 20, 64 << 20, 6000, 500)),
             "HEAVY_BYTES": draw.choice((1 << 16, 1 << 16, 1 << 8)),
-            "PER_CLIENT": draw.choice((64, 2)),
-            "MAX_CONNECTIONS": draw.choice((512, 512, 3)),
+            "PER_CLIENT": 64 if gentle else draw.choice((64, 2)),
+            "MAX_CONNECTIONS": 512 if gentle else draw.choice((512, 512, 3)),
+            "SILENT": draw.choice((256, 2)) if not gentle else 256,
+            "BACKLOG": draw.choice((128, 2)) if not gentle else 128,
+            "AT_ONCE": draw.choice((64, 1)),
+            "KEPT_S": 30.0,
             "WINDOW": draw.choice((1 << 18, 1 << 18, 1 << 11)),
         },
         {role: draw.choice((0.0, 0.0, 3 * draw.random())) for role in PARTIES},
-        tuple(_fault(draw) for _ in range(count)),
-        tuple(_visitor(draw, f"client:{index}", texts) for index in range(1 + int(3 * draw.random()))),
+        tuple(_gentle(draw) if gentle else _fault(draw) for _ in range(count)),
+        tuple(cut for each in visitors for cut in _cuts(draw, each)),
+        visitors,
         draw.choice((0.0, 0.002, 0.05)),
         draw.randrange(texts),
+        draw.choice(("", "", "", *ALL)),
     )
 
 
@@ -92,6 +119,8 @@ def _settings(draw: random.Random) -> dict[str, Any]:
         "buffer_mib": draw.choice((1, 1, 0)),
         "queue_mib": 1,
     }
+    if draw.random() < 0.2:
+        found["record"] = "records"
     if ahead:
         found |= {"ahead_runs": draw.choice((1, 2)), "tapes": draw.choice(("", "tapes", "tapes"))}
     return found
@@ -105,7 +134,7 @@ def _fault(draw: random.Random) -> Fault:
     match what:
         case "stop" | "kill" | "lost host" | "restart":
             return Fault(at_s, frames, what, (draw.choice(PARTIES if what != "stop" else ALL),), seconds)
-        case "full disk":
+        case "full disk" | "no descriptors":
             return Fault(at_s, frames, what, (draw.choice(SERVERS),), seconds)
         case "tamper":
             return Fault(at_s, frames, what, (*draw.choice(PLANNED), draw.choice(WAYS)), 1 + draw.randrange(12))
@@ -113,15 +142,32 @@ def _fault(draw: random.Random) -> Fault:
             return Fault(at_s, frames, what, draw.choice(LINES), seconds)
 
 
+def _gentle(draw: random.Random) -> Fault:
+    what = draw.choice(GENTLE)
+    return Fault(LASTS_S / 2 * draw.random(), 0, what, (draw.choice(SERVERS),), 3 * draw.random())
+
+
+def _cuts(draw: random.Random, visitor: Visitor) -> list[Cut]:
+    count = 0 if draw.random() < 0.5 or visitor.kind in ("half requests", "disagrees") else 1 + draw.randrange(3)
+    return [
+        Cut(
+            draw.choice(SERVERS), visitor.name, draw.choice(CUT), 1 + draw.randrange(2), int(40 * draw.random() ** 2),
+            draw.choice((0.0, 0.0, 15 * draw.random())), draw.random() < 0.3,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+
+
 def _visitor(draw: random.Random, name: str, texts: int) -> Visitor:
     kind = draw.choice(CLIENTS)
-    count = {"honest": 1 + draw.randrange(2), "floods": 4}.get(kind, 1)
+    count = {"honest": 1 + draw.randrange(2), "revoked": 3, "floods": 4, "half requests": 8}.get(kind, 1)
     chosen = tuple(draw.randrange(texts) for _ in range(count))
     return Visitor(
-        REVOKED if kind == "revoked" else name,
+        draw.choice((REVOKED, name)) if kind == "revoked" else name,
         kind,
         LASTS_S * 0.9 * draw.random(),
         chosen,
         draw.random() < 0.2,
         draw.choice((0.0, 2 * draw.random())),
+        10.0 * draw.random() ** 2 if kind in ("hurried", "half requests", "disagrees") else 100.0,
     )

@@ -1,4 +1,6 @@
-"""A computing party that sends one frame of a run otherwise than planned; whoever receives it must not accept it."""
+"""What happens at a certain frame: a computing party sends one otherwise than planned, which nobody may accept; or the
+line of a client breaks.
+"""
 
 from __future__ import annotations
 
@@ -69,3 +71,25 @@ class Tamper:
         ):
             return f"{receiver} accepted {header} of {self.sender}, which did this: {self.way}"
         return None
+
+
+@dataclass
+class Cut:
+    """`frames` frames after `server` has sent `client` the frame `label` for the `when`-th time, their line breaks:
+    connections are reset, or nothing passes for `seconds`.
+    """
+
+    server: str
+    client: str
+    label: str
+    when: int
+    frames: int
+    seconds: float  # 0: a reset
+    both: bool  # the other server's line too
+
+    def matches(self, sender: str, receiver: str, label: str) -> bool:
+        """True at that frame, once."""
+        if (sender, receiver, label) != (self.server, self.client, self.label):
+            return False
+        self.when -= 1
+        return self.when == 0

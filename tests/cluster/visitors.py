@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import torch
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
-from mpcnet.errors import MpcError, RemoteIdentityError
+from mpcnet.errors import MpcError, RemoteAbort
 from mpcnet.launch.party import client, frames, sharing
-from mpcnet.launch.party.control_frames import QUEUED, REQUEST
+from mpcnet.launch.party.control_frames import QUEUED, REQUEST, SHARES
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.program import Size
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
 from tests.cluster import model
+from tests.cluster.plain import REVOKED
 from tests.cluster.scenario import Visitor
 from tests.cluster.world import SERVERS, World
+
+WAIT_S = 100.0  # that a request waits
+BEHIND_S = 10.0  # its client's channels have ended so long behind that
+ANSWERED_S = (
+    60.0  # in a gentle world an honest client has its answer by then, whatever others do; its own line may break
+)
+TRIES = 4  # of which the last must succeed there: a request whose line breaks before it is queued is asked anew
+TOLD_S = 8.0  # a request of which nothing can come is ended so long behind its deadline
+LARGE = 24  # sentences of a request that is too large for who is short of memory
 
 
 async def visit(world: World, visitor: Visitor) -> None:
@@ -31,8 +41,13 @@ async def visit(world: World, visitor: Visitor) -> None:
     match visitor.kind:
         case "leaves":
             await _leave(world, visitor)
-        case "one server":
-            await _ask_one(world, visitor)
+        case "half requests":
+            halves = (_ask_one(world, visitor, index) for index in range(len(visitor.texts)))
+            await asyncio.gather(*halves)
+        case "disagrees":
+            await _disagree(world, visitor)
+        case "too large":
+            await _ask_for_much(world, visitor)
         case "floods":
             await asyncio.gather(*(ask(world, visitor.name, [text], visitor) for text in visitor.texts))
         case "revoked":
@@ -48,6 +63,9 @@ async def visit(world: World, visitor: Visitor) -> None:
             for server in SERVERS:
                 world.network.line(visitor.name, server).delay_s = 1.0
             await ask(world, visitor.name, visitor.texts, visitor)
+        case "honest" if world.gentle:
+            for text in visitor.texts:
+                await _insist(world, visitor, text)
         case _:
             await ask(world, visitor.name, visitor.texts, visitor)
 
@@ -55,23 +73,14 @@ async def visit(world: World, visitor: Visitor) -> None:
 async def ask(
     world: World, name: str, texts: Sequence[int], visitor: Visitor | None = None, *, checked: bool = True
 ) -> bool:
-    """One request after the other over one connection. Each gets the right answer, or one clear error; True for the
-    former.
+    """One request after the other over one connection. Each gets the right answer, or one clear error, in time; True
+    for the former.
     """
-    audit = visitor is not None and visitor.audit
     connection = None
     try:
-        node = world.node(name)
-        connection = await client.Connection.open(node)
+        connection = await client.Connection.open(world.node(name))
         for index in texts:
-            tokens = model.texts()[index]
-            size = client.size_of(node, tokens, "logits", audit)
-            answer = await connection.ask(tokens, size)
-            if checked and not model.right(index, answer.values):
-                world.breaks(f"{name}: a wrong answer to text {index}")
-            if checked and answer.out_of_range is not None and any(answer.out_of_range):
-                world.breaks(f"{name}: an answer was flagged")
-            world.note("answer", name, index)
+            await ask_over(world, connection, index, visitor, checked=checked)
             await asyncio.sleep(0.0 if visitor is None else visitor.pause_s)
         return True
     except MpcError as error:
@@ -80,6 +89,66 @@ async def ask(
     finally:
         if connection is not None:
             await connection.close()
+
+
+async def ask_over(
+    world: World, connection: client.Connection, index: int, visitor: Visitor | None = None, *, checked: bool = True
+) -> None:
+    """One request.
+
+    :raises MpcError: it has no answer.
+    """
+    name, tokens = connection.node.role, model.texts()[index]
+    audit, wait_s = (False, WAIT_S) if visitor is None else (visitor.audit, visitor.wait_s)
+    size = client.size_of(connection.node, tokens, "logits", audit)
+    largest, begun_s = world.largest(size), world.loop.time()
+    stopped_s = 5 * visitor.pause_s if visitor is not None and visitor.kind == "stops" else 0.0
+    try:
+        answer = await connection.ask(tokens, size, wait_s=wait_s)
+    except RemoteAbort as error:
+        if error.largest is not None and (error.largest, error.final) != (largest, True):
+            world.breaks(f"{name}: want a request of {size} refused for more than {largest}, got {error.largest}")
+        raise
+    finally:
+        if (took_s := world.loop.time() - begun_s) > wait_s + BEHIND_S + stopped_s:
+            world.breaks(f"{name}: a request that waits {wait_s:.1f} s ended after {took_s:.1f} s")
+    if name in world.revoked and begun_s > world.revoked[name]:
+        world.breaks(f"{name} was answered, though it had been revoked before it asked")
+    if largest < size.batch:
+        world.breaks(f"{name}: a run of {size} takes more memory than there is, and was answered")
+    if checked and not model.right(index, answer.values):
+        world.breaks(f"{name}: a wrong answer to text {index}")
+    if checked and answer.out_of_range is not None and any(answer.out_of_range):
+        world.breaks(f"{name}: an answer was flagged")
+    world.note("answer", name, index)
+
+
+async def _insist(world: World, visitor: Visitor, index: int) -> None:
+    """The right answer in time. Only a request that was cut off before both servers had queued it is asked again."""
+    begun_s, size = (
+        world.loop.time(),
+        client.size_of(world.node(visitor.name), model.texts()[index], "logits", visitor.audit),
+    )
+    fits = world.largest(size) >= size.batch
+    for _ in range(TRIES):
+        connection = None
+        try:
+            connection = await client.Connection.open(world.node(visitor.name))
+            await ask_over(world, connection, index, visitor)
+            if (took_s := world.loop.time() - begun_s) > ANSWERED_S:
+                world.breaks(f"{visitor.name} had its answer after {took_s:.1f} s only")
+            return
+        except MpcError as error:
+            clear(world, visitor.name, error)
+            if not fits and isinstance(error, RemoteAbort):
+                return
+            if connection is not None and connection.queued:
+                world.breaks(f"{visitor.name} has lost the answer to a request that was queued: {error}")
+        finally:
+            if connection is not None:
+                await connection.close()
+        await asyncio.sleep(0.5)
+    world.breaks(f"{visitor.name} has no answer, though nobody but clients did anything wrong")
 
 
 def clear(world: World, name: str, error: MpcError) -> None:
@@ -99,51 +168,126 @@ async def _leave(world: World, visitor: Visitor) -> None:
     await asyncio.wait([asking])
 
 
-async def _ask_one(world: World, visitor: Visitor) -> None:
-    """A request that the other server never gets."""
+async def _ask_one(world: World, visitor: Visitor, index: int) -> None:
+    """A request that the other server never gets. Its client is told before it has waited for too long."""
     party = visitor.texts[0] % 2
-    node = world.node(visitor.name)
+    await asyncio.sleep(index * visitor.pause_s / 4)
     try:
-        peer = await node.dial(SERVERS[party])
+        peer = await world.node(visitor.name).dial(SERVERS[party])
+        await upload(peer, world.secrets.randbytes(16), model.texts()[visitor.texts[index]], party, visitor.wait_s)
+        await frames.receive_bare(peer, QUEUED)
     except MpcError as error:
         clear(world, visitor.name, error)
         return
-    tokens = model.texts()[visitor.texts[0]]
-    with suppress(MpcError):
-        await upload(peer, world.secrets.randbytes(16), tokens, party)
-        await frames.receive_bare(peer, QUEUED)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(5.0):
-                clear(world, visitor.name, await peer.channel.gone())
+    if index % 3 == 2:  # it does not wait
+        peer.channel.abort("it has had enough")
+        return
+    await _told(world, visitor, peer)
+
+
+async def _disagree(world: World, visitor: Visitor) -> None:
+    """Each server gets another request under the same id."""
+    peers = []
+    name = world.secrets.randbytes(16)
+    try:
+        for party, server in enumerate(SERVERS):
+            peer = await world.node(visitor.name).dial(server)
+            peers.append(peer)
+            tokens = model.texts()[(visitor.texts[0] + party) % model.TEXTS]
+            await upload(peer, name, tokens, party, visitor.wait_s)
+        await asyncio.gather(*(_told(world, visitor, peer) for peer in peers))
+    except MpcError as error:
+        clear(world, visitor.name, error)
+    finally:
+        for peer in peers:
+            peer.channel.abort("it has had enough")
+
+
+async def _told(world: World, visitor: Visitor, peer: Peer) -> None:
+    """A server says in time that there will be no answer."""
+    gone = asyncio.ensure_future(_until_gone(peer))
+    await asyncio.wait([gone], timeout=visitor.wait_s + TOLD_S)
+    if gone.done():
+        clear(world, visitor.name, gone.result())
+    elif world.gentle:
+        world.breaks(f"{visitor.name} was told nothing of a request that waited {visitor.wait_s:.1f} s")
+    gone.cancel()
     peer.channel.abort("it has had enough")
 
 
-async def upload(peer: Peer, name: bytes, tokens: Tokens, party: int) -> None:
+async def _until_gone(peer: Peer) -> MpcError:
+    """Whatever it says before."""
+    try:
+        while True:
+            await peer.channel.receive(lambda header: memoryview(bytearray(header.payload_bytes)), patient=True)
+    except MpcError as error:
+        return error
+
+
+async def _ask_for_much(world: World, visitor: Visitor) -> None:
+    """More sentences than there may be memory for; then as many as the refusal says."""
+    text, node = model.texts()[visitor.texts[0]], world.node(visitor.name)
+    tokens = text.rows([0] * LARGE)
+    try:
+        size = client.size_of(node, tokens, "logits", visitor.audit)
+        largest = world.largest(size)
+        try:
+            connection = await client.Connection.open(node)
+            answer = await connection.ask(tokens, size, wait_s=visitor.wait_s)
+            if largest < LARGE:
+                world.breaks(f"{visitor.name}: {LARGE} sentences take more memory than there is, and were answered")
+        except RemoteAbort as error:
+            if error.largest is None or not error.largest:
+                raise
+            if largest >= LARGE or not error.final:
+                world.breaks(f"{visitor.name}: {LARGE} sentences fit, and were refused: {error}")
+            tokens = text.rows([0] * error.largest)
+            connection = await client.Connection.open(node)
+            answer = await connection.ask(tokens, replace(size, batch=error.largest), wait_s=visitor.wait_s)
+        await connection.close()
+        if not all(model.right_row(visitor.texts[0], row) for row in answer.values):
+            world.breaks(f"{visitor.name}: a wrong answer to many sentences")
+        world.note("answer", visitor.name, len(answer.values))
+    except MpcError as error:
+        clear(world, visitor.name, error)
+
+
+async def upload(peer: Peer, name: bytes, tokens: Tokens, party: int, wait_s: float = WAIT_S) -> None:
     """A client's request to one server."""
-    await frames.send(peer, REQUEST, request_arrays(tokens, party), id=name, answer="logits", audit=False)
+    await frames.send(peer, REQUEST, **request_fields(tokens, name, wait_s))
+    await frames.send(peer, SHARES, request_arrays(tokens, party))
+
+
+def request_fields(tokens: Tokens, name: bytes, wait_s: float = WAIT_S, audit: bool = False) -> dict[str, Any]:
+    """What is public of it."""
+    batch, length = tokens.ids.shape
+    return {"id": name, "batch": batch, "length": length, "answer": "logits", "audit": audit, "wait_s": wait_s}
 
 
 def request_arrays(tokens: Tokens, party: int) -> list[tuple[Part, Bytes]]:
-    """What is in it: the mask, a seed, and one of the halves."""
-    config = model.config()
-    parts = sharing.token_parts(config, Size(*tokens.ids.shape))
-    halves = torch.split(encode_tokens(config, tokens, None), [part.shape[1] for part in parts], 1)
-    split = sharing.split(list(zip(parts, halves, strict=True)), REQUEST)
+    """What follows it: the mask, a seed, and one of the halves."""
+    config, size = model.config(), Size(*tokens.ids.shape)
+    split = sharing.split_tokens(config, size, encode_tokens(config, tokens, None), sharing.TOKENS)
     mask = Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1)
     seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
     return [mask, seed, *split.explicit[party]]
 
 
 async def _revoked(world: World, visitor: Visitor) -> None:
-    """Its key is not the one that the roster pins."""
-    try:
-        await world.node(visitor.name).dial("server0")
-    except RemoteIdentityError as error:
-        clear(world, visitor.name, error)
-    except MpcError as error:  # server0 is away
-        clear(world, visitor.name, error)
-    else:
-        world.breaks(f"{visitor.name} was let in")
+    """Its key is not the one that the roster pins, or the roster ceases to name it."""
+    if visitor.name == REVOKED:
+        try:
+            await world.node(visitor.name).dial("server0")
+        except MpcError as error:  # it may also be that server0 is away
+            clear(world, visitor.name, error)
+        else:
+            world.breaks(f"{visitor.name} was let in")
+        return
+    asking = asyncio.ensure_future(ask(world, visitor.name, visitor.texts, visitor))
+    await asyncio.wait([asking], timeout=0.2 + visitor.pause_s)
+    world.revoke(visitor.name)
+    await asyncio.wait([asking])
+    await ask(world, visitor.name, visitor.texts[:1], visitor)
 
 
 async def _say_nothing(world: World, visitor: Visitor) -> None:

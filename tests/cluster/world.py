@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import random
 import secrets
@@ -30,25 +31,28 @@ from unittest import mock
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.party import dealer, heap, owner, party
 from mpcnet.launch.party import node as node_module
+from mpcnet.launch.party.budget import of_dealer, of_server
 from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.log import Log
 from mpcnet.launch.party.monitor import Metrics
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.refusals import Refusals
+from mpcnet.launch.party.server import Server
 from mpcnet.models.private import program
 from mpcnet.models.private.parameters import encode
-from mpcnet.models.private.program import Plans
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.randomness.prg import Guard
 from mpcnet.runtime import dealing, tape_folder
 from mpcnet.runtime.correction_buffer import CorrectionReceiver
 from mpcnet.transport import tls, tls_channel
 from mpcnet.transport.identity import Identity, Roster
+from mpcnet.transport.roster_file import RosterFile
 from mpcnet.transport.tls_engine import TlsEngine
 from mpcnet.transport.wire import FrameDecoder, Header
 from tests.cluster import model, plain
 from tests.cluster.loop import PROCESS, WORLD, VirtualLoop
 from tests.cluster.network import Network
-from tests.cluster.tamper import Tamper
+from tests.cluster.tamper import Cut, Tamper
 
 SERVERS = ("server0", "server1")
 ALL = (*SERVERS, "dealer")
@@ -56,6 +60,9 @@ PARTIES = (*ALL, "owner")
 EPOCH_S = 1_900_000_000.0  # of the virtual wall clock
 TIMEOUT_S = 8.0
 PING_S = 4.0
+MEMORY_MIB = 2048
+ROSTER = "roster.json"
+CLIENTS = ("client:0", "client:1", "client:2", "client:3", "client:last", "client:evil")
 LEAST_DRAWN = 16  # bytes of a payload that never comes twice
 
 
@@ -77,14 +84,21 @@ class World:
         self.broken: list[str] = []  # what must hold, and did not
         self.full_disks: set[str] = set()
         self.tampers: list[Tamper] = []
+        self.cuts: list[Cut] = []
+        self.gentle = False
+        self.revoked: dict[str, float] = {}  # since when
+        self.short_of_memory = ""
         self._after: list[tuple[int, asyncio.Future[None]]] = []  # who waits for how many frames in all
         self._frames = 0
         self.nodes: dict[str, Node] = {}
         self.tasks: dict[str, asyncio.Task[Any]] = {}
         self.edges: dict[str, Edge] = {}
         self.receivers: dict[str, CorrectionReceiver] = {}
+        self.servers: dict[str, Server] = {}  # of the present session
         self.settings: dict[str, Any] = {}
         self.roster = roster()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write_roster()
         self._claimed: dict[bytes, set[str]] = {}
         self._payloads: set[bytes] = set()
 
@@ -111,14 +125,37 @@ class World:
             role=role,
             timeout_s=TIMEOUT_S,
             threads=1,
+            memory_mib=MEMORY_MIB // 2 if role == self.short_of_memory else MEMORY_MIB,
             **{"addresses": self.addresses} | self.settings,
         )
         metrics = Metrics(role, clock=self.wall_s) if role in PARTIES else _visitors_metrics()
         log = _Log(role, self)
         refusals = Refusals(self.loop.time)
         return Node(
-            settings, model.config(), identity(role), self.roster, log, metrics, clock=self.wall_s, refusals=refusals
-        )
+            settings, model.config(), identity(role), RosterFile(self.folder / ROSTER), log, metrics,
+            clock=self.wall_s, refusals=refusals,
+        )  # fmt: skip
+
+    def write_roster(self, *without: str) -> None:
+        """All parties read it."""
+        roles = {role: list(pins) for role, pins in self.roster.fingerprints.items() if role not in without}
+        newer = self.folder / "newer"
+        newer.write_text(json.dumps({"version": 2, "roles": roles}))
+        newer.replace(self.folder / ROSTER)
+
+    def revoke(self, name: str) -> None:
+        """Every party learns of it when it looks at its roster next."""
+        self.revoked[name] = self.loop.time()
+        self.note("revoke", name)
+        self.write_roster(*self.revoked)
+
+    def largest(self, size: Size) -> int:
+        """How many sentences of such a request are taken once all three parties have met."""
+        plans = model.plans()
+        budgets = [
+            (of_dealer if role == "dealer" else of_server)(self.node(role).settings, plans).run_bytes for role in ALL
+        ]
+        return of_server(self.node("server0").settings, plans).within(min(budgets)).largest(plans, size)
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -203,11 +240,23 @@ class World:
         for number, waiter in self._after:
             if number <= self._frames and not waiter.done():
                 waiter.set_result(None)
+        for cut in self.cuts:
+            if cut.matches(PROCESS.get(), peer, header.label):
+                self.spawn(WORLD, self._cut(cut))
         for each in self.tampers:
             if (instead := each.frames(PROCESS.get(), peer, header)) is not None:
                 self.note("tamper", PROCESS.get(), peer, each.way)
                 return instead
         return [header]
+
+    async def _cut(self, cut: Cut) -> None:
+        await asyncio.wait([self.after_frames(cut.frames)], timeout=5.0)
+        for server in SERVERS if cut.both else (cut.server,):
+            self.note("cut", cut.client, server, round(cut.seconds, 3))
+            if cut.seconds:
+                self.network.break_line(cut.client, server, cut.seconds)
+            else:
+                self.network.reset(cut.client, server)
 
     def accepted(self, header: Header | None) -> None:
         """Somebody has seen this header, and wants its payload."""
@@ -246,7 +295,7 @@ def _visitors_metrics() -> Metrics:
 
 @cache
 def roster() -> Roster:
-    return plain.roster(*PARTIES)
+    return plain.roster(*PARTIES, *CLIENTS)
 
 
 @cache
@@ -316,13 +365,18 @@ def everywhere(original: Any, instead: Any) -> list[Any]:
     return found
 
 
-def _edge(node: Node) -> Edge:
-    made = current().edges[node.role] = Edge(node)
+def _edge(node: Node, *more: Any) -> Edge:
+    made = current().edges[node.role] = Edge(node, *more)
     return made
 
 
 def _receiver(dealer: Any, number: int, *more: Any, **named: Any) -> CorrectionReceiver:
     made = current().receivers[SERVERS[number]] = CorrectionReceiver(dealer, number, *more, **named)
+    return made
+
+
+def _server(node: Node, *more: Any, **named: Any) -> Server:
+    made = current().servers[node.role] = Server(node, *more, **named)
     return made
 
 
@@ -333,7 +387,8 @@ async def _bind(address: str) -> Any:
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """Inside, parties live in the current world."""
-    agreed = program.agreement(model.config())
+    with mock.patch.object(program, "known_answer", lambda config: b""):  # there is none without layers
+        agreed = program.agreement(model.config())
     claim, send, accept = Guard.claim, tls_channel.TlsChannel.send, FrameDecoder.accept
 
     def claimed(self: Guard, key: bytes, domain: Any) -> None:
@@ -384,6 +439,7 @@ def installed() -> Iterator[None]:
             *everywhere(program.agreement, lambda config: agreed),
             *everywhere(Edge, _edge),
             *everywhere(CorrectionReceiver, _receiver),
+            *everywhere(Server, _server),
             *everywhere(heap.loading, contextlib.nullcontext),
             *everywhere(heap.release_freed, lambda: None),
             *everywhere(node_module.peak_bytes, lambda: 1 << 20),

@@ -14,7 +14,9 @@ from mpcnet.errors import ChannelTimeout, RemoteAbort
 from mpcnet.launch.party import clients, frames
 from mpcnet.launch.party.client import Connection, size_of
 from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, RESULT, TAKEN
+from mpcnet.launch.party.node import Node
 from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header
 
 LATE = some_tokens([3], seed=2)
 
@@ -56,6 +58,34 @@ async def test_a_link_that_is_cut_in_the_run(parties: Parties, role: str) -> Non
     cut(parties, role)
     slow.released.set()
     await parties.answered(TOKENS, asked)
+    await parties.stop()
+    assert parties.lost() == []
+
+
+@pytest.mark.parametrize("party", range(2))
+async def test_a_link_that_is_cut_again_on_the_way_back(
+    parties: Parties, party: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client comes back as often as it takes."""
+    opened, met = Connection.open, list[Connection]()
+
+    async def then_cut(node: Node, timeout_s: float | None = None) -> Connection:
+        met.append(await opened(node, timeout_s))
+        if len(met) in (2, 3):
+            met[-1].peers[party].channel._tcp.abandon()  # type: ignore[attr-defined]
+        return met[-1]
+
+    monkeypatch.setattr(Connection, "open", then_cut)
+    for each in ALL:
+        parties.start(each)
+    asked = parties.ask(TOKENS)
+    for each in SERVERS:
+        await parties.said(each, "queued: 1")
+    cut(parties, SERVERS[party])
+    await parties.said("client", "coming back for the answer")
+    parties.start("owner")
+    await parties.answered(TOKENS, asked)
+    assert len(met) == 4
     await parties.stop()
     assert parties.lost() == []
 
@@ -149,6 +179,22 @@ async def test_a_client_that_closes_in_order_has_left(parties: Parties) -> None:
         await parties.said(role, "queued: 0")
         assert "an id of none" in await turned_away(await fetched(parties, name, role))
     parties.start("owner")
+    await parties.answered(TOKENS)
+    await parties.stop()
+
+
+async def test_a_session_that_ends_lets_go_of_what_was_to_run(parties: Parties) -> None:
+    """server1 has said that it has the request; the run never begins, and the client leaves."""
+
+    def of_order(header: Header) -> bool:
+        return header.fields.get("what") == "run"
+
+    parties.serve(parties.node("server0", RogueNode, victim="server1", which=of_order, misdeed=rogue.cut, when=1))
+    one, two = await upload(parties, secrets.token_bytes(16), *SERVERS)
+    await parties.said("server1", "queued: 1")
+    assert "ask again" in await turned_away(one)
+    await two.channel.close()
+    await parties.said("server1", "queued: 0")
     await parties.answered(TOKENS)
     await parties.stop()
 
