@@ -226,7 +226,7 @@ class Connection:
         :raises MpcError: there is no more time for that, or a server has not got it any more.
         """
         self.node.say(f"{error}; coming back for the answer", "warning")
-        backoff = Backoff()
+        backoff, end_s = Backoff(), min(end_s, time.perf_counter() + self.node.settings.timeout_s)
         while (left_s := end_s - time.perf_counter()) > 0:
             asked = False
             try:
