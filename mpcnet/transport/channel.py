@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -127,8 +127,11 @@ async def send_control(channel: Channel, session: bytes, name: str, **fields: Va
     await channel.send(Header(CONTROL, session, label=name, fields=fields))
 
 
-async def receive_control(channel: Channel, name: str, session: bytes = NO_SESSION, *, patient: bool = False) -> Header:
-    """Receive the control frame `name`, which must have no payload.
+async def receive_control(
+    channel: Channel, name: str, session: bytes = NO_SESSION, *, fields: Collection[str] | None = None,
+    patient: bool = False,
+) -> Header:  # fmt: skip
+    """Receive the control frame `name`, which must have no payload, and just these `fields` if they are given.
 
     :raises RemoteProtocolError: another frame came.
     """
@@ -137,6 +140,8 @@ async def receive_control(channel: Channel, name: str, session: bytes = NO_SESSI
         check_control(header, name, session, channel.peer)
         if header.parts:
             raise RemoteProtocolError(f"{channel.peer}: control frame {name!r} has a payload")
+        if fields is not None and header.fields.keys() != set(fields):
+            raise RemoteProtocolError(describe(f"{channel.peer}, {name}", f"fields {sorted(fields)}", "others"))
         return memoryview(b"")
 
     return await channel.receive(expect, patient=patient)

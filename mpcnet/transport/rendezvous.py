@@ -189,7 +189,7 @@ async def _all_have_met(peers: Mapping[str, Peer], awaited: Collection[str]) -> 
         await send_control(peer.channel, peer.session, MET)
 
     async def hear(peer: Peer) -> None:
-        await receive_control(peer.channel, MET, peer.session, patient=True)
+        await receive_control(peer.channel, MET, peer.session, fields=(), patient=True)
 
     async def exchange(name: str) -> None:
         for step in (tell, hear) if name in awaited else (hear, tell):
@@ -237,7 +237,7 @@ async def _say_join(peer: Peer, session: bytes) -> None:
 
 
 async def _joined(peer: Peer) -> bytes:
-    header = await receive_control(peer.channel, JOIN, peer.session)
+    header = await receive_control(peer.channel, JOIN, peer.session, fields=("id",))
     value = header.fields.get("id")
     if not isinstance(value, bytes) or len(value) != 16:
         raise RemoteProtocolError(f"{peer.name}: want a session id of 16 bytes to join, got another")

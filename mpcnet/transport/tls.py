@@ -111,7 +111,7 @@ async def _greet(channel: TlsChannel, roster: Identifies, accept: Collection[str
             raise
         channel.open(shown.role, shown.pins)
         if dialled:
-            await receive_control(channel, WELCOME)
+            await receive_control(channel, WELCOME, fields=())
         else:
             await send_control(channel, NO_SESSION, WELCOME)
     except BaseException:

@@ -204,11 +204,15 @@ async def test_control_frames() -> None:
         (Header(CONTROL, SESSION, label="other"), "got control frame 'other'"),
         (Header(CONTROL, bytes(16), label="ready"), "another session"),
         (Header(CONTROL, SESSION, label="ready", parts=(Part(8, (0,)),)), "has a payload"),
+        (Header(CONTROL, SESSION, stream=3, label="ready"), "belongs to no stream, got a place in one"),
+        (Header(CONTROL, SESSION, sequence=3, label="ready"), "belongs to no stream, got a place in one"),
+        (Header(CONTROL, SESSION, label="ready", fields={"id": 1, "more": 2}), r"want fields \['id'\], got others"),
+        (Header(CONTROL, SESSION, label="ready"), r"want fields \['id'\], got others"),
     ):
         a, b = memory_pair("server0", "server1")
         await a.send(header)
         with pytest.raises(RemoteProtocolError, match=words):
-            await receive_control(b, "ready", SESSION)
+            await receive_control(b, "ready", SESSION, fields=("id",))
 
 
 def test_errors_are_one_line_and_have_exit_codes() -> None:
