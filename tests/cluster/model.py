@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -18,12 +19,14 @@ from mpcnet.models.families.bert import Config
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.formats.planner import plan
+from mpcnet.models.private import program
 from mpcnet.models.private.oracle_trace import audited_answer, load_plain
 from mpcnet.models.private.prepare import random_tokens
 from mpcnet.models.private.program import Plans
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.suites import SUITES
+from mpcnet.transport.handshake import Program
 
 SHAPE = BertShape(layers=1, hidden=4, heads=1, ffn=4, vocab=8, positions=4)
 object.__setattr__(SHAPE, "layers", 0)
@@ -50,6 +53,13 @@ def config() -> Config:
     return Config(
         SHAPE, plan(SHAPE, bounds(SHAPE, folded()), known, "2quad", SUITES["fast"]), SUITES["fast"], "private"
     )
+
+
+@cache
+def agreed() -> Program:
+    """What parties of this program agree on; there is no known answer without layers."""
+    with mock.patch.object(program, "known_answer", lambda config: b""):
+        return program.agreement(config())
 
 
 @cache

@@ -387,8 +387,7 @@ async def _bind(address: str) -> Any:
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """Inside, parties live in the current world."""
-    with mock.patch.object(program, "known_answer", lambda config: b""):  # there is none without layers
-        agreed = program.agreement(model.config())
+    agreed = model.agreed()
     claim, send, accept = Guard.claim, tls_channel.TlsChannel.send, FrameDecoder.accept
 
     def claimed(self: Guard, key: bytes, domain: Any) -> None:

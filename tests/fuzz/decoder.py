@@ -19,16 +19,19 @@ HEADERS = (
     Header("round", bytes(range(16)), 3, 17, "layer0/attention/scores", bytes(range(8)), (Part(48, (1, 2, 4)), Part(1, (7,)))),
     Header("deal", bytes(range(16)), 1, 0, "embedding", bytes(8), (Part(64, (3, 5)), Part(13, (2, 2)), Part(8, (32,)))),
     Header("control", bytes(16), label="hello", fields={
-        "version": 4, "role": "server0", "program": bytes(32), "nonce": bytes(range(32)), "time": 1.9e9, "config.suite": "fast",
+        "version": 5, "role": "server0", "program": bytes(32), "nonce": bytes(range(32)), "time": 1.9e9, "config.suite": "fast",
         "config.model.layers": 6, "config.model.multi_label": False,
     }),
     Header("control", bytes(range(16)), label="order", fields={
         "what": "ask", "stream": 5, "ids": [bytes(16), bytes(range(16))], "sizes": [1, 8, 2, 5], "answers": ["logits", "label"],
         "audits": [True, False], "room": 1 << 31,
     }),
-    Header("control", bytes(range(16)), label="request", parts=(Part(1, (1, 4)), Part(8, (32,)), Part(18, (1, 2, 8))), fields={
-        "id": bytes(16), "answer": "logits", "audit": True,
+    Header("control", bytes(range(16)), label="request", fields={
+        "id": bytes(16), "batch": 1, "length": 4, "answer": "logits", "audit": True, "wait_s": 600.0,
     }),
+    Header("control", bytes(range(16)), label="shares", parts=(Part(1, (1, 4)), Part(8, (32,)), Part(15, (1, 2)))),
+    Header("control", bytes(range(16)), label="have", fields={"ask": 3, "found": [True, False], "failed": [7], "room": 1 << 31}),
+    Header("control", bytes(range(16)), label="done", fields={"frames": bytes(32)}),
     Header("control", bytes(16), label="ping"),
     Header("control", bytes(16), label="abort", fields={"reason": "server1: was stopped"}),
     Header("control", bytes(range(16)), label="result", parts=(Part(37, (1, 4)), Part(1, (1, 40)), Part(8, (300,)))),

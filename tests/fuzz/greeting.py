@@ -10,7 +10,6 @@ from typing import Any
 import msgpack
 
 from mpcnet.errors import ChannelClosed, RemoteError
-from mpcnet.models.private import program
 from mpcnet.transport.channel import Expect, abort_header
 from mpcnet.transport.handshake import FORMAT_VERSION, handshake
 from mpcnet.transport.wire import KEYS, PREFIX, FrameDecoder, Header, Stage, encode
@@ -28,7 +27,7 @@ class Greeting:
     name = "greeting"
 
     def __init__(self) -> None:
-        self._agreement = program.agreement(model.config())
+        self._agreement = model.agreed()
         settings = {f"config.{name}": value for name, value in self._agreement.settings.items()}
         self._fields: dict[str, Any] = {
             "version": FORMAT_VERSION, "role": "server1", "program": self._agreement.digest, "nonce": bytes(range(32)),

@@ -18,8 +18,7 @@ import msgpack
 
 from mpcnet.errors import MpcError
 from mpcnet.launch.party import client, frames
-from mpcnet.launch.party.control_frames import QUEUED, REQUEST, RESULT
-from mpcnet.models.private import program
+from mpcnet.launch.party.control_frames import FETCH, QUEUED, REQUEST, RESULT, SHARES, TAKEN
 from mpcnet.models.private.program import Size
 from mpcnet.rounds import Part
 from mpcnet.transport import tls
@@ -27,7 +26,7 @@ from mpcnet.transport.handshake import FORMAT_VERSION
 from mpcnet.transport.wire import KEYS, PREFIX, Header, encode
 from tests.cluster import model
 from tests.cluster.run import Outcome, ending, living, place_of
-from tests.cluster.visitors import ask, request_arrays
+from tests.cluster.visitors import ask, request_arrays, request_fields
 from tests.cluster.world import PARTIES, SERVERS, World, identity
 from tests.fuzz.mutate import changed_bytes, changed_value, deep
 
@@ -35,13 +34,25 @@ EVIL = "client:evil"
 CLIENT_FRAMES, PARTY_FRAMES = 32, 4  # of a case
 OPENING = ("welcome", "hello", "seed", "met", "join", "want", "weights")  # of a session
 SENT = {  # by whom, besides signs of life
-    "server0": (*OPENING[:6], "order", "order", "round", "done", "queued", "ready", "result", "result"),
-    "server1": (*OPENING[:6], "have", "round", "done", "queued", "ready", "result", "result"),
+    "server0": (
+        *OPENING[:6],
+        "room",
+        "order",
+        "order",
+        "order",
+        "round",
+        "done",
+        "queued",
+        "ready",
+        "result",
+        "result",
+    ),
+    "server1": (*OPENING[:6], "room", "have", "usable", "round", "done", "queued", "ready", "result", "result"),
     "dealer": ("welcome", "hello", "seed", "met", "join", "deal", "dealt"),
     "owner": ("hello", "weights"),
 }
 HUGE = b'{"seconds_queued": 1' + b"0" * 400 + b"}"
-STATES = ("greeting", "request", "request", "request", "queued", "kept")
+STATES = ("greeting", "request", "request", "shares", "shares", "fetch", "queued", "kept")
 
 
 def mutated(draw: random.Random, header: Header, payload: bytes, *, headers_only: bool = False) -> bytes:
@@ -152,8 +163,8 @@ async def _hostile_client(world: World, draw: random.Random) -> None:
             connection = await client.Connection.open(node)
             tokens = model.texts()[draw.randrange(model.TEXTS)]
             await connection.ask(tokens, client.size_of(node, tokens, "logits", False))
-            header, payload = _request(world, draw, connection.peers[party].session, party)
-            await _send(world, connection.peers[party].channel, state, mutated(draw, header, payload))
+            header = draw.choice(_request(world, draw, connection.peers[party].session, party))[0]
+            await _send(world, connection.peers[party].channel, state, mutated(draw, header, b""))
             connection.peers[1 - party].channel.abort("it has had enough")
             return
         channel = await tls.dial(node.settings.addresses[role], identity(EVIL), world.roster, role, 5.0)
@@ -161,34 +172,42 @@ async def _hostile_client(world: World, draw: random.Random) -> None:
             await _send(world, channel, state, mutated(draw, _hello(world), b""))
             return
         peer = await node.greet(channel)
-        header, payload = _request(world, draw, peer.session, party)
+        request, shares = _request(world, draw, peer.session, party)
+        header, payload = request
+        if state == "fetch":
+            header = replace(header, label=FETCH, fields={"id": header.fields["id"]})
+        if state in ("shares", "queued"):
+            await peer.channel.send(header)
+            header, payload = shares
         if state == "queued":
             await peer.channel.send(header, memoryview(payload))
             await frames.receive_bare(peer, QUEUED)
             if draw.random() < 0.5:
-                header = Header(
-                    "control", peer.session, label=draw.choice(("result", "ready", "abort", "ping", "order"))
-                )
+                names = (RESULT, TAKEN, FETCH, REQUEST, "ready", "abort", "ping", "order")
+                header = Header("control", peer.session, label=draw.choice(names))
         await _send(world, channel, state, mutated(draw, header, payload))
     except MpcError as error:
         world.note("error", EVIL, state, str(error))
 
 
 def _hello(world: World) -> Header:
-    agreement = program.agreement(model.config())
+    agreement = model.agreed()
     settings = {f"config.{name}": value for name, value in agreement.settings.items()}
     fields: dict[str, Any] = {"version": FORMAT_VERSION, "role": EVIL, "program": agreement.digest}
     fields |= {"nonce": world.secrets.randbytes(32), "time": world.wall_s(), **settings}
     return Header("control", bytes(16), label="hello", fields=fields)
 
 
-def _request(world: World, draw: random.Random, session: bytes, party: int) -> tuple[Header, bytes]:
-    arrays = request_arrays(model.texts()[draw.randrange(model.TEXTS)], party)
-    fields: dict[str, Any] = {"id": world.secrets.randbytes(16), "answer": "logits", "audit": draw.random() < 0.5}
+def _request(world: World, draw: random.Random, session: bytes, party: int) -> list[tuple[Header, bytes]]:
+    """Its two frames, with their payloads."""
+    tokens = model.texts()[draw.randrange(model.TEXTS)]
+    fields = request_fields(tokens, world.secrets.randbytes(16), wait_s=20.0, audit=draw.random() < 0.5)
+    arrays = request_arrays(tokens, party)
     parts = tuple(part for part, _ in arrays)
-    return Header("control", session, label=REQUEST, parts=parts, fields=fields), b"".join(
-        raw.tobytes() for _, raw in arrays
-    )
+    return [
+        (Header("control", session, label=REQUEST, fields=fields), b""),
+        (Header("control", session, label=SHARES, parts=parts), b"".join(raw.tobytes() for _, raw in arrays)),
+    ]
 
 
 async def _send(world: World, channel: Any, state: str, data: bytes) -> None:
