@@ -31,6 +31,7 @@ from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, REQUEST, RESULT, SHARES, TAKEN
 from mpcnet.launch.party.node import Node, end
+from mpcnet.launch.party.request import PICKUP_S
 from mpcnet.launch.reporting.report import read as read_report
 from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.families.bert import AnswerKind
@@ -226,7 +227,7 @@ class Connection:
         :raises MpcError: there is no more time for that, or a server has not got it any more.
         """
         self.node.say(f"{error}; coming back for the answer", "warning")
-        backoff, end_s = Backoff(), min(end_s, time.perf_counter() + self.node.settings.timeout_s)
+        backoff, end_s = Backoff(), min(end_s, time.perf_counter() + max(self.node.settings.timeout_s, PICKUP_S))
         while (left_s := end_s - time.perf_counter()) > 0:
             asked = False
             try:

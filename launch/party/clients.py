@@ -31,7 +31,7 @@ from mpcnet.launch.party.budget import Budget
 from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, REQUEST, RESULT, TAKEN
 from mpcnet.launch.party.node import Node, public
 from mpcnet.launch.party.queue import Queue
-from mpcnet.launch.party.request import Request
+from mpcnet.launch.party.request import PICKUP_S, Request
 from mpcnet.models.private.inference import Response
 from mpcnet.models.private.program import Plans
 from mpcnet.rounds import Part
@@ -41,7 +41,6 @@ from mpcnet.transport.wire import Header
 
 KEPT_S = 300.0  # a client may stay so long without asking,
 LASTS_S = 3600.0  # and so long in all: its certificate is looked at when it connects, and may have expired
-PICKUP_S = 60.0  # an answer that its client has not taken is kept so long: a link that was cut is up again by then
 
 
 class _Left(Exception):

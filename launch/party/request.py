@@ -14,6 +14,8 @@ from mpcnet.arrays.ring import Bytes
 from mpcnet.models.private.program import Size
 from mpcnet.rounds import Part
 
+PICKUP_S = 60.0  # an answer that its client has not taken is kept so long: a link that was cut is up again by then
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Shares:

@@ -13,7 +13,7 @@ import torch
 
 from mpcnet.aio.threads import in_thread
 from mpcnet.arrays import ring
-from mpcnet.errors import RemoteProtocolError
+from mpcnet.errors import LocalSizeError, RemoteProtocolError
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.budget import run_bytes
 from mpcnet.launch.party.control_frames import DONE, LOAD_STREAM, ORDER, ROOM
@@ -187,7 +187,13 @@ class Server:
         mine = min(self.edge.budget.run_bytes, self.dealers_room)
         await frames.send(self.other, ROOM, bytes=mine)
         theirs = frames.whole_number(await frames.receive_bare(self.other, ROOM), "bytes", 0, frames.MOST_ROOM)
-        self.edge.clients.budget = self.edge.budget.within(min(mine, theirs))
+        clients = self.edge.clients
+        clients.budget = self.edge.budget.within(min(mine, theirs))
+        for request in list(clients.queue):  # admitted before we knew
+            try:
+                await in_thread(clients.budget.check, self.plans, request.size)
+            except LocalSizeError as error:
+                clients.fail([request], str(error))
 
     def fits(self, sizes: Sequence[Size]) -> bool:
         """Requests of these sizes may run as one, as far as memory goes."""
