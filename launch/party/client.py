@@ -212,11 +212,10 @@ class Connection:
         """In order, if the servers are still there."""
         await asyncio.gather(*(peer.channel.close() for peer in self.peers), return_exceptions=True)
 
-    async def _queue(self) -> None:
+    async def _queue(self, *, patient: bool = False) -> None:
         """Both servers have the request; if one cannot serve yet, we say why."""
-        for peer, header in zip(
-            self.peers, await asyncio.gather(*(frames.receive_bare(peer, QUEUED) for peer in self.peers)), strict=True
-        ):
+        waiting = (frames.receive_bare(peer, QUEUED, patient=patient) for peer in self.peers)
+        for peer, header in zip(self.peers, await asyncio.gather(*waiting), strict=True):
             waits = header.fields.get("waits")
             if isinstance(waits, str) and waits:
                 self.node.waiting(peer.name, f"it has our request, and waits {waits}")
@@ -235,7 +234,7 @@ class Connection:
                 asked = True
                 # Of both, whatever becomes of one: a server that hears it ends the connection before.
                 await asyncio.gather(*(frames.send(peer, FETCH, id=name) for peer in self.peers))
-                await self._queue()
+                await self._queue(patient=True)  # one that gave up would tell the server to forget the answer
                 return
             except ChannelError as another:
                 error = another

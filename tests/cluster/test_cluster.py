@@ -40,6 +40,11 @@ def test_a_few_seeds() -> None:
     hold(range(QUICK))
 
 
+def test_a_line_that_is_silent_on_the_way_back() -> None:
+    """The client does not give up behind its back."""
+    hold(range(10097, 10098))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_many_seeds(block: int) -> None:
