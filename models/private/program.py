@@ -154,7 +154,7 @@ def _computed(program: _Once) -> str:
         state.update(plans.load.digest)
         for answer in answers(config):
             state.update(plans.infer(Size(1, length, answer, True)).digest)
-    except MALFORMED as error:
+    except (*MALFORMED, RuntimeError) as error:  # the latter is torch's
         reason = f"{type(error).__name__}: {error}"
         raise LocalConfigError(f"program: want formats that protocols can run with, got {reason}; {AGAIN}") from error
     return state.hexdigest()[:32]
