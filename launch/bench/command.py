@@ -224,7 +224,7 @@ def load_command(
         print(lines)
         return
     if json_file:
-        write_text(json_file, lines + "\n")
+        write_text(json_file, lines)
     table = Table(title=f"{model}, {batch} x {tokens} tokens a request, {facts['machine']}", title_justify="left")
     for column in ("clients", "sentences/s", "p50 s", "p99 s", "lone p50 s", "answered", "failed", "server0 MB"):
         table.add_column(column, justify="right")

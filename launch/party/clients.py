@@ -124,7 +124,8 @@ class Clients:
     def _end(self, request: Request, **outcome: object) -> None:
         request.end(**outcome)  # type: ignore[arg-type]
         self._change()
-        asyncio.get_running_loop().call_later(PICKUP_S, self.queue.forget, request)
+        kept_s = 0.0 if request.left else PICKUP_S
+        asyncio.get_running_loop().call_later(kept_s, self.queue.forget, request)
 
     def _change(self) -> None:
         self.version += 1
@@ -232,7 +233,7 @@ class Clients:
 
     def _drop(self, request: Request) -> None:
         """Its client has left, and wants no answer any more."""
-        request.end_s = 0.0
+        request.left, request.end_s = True, 0.0
         if request.ended.is_set() or not (request.pinned or request.running):
             self.queue.forget(request)
             self._change()

@@ -43,6 +43,7 @@ class Request:
     result: Sequence[tuple[Part, Bytes]] = ()
     failure: str = ""  # why there is no result, a public line
     pinned: bool = False  # server1 has said that it has it: it is not forgotten before it runs
+    left: bool = False  # its client wants no answer any more
     running: bool = False  # it has left the line; its material may still be on its way
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)

@@ -11,7 +11,7 @@ from rogue import RogueNode
 from uploads import TOKENS, announce, turned_away, upload
 
 from mpcnet.errors import ChannelTimeout, RemoteAbort
-from mpcnet.launch.party import clients, frames
+from mpcnet.launch.party import clients, frames, queue
 from mpcnet.launch.party.client import Connection, size_of
 from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, RESULT, TAKEN
 from mpcnet.launch.party.node import Node
@@ -166,6 +166,24 @@ async def test_a_request_waits_as_long_as_its_client(parties: Parties) -> None:
         assert "not answered within the 0.05 s that it waits; ask again" in await turned_away(peer)
     parties.start("owner")
     await parties.answered(LATE)
+    await parties.stop()
+
+
+async def test_who_leaves_in_the_run_takes_no_place_afterwards(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is kept for nobody."""
+    monkeypatch.setattr(queue, "PER_CLIENT", 1)
+    slow = parties.node("server1", RogueNode, victim="server0", which=rogue.of_run("round"), misdeed=rogue.held)
+    parties.serve(slow)
+    peers = await upload(parties, secrets.token_bytes(16), *SERVERS)
+    await asyncio.wait_for(slow.did.wait(), LIMIT_S)
+    for peer in peers:
+        peer.channel.abort("it wants no answer any more")
+    slow.released.set()
+    for role in SERVERS:
+        await parties.said(role, "run 1: answered")
+    await parties.answered(TOKENS)
     await parties.stop()
 
 
