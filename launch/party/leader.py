@@ -127,8 +127,8 @@ class _Leader:
         comes, and those that stay alone are failed. Empty if no request is left.
         """
         clients = self.server.edge.clients
+        version = clients.version  # before the question: what comes while it is sent is not in it
         asked, room = await self._ask()
-        version = clients.version
         while True:
             receiving = frames.receive_bare(self.server.other, HAVE, patient=True)
             header = await self._unless_changed(receiving, version)
@@ -139,8 +139,8 @@ class _Leader:
             if not len(clients.queue):
                 return [], (room, 0)
             if header is None or header.fields.get("ask") == self.asks:
-                asked, room = await self._ask()
                 version = clients.version
+                asked, room = await self._ask()
 
     async def _unless_changed(self, receiving: Coroutine[None, None, Header], version: int) -> Header | None:
         """The frame; None if our queue changes before it comes."""

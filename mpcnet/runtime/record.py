@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, LocalStorageError
+from mpcnet.transport.identity import check_private
 
 FACTS, INPUT, DEALT, RECEIVED, SENT, END = b"F", b"I", b"D", b"R", b"S", b"E"
 SUFFIX, KEY = ".record", "record.key"
@@ -41,7 +42,7 @@ MOST_BYTES = 1 << 40  # of a chunk
 def folder_key(folder: Path) -> bytes:
     """The folder's key; made with the folder if it is not there.
 
-    :raises LocalConfigError: it cannot be made or read.
+    :raises LocalConfigError: it cannot be made or read, or others may read it.
     """
     path = folder / KEY
     try:
@@ -50,6 +51,7 @@ def folder_key(folder: Path) -> bytes:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(secrets.token_bytes(KEY_BYTES))
+        check_private(path)
         key = path.read_bytes()
     except OSError as error:
         raise LocalConfigError(f"record {folder}: cannot use this folder: {error.strerror}") from error

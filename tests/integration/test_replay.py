@@ -93,12 +93,16 @@ async def test_a_record_that_was_changed_is_refused(parties: Parties) -> None:
     await parties.stop()
     (file,) = records(parties, "server0")
     whole = file.read_bytes()
-    for damaged in (whole[:-1], whole[:-50], whole[:100], whole[:200] + b"x" + whole[201:], b""):
+    for damaged in (whole[:-1], whole[:-50], whole[:100], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], b""):
         file.write_bytes(damaged)
         with pytest.raises(LocalStorageError, match="it was changed or cut, or sealed under another key"):
             replay(parties, "server0")
     file.write_bytes(whole)
     assert replay(parties, "server0")["frames"] == FRAMES
+    key = file.parent / record.KEY
+    key.chmod(0o644)
+    with pytest.raises(MpcError, match=record.KEY):
+        replay(parties, "server0")
 
 
 @pytest.mark.parametrize("parties", [{"record": "records", "labels": LABELS}], indirect=True, ids=["classifier"])

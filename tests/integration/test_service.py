@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from mpcnet.models.texts.tokens import Tokens
 from mpcnet.rounds import Part
 from mpcnet.transport import tls_channel
 from mpcnet.transport.channel import CONTROL
+from mpcnet.transport.handshake import Peer
 from mpcnet.transport.tls import TlsChannel, parse_address
 from mpcnet.transport.wire import Header
 
@@ -174,6 +176,33 @@ async def test_half_requests_hold_up_nobody(parties: Parties, monkeypatch: pytes
         await parties.answered(TOKENS)
     for peer in alone:
         peer.channel.abort("the test is over")
+    await still_serves(parties)
+
+
+async def test_a_request_that_comes_while_server1_is_asked_is_asked_about_too(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that leaves slowly, about a half-request, holds up nobody either."""
+    monkeypatch.setattr(leader, "GRACE_S", 3600.0)
+    monkeypatch.setattr(follower, "GRACE_S", 3600.0)
+    await serve(parties)
+    send, asking, released = frames.send, asyncio.Event(), asyncio.Event()
+
+    async def slowly(peer: Peer, name: str, *arrays: Any, **fields: Any) -> None:
+        if fields.get("what") == "ask" and not released.is_set():
+            asking.set()
+            await released.wait()
+        await send(peer, name, *arrays, **fields)
+
+    monkeypatch.setattr(leader.frames, "send", slowly)
+    [alone] = await upload(parties, bytes(16), "server0", client=ALICE)
+    await asyncio.wait_for(asking.wait(), LIMIT_S)
+    honest = parties.ask(TOKENS)
+    await parties.said("server0", "queued: 2")
+    await parties.said("server1", "queued: 1")
+    released.set()
+    await parties.answered(TOKENS, honest)
+    alone.channel.abort("the test is over")
     await still_serves(parties)
 
 
