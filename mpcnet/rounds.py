@@ -73,6 +73,14 @@ async def parallel(*branches: Program[Any]) -> list[Any]:
     Rounds   those of the longest branch
     Sends    the sum over the branches
     """
+    try:
+        return await _side_by_side(branches)
+    finally:
+        for branch in branches:  # where one raised, others have not ended, or not begun
+            branch.close()
+
+
+async def _side_by_side(branches: Sequence[Program[Any]]) -> list[Any]:
     results: list[Any] = [None] * len(branches)
     replies: dict[int, list[Tensor] | None] = {index: None for index in range(len(branches))}
     while replies:

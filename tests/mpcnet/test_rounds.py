@@ -1,5 +1,6 @@
 """Rounds as values: advance, and parallel merging the k-th exchanges of its branches."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -49,6 +50,16 @@ def test_a_protocol_may_await_exchanges_only() -> None:
 
     with pytest.raises(TypeError, match="may await exchanges only, got str"):
         advance(program(), None)
+
+
+def test_branches_beside_one_that_raises_are_closed() -> None:
+    async def raises() -> None:
+        raise ValueError("ring too narrow")
+
+    begun, not_begun = count(1, 2), count(2, 1)
+    with pytest.raises(ValueError, match="ring too narrow"):
+        drive(parallel(begun, raises(), not_begun))
+    assert inspect.getcoroutinestate(begun) == inspect.getcoroutinestate(not_begun) == inspect.CORO_CLOSED
 
 
 def test_an_exception_of_the_protocol_passes_through() -> None:
