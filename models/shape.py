@@ -1,4 +1,4 @@
-"""The shape of a BERT: everything about a model that is public, and nothing that is learned."""
+"""The description of a transformer encoder: everything about a model that is public, and nothing that is learned."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias, get_args
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.position_bias import BUCKETS
 
-Activation: TypeAlias = Literal["gelu", "quad"]  # of the feed-forward: erf-GeLU, or MPCFormer's Quad
+# Of the feed-forward: erf-GeLU, GeLU by tanh, ..., or MPCFormer's Quad.
+Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu", "tanh", "quad"]
+HeadActivation: TypeAlias = Literal["tanh", "relu", "gelu"]
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
 DenseActivation: TypeAlias = Literal["tanh", "identity"]
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
@@ -26,15 +28,18 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class BertShape:
-    """Sizes and head of a BERT encoder, or of an MPNet, which is one with a bias on its scores.
+    """Sizes and head of an encoder: a BERT, or what differs from one as its further fields say.
 
     layers, hidden (d), heads, ffn, vocab, positions and types count; eps is the LayerNorm's. types 0: no table of them.
+    embedding_width: columns of the embeddings, which a linear map behind their LayerNorm brings to d (ELECTRA, ALBERT);
+    0: there is no map, and they have d.
+    shared: which weights each layer has, counted from 0 as they come (ALBERT); (): each layer has its own.
     relative_buckets: rows of the table of biases (mpcnet.models.position_bias); 0: there is none.
     skipped_positions: rows of the position table before that of the first token.
     head "embedding": hidden states, pooled as `pooling` says: one of POOLINGS, or several joined by "+" whose vectors
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
-    head "classification": BertForSequenceClassification, the pooler reads the first token. multi_label: each logit is a
-    label of its own, not one of several to choose from.
+    head "classification": two linear maps of the first token with `head_activation` between them. multi_label: each
+    logit is a label of its own, not one of several to choose from.
 
     :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head or activation is unknown.
     """
@@ -56,10 +61,13 @@ class BertShape:
     pooled_from: int = 0
     dense: tuple[Dense, ...] = ()
     multi_label: bool = False
+    embedding_width: int = 0
+    shared: tuple[int, ...] = ()
+    head_activation: HeadActivation = "tanh"
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
-        sizes |= dict.fromkeys(("types", "skipped_positions", "pooled_from"), 0)
+        sizes |= dict.fromkeys(("types", "skipped_positions", "pooled_from", "embedding_width"), 0)
         wrong = [
             f"{name}: want a whole number of at least {least}, got {getattr(self, name)!r}"
             for name, least in sizes.items()
@@ -77,11 +85,20 @@ class BertShape:
             wrong.append(f"heads: want a divisor of hidden = {self.hidden}, got {self.heads}")
         if not isinstance(self.eps, float) or not 0 < self.eps < 1:
             wrong.append(f"eps: want a number in (0, 1), got {self.eps!r}")
-        if self.activation not in get_args(Activation):
-            wrong.append(f"activation: want {' or '.join(get_args(Activation))}, got {self.activation!r}")
+        for name, kinds in (("activation", Activation), ("head_activation", HeadActivation)):
+            if getattr(self, name) not in get_args(kinds):
+                wrong.append(f"{name}: want {' or '.join(get_args(kinds))}, got {getattr(self, name)!r}")
+        if self.shared and not wrong and not self._shares():
+            wrong.append(f"shared: want the weights of {self.layers} layers, counted as they come, got {self.shared}")
         wrong += self._wrong_head()
         if wrong:
             raise LocalConfigError("BERT shape: " + "; ".join(wrong))
+
+    def _shares(self) -> bool:
+        """Each layer has weights that came before, or the next."""
+        return len(self.shared) == self.layers and all(
+            type(number) is int and 0 <= number <= len(set(self.shared[:i])) for i, number in enumerate(self.shared)
+        )
 
     def _wrong_head(self) -> Iterator[str]:
         if not isinstance(self.pooling, str) or type(self.labels) is not int or self.labels > MOST:
@@ -121,6 +138,31 @@ class BertShape:
         return self.dense[-1].columns if self.dense else self.hidden * len(self.kinds)
 
     @property
+    def embedded(self) -> int:
+        """Columns of an embedding."""
+        return self.embedding_width or self.hidden
+
+    def columns_at(self, site: str) -> int:
+        """Columns of the LayerNorm at a site."""
+        return self.embedded if site.startswith("embedding") else self.hidden
+
+    def weights_of(self, layer: int) -> int:
+        """The number of a layer's weights."""
+        return self.shared[layer] if self.shared else layer
+
+    def attention_of(self, layer: int) -> int:
+        """The first layer with this one's attention, in whose weights the LayerNorm before it is folded."""
+        before, own = self._before(layer), self.weights_of(layer)
+        return next(i for i in range(layer + 1) if (self._before(i), self.weights_of(i)) == (before, own))
+
+    def feed_forward_of(self, layer: int) -> int:
+        """The first layer with this one's feed-forward part."""
+        return next(i for i in range(layer + 1) if self.weights_of(i) == self.weights_of(layer))
+
+    def _before(self, layer: int) -> int:
+        return self.weights_of(layer - 1) if layer else -1
+
+    @property
     def head_dim(self) -> int:
         """Columns of one attention head."""
         return self.hidden // self.heads
@@ -144,7 +186,8 @@ class BertShape:
             dense = tuple(Dense(**dense) for dense in values["dense"])
         except TypeError as error:
             raise LocalConfigError(f"BERT shape: dense: want columns and activation, got {values['dense']}") from error
-        return cls(**{**values, "dense": dense})
+        shared = values["shared"]
+        return cls(**{**values, "dense": dense, "shared": tuple(shared) if isinstance(shared, list) else shared})
 
 
 PRESETS: Mapping[str, BertShape] = {

@@ -56,9 +56,24 @@ def gelu_even(x: Reals) -> Reals:
     return x * error_function(x) / 2
 
 
+def gelu_tanh_even(x: Reals) -> Reals:
+    """The even part of GeLU by tanh."""
+    found: Reals = x * np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)) / 2
+    return found
+
+
+def silu_even(x: Reals) -> Reals:
+    """The even part of SiLU, x / (1 + e^-x)."""
+    found: Reals = x * np.tanh(x / 2) / 2
+    return found
+
+
 ODD = (0, 1, 3, 5, 7, 9)
+SILU_ODD = (*ODD, 11, 13, 15)
 FITS: dict[str, Callable[[], Reals]] = {
     "GELU_EVEN": lambda: lawson(cosines(16, ODD), gelu_even, 0, 4.25),
+    "GELU_TANH_EVEN": lambda: lawson(cosines(16, ODD), gelu_tanh_even, 0, 4.25),
+    "SILU_EVEN": lambda: lawson(cosines(32, SILU_ODD), silu_even, 0, 8.25),
     "ERF": lambda: lawson(sines(16, range(1, 8)), error_function, 0, 4.25),
     "TANH": lambda: lawson(sines(16, range(1, 13)), np.tanh, 0, 5.0),
     "INNER": lambda: lawson(powers((0, 2, 4, 6)), gelu_even, 0, 2.25),

@@ -1,11 +1,16 @@
-"""GeLU and tanh for every input: a fitted middle between exact tails.
+"""GeLU and its like for every input: a fitted middle between exact tails.
 
-GeLU(x) = x/2 + E(x) with E(x) = x erf(x / sqrt 2) / 2, even. Beyond 4 it is 0 or x to 1.3e-4. Where an argument is
-`sure`, |x| < 2^(k-2) as an integer of its k-bit ring is proved, and no audit looks at it.
+GeLU(x) = x/2 + E(x) with E(x) = x erf(x / sqrt 2) / 2, even. Beyond 4 it is 0 or x to 1.3e-4. GeLU by tanh and SiLU
+have an E of their own. Where an argument is `sure`, |x| < 2^(k-2) as an integer of its k-bit ring is proved, and no
+audit looks at it.
 
 | function | middle | rounds | used by |
 |---|---|---|---|
 | `gelu` | E by five odd cosines | 3 | suite "fast" |
+| `gelu_tanh` | its E by five odd cosines | 3 | all suites |
+| `silu` | its E by eight odd cosines | 3 | all suites |
+| `relu` | none | 3 | all suites |
+| `tanh` | twelve sines | 3 | all suites |
 | `pi_gelu` | erf by seven sines (SecFormer v2) | 4 | suite "secformer" |
 | `pi_gelu_polynomial` | E by two polynomials in x^2 (SecFormer v1) | 4 | comparison |
 """
@@ -13,7 +18,7 @@ GeLU(x) = x/2 + E(x) with E(x) = x erf(x / sqrt 2) / 2, even. Beyond 4 it is 0 o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mpcnet.protocols.arith import lift, lift_bit, product
 from mpcnet.protocols.compare import at_least
@@ -22,9 +27,15 @@ from mpcnet.protocols.series import Series, fourier
 from mpcnet.protocols.share import Masked, Shared
 from mpcnet.rounds import parallel
 
-# mpcnet.protocols.fit: GELU_EVEN, ERF, TANH, INNER, OUTER print these.
+# mpcnet.protocols.fit: GELU_EVEN, GELU_TANH_EVEN, SILU_EVEN, ERF, TANH, INNER, OUTER print these.
 ODD = (0, 1, 3, 5, 7, 9)
 EVEN_PART = (1.999823426, -1.732060349, -0.2149625821, -0.0457621261, -0.006509708626, -0.0004772625188)
+TANH_EVEN_PART = (1.999883255, -1.732093304, -0.2151938347, -0.04556996449, -0.006410961787, -0.0005583825016)
+SILU_ODD = (0, 1, 3, 5, 7, 9, 11, 13, 15)
+SILU_EVEN_PART = (
+    3.99724894, -3.418901714, -0.4185266455, -0.1133075617, -0.03305571243, -0.009490755484, -0.002842140118,
+    -0.0007753262294, -0.0002808486736,
+)  # fmt: skip
 ERF_SINES = (1.254947516, -0.1205430029, 0.3330170867, -0.08947771123, 0.08657782892, -0.01944445066, 0.008589750349)
 TANH_SINES = (
     -0.6513446167, 3.28083036, -3.774214567, 4.034627097, -3.388274259, 2.581607118,
@@ -34,12 +45,14 @@ INNER = (0.001961073791, 0.3848731779, -0.05031514188, 0.003380427498)
 OUTER = (0.3709368699, 0.1741764165, -0.006636711731, 0.0001315806691)
 
 GELU_EVEN = Series(16, cosine=tuple(zip(ODD, EVEN_PART, strict=True)))
+GELU_TANH_EVEN = Series(16, cosine=tuple(zip(ODD, TANH_EVEN_PART, strict=True)))
+SILU_EVEN = Series(32, cosine=tuple(zip(SILU_ODD, SILU_EVEN_PART, strict=True)))
 ERF = Series(16, sine=tuple(enumerate(ERF_SINES, 1)))
 TANH = Series(16, sine=tuple(enumerate(TANH_SINES, 1)))
 
 LOW, HIGH = -4.0, 4.25  # a coarse bit may switch 1/4 early, so the middle serves [-4.25, 4.25], where it is fitted
-CENTRE = 2  # of the middle's range
 STEP_BITS = 2  # thresholds are compared in steps of 2^-2: fewer bits to compare, and the joins are smooth there
+SILU_LOW, SILU_HIGH = -8.0, 8.25
 TANH_LOW, TANH_HIGH = -4.75, 5.0
 SPLIT = 2.25  # where the two polynomials of |x| meet with equal errors
 
@@ -47,6 +60,36 @@ SPLIT = 2.25  # where the two polynomials of |x| meet with equal errors
 def _drop(x: Masked) -> int:
     """Fraction bits below the step of comparisons."""
     return max(x.frac - STEP_BITS, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """f(x) = x/2 + E(x) from `low` to `high`, 0 below and x above.
+
+    The middle less `centre` is opened in a ring of x.frac + `whole` bits; E's cosines are dealt with `dealt_frac`.
+    """
+
+    even: Series
+    low: float
+    high: float
+    centre: int
+    whole: int
+    dealt_frac: int
+
+
+async def _ramp(p: Party, x: Shared, ramp: Ramp, bits: int, sure: bool) -> Shared:
+    """[low <= x < high] (x/2 + E(x)) + [x >= high] x, right for every x of the ring."""
+    opened = await p.open_one(x)
+    even = fourier(p, opened, ramp.even, x.frac + ramp.whole + ramp.dealt_frac + 2, x.frac + 2, ramp.dealt_frac)
+    half = opened.shared().halve().finer(even.frac - x.frac - 1)
+    inner = p.rescale(half + even - ramp.centre, x.frac)
+    grown = lift(p, opened, bits, sure=sure)
+    low, high = await at_least(p, opened, [ramp.low, ramp.high], _drop(opened))
+    (between, above), (middle,) = await parallel(p.open_bits(low ^ high, high), p.open(inner))
+    inside = lift_bit(p, between, bits)
+    result = product(p, inside, lift(p, middle, bits, sure=True))
+    result = result + inside.shared().scale(ramp.centre << x.frac, x.frac)
+    return result + product(p, lift_bit(p, above, bits), grown)
 
 
 async def gelu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
@@ -61,16 +104,46 @@ async def gelu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
     Error    <= 5e-4 absolute at 12 fraction bits: roundings, the fit's 5.2e-5, the tail's 1.3e-4 where it begins
     Source   docs/protocol.md, "GeLU and tanh"; Pi_Sin of [SecFormer] applied to E
     """
+    return await _ramp(p, x, Ramp(GELU_EVEN, LOW, HIGH, centre=2, whole=4, dealt_frac=14), bits, sure)
+
+
+async def gelu_tanh(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
+    """GeLU by tanh, x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): :func:`gelu` with another E, at its cost.
+
+    Rounds   3
+    Sends    6.25 bytes an element each way for a 24-bit input with 12 fraction bits
+    Offline  84.4 bytes an element for a ring of 40
+    Error    <= 5e-4 absolute at 12 fraction bits
+    Source   docs/protocol.md, "GeLU and tanh"
+    """
+    return await _ramp(p, x, Ramp(GELU_TANH_EVEN, LOW, HIGH, centre=2, whole=4, dealt_frac=14), bits, sure)
+
+
+async def silu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
+    """SiLU, x / (1 + e^-x) = x/2 + E(x) with E(x) = x tanh(x / 2) / 2: :func:`gelu` with a wider middle.
+
+    Rounds   3
+    Sends    7.25 bytes an element each way for a 24-bit input with 12 fraction bits
+    Offline  108.4 bytes an element for a ring of 40: series 64, and more of the middle
+    Error    <= 3e-3 absolute, which is the tail's where it begins, at 8; <= 1e-3 where |x| < 7.75
+    Source   docs/protocol.md, "GeLU and tanh"
+    """
+    return await _ramp(p, x, Ramp(SILU_EVEN, SILU_LOW, SILU_HIGH, centre=4, whole=5, dealt_frac=13), bits, sure)
+
+
+async def relu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:
+    """max(x, 0), exactly; x.frac fraction bits in a ring of `bits`.
+
+    Rounds   3
+    Sends    4.125 bytes an element each way for a 24-bit input
+    Offline  36.75 bytes an element for a ring of 40
+    Error    none
+    Source   docs/protocol.md, "GeLU and tanh"
+    """
     opened = await p.open_one(x)
-    even = fourier(p, opened, GELU_EVEN, x.frac + 4 + 16, x.frac + 2, dealt_frac=14)
-    half = opened.shared().halve().finer(even.frac - x.frac - 1)
-    inner = p.rescale(half + even - CENTRE, x.frac)
-    grown = lift(p, opened, bits, sure=sure)
-    low, high = await at_least(p, opened, [LOW, HIGH], _drop(opened))
-    (between, above), (middle,) = await parallel(p.open_bits(low ^ high, high), p.open(inner))
-    inside = lift_bit(p, between, bits)
-    result = product(p, inside, lift(p, middle, bits, sure=True)) + inside.shared().scale(CENTRE << x.frac, x.frac)
-    return result + product(p, lift_bit(p, above, bits), grown)
+    (positive,) = await at_least(p, opened, [0.0])
+    (bit,) = await p.open_bits(positive)
+    return product(p, lift_bit(p, bit, bits), lift(p, opened, bits, sure=sure))
 
 
 async def pi_gelu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.modules import LEAST_LENGTH, DenseModule, Modules
 from mpcnet.models.checkpoints.source import find, find_object, within
 from mpcnet.models.checkpoints.tensors import Stored
@@ -14,37 +15,25 @@ from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_toke
 from mpcnet.models.shape import BertShape, Dense
 from mpcnet.models.texts.tokens import load_tokenizer
 
-MPNET_SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
-
 
 def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str, Stored]) -> BertShape:
     """The shape but for the tokens that pooling leaves out (:func:`prompt_tokens`).
 
     :raises LocalConfigError: a size is missing or wrong, or modules do not fit each other.
     """
-    from transformers import BertConfig, MPNetConfig  # two seconds to import: only who loads a checkpoint waits for it
+    from transformers import AutoConfig  # two seconds to import: only who loads a checkpoint waits for it
 
-    mpnet = config["model_type"] == "mpnet"
-    values = (MPNetConfig() if mpnet else BertConfig()).to_dict() | dict(config)
+    default = AutoConfig.for_model(config["model_type"])
+    other = default.attribute_map  # names that transformers takes for another one's
+    values = default.to_dict() | {other.get(name, name): value for name, value in config.items()}
     classifies = not modules.embeds and any(
         name.endswith("ForSequenceClassification") for name in config.get("architectures") or []
     )
-    skipped = MPNET_SKIPPED if mpnet else 0
     shape = BertShape(
-        layers=values["num_hidden_layers"],
-        hidden=values["hidden_size"],
-        heads=values["num_attention_heads"],
-        ffn=values["intermediate_size"],
-        vocab=values["vocab_size"],
-        positions=values["max_position_embeddings"] - skipped,
-        types=0 if mpnet else values["type_vocab_size"],
-        eps=float(values["layer_norm_eps"]),
+        **FAMILIES[config["model_type"]].describe(values),
         head="classification" if classifies else "embedding",
         labels=_count(header, values) if classifies else 0,
         pooling="first" if classifies else "+".join(modules.pooling),
-        relative_buckets=values["relative_attention_num_buckets"] if mpnet else 0,
-        skipped_positions=skipped,
-        activation="quad" if values["hidden_act"] == "quad" else "gelu",  # another is refused by its name
         dense=() if classifies else _dense(modules.dense),
         multi_label=classifies and values.get("problem_type") == "multi_label_classification",
     )

@@ -1,73 +1,38 @@
-"""Hugging Face's names of a checkpoint's parameters, and ours.
+"""The names of a checkpoint's parameters, and ours.
 
-Ours are the same for every architecture: `layer{i}.` in front inside the encoder, then `query`, `out.norm` and so on.
+Ours are the same for every family: `layer{i}.` in front inside the encoder, then `query`, `out.norm` and so on.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
-_EMBEDDINGS = {
-    "embeddings.word_embeddings": "embedding.word",
-    "embeddings.position_embeddings": "embedding.position",
-    "embeddings.LayerNorm": "embedding.norm",
+from mpcnet.models.checkpoints.families import FAMILIES
+
+LEAVES: Mapping[str, str] = {  # gamma, beta: TensorFlow's names
+    "weight": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
 }
-_FEED_FORWARD = {
-    "intermediate.dense": "up",
-    "output.dense": "down",
-    "output.LayerNorm": "down.norm",
-}
-MODULES: Mapping[str, Mapping[str, str]] = {  # by model_type, which is also the prefix below a head
-    "bert": {
-        **_EMBEDDINGS,
-        "embeddings.token_type_embeddings": "embedding.type",
-        "attention.self.query": "query",
-        "attention.self.key": "key",
-        "attention.self.value": "value",
-        "attention.output.dense": "out",
-        "attention.output.LayerNorm": "out.norm",
-        **_FEED_FORWARD,
-        "pooler.dense": "pooler",
-        "classifier": "classifier",
-    },
-    "mpnet": {
-        **_EMBEDDINGS,
-        "encoder.relative_attention_bias": "relative",
-        "attention.attn.q": "query",
-        "attention.attn.k": "key",
-        "attention.attn.v": "value",
-        "attention.attn.o": "out",
-        "attention.LayerNorm": "out.norm",
-        **_FEED_FORWARD,
-        "pooler.dense": "pooler",
-        "classifier.dense": "pooler",  # a classifier has a dense layer of its own, and then no pooler below it
-        "classifier.out_proj": "classifier",
-    },
-}
-LEAVES = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}  # gamma, beta: TensorFlow's names
 UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids")  # buffers that old releases of transformers saved
-WORDS = "embeddings.word_embeddings.weight"  # which every checkpoint has
-OUTSIDE = ("embeddings.", "pooler.", "classifier", "encoder.relative")
 
 
 def parameter_name(theirs: str, model_type: str = "bert") -> str | None:
-    """Our name of a Hugging Face parameter; None if the architecture has no such one."""
-    module, _, leaf = theirs.removeprefix(f"{model_type}.").rpartition(".")
-    layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", module)
-    inner = layer[2] if layer else module
-    modules = MODULES[model_type]
-    if inner not in modules or leaf not in LEAVES or inner.startswith(OUTSIDE) == bool(layer):
-        return None
-    return (f"layer{layer[1]}." if layer else "") + f"{modules[inner]}.{LEAVES[leaf]}"
+    """Our name of a Hugging Face parameter; None if the family has no such one."""
+    family = FAMILIES[model_type]
+    module, _, leaf = theirs.removeprefix(family.prefix).rpartition(".")
+    ours = family.module(module)
+    return None if ours is None or leaf not in LEAVES else f"{ours}.{LEAVES[leaf]}"
 
 
 def common_prefix(keys: Sequence[str], model_type: str) -> str:
     """What a wrapper has put before all names, as "module." by DataParallel; "" if nothing, or not before all."""
-    tables = [key for key in keys if key.endswith(WORDS)]
+    family = FAMILIES[model_type]
+    tables = [key for key in keys if key.endswith(family.words)]
     if len(tables) != 1:
         return ""
-    prefix = tables[0].removesuffix(WORDS).removesuffix(f"{model_type}.")
+    prefix = tables[0].removesuffix(family.words).removesuffix(family.prefix)
     return prefix if all(key.startswith(prefix) for key in keys) else ""
 
 
@@ -78,7 +43,7 @@ def known_parameters(keys: Sequence[str], model_type: str) -> tuple[dict[str, st
     unknown = []
     for key in keys:
         theirs = key.removeprefix(prefix)
-        if theirs.removeprefix(f"{model_type}.") in UNUSED:
+        if theirs.removeprefix(FAMILIES[model_type].prefix) in UNUSED:
             continue
         name = parameter_name(theirs, model_type)
         if name is None or name in known:  # two parameters of one name cannot both be used

@@ -6,44 +6,24 @@ Each refusal says what was wanted, what was found, and what to do instead.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.checkpoints.families.family import Setting
 from mpcnet.models.checkpoints.tensors import Stored
 
-ARCHITECTURES: Mapping[str, tuple[str, ...]] = {  # by model_type
-    "bert": ("BertModel", "BertForSequenceClassification"),
-    "mpnet": ("MPNetModel", "MPNetForSequenceClassification", "MPNetForMaskedLM"),  # without the head of the last
-}
-HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")  # what an encoder's checkpoint may bring beside it
+HEADS = (  # what an encoder's checkpoint may bring beside it
+    "cls.", "lm_head.", "classifier.", "pre_classifier.", "qa_outputs.", "predictions.", "sop_classifier.", "vocab_",
+    "generator_", "discriminator_predictions.",
+)  # fmt: skip
 ALONE = "save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
-FAMILY = "take a BERT or an MPNet, or distil one from it"
+FAMILY = "take one of these, or distil a BERT from it"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """The accepted values of a key of config.json, the first of an absent one, and what to do about others."""
-
-    accepted: tuple[Any, ...]
-    instead: str
-
-    def wrong(self, key: str, config: Mapping[str, Any]) -> str:
-        """What is wrong with a configuration; "" if nothing."""
-        value = config.get(key, self.accepted[0])
-        if value in self.accepted:
-            return ""
-        wanted = " or ".join(str(x).lower() if isinstance(x, bool) else str(x) for x in self.accepted if x is not None)
-        return f"{key}: want {wanted or 'none'}, got {value}; {self.instead}"
-
-
-SETTINGS: Mapping[str, Setting] = {
-    # gelu and gelu_python are the erf form; "gelu_new" and "gelu_pytorch_tanh" are other functions
-    "hidden_act": Setting(("gelu", "quad", "gelu_python"), "train it with gelu, or make a student: mpcnet distill"),
+SETTINGS: Mapping[str, Setting] = {  # of every family
     "softmax": Setting((None, "exact", "2quad", "2relu"), "train it with one of these"),
     # transformers 5 ignores it, and would silently compute another model
     "position_embedding_type": Setting(("absolute",), "train it with absolute positions"),
-    # transformers' MPNet uses 32, whatever is written here
-    "relative_attention_num_buckets": Setting((None, 32), "correct config.json"),
     "is_decoder": Setting((False,), "set it to false if the model was trained to read texts whole"),
     "add_cross_attention": Setting((False,), "take a model that reads one text"),
     "is_encoder_decoder": Setting((False,), "take an encoder"),
@@ -61,10 +41,11 @@ LISTED = 4  # names an error shows of each kind; a wrong architecture has hundre
 def unsupported_family(config: Mapping[str, Any]) -> str:
     """Another family of models, of which nothing else needs to be said; "" for ours."""
     kind = config.get("model_type")
+    known = f"{', '.join(list(FAMILIES)[:-1])} or {list(FAMILIES)[-1]}"
     if kind is None:
-        return 'model_type: want bert or mpnet, got none; if it is a BERT, add "model_type": "bert" to config.json'
-    if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        return f"model_type: want {' or '.join(ARCHITECTURES)}, got {kind}; {FAMILY}"
+        return f'model_type: want {known}, got none; if it is a BERT, add "model_type": "bert" to config.json'
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        return f"model_type: want {known}, got {kind}; {FAMILY}"
     names = config.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return f"architectures: want a list of names, got {str(names)[:80]}; save the model again"
@@ -77,7 +58,7 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     An old configuration without architectures may mean one for tokens by it, or one for texts.
     """
     architectures = list(config.get("architectures") or [])
-    accepted = ARCHITECTURES[config["model_type"]]
+    accepted = FAMILIES[config["model_type"]].architectures
     if len(architectures) > 1 or not set(architectures) <= set(accepted):
         return f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}; {ALONE}"
     if not architectures and classifier:
@@ -90,7 +71,8 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
 
 def unsupported_settings(config: Mapping[str, Any], adapter: bool) -> list[str]:
     """What config.json and a PEFT adapter beside it ask for in vain."""
-    wrong = [text for key, setting in SETTINGS.items() if (text := setting.wrong(key, config))]
+    settings = {**FAMILIES[config["model_type"]].settings, **SETTINGS}
+    wrong = [text for key, setting in settings.items() if (text := setting.wrong(key, config))]
     if adapter:
         wrong.append(
             "adapters: want them merged into the weights, got adapter_config.json; PEFT's merge_and_unload() does that"

@@ -1,4 +1,4 @@
-"""Weights of a BERT: read from a Hugging Face checkpoint, checked, and folded for a LayerNorm-free inside.
+"""Weights of an encoder: read from a Hugging Face checkpoint, checked, and folded for a LayerNorm-free inside.
 
 Reading refuses everything the private model does not compute, all of it in one error and before any weight is read.
 Folding moves every LayerNorm's gamma and beta, its centring and the scores' 1/sqrt(head_dim) into the linear maps,
@@ -6,6 +6,9 @@ so that between two linear maps only the bare normalised value N = (x - mean) / 
 
     qkv = N W + b;  C = attention @ out.weight + out.bias + centre(out.gamma * N);  N1 = norm(C)
     u = N1 @ up.weight + up.bias;  C = activation(u) @ down.weight + down.bias + centre(down.gamma * N1);  N = norm(C)
+
+Where a linear map follows the embeddings' LayerNorm, N of the first layer are the narrow embeddings, the map is folded
+into qkv, and its own centred product with N stands in the place of out.gamma * N.
 """
 
 from __future__ import annotations
@@ -71,15 +74,17 @@ class Checkpoint:
 
 def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     """Every parameter of a checkpoint of this shape under our names; linear weights are [out, in]."""
-    d, ffn = shape.hidden, shape.ffn
+    d, ffn, narrow = shape.hidden, shape.ffn, shape.embedded
     sizes: dict[str, tuple[int, ...]] = {
-        "embedding.word.weight": (shape.vocab, d),
-        "embedding.position.weight": (shape.skipped_positions + shape.positions, d),
-        "embedding.norm.weight": (d,),
+        "embedding.word.weight": (shape.vocab, narrow),
+        "embedding.position.weight": (shape.skipped_positions + shape.positions, narrow),
+        "embedding.norm.weight": (narrow,),
     }
     if shape.types:
-        sizes["embedding.type.weight"] = (shape.types, d)
-    for i in range(shape.layers):
+        sizes["embedding.type.weight"] = (shape.types, narrow)
+    if shape.embedding_width:
+        sizes["projection.weight"] = (d, narrow)
+    for i in sorted({shape.weights_of(i) for i in range(shape.layers)}):
         sizes |= {f"layer{i}.{name}.weight": (d, d) for name in ("query", "key", "value", "out")}
         sizes |= {f"layer{i}.up.weight": (ffn, d), f"layer{i}.down.weight": (d, ffn)}
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"layer{i}.down.norm.weight": (d,)}
@@ -97,7 +102,7 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
 
 
 def load_checkpoint(source: str | Path) -> Checkpoint:
-    """Read a BERT or MPNet, bare, with a classifier, or with what sentence-transformers adds, from a directory
+    """Read an encoder, bare, with a classifier, or with what sentence-transformers adds, from a directory
     (offline) or a Hugging Face hub name.
 
     :raises LocalConfigError: files are missing or damaged, the model needs something unsupported (all of it is named),
@@ -172,16 +177,18 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     }
     if shape.relative_buckets:
         folded["relative.bias"] = raw["relative.weight"]
-    entry = "embedding.norm"
+    entry = _projected(raw) if shape.embedding_width else _norm(raw, "embedding.norm")
     for i in range(shape.layers):
-        folded |= _fold_attention(raw, f"layer{i}", entry, shape)
-        folded |= _fold_ffn(raw, f"layer{i}")
-        entry = f"layer{i}.down.norm"
-    folded |= {"final.gamma": raw[f"{entry}.weight"], "final.beta": raw[f"{entry}.bias"]}
+        own = f"layer{shape.weights_of(i)}"
+        if shape.attention_of(i) == i:
+            folded |= _fold_attention(raw, f"layer{i}", own, entry, shape)
+        if shape.feed_forward_of(i) == i:
+            folded |= _fold_ffn(raw, f"layer{i}", own)
+        entry = _norm(raw, f"{own}.down.norm")
+    folded |= {"final.gamma": entry.scale, "final.beta": entry.shift}
     if shape.head == "classification":
-        folded["pooler.weight"], folded["pooler.bias"] = _after_norm(raw, "pooler", entry)
-        folded["classifier.weight"] = raw["classifier.weight"].T
-        folded["classifier.bias"] = raw["classifier.bias"]
+        folded |= _linear("pooler", *entry.into(raw, "pooler"))
+        folded |= _linear("classifier", raw["classifier.weight"].T, raw["classifier.bias"])
     for i in range(len(shape.dense)):
         folded |= {f"dense{i}.weight": raw[f"dense{i}.weight"].T, f"dense{i}.bias": raw[f"dense{i}.bias"]}
     return {name: value.contiguous() for name, value in folded.items()}
@@ -192,40 +199,63 @@ def centre(x: Tensor) -> Tensor:
     return x - x.mean(-1, keepdim=True)
 
 
-def _after_norm(raw: Mapping[str, Tensor], linear: str, norm: str) -> tuple[Tensor, Tensor]:
-    """(gamma N + beta) W + b = N (diag(gamma) W) + (b + beta W)."""
-    weight = raw[f"{linear}.weight"].T
-    return raw[f"{norm}.weight"][:, None] * weight, raw[f"{linear}.bias"] + raw[f"{norm}.bias"] @ weight
+@dataclass(frozen=True, slots=True, eq=False)
+class _Affine:
+    """What stands between a bare normalised value N and who reads it: N scale + shift, or N * scale + shift."""
+
+    scale: Tensor  # [in, out], or [out] of a LayerNorm alone
+    shift: Tensor
+
+    def into(self, raw: Mapping[str, Tensor], linear: str) -> tuple[Tensor, Tensor]:
+        """(N S + c) W + b = N (S W) + (b + c W)."""
+        weight = raw[f"{linear}.weight"].T
+        inner = self.scale[:, None] * weight if self.scale.ndim == 1 else self.scale @ weight
+        return inner, raw[f"{linear}.bias"] + self.shift @ weight
 
 
-def _before_norm(raw: Mapping[str, Tensor], linear: str, norm: str) -> dict[str, Tensor]:
-    """x W + b + (gamma N + beta), centred: the linear map into a LayerNorm and the residual (of `norm`) beside it."""
-    return {
-        f"{linear}.gamma": raw[f"{norm}.weight"],
-        f"{linear}.weight": centre(raw[f"{linear}.weight"].T),
-        f"{linear}.bias": centre(raw[f"{linear}.bias"] + raw[f"{norm}.bias"]),
-    }
+def _norm(raw: Mapping[str, Tensor], name: str) -> _Affine:
+    return _Affine(raw[f"{name}.weight"], raw[f"{name}.bias"])
 
 
-def _fold_attention(raw: Mapping[str, Tensor], layer: str, entry: str, shape: BertShape) -> dict[str, Tensor]:
+def _projected(raw: Mapping[str, Tensor]) -> _Affine:
+    """The embeddings' LayerNorm and the map to the layers' width."""
+    return _Affine(*_norm(raw, "embedding.norm").into(raw, "projection"))
+
+
+def _linear(name: str, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    return {f"{name}.weight": weight, f"{name}.bias": bias}
+
+
+def _before_norm(raw: Mapping[str, Tensor], name: str, own: str, entry: _Affine) -> dict[str, Tensor]:
+    """x W + b + (N S + c), centred: the linear map into a LayerNorm and the residual beside it."""
+    residual = (
+        {f"{name}.gamma": entry.scale} if entry.scale.ndim == 1 else {f"{name}.entry.weight": centre(entry.scale)}
+    )
+    weight, bias = raw[f"{own}.weight"].T, raw[f"{own}.bias"]
+    return residual | _linear(name, centre(weight), centre(bias + entry.shift))
+
+
+def _fold_attention(
+    raw: Mapping[str, Tensor], layer: str, own: str, entry: _Affine, shape: BertShape
+) -> dict[str, Tensor]:
     """Scores are sums of products q_j k_j / sqrt(head_dim); the factor is split so that both have errors alike."""
-    parts = [_after_norm(raw, f"{layer}.{name}", entry) for name in ("query", "key", "value")]
+    parts = [entry.into(raw, f"{own}.{name}") for name in ("query", "key", "value")]
     query, key = ((weight.square().sum(0) + bias.square()).sqrt() for weight, bias in parts[:2])  # N's variance is 1
     scale = shape.head_dim**-0.5
     share = torch.where((query > 0) & (key > 0), (scale * key / query).sqrt(), scale)  # a zero column has any
     scales = (share, scale / share, torch.ones_like(share))
-    qkv = {
-        f"{layer}.qkv.weight": torch.cat([s * weight for s, (weight, _) in zip(scales, parts, strict=True)], dim=1),
-        f"{layer}.qkv.bias": torch.cat([s * bias for s, (_, bias) in zip(scales, parts, strict=True)]),
-    }
-    return qkv | _before_norm(raw, f"{layer}.out", entry)
-
-
-def _fold_ffn(raw: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
-    weight, bias = _after_norm(raw, f"{layer}.up", f"{layer}.out.norm")
-    return {f"{layer}.up.weight": weight, f"{layer}.up.bias": bias} | _before_norm(
-        raw, f"{layer}.down", f"{layer}.out.norm"
+    qkv = _linear(
+        f"{layer}.qkv",
+        torch.cat([s * weight for s, (weight, _) in zip(scales, parts, strict=True)], dim=1),
+        torch.cat([s * bias for s, (_, bias) in zip(scales, parts, strict=True)]),
     )
+    return qkv | _before_norm(raw, f"{layer}.out", f"{own}.out", entry)
+
+
+def _fold_ffn(raw: Mapping[str, Tensor], layer: str, own: str) -> dict[str, Tensor]:
+    entry = _norm(raw, f"{own}.out.norm")
+    up = _linear(f"{layer}.up", *entry.into(raw, f"{own}.up"))
+    return up | _before_norm(raw, f"{layer}.down", f"{own}.down", entry)
 
 
 def _supported_shape(

@@ -35,7 +35,7 @@ from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape, Dense
 from mpcnet.protocols.argmax import one_hot_argmax
 from mpcnet.protocols.arith import lift, linear, matmul, own_ring, product
-from mpcnet.protocols.gelu import tanh
+from mpcnet.protocols.gelu import gelu_tanh, relu, silu, tanh
 from mpcnet.protocols.layernorm import layer_norm
 from mpcnet.protocols.lookup import Table, index_bits, look_up, look_up_short, table_shape
 from mpcnet.protocols.maximum import largest
@@ -84,7 +84,7 @@ class Config:
     def inputs(self) -> tuple[Input, ...]:
         """What a client shares for each token: its index and its type's, if there are several, or its embedding."""
         if self.embedding == "client":
-            return (Input(self.formats.table_bits, self.formats.table_frac, (self.shape.hidden,)),)
+            return (Input(self.formats.table_bits, self.formats.table_frac, (self.shape.embedded,)),)
         words = Input(index_bits(self.shape.vocab))
         return (words, Input(index_bits(self.shape.types, short=True))) if self.typed else (words,)
 
@@ -142,9 +142,9 @@ async def _open_table(p: Party, config: Config, matrix: Shared | None) -> Table 
     if matrix is None:
         return None
     shape, bits = config.shape, config.formats.table_bits
-    size = table_shape(shape.vocab, shape.hidden, bits)
+    size = table_shape(shape.vocab, shape.embedded, bits)
     (opened,) = await p.open_bits(Bits(matrix.value, size, matrix.party))
-    return Table.of(opened, shape.hidden, bits, config.formats.table_frac)
+    return Table.of(opened, shape.embedded, bits, config.formats.table_frac)
 
 
 def _standing(x: Masked) -> Masked:
@@ -224,18 +224,19 @@ async def _norm(p: Party, model: Model, site: str, x: Shared) -> Shared:
 
 async def encoder_layer(p: Party, model: Model, number: int, normal: Shared, keep: Tensor) -> Shared:
     """One layer, from bare normalised values to bare normalised values: [B, n, d] -> [B, n, d]."""
-    layer = f"layer{number}"
+    shape, layer = model.config.shape, f"layer{number}"
+    own, inner = f"layer{shape.attention_of(number)}", f"layer{shape.feed_forward_of(number)}"
     opened = await p.at("qkv").open_one(normal)
-    projected = _linear(p.at("qkv"), model, f"{layer}.qkv", opened)
-    residual = _residual(p.at("qkv"), model, f"{layer}.out", opened)
+    projected = _linear(p.at("qkv"), model, f"{own}.qkv", opened)
+    residual = _residual(p.at("qkv"), model, f"{own}.out", opened)
     context = await attention(p, model, number, projected, keep)
-    change = _linear(p.at("out"), model, f"{layer}.out", await p.at("out").open_one(context))
+    change = _linear(p.at("out"), model, f"{own}.out", await p.at("out").open_one(context))
     x = p.rescale(change + residual, N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
     opened = await p.at("up").open_one(await _norm(p.at("out"), model, f"{layer}.out", x))
-    projected = _linear(p.at("up"), model, f"{layer}.up", opened.reduce(N.UP_PRODUCT_BITS))
-    residual = _residual(p.at("up"), model, f"{layer}.down", opened)
+    projected = _linear(p.at("up"), model, f"{inner}.up", opened.reduce(N.UP_PRODUCT_BITS))
+    residual = _residual(p.at("up"), model, f"{inner}.down", opened)
     activated = await feed_forward(p, model, projected, sure=model.config.formats.sure(f"{layer}.up"))
-    change = _linear(p.at("down"), model, f"{layer}.down", await p.at("down").open_one(activated))
+    change = _linear(p.at("down"), model, f"{inner}.down", await p.at("down").open_one(activated))
     x = p.rescale(change + p.rescale(residual, change.frac), N.CENTRED_FRAC)
     return await _norm(p.at("down"), model, f"{layer}.down", x)
 
@@ -248,7 +249,12 @@ def _linear(p: Party, model: Model, name: str, x: Masked) -> Shared:
 
 
 def _residual(p: Party, model: Model, name: str, normal: Masked) -> Shared:
-    """gamma N minus its mean over d, which is a product of its own: a sum of so many words would leave the ring."""
+    """gamma N minus its mean over d, which is a product of its own: a sum of so many words would leave the ring.
+
+    Of narrow embeddings: the map of N to d columns, centred.
+    """
+    if (entry := model.weights.get(f"{name}.entry.weight")) is not None:
+        return linear(p, normal, entry)
     scaled = product(p, own_ring(normal), own_ring(model.opened[f"{name}.gamma"]))
     mean = linear(p, normal, model.weights[f"{name}.mean.weight"]).halve(N.MEAN_SHIFT)
     return scaled + -p.rescale(mean, scaled.frac)
@@ -296,13 +302,27 @@ async def _numerators(
 
 
 async def feed_forward(p: Party, model: Model, projected: Shared, *, sure: bool) -> Shared:
-    """GeLU or Quad: [B, n, ffn] -> [B, n, ffn]."""
+    """The activation: [B, n, ffn] -> [B, n, ffn]."""
     suite, p = model.config.suite, p.at("activation")
     up = p.rescale(projected, N.UP_FRAC).reduce(N.UP_BITS)
-    if model.config.shape.activation == "quad":
-        return await quad(p, up, N.GELU_BITS, sure=sure)
-    activated = await suite.gelu(p, up, suite.gelu_ring, sure)
-    return p.rescale(activated, N.GELU_FRAC).reduce(N.GELU_BITS)
+    return await activate(p, suite, model.config.shape.activation, up, N.GELU_BITS, sure=sure)
+
+
+async def activate(p: Party, suite: Suite, kind: str, x: Shared, bits: int, *, sure: bool) -> Shared:
+    """An activation, its result with the fraction bits of x in a ring of `bits`.
+
+    Rounds   3; 1 of quad, 4 of gelu in SecFormer's suites
+    """
+    if kind == "gelu":
+        activated = await suite.gelu(p, x, max(bits, suite.gelu_ring), sure)
+        return p.rescale(activated, x.frac).reduce(bits)
+    if kind == "quad":
+        return await quad(p, x, bits, sure=sure)
+    if kind == "tanh":
+        return await tanh(p, x, bits)
+    functions = {"gelu_tanh": gelu_tanh, "silu": silu, "relu": relu}
+    found: Shared = await functions[kind](p, x, bits, sure)
+    return found
 
 
 async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
@@ -368,13 +388,14 @@ async def _dense(p: Party, model: Model, name: str, x: Shared, dense: Dense) -> 
 
 
 async def classify(p: Party, model: Model, normal: Shared) -> Shared:
-    """Logits from the first token: classifier(tanh(pooler(N_0))): [B, n, d] -> [B, labels].
+    """Logits from the first token: classifier(f(pooler(N_0))), f the head's activation: [B, n, d] -> [B, labels].
 
-    Rounds   5
+    Rounds   5, or 6 if f is GeLU in SecFormer's suites
     """
-    first = normal.take(np.s_[:, 0])
+    config, first = model.config, normal.take(np.s_[:, 0])
     pooled = _linear(p.at("pooler"), model, "pooler", await p.at("pooler").open_one(first))
     pooled = p.rescale(pooled, N.UP_FRAC).reduce(N.UP_BITS)
-    activated = await tanh(p.at("tanh"), pooled, N.POOLER_BITS)
+    kind = config.shape.head_activation
+    activated = await activate(p.at(kind), config.suite, kind, pooled, N.POOLER_BITS, sure=True)
     logits = _linear(p.at("classifier"), model, "classifier", await p.at("classifier").open_one(activated))
     return p.rescale(logits, N.LOGIT_FRAC)

@@ -115,7 +115,7 @@ def huggingface_classifier(
     :raises LocalConfigError: the checkpoint is random, or no BERT and not to be run with exact softmax.
     """
     source = _published(checkpoint)
-    if softmax == "exact" and checkpoint.shape.activation == "gelu":
+    if softmax == "exact" and checkpoint.shape.activation != "quad":
         model = AutoModelForSequenceClassification.from_pretrained(source, dtype=dtype).eval()
     else:
         model = load_student(source, softmax=softmax).to(dtype).eval()

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, silu
 
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.pooling import check_pooled, counted, weights
 from mpcnet.models.position_bias import bias
-from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.shape import Activation, BertShape, Softmax
 from mpcnet.protocols.softmax import RELU_EPS
 
 Observe: TypeAlias = Callable[[str, Tensor], Tensor | None]
@@ -120,7 +121,7 @@ def classify(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """Logits, [batch, labels]: tanh(N_first @ pooler) @ classifier.
+    """Logits, [batch, labels]: activation(N_first @ pooler) @ classifier.
 
     :raises LocalConfigError: the model has no classification head.
     """
@@ -129,7 +130,8 @@ def classify(
     check_tokens(shape, token_ids, type_ids, mask)
     normal = _encoder(shape, folded, token_ids, type_ids, softmax, _Watch(mask.bool(), observe))
     pooled = normal[:, 0] @ folded["pooler.weight"] + folded["pooler.bias"]
-    logits = torch.tanh(pooled) @ folded["classifier.weight"] + folded["classifier.bias"]
+    activated = ACTIVATIONS[shape.head_activation](pooled)
+    logits = activated @ folded["classifier.weight"] + folded["classifier.bias"]
     if observe is not None:
         observe("pooler.input", pooled)
         observe("logits", logits)
@@ -166,18 +168,26 @@ def _encoder(
     normal = _norm(look_up(shape, folded, token_ids, type_ids), shape, "embedding", watch)
     normal = watch.rows("embedding.normal", normal)
     for i in range(shape.layers):
-        context = _attention(normal, folded, f"layer{i}", shape, softmax, watch)
-        residual = watch.rows(f"layer{i}.residual", centre(folded[f"layer{i}.out.gamma"] * normal))
-        change = context @ folded[f"layer{i}.out.weight"] + folded[f"layer{i}.out.bias"]
+        own = f"layer{shape.attention_of(i)}"
+        context = _attention(normal, folded, i, shape, softmax, watch)
+        residual = watch.rows(f"layer{i}.residual", _residual(folded, f"{own}.out", normal))
+        change = context @ folded[f"{own}.out.weight"] + folded[f"{own}.out.bias"]
         normal = _norm(change + residual, shape, f"layer{i}.out", watch)
         normal = watch.rows(f"layer{i}.out.normal", normal)
-        normal = _norm(_ffn(normal, folded, f"layer{i}", shape, watch), shape, f"layer{i}.down", watch)
+        normal = _norm(_ffn(normal, folded, i, shape, watch), shape, f"layer{i}.down", watch)
         normal = watch.rows(f"layer{i}.normal", normal)
     return normal
 
 
+def _residual(folded: Folded, name: str, normal: Tensor) -> Tensor:
+    """What stands beside a linear map before a LayerNorm, centred."""
+    if (entry := folded.get(f"{name}.entry.weight")) is not None:
+        return normal @ entry
+    return centre(folded[f"{name}.gamma"] * normal)
+
+
 def look_up(shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tensor) -> Tensor:
-    """Embeddings of words, types (if the model has them) and positions, centred: [batch, seq, hidden]."""
+    """Embeddings of words, types (if the model has them) and positions, centred: [batch, seq, embedded]."""
     table = folded["embedding.table"]
     words = table[token_ids]
     if shape.types:
@@ -187,14 +197,15 @@ def look_up(shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tenso
 
 def _norm(centred: Tensor, shape: BertShape, site: str, watch: _Watch) -> Tensor:
     """C sqrt(d / T) with T = sum C^2 + d eps; C has zero mean."""
-    centred = watch.rows(f"{site}.centred", centred)
-    square_sum = watch.rows(f"{site}.square_sum", centred.square().sum(-1) + shape.hidden * shape.eps)
-    return centred * (shape.hidden / square_sum).sqrt()[..., None]
+    centred, d = watch.rows(f"{site}.centred", centred), centred.shape[-1]
+    square_sum = watch.rows(f"{site}.square_sum", centred.square().sum(-1) + d * shape.eps)
+    return centred * (d / square_sum).sqrt()[..., None]
 
 
-def _attention(normal: Tensor, folded: Folded, layer: str, shape: BertShape, softmax: Softmax, watch: _Watch) -> Tensor:
+def _attention(normal: Tensor, folded: Folded, i: int, shape: BertShape, softmax: Softmax, watch: _Watch) -> Tensor:
     """sum_j p_j v_j / (sum_j p_j + eps) over valid keys j, with p and eps of `_numerators`; [batch, seq, hidden]."""
-    qkv = watch.rows(f"{layer}.qkv", normal @ folded[f"{layer}.qkv.weight"] + folded[f"{layer}.qkv.bias"])
+    layer, own = f"layer{i}", f"layer{shape.attention_of(i)}"
+    qkv = watch.rows(f"{layer}.qkv", normal @ folded[f"{own}.qkv.weight"] + folded[f"{own}.qkv.bias"])
     # [batch, seq, 3 * hidden] -> 3 x [batch, head, seq, head_dim]
     query, key, value = qkv.reshape(*qkv.shape[:2], 3, shape.heads, shape.head_dim).permute(2, 0, 3, 1, 4)
     value = watch.heads(f"{layer}.value", value)
@@ -230,9 +241,20 @@ def quad(x: Tensor) -> Tensor:
     return 0.125 * x.square() + 0.25 * x + 0.5
 
 
-def _ffn(normal: Tensor, folded: Folded, layer: str, shape: BertShape, watch: _Watch) -> Tensor:
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "gelu_tanh": partial(gelu, approximate="tanh"),
+    "silu": silu,
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "quad": quad,
+}
+
+
+def _ffn(normal: Tensor, folded: Folded, i: int, shape: BertShape, watch: _Watch) -> Tensor:
     """activation(N @ up) @ down + bias + centre(gamma N): the centred input of the layer's last LayerNorm."""
-    up = watch.rows(f"{layer}.up", normal @ folded[f"{layer}.up.weight"] + folded[f"{layer}.up.bias"])
-    activated = watch.rows(f"{layer}.activation", quad(up) if shape.activation == "quad" else gelu(up))
-    residual = watch.rows(f"{layer}.down.residual", centre(folded[f"{layer}.down.gamma"] * normal))
-    return activated @ folded[f"{layer}.down.weight"] + folded[f"{layer}.down.bias"] + residual
+    layer, own = f"layer{i}", f"layer{shape.feed_forward_of(i)}"
+    up = watch.rows(f"{layer}.up", normal @ folded[f"{own}.up.weight"] + folded[f"{own}.up.bias"])
+    activated = watch.rows(f"{layer}.activation", ACTIVATIONS[shape.activation](up))
+    residual = watch.rows(f"{layer}.down.residual", _residual(folded, f"{own}.down", normal))
+    return activated @ folded[f"{own}.down.weight"] + folded[f"{own}.down.bias"] + residual

@@ -40,22 +40,28 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
     """The bounds of a folded model, at the sites of mpcnet.models.float_model.reference."""
     sizes: dict[str, float] = {}
     sums: dict[str, tuple[float, float]] = {}
-    scores = []
+    scores: list[tuple[float, ...]] = []
     sizes["embedding.centred"] = _embedding_size(shape, folded)
     sums["embedding.square_sum"] = _embedding_sums(shape, folded)
+    parts: list[tuple[_Found, _Found]] = []
     for i in range(shape.layers):
-        scores.append(tuple(SLACK * size for size in _scores(shape, folded, f"layer{i}")))
-        found = _attention(shape, folded, f"layer{i}") | _feed_forward(shape, folded, f"layer{i}")
-        for name, size in found.items():
-            if name.endswith("square_sum"):
-                sums[name] = (shape.hidden * shape.eps, SLACK * size + shape.hidden * shape.eps)
-            else:
-                sizes[name] = SLACK * size
+        one, two = shape.attention_of(i), shape.feed_forward_of(i)
+        scores.append(scores[one] if one < i else tuple(SLACK * size for size in _scores(shape, folded, f"layer{i}")))
+        attention = parts[one][0] if one < i else _attention(shape, folded, f"layer{i}")
+        feed_forward = parts[two][1] if two < i else _feed_forward(shape, folded, f"layer{i}")
+        parts.append((attention, feed_forward))
+        for found, place in ((attention, "out"), (feed_forward, "down")):
+            sizes |= {f"layer{i}.{name}": SLACK * size for name, size in found.sizes.items()}
+            sizes[f"layer{i}.{place}.centred"] = SLACK * float(found.columns.max())
+            least = shape.hidden * shape.eps
+            sums[f"layer{i}.{place}.square_sum"] = (least, SLACK * found.norm**2 + least)
     if shape.head == "classification":
-        sizes["pooler.input"] = SLACK * float(_linear(shape, folded, "pooler").max())
+        columns = _linear(folded, "pooler")
+        sizes["pooler.input"] = SLACK * float(columns.max())
         weight, bias = folded["classifier.weight"], folded["classifier.bias"]
-        differences = (weight[:, :, None] - weight[:, None, :]).abs().sum(0) + (bias[:, None] - bias[None, :]).abs()
-        sizes["logits"] = SLACK * float(differences.max())  # tanh is below 1
+        active = _active(shape.head_activation, columns)[:, None, None]
+        differences = ((weight[:, :, None] - weight[:, None, :]).abs() * active).sum(0)
+        sizes["logits"] = SLACK * float((differences + (bias[:, None] - bias[None, :]).abs()).max())
     return Bounds(
         sizes, sums, tuple(scores), float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0
     )
@@ -75,21 +81,28 @@ def _embedding_sums(shape: BertShape, folded: Folded) -> tuple[float, float]:
         for rows in torch.split(words, ROWS):
             found = rows.square().sum(1)[:, None] + 2 * rows @ here.T + here.square().sum(1)
             least, most = min(least, float(found.min())), max(most, float(found.max()))
-    added = shape.hidden * shape.eps
+    added = shape.embedded * shape.eps
     return max(least, 0.0) / SLACK + added, most * SLACK + added
 
 
 def _tables(shape: BertShape, folded: Folded) -> tuple[Tensor, Tensor, Tensor]:
     table = folded["embedding.table"]
-    types = table[shape.vocab :] if shape.types else table.new_zeros(1, shape.hidden)
+    types = table[shape.vocab :] if shape.types else table.new_zeros(1, shape.embedded)
     return table[: shape.vocab], types, folded["embedding.position"]
 
 
-def _linear(shape: BertShape, folded: Folded, name: str) -> Tensor:
+def _linear(folded: Folded, name: str) -> Tensor:
     """Of each column of N W + b."""
     weight = centre(folded[f"{name}.weight"].T).T
-    columns: Tensor = sqrt(shape.hidden) * weight.norm(dim=0) + folded[f"{name}.bias"].abs()
+    columns: Tensor = sqrt(len(weight)) * weight.norm(dim=0) + folded[f"{name}.bias"].abs()
     return columns
+
+
+def _active(activation: str, size: Tensor) -> Tensor:
+    """Of an activation's results for |x| up to some sizes."""
+    if activation == "quad":
+        return quad(size)  # the largest of either sign
+    return size.clamp(max=1.0) if activation == "tanh" else size  # GeLU, SiLU, ReLU: |f(x)| <= |x|
 
 
 def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[Tensor, Tensor]]]:
@@ -105,57 +118,56 @@ def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[
 
 def _scores(shape: BertShape, folded: Folded, layer: str) -> Iterator[float]:
     """Of each head's scores, with MPNet's bias."""
-    root = sqrt(shape.hidden)
     for head, ((a, bq), (b, bk), _) in enumerate(_heads(shape, folded, layer)):
-        product = _norm_of_product(a, b.T)
-        size = shape.hidden * product + root * float((a @ bk).norm() + (b @ bq).norm()) + abs(float(bq @ bk))
+        product, root = _norm_of_product(a, b.T), sqrt(len(a))
+        size = len(a) * product + root * float((a @ bk).norm() + (b @ bq).norm()) + abs(float(bq @ bk))
         yield size + (float(folded["relative.bias"][:, head].abs().max()) if shape.relative_buckets else 0.0)
 
 
-def _attention(shape: BertShape, folded: Folded, layer: str) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Of one half of a layer: values by name; of what is there before its LayerNorm, each column and the norm."""
+
+    sizes: Mapping[str, float]
+    columns: Tensor
+    norm: float
+
+
+def _attention(shape: BertShape, folded: Folded, layer: str) -> _Found:
     """Of V, and of what the attention's output and the residual are together before their LayerNorm."""
-    d, root = shape.hidden, sqrt(shape.hidden)
     weight, bias = folded[f"{layer}.out.weight"], folded[f"{layer}.out.bias"]
     columns, norm = bias.abs(), float(bias.norm())
     for head, (_, _, (v, bv)) in enumerate(_heads(shape, folded, layer)):
         out = weight[head * shape.head_dim : (head + 1) * shape.head_dim]
-        constant = bv @ out
+        constant, root = bv @ out, sqrt(len(v))
         columns = columns + root * (v @ out).norm(dim=0) + constant.abs()
         norm += root * _norm_of_product(v, out) + float(constant.norm())
-    columns, norm = _with_residual(shape, folded, f"{layer}.out", columns, norm)
-    qkv = _linear(shape, folded, f"{layer}.qkv")
-    return {
-        f"{layer}.qkv": float(qkv.max()),
-        f"{layer}.value": float(qkv[2 * d :].max()),
-        f"{layer}.out.centred": float(columns.max()),
-        f"{layer}.out.square_sum": norm**2,
-    }
+    columns, norm = _with_residual(folded, f"{layer}.out", columns, norm)
+    qkv = _linear(folded, f"{layer}.qkv")
+    return _Found({"qkv": float(qkv.max()), "value": float(qkv[2 * shape.hidden :].max())}, columns, norm)
 
 
-def _feed_forward(shape: BertShape, folded: Folded, layer: str) -> dict[str, float]:
+def _feed_forward(shape: BertShape, folded: Folded, layer: str) -> _Found:
     """Of the activation's input and result, and of what is there before the layer's last LayerNorm."""
-    up, down, bias = _linear(shape, folded, f"{layer}.up"), folded[f"{layer}.down.weight"], folded[f"{layer}.down.bias"]
-    if shape.activation == "quad":
-        active = quad(up)  # of |u|: the largest of either sign
-        norm = float(active.norm())
-    else:  # |GeLU(u)| <= |u|
-        active = up
+    up, down, bias = _linear(folded, f"{layer}.up"), folded[f"{layer}.down.weight"], folded[f"{layer}.down.bias"]
+    active = _active(shape.activation, up)
+    norm = float(active.norm())
+    if shape.activation != "quad":  # |f(u)| <= |u|
         inner = centre(folded[f"{layer}.up.weight"].T).T
-        norm = min(sqrt(shape.hidden) * _norm(inner) + float(folded[f"{layer}.up.bias"].norm()), float(up.norm()))
+        norm = min(sqrt(shape.hidden) * _norm(inner) + float(folded[f"{layer}.up.bias"].norm()), norm)
     columns = torch.minimum(active @ down.abs(), norm * down.norm(dim=0)) + bias.abs()
-    columns, total = _with_residual(shape, folded, f"{layer}.down", columns, norm * _norm(down) + float(bias.norm()))
-    return {
-        f"{layer}.up": float(up.max()),
-        f"{layer}.activation": float(active.max()),
-        f"{layer}.down.centred": float(columns.max()),
-        f"{layer}.down.square_sum": total**2,
-    }
+    columns, total = _with_residual(folded, f"{layer}.down", columns, norm * _norm(down) + float(bias.norm()))
+    return _Found({"up": float(up.max()), "activation": float(active.max())}, columns, total)
 
 
-def _with_residual(shape: BertShape, folded: Folded, name: str, columns: Tensor, norm: float) -> tuple[Tensor, float]:
+def _with_residual(folded: Folded, name: str, columns: Tensor, norm: float) -> tuple[Tensor, float]:
     """gamma N less its mean over d is added: |gamma_i| and |gamma - mean| limit it by column, the largest in norm."""
-    gamma, root = folded[f"{name}.gamma"], sqrt(shape.hidden)
-    mean = float(gamma.norm()) / shape.hidden  # of gamma N / d, for |N| <= 1
+    if (entry := folded.get(f"{name}.entry.weight")) is not None:  # or N times a matrix
+        root = sqrt(len(entry))
+        return columns + root * entry.norm(dim=0), norm + root * _norm(entry)
+    gamma = folded[f"{name}.gamma"]
+    root = sqrt(len(gamma))
+    mean = float(gamma.norm()) / len(gamma)  # of gamma N / d, for |N| <= 1
     return columns + root * (gamma.abs() + mean), norm + root * float(gamma.abs().max())
 
 

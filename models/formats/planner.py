@@ -120,7 +120,7 @@ class _Planner:
         whole = max(0, ring.ceil_log2(self.bounds.sizes["embedding.centred"]))
         least, _ = self.bounds.square_sums["embedding.square_sum"]
         frac = 16 - 2 - whole
-        enough = frac >= 11 and least >= self.shape.hidden * (UNITS / 2.0**frac) ** 2
+        enough = frac >= 11 and least >= self.shape.embedded * (UNITS / 2.0**frac) ** 2
         bits = 16 if enough else 24
         return bits, bits - 2 - whole
 
@@ -190,7 +190,7 @@ class _Planner:
             return RowRange(seen.min / MARGIN, seen.max * MARGIN)
         frac = table_frac if site.startswith("embedding") else N.CENTRED_FRAC
         units = max(UNITS / 2.0**frac, 1.01 / LARGEST_ROOT)  # the least standard deviation that is served
-        low = max(_down(max(least, seen.min / WIDE_MARGIN**2)), self.shape.hidden * units**2)
+        low = max(_down(max(least, seen.min / WIDE_MARGIN**2)), self.shape.columns_at(site) * units**2)
         return RowRange(low, min(_up(most), low * 4.0 ** (WIDEST - 1)), _up(most))
 
     def _row_sum(self, i: int) -> RowRange:
@@ -237,7 +237,7 @@ def _needs(shape: BertShape, formats: Formats, suite: Suite) -> Iterator[str]:
         else:
             yield from want(f"{site} (largest / smallest)", 1 / least, 2.0 ** rows.deflation(limit) / rows.low)
         if root:
-            yield from want(f"{site} (1 / sigma)", LARGEST_ROOT, math.sqrt(shape.hidden / rows.low))
+            yield from want(f"{site} (1 / sigma)", LARGEST_ROOT, math.sqrt(shape.columns_at(site) / rows.low))
         else:
             bits = formats.weigh_bits(int(site.partition(".")[0].removeprefix("layer")), formats.longest)
             yield from want(f"{site} (rounding of the context)", N.CONTEXT_ERROR, 2.0**-bits.context_frac / rows.low)

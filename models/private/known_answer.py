@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.families.bert import TABLE, Config, infer, load
+from mpcnet.models.families.bert import TABLE, Config, activate, infer, load
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.position_bias import buckets
 from mpcnet.models.private.inference import audited_inference
@@ -143,6 +143,8 @@ async def _run(p: Party, config: Config, x: _Inputs) -> list[Shared | Bits]:
         await quad(q, x.up, N.GELU_BITS),
         await tanh(q, x.up, N.POOLER_BITS),
     ]
+    for kind in sorted({config.shape.activation, config.shape.head_activation} - {"gelu", "quad", "tanh"}):
+        found.append(await activate(q, suite, kind, x.up, N.GELU_BITS, sure=False))
     rsqrt_frac = 64 - N.NORMAL_BITS + N.NORMAL_FRAC - x.centred.frac
     rows = formats.norm_rows("embedding")
     found.append(await layer_norm(q, x.centred, config.shape.eps, rows, rsqrt_frac, N.NORMAL_FRAC, suite.rsqrt))
@@ -183,6 +185,7 @@ def small(shape: BertShape) -> BertShape:
     return replace(
         shape, layers=1, hidden=shape.heads * HEAD_DIM, ffn=FFN, vocab=VOCAB, positions=TOKENS, skipped_positions=0,
         types=min(shape.types, 2), labels=min(shape.labels, 3), dense=dense, pooled_from=min(shape.pooled_from, 1),
+        shared=(), embedding_width=min(shape.embedding_width, COLUMNS),
     )  # fmt: skip
 
 
@@ -218,7 +221,7 @@ def _parameter(config: Config, q: Parameter) -> Tensor:
     if q.name != TABLE:
         return _weight(q.name, q.shape, q.frac, q.bits)
     shape, bits = config.shape, config.formats.table_bits
-    return table_bits(_weight(q.name, (shape.vocab, shape.hidden), q.frac, bits), bits)
+    return table_bits(_weight(q.name, (shape.vocab, shape.embedded), q.frac, bits), bits)
 
 
 def _tokens(config: Config) -> list[Shared]:

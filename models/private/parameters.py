@@ -34,7 +34,7 @@ class Parameter:
 def parameters(config: Config) -> list[Parameter]:
     """Every parameter of a model, in the order in which it is shared and loaded."""
     shape, formats = config.shape, config.formats
-    d, wide = shape.hidden, N.NORMAL_BITS
+    d, narrow, wide = shape.hidden, shape.embedded, N.NORMAL_BITS
     table = (formats.table_bits, formats.table_frac)
 
     def linear(name: str, rows: int, columns: int, bits: int, frac: int = N.WEIGHT_FRAC) -> Iterator[Parameter]:
@@ -47,19 +47,25 @@ def parameters(config: Config) -> list[Parameter]:
 
     found = []
     if config.embedding == "private":
-        found.append(Parameter(TABLE, table_shape(shape.vocab, d, formats.table_bits), 1, formats.table_frac))
+        found.append(Parameter(TABLE, table_shape(shape.vocab, narrow, formats.table_bits), 1, formats.table_frac))
         if config.typed:
-            found.append(Parameter(TYPES, (shape.types, d), *table))
-        found.append(Parameter(POSITIONS, (shape.positions, d), *table))
+            found.append(Parameter(TYPES, (shape.types, narrow), *table))
+        found.append(Parameter(POSITIONS, (shape.positions, narrow), *table))
     if shape.relative_buckets:  # added to the scores before they are rescaled
         found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), RELATIVE_BITS, 2 * N.QUERY_FRAC))
-    for layer in (f"layer{i}" for i in range(shape.layers)):
-        found += linear(f"{layer}.qkv", d, 3 * d, wide, N.QKV_FRAC)
-        found += residual(f"{layer}.out")
-        found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS)
-        found += linear(f"{layer}.up", d, shape.ffn, N.UP_PRODUCT_BITS)
-        found += residual(f"{layer}.down")
-        found += linear(f"{layer}.down", shape.ffn, d, N.GELU_BITS)
+    for i in range(shape.layers):
+        layer, mapped = f"layer{i}", i == 0 and shape.embedding_width > 0
+        if shape.attention_of(i) == i:
+            found += linear(f"{layer}.qkv", narrow if mapped else d, 3 * d, wide, N.QKV_FRAC)
+            if mapped:
+                found.append(Parameter(f"{layer}.out.entry.weight", (narrow, d), wide, N.WEIGHT_FRAC))
+            else:
+                found += residual(f"{layer}.out")
+            found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS)
+        if shape.feed_forward_of(i) == i:
+            found += linear(f"{layer}.up", d, shape.ffn, N.UP_PRODUCT_BITS)
+            found += residual(f"{layer}.down")
+            found += linear(f"{layer}.down", shape.ffn, d, N.GELU_BITS)
     if shape.head == "classification":
         found += linear("pooler", d, d, wide)
         found += linear("classifier", d, shape.labels, N.POOLER_BITS)

@@ -120,7 +120,10 @@ def agreement(config: Config) -> Program:
     """
     text = _text(config)
     rows = json.dumps(config.formats.to_dict(), sort_keys=True).encode()
-    dense = ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense)
+    listed = {
+        "dense": ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense),
+        "shared": ", ".join(map(str, config.shape.shared)),
+    }
     texts = {} if config.preprocessing is None else config.preprocessing.to_dict()
     settings = {
         COMPUTES: _computed(_Once(text, config)),
@@ -130,7 +133,7 @@ def agreement(config: Config) -> Program:
         "answers": ", ".join(config.answers),
         "weights": config.weights[:16],
         "calibration": hashlib.sha256(rows).hexdigest()[:16],
-        **{f"model.{name}": value for name, value in (config.shape.to_dict() | {"dense": dense}).items()},
+        **{f"model.{name}": value for name, value in (config.shape.to_dict() | listed).items()},
         **{f"texts.{name}": value for name, value in texts.items()},
     }
     return Program(hashlib.sha256(text.encode()).digest(), settings)

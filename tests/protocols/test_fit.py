@@ -8,6 +8,8 @@ from mpcnet.protocols import gelu as G
 
 COMMITTED = {
     "GELU_EVEN": G.EVEN_PART,
+    "GELU_TANH_EVEN": G.TANH_EVEN_PART,
+    "SILU_EVEN": G.SILU_EVEN_PART,
     "ERF": G.ERF_SINES,
     "TANH": G.TANH_SINES,
     "INNER": G.INNER,
@@ -17,7 +19,7 @@ COMMITTED = {
 
 def test_every_constant_has_its_fit() -> None:
     assert COMMITTED.keys() == fit.FITS.keys()
-    assert fit.ODD == G.ODD
+    assert (fit.ODD, fit.SILU_ODD) == (G.ODD, G.SILU_ODD)
 
 
 @pytest.mark.slow
@@ -30,6 +32,8 @@ def test_constants_are_the_fits_output(name: str) -> None:
     ("committed", "basis", "target", "low", "high", "error"),
     [
         (G.EVEN_PART, fit.cosines(16, fit.ODD), fit.gelu_even, 0.0, 4.25, 5.2e-5),
+        (G.TANH_EVEN_PART, fit.cosines(16, fit.ODD), fit.gelu_tanh_even, 0.0, 4.25, 5.7e-5),
+        (G.SILU_EVEN_PART, fit.cosines(32, fit.SILU_ODD), fit.silu_even, 0.0, 8.25, 6.9e-5),
         (G.ERF_SINES, fit.sines(16, range(1, 8)), fit.error_function, 0.0, 4.25, 1.3e-4),
         (G.TANH_SINES, fit.sines(16, range(1, 13)), np.tanh, 0.0, 5.0, 1.2e-4),
         (G.INNER, fit.powers((0, 2, 4, 6)), fit.gelu_even, 0.0, 2.25, 2.2e-3),

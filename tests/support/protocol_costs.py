@@ -83,6 +83,9 @@ ROWS: tuple[Row, ...] = (
         "Pi_GeLU, polynomials", "gelu", "24 bits to 64", *ELEMENT,
         lambda p: gelu.pi_gelu_polynomial(p, elements(24), 64), "4.5e-3",
     ),
+    Row("GeLU by tanh", "gelu", "24 bits to 40", *ELEMENT, lambda p: gelu.gelu_tanh(p, elements(24), 40), "5e-4"),
+    Row("SiLU", "gelu", "24 bits to 40", *ELEMENT, lambda p: gelu.silu(p, elements(24), 40), "3e-3"),
+    Row("ReLU", "gelu", "24 bits to 40", *ELEMENT, lambda p: gelu.relu(p, elements(24), 40), "exact"),
     Row("tanh", "gelu", "24 bits to 48", *ELEMENT, lambda p: gelu.tanh(p, elements(24), 48), "5e-4"),
     Row("Quad", "quad", "24 bits to 40", *ELEMENT, lambda p: quad(p, elements(24), 40), "1 ulp"),
     Row(

@@ -23,9 +23,16 @@ ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "
 PAGE = ROOT / "docs" / "protocol.md"
 
 POINTS = 100_001
-BASES: dict[str, Any] = {"cos": partial(fit.cosines, 16), "sin": partial(fit.sines, 16), "power": fit.powers}
+BASES: dict[str, Any] = {
+    "cos": partial(fit.cosines, 16),
+    "cos 32": partial(fit.cosines, 32),
+    "sin": partial(fit.sines, 16),
+    "power": fit.powers,
+}
 FITTED = (
     ("E, GeLU's even part", "cos", gelu.ODD, gelu.EVEN_PART, fit.gelu_even, 0, gelu.HIGH),
+    ("E, of GeLU by tanh", "cos", gelu.ODD, gelu.TANH_EVEN_PART, fit.gelu_tanh_even, 0, gelu.HIGH),
+    ("E, of SiLU", "cos 32", gelu.SILU_ODD, gelu.SILU_EVEN_PART, fit.silu_even, 0, gelu.SILU_HIGH),
     ("erf(x / sqrt 2)", "sin", range(1, 8), gelu.ERF_SINES, fit.error_function, 0, gelu.HIGH),
     ("tanh", "sin", range(1, 13), gelu.TANH_SINES, np.tanh, 0, gelu.TANH_HIGH),
     ("E, inner", "power", (0, 2, 4, 6), gelu.INNER, fit.gelu_even, 0, gelu.SPLIT),

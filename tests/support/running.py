@@ -17,7 +17,8 @@ from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.party import client
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.simulation.processes import Deployment
-from mpcnet.models.checkpoints.parameter_names import LEAVES, MODULES
+from mpcnet.models.checkpoints.families.bert import BERT
+from mpcnet.models.checkpoints.parameter_names import LEAVES
 from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.texts.tokens import Tokens
 
@@ -40,7 +41,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _theirs(name: str) -> str:
-    modules = {ours: theirs for theirs, ours in MODULES["bert"].items()}
+    modules = {ours: theirs for theirs, ours in (BERT.outside | BERT.inside).items()}
     leaves = {ours: theirs for theirs, ours in LEAVES.items() if theirs in ("weight", "bias")}
     layer, _, rest = name.partition(".") if name.startswith("layer") else ("", "", name)
     module, _, leaf = rest.rpartition(".")

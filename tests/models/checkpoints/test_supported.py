@@ -1,4 +1,4 @@
-"""What is no BERT or MPNet that is computed: refused in one line that says what to do."""
+"""What is no encoder that is computed: refused in one line that says what to do."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertModel,
-    RobertaConfig,
-    RobertaModel,
 )
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.weights import load_checkpoint
 
 SIZES = dict(
@@ -73,31 +72,28 @@ def test_another_head(tmp_path: Path, cls: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("model", "kind"),
-    [
-        (RobertaModel(RobertaConfig(**SIZES)), "roberta"),
-        (DistilBertModel(DistilBertConfig(vocab_size=30, dim=8, n_layers=1, n_heads=2, hidden_dim=8)), "distilbert"),
-        (AlbertModel(AlbertConfig(**SIZES, embedding_size=8)), "albert"),
-    ],
-)
-def test_another_family(tmp_path: Path, model: Any, kind: str) -> None:
-    model.save_pretrained(tmp_path)
+KNOWN = f"{', '.join(list(FAMILIES)[:-1])} or {list(FAMILIES)[-1]}"
+
+
+@pytest.mark.parametrize("kind", ["deberta", "funnel", "gpt2", "mobilebert", "t5", "xlnet"])
+def test_another_family(tmp_path: Path, kind: str) -> None:
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    edit(tmp_path, model_type=kind)
     assert refusal(tmp_path).endswith(
-        f"model_type: want bert or mpnet, got {kind}; take a BERT or an MPNet, or distil one from it"
+        f"model_type: want {KNOWN}, got {kind}; take one of these, or distil a BERT from it"
     )
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"hidden_act": "gelu_new"}, "hidden_act: want gelu or quad or gelu_python, got gelu_new; train it with gelu"),
+        ({"hidden_act": "mish"}, "hidden_act: want gelu, gelu_new, .* or quad, got mish; make a student"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type: want absolute, got relative_key; train"),
         ({"is_decoder": True}, "is_decoder: want false, got True; set it to false if"),
         ({"problem_type": "ranking"}, "problem_type: want single_label_classification or multi_label_classification"),
         ({"quantization_config": {"bits": 8}}, "quantization_config: want none, got .*; load it in transformers"),
-        ({"model_type": None}, 'model_type: want bert or mpnet, got none; if it is a BERT, add "model_type": "bert"'),
-        ({"model_type": ["bert"]}, r"model_type: want bert or mpnet, got \['bert'\]"),
+        ({"model_type": None}, f'model_type: want {KNOWN}, got none; if it is a BERT, add "model_type": "bert"'),
+        ({"model_type": ["bert"]}, rf"model_type: want {KNOWN}, got \['bert'\]"),
         ({"architectures": [7]}, r"architectures: want a list of names, got \[7\]"),
         ({"architectures": 7}, "architectures: want a list of names, got 7"),
         ({"num_hidden_layers": 2**32}, "BERT shape: layers: want at most 1024, got 4294967296"),
@@ -111,9 +107,24 @@ def test_settings(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
         load_checkpoint(tmp_path)
 
 
-def test_the_same_activation_by_another_name(tmp_path: Path) -> None:
-    BertModel(BertConfig(**SIZES, hidden_act="gelu_python")).save_pretrained(tmp_path)
-    assert load_checkpoint(tmp_path).shape.activation == "gelu"
+@pytest.mark.parametrize(("theirs", "ours"), [("gelu_python", "gelu"), ("gelu_fast", "gelu_tanh"), ("swish", "silu")])
+def test_the_same_activation_by_another_name(tmp_path: Path, theirs: str, ours: str) -> None:
+    BertModel(BertConfig(**SIZES, hidden_act=theirs)).save_pretrained(tmp_path)
+    assert load_checkpoint(tmp_path).shape.activation == ours
+
+
+def test_albert_groups_of_several_layers(tmp_path: Path) -> None:
+    AlbertModel(AlbertConfig(**SIZES, embedding_size=8, inner_group_num=2)).save_pretrained(tmp_path)
+    assert "inner_group_num: want 1, got 2; take one whose groups are single layers" in refusal(tmp_path)
+
+
+def test_a_name_that_transformers_takes_for_another(tmp_path: Path) -> None:
+    """DistilBERT's heads are n_heads, or num_attention_heads: no size of a weight tells them."""
+    DistilBertModel(DistilBertConfig(vocab_size=30, dim=8, n_layers=1, n_heads=4, hidden_dim=8)).save_pretrained(
+        tmp_path
+    )
+    edit(tmp_path, n_heads=None, num_attention_heads=4)
+    assert load_checkpoint(tmp_path).shape.heads == 4
 
 
 def test_no_architectures(tmp_path: Path) -> None:

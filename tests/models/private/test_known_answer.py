@@ -24,6 +24,8 @@ CONFIGS = {
     "2relu": tiny(LABELS).config("fast", "2relu"),
     "2quad": tiny(LABELS).config("secformer", "2quad"),
     "v1": tiny().config("secformer-v1", "exact"),
+    "silu": replace(tiny().config(), shape=replace(tiny().config().shape, activation="silu")),
+    "gelu_tanh": replace(tiny().config(), shape=replace(tiny().config().shape, activation="gelu_tanh")),
     "mpnet": replace(tiny().config(), shape=replace(tiny().config().shape, relative_buckets=32, types=0)),
 }
 CONSTANTS: list[tuple[str, str, str, Any]] = [  # the program, where, which, and what instead
@@ -37,6 +39,9 @@ CONSTANTS: list[tuple[str, str, str, Any]] = [  # the program, where, which, and
     ("fast", "gelu", "GELU_EVEN", None),
     ("fast", "gelu", "HIGH", 4.5),
     ("fast", "gelu", "TANH", None),
+    ("silu", "gelu", "SILU_EVEN", None),
+    ("silu", "gelu", "SILU_HIGH", 8.5),
+    ("gelu_tanh", "gelu", "GELU_TANH_EVEN", None),
     ("2quad", "gelu", "ERF", None),
     ("v1", "gelu", "INNER", None),
     ("v1", "gelu", "SPLIT", 2.5),

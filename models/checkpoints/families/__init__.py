@@ -1,0 +1,27 @@
+"""Families of encoders: one file for each, from transformers' configuration and names to the description and ours.
+
+May import: the public facts of a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mpcnet.models.checkpoints.families.albert import ALBERT
+from mpcnet.models.checkpoints.families.bert import BERT
+from mpcnet.models.checkpoints.families.distilbert import DISTILBERT
+from mpcnet.models.checkpoints.families.electra import ELECTRA
+from mpcnet.models.checkpoints.families.family import Family
+from mpcnet.models.checkpoints.families.mpnet import MPNET
+from mpcnet.models.checkpoints.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+
+FAMILIES: Mapping[str, Family] = {  # by model_type
+    "albert": ALBERT,
+    "bert": BERT,
+    "camembert": CAMEMBERT,
+    "distilbert": DISTILBERT,
+    "electra": ELECTRA,
+    "mpnet": MPNET,
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
+}

@@ -1,0 +1,27 @@
+"""ELECTRA: a BERT whose embeddings may be narrower than its layers; generators and discriminators alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mpcnet.models.checkpoints.families import bert
+from mpcnet.models.checkpoints.families.family import Family
+
+
+def describe(values: Mapping[str, Any]) -> dict[str, Any]:
+    narrow = values["embedding_size"] != values["hidden_size"]  # else there is no map, where ALBERT has one
+    return bert.describe(values) | {
+        "embedding_width": values["embedding_size"] if narrow else 0,
+        "head_activation": "gelu",
+    }
+
+
+ELECTRA = Family(
+    ("ElectraModel", "ElectraForSequenceClassification"),
+    "electra.",
+    bert.EMBEDDINGS
+    | {"embeddings_project": "projection", "classifier.dense": "pooler", "classifier.out_proj": "classifier"},
+    bert.LAYER,
+    describe,
+)

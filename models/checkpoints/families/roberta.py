@@ -1,0 +1,38 @@
+"""RoBERTa, and XLM-RoBERTa and CamemBERT, which differ from it in their tokenizers: a BERT whose positions begin behind
+the padding's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mpcnet.models.checkpoints.families.bert import EMBEDDINGS, LAYER
+from mpcnet.models.checkpoints.families.family import Family, sizes
+
+
+def describe(values: Mapping[str, Any]) -> dict[str, Any]:
+    skipped = values["pad_token_id"] + 1  # the first token's position is the one behind the padding token's number
+    return sizes(values) | {
+        "positions": values["max_position_embeddings"] - skipped,
+        "types": values["type_vocab_size"],
+        "skipped_positions": skipped,
+    }
+
+
+def _family(name: str) -> Family:
+    return Family(
+        (f"{name}Model", f"{name}ForSequenceClassification"),
+        "roberta.",
+        EMBEDDINGS
+        | {
+            "pooler.dense": "pooler",
+            "classifier.dense": "pooler",  # a classifier has a dense layer of its own, and then no pooler below it
+            "classifier.out_proj": "classifier",
+        },
+        LAYER,
+        describe,
+    )
+
+
+ROBERTA, XLM_ROBERTA, CAMEMBERT = (_family(name) for name in ("Roberta", "XLMRoberta", "Camembert"))
