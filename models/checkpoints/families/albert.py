@@ -11,10 +11,9 @@ from mpcnet.models.checkpoints.families.family import FUNCTION, Family, Setting
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
     layers, groups = values["num_hidden_layers"], values["num_hidden_groups"]
-    group_of = [int(i / (layers / groups)) for i in range(layers)]  # as transformers' AlbertTransformer has it
     return bert.describe(values) | {
         "embedding_width": values["embedding_size"],
-        "shared": tuple(group_of.index(group) for group in group_of),
+        "shared": tuple(int(i / (layers / groups)) for i in range(layers)),  # as transformers' AlbertTransformer has it
     }
 
 
