@@ -40,3 +40,11 @@ def bias(table: Tensor, length: int) -> Tensor:
     """Rows of the table for every pair of positions: [bucket, head] -> [head, query, key]."""
     rows = table.index_select(0, buckets(length).reshape(-1))
     return rows.reshape(length, length, table.shape[1]).permute(2, 0, 1)
+
+
+def near_pairs(window: int, length: int) -> Tensor | None:
+    """Which keys a query attends to: bool [query, key]; None: all."""
+    if not window:
+        return None
+    place = torch.arange(length)
+    return (place[:, None] - place).abs() <= window

@@ -11,6 +11,7 @@ from mpcnet.models.position_bias import BUCKETS
 
 # Of the feed-forward: erf-GeLU, GeLU by tanh, ..., or MPCFormer's Quad.
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu", "tanh", "quad"]
+Norm: TypeAlias = Literal["after", "before"]
 HeadActivation: TypeAlias = Literal["tanh", "relu", "gelu"]
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
 DenseActivation: TypeAlias = Literal["tanh", "identity"]
@@ -36,6 +37,10 @@ class BertShape:
     shared: which weights each layer has, counted from 0 as they come (ALBERT); (): each layer has its own.
     relative_buckets: rows of the table of biases (mpcnet.models.position_bias); 0: there is none.
     skipped_positions: rows of the position table before that of the first token.
+    norm: "after" each half of a layer and its residual, or "before" each half, and once more behind the last layer.
+    gated: the activation of one half of the feed-forward's columns multiplies the other half.
+    rotary: RoPE's base by layer, in the place of a table of positions; (): none.
+    windows: how far from a token it attends, by layer, 0 for all tokens; (): all layers attend to all.
     head "embedding": hidden states, pooled as `pooling` says: one of POOLINGS, or several joined by "+" whose vectors
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
     head "classification": two linear maps of the first token with `head_activation` between them. multi_label: each
@@ -64,6 +69,10 @@ class BertShape:
     embedding_width: int = 0
     shared: tuple[int, ...] = ()
     head_activation: HeadActivation = "tanh"
+    norm: Norm = "after"
+    gated: bool = False
+    rotary: tuple[float, ...] = ()
+    windows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
@@ -85,14 +94,29 @@ class BertShape:
             wrong.append(f"heads: want a divisor of hidden = {self.hidden}, got {self.heads}")
         if not isinstance(self.eps, float) or not 0 < self.eps < 1:
             wrong.append(f"eps: want a number in (0, 1), got {self.eps!r}")
-        for name, kinds in (("activation", Activation), ("head_activation", HeadActivation)):
+        for name, kinds in (("activation", Activation), ("head_activation", HeadActivation), ("norm", Norm)):
             if getattr(self, name) not in get_args(kinds):
                 wrong.append(f"{name}: want {' or '.join(get_args(kinds))}, got {getattr(self, name)!r}")
-        if self.shared and not wrong and not self._shares():
-            wrong.append(f"shared: want the weights of {self.layers} layers, counted as they come, got {self.shared}")
+        if not wrong:
+            wrong += self._wrong_layers()
         wrong += self._wrong_head()
         if wrong:
             raise LocalConfigError("BERT shape: " + "; ".join(wrong))
+
+    def _wrong_layers(self) -> Iterator[str]:
+        """What is said by layer, and what does not go together."""
+        if self.shared and not self._shares():
+            yield f"shared: want the weights of {self.layers} layers, counted as they come, got {self.shared}"
+        for name, kind, least in (("rotary", float, 1.0), ("windows", int, 0)):
+            values = getattr(self, name)
+            if values and (len(values) != self.layers or any(type(x) is not kind or not least <= x for x in values)):
+                yield f"{name}: want {self.layers} numbers of at least {least}, got {values}"
+        if self.rotary and (self.head_dim % 2 or self.relative_buckets or self.skipped_positions):
+            yield "rotary: want an even width of heads and no other positions, got both"
+        if type(self.gated) is not bool or (self.gated and self.activation == "quad"):
+            yield f"gated: want true, or false for quad, got {self.gated!r}"
+        if self.norm == "before" and (self.shared or self.embedding_width):
+            yield "norm before: want layers with weights of their own, and embeddings of their width"
 
     def _shares(self) -> bool:
         """Each layer has weights that came before, or the next."""
@@ -136,6 +160,15 @@ class BertShape:
         if self.head == "classification":
             return self.labels
         return self.dense[-1].columns if self.dense else self.hidden * len(self.kinds)
+
+    @property
+    def inner(self) -> int:
+        """Columns of the feed-forward part's first map."""
+        return 2 * self.ffn if self.gated else self.ffn
+
+    def window(self, layer: int) -> int:
+        """How far from a token it attends in a layer; 0: everywhere."""
+        return self.windows[layer] if self.windows else 0
 
     @property
     def embedded(self) -> int:
@@ -186,8 +219,9 @@ class BertShape:
             dense = tuple(Dense(**dense) for dense in values["dense"])
         except TypeError as error:
             raise LocalConfigError(f"BERT shape: dense: want columns and activation, got {values['dense']}") from error
-        shared = values["shared"]
-        return cls(**{**values, "dense": dense, "shared": tuple(shared) if isinstance(shared, list) else shared})
+        lists = {name: values[name] for name in ("shared", "rotary", "windows")}
+        made = {name: tuple(found) if isinstance(found, list) else found for name, found in lists.items()}
+        return cls(**{**values, "dense": dense, **made})
 
 
 PRESETS: Mapping[str, BertShape] = {

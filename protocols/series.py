@@ -77,7 +77,7 @@ def _weighted_sum(
         return native.weighted_sum(words, _angles(size), harmonics, cosine, sine, constant, shares)
     total = torch.zeros_like(words) + constant
     for row, (k, a, b) in enumerate(zip(harmonics, cosine, sine, strict=True)):
-        cos, sin = _cos_sin(k * words, size)
+        cos, sin = turned(k * words, size)
         total = total + _scaled(a * cos + b * sin) * shares[2 * row]
         total = total + _scaled(a * sin - b * cos) * shares[2 * row + 1]
     return total.to(shares.dtype)
@@ -108,12 +108,12 @@ def _waves(words: Tensor, size: int, harmonics: Sequence[int], frac: int, bits: 
     """cos and sin of each harmonic of the mask, stacked [cos k1, sin k1, cos k2, ...], at `frac` of `bits` bits."""
     if native.fits(ring.dtype(bits), words):
         return native.waves(words, _angles(size), harmonics, frac, ring.dtype(bits))
-    rows = [wave for k in harmonics for wave in _cos_sin(k * words, size)]
+    rows = [wave for k in harmonics for wave in turned(k * words, size)]
     half = 1 << (TRIG_FRAC - frac - 1)
     return ring.fit(torch.stack([(row + half) >> (TRIG_FRAC - frac) for row in rows]), bits)
 
 
-def _cos_sin(angle: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def turned(angle: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """cos and sin of 2 pi angle / 2^size in integers, from tables of two digits of the angle."""
     angle = angle & ((1 << size) - 1)
     coarse = min(size, TABLE_BITS)

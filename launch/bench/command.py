@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mpcnet.arrays import accelerator
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.bench import families as family_rows
 from mpcnet.launch.bench import kernels as kernel_bench
 from mpcnet.launch.bench import suites as scaling
 from mpcnet.launch.bench.load import measure as load
@@ -36,6 +37,7 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.reporting import report
 from mpcnet.launch.simulate import Options, Outcome, simulate
+from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import read_lines
 from mpcnet.models.texts.metrics import spearman
@@ -232,6 +234,53 @@ def load_command(
         times = [f"{row[name]:.2f}" for name in ("sentences_per_s", "p50_s", "p99_s", "lone_p50_s")]
         counts = [str(row["answered"]), str(row["failed"]), f"{row['resident_bytes']['server0'] / 1e6:.0f}"]
         table.add_row(str(row["clients"]), *times, *counts)
+    screen().print(table)
+
+
+@app.command("models")
+def models_command(
+    family: Annotated[
+        list[str] | None, typer.Option(help="A family's model_type; again for more. All by default.")
+    ] = None,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="A model's directory or name, in the place of seeded ones; again for more.")
+    ] = None,
+    json_file: Json = "",
+) -> None:
+    """Private answers beside transformers', for every family: small seeded models, or checkpoints at hand.
+
+    Each is a whole simulation of three texts, in five processes, audited. A row has the least cosine of an embedding or
+    of logits, the texts whose label is the same, the largest error, and the cost of the request.
+    """
+    check_folder(json_file)
+    if unknown := sorted(set(family or ()) - set(FAMILIES)):
+        raise LocalInputError(f"--family: want {', '.join(FAMILIES)}, got {', '.join(unknown)}")
+    rows = list(family_rows.rows(family or [], checkpoint or [], console))
+    if json_file == "-":
+        print(json.dumps(rows, indent=1))
+        return
+    if json_file:
+        write_text(json_file, json.dumps(rows, indent=1))
+    table = Table(title=f"three texts, {rows[0]['machine']}", title_justify="left")
+    for name in (
+        "family",
+        "head",
+        "checkpoint",
+        "cosine",
+        "same label",
+        "largest error",
+        "rounds",
+        "MB each way",
+        "MB dealt",
+    ):
+        table.add_column(name)
+    for row in rows:
+        cosine = "" if row["cosine"] is None else f"{row['cosine']:.6f}"
+        sizes = (f"{row[key] / 1e6:.2f}" for key in ("sent_bytes", "offline_bytes"))
+        table.add_row(
+            row["family"], row["head"], row["checkpoint"], cosine, row["agreement"] or "",
+            f"{row['max_abs_error']:.5f}", str(row["rounds"]), *sizes,
+        )  # fmt: skip
     screen().print(table)
 
 

@@ -21,11 +21,7 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
 
     :raises LocalConfigError: a size is missing or wrong, or modules do not fit each other.
     """
-    from transformers import AutoConfig  # two seconds to import: only who loads a checkpoint waits for it
-
-    default = AutoConfig.for_model(config["model_type"])
-    other = default.attribute_map  # names that transformers takes for another one's
-    values = default.to_dict() | {other.get(name, name): value for name, value in config.items()}
+    values = _values(config)
     classifies = not modules.embeds and any(
         name.endswith("ForSequenceClassification") for name in config.get("architectures") or []
     )
@@ -43,6 +39,19 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     if wrong:
         raise LocalConfigError("; ".join(wrong))
     return shape
+
+
+def _values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers makes of config.json: absent keys filled in, and older names of keys read."""
+    from transformers import AutoConfig  # two seconds to import: only who loads a checkpoint waits for it
+
+    default = AutoConfig.for_model(config["model_type"])
+    try:
+        values: dict[str, Any] = type(default).from_dict(dict(config)).to_dict()
+    except Exception:  # values that it refuses by many kinds of errors, and that are named here one by one
+        other = default.attribute_map  # names that it takes for another one's
+        values = default.to_dict() | {other.get(name, name): value for name, value in config.items()}
+    return values
 
 
 def _count(header: Mapping[str, Stored], values: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from mpcnet.models.checkpoints.tensors import Stored
 
 HEADS = (  # what an encoder's checkpoint may bring beside it
     "cls.", "lm_head.", "classifier.", "pre_classifier.", "qa_outputs.", "predictions.", "sop_classifier.", "vocab_",
-    "generator_", "discriminator_predictions.",
+    "generator_", "discriminator_predictions.", "head.", "decoder.",
 )  # fmt: skip
 ALONE = "save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
 FAMILY = "take one of these, or distil a BERT from it"
@@ -61,7 +61,7 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     accepted = FAMILIES[config["model_type"]].architectures
     if len(architectures) > 1 or not set(architectures) <= set(accepted):
         return f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}; {ALONE}"
-    if not architectures and classifier:
+    if not architectures and classifier and len(accepted) > 1:
         return (
             f"architectures: want {' or '.join(accepted[:2])}, got none beside a classifier's weights; "
             f'if it is one for whole texts, add "architectures": ["{accepted[1]}"] to config.json'

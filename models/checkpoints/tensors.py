@@ -7,7 +7,7 @@ executes nothing that the file brings.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +57,29 @@ def stored_tensors(source: str, folder: str = "") -> Iterator[dict[str, Stored]]
                 raise LocalConfigError(f"{file}: want each tensor in one file, got {min(twice)} in two")
             found |= tensors
         yield found
+
+
+def apart(stored: Mapping[str, Stored], joined: Mapping[str, Sequence[str]]) -> dict[str, Stored]:
+    """The tensors, those of joined modules in their parts: "x.Wqkv.weight" is "x.Wqkv.query.weight" and so on.
+
+    joined: the parts of a module by the end of its name, in the order of their rows.
+    """
+    found: dict[str, Stored] = {}
+    for key, tensor in stored.items():
+        module, _, leaf = key.rpartition(".")
+        parts = next((parts for end, parts in joined.items() if module.endswith(end)), ())
+        if not parts or tensor.size[0] % len(parts):
+            found[key] = tensor
+            continue
+        rows = tensor.size[0] // len(parts)
+        for place, part in enumerate(parts):
+            read = partial(_rows, tensor.read, slice(place * rows, (place + 1) * rows))
+            found[f"{module}.{part}.{leaf}"] = Stored((rows, *tensor.size[1:]), tensor.type, read)
+    return found
+
+
+def _rows(read: Callable[[], Tensor], rows: slice) -> Tensor:
+    return read()[rows]
 
 
 def _shards(source: str, folder: str, index: Path) -> list[Path]:

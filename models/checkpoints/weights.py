@@ -7,6 +7,10 @@ so that between two linear maps only the bare normalised value N = (x - mean) / 
     qkv = N W + b;  C = attention @ out.weight + out.bias + centre(out.gamma * N);  N1 = norm(C)
     u = N1 @ up.weight + up.bias;  C = activation(u) @ down.weight + down.bias + centre(down.gamma * N1);  N = norm(C)
 
+Before-norm layers have the same maps between the same values, and add to a residual that is C itself: C' = C + ....
+Their LayerNorms go by the names of those that come at their places: that before the feed-forward part is `out.norm`,
+that before the next layer, or behind the last, `down.norm`.
+
 Where a linear map follows the embeddings' LayerNorm, N of the first layer are the narrow embeddings, the map is folded
 into qkv, and its own centred product with N stands in the place of out.gamma * N.
 """
@@ -33,6 +37,7 @@ from mpcnet.models.checkpoints.configuration import (
     tokenizer_folder,
 )
 from mpcnet.models.checkpoints.dense import read_dense
+from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.modules import Modules, read_modules
 from mpcnet.models.checkpoints.parameter_names import common_prefix, known_parameters
 from mpcnet.models.checkpoints.source import find, need, read_object, within
@@ -42,7 +47,7 @@ from mpcnet.models.checkpoints.supported import (
     unsupported_parameters,
     unsupported_settings,
 )
-from mpcnet.models.checkpoints.tensors import Stored, floats, stored_tensors
+from mpcnet.models.checkpoints.tensors import Stored, apart, floats, stored_tensors
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape, Softmax
 
@@ -75,11 +80,10 @@ class Checkpoint:
 def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     """Every parameter of a checkpoint of this shape under our names; linear weights are [out, in]."""
     d, ffn, narrow = shape.hidden, shape.ffn, shape.embedded
-    sizes: dict[str, tuple[int, ...]] = {
-        "embedding.word.weight": (shape.vocab, narrow),
-        "embedding.position.weight": (shape.skipped_positions + shape.positions, narrow),
-        "embedding.norm.weight": (narrow,),
-    }
+    sizes: dict[str, tuple[int, ...]] = {"embedding.word.weight": (shape.vocab, narrow)}
+    if not shape.rotary:
+        sizes["embedding.position.weight"] = (shape.skipped_positions + shape.positions, narrow)
+    sizes["embedding.norm.weight"] = (narrow,)
     if shape.types:
         sizes["embedding.type.weight"] = (shape.types, narrow)
     if shape.embedding_width:
@@ -87,7 +91,9 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     for i in sorted({shape.weights_of(i) for i in range(shape.layers)}):
         sizes |= {f"layer{i}.{name}.weight": (d, d) for name in ("query", "key", "value", "out")}
         sizes |= {f"layer{i}.up.weight": (ffn, d), f"layer{i}.down.weight": (d, ffn)}
-        sizes |= {f"layer{i}.out.norm.weight": (d,), f"layer{i}.down.norm.weight": (d,)}
+        if shape.gated:
+            sizes[f"layer{i}.gate.weight"] = (ffn, d)
+        sizes |= {f"layer{i}.out.norm.weight": (d,), f"{_behind(shape, i)}.weight": (d,)}
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
@@ -99,6 +105,12 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     if shape.relative_buckets:
         sizes["relative.weight"] = (shape.relative_buckets, shape.heads)
     return sizes
+
+
+def _behind(shape: BertShape, layer: int) -> str:
+    """The LayerNorm behind some layer's weights."""
+    last = shape.norm == "before" and layer == shape.layers - 1
+    return "final.norm" if last else f"layer{layer}.down.norm"
 
 
 def load_checkpoint(source: str | Path) -> Checkpoint:
@@ -128,12 +140,15 @@ def _load(source: str) -> Checkpoint:
     config = read_object(need(source, configuration))
     if text := unsupported_family(config):
         raise LocalConfigError(UNSUPPORTED + text)
-    with stored_tensors(source, modules.folder) as stored:
+    family = FAMILIES[config["model_type"]]
+    with stored_tensors(source, modules.folder) as files:
+        stored = apart(files, family.joined)
         theirs, unknown = known_parameters(list(stored), config["model_type"])
         adapter = find(source, within(modules.folder, "adapter_config.json")) is not None
         shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown, adapter)
-        encoder = replace(shape, dense=())
-        tensors = floats(stored, {name: theirs[name] for name in parameter_shapes(encoder)})
+        sizes = parameter_shapes(replace(shape, dense=()))
+        tensors = floats(stored, {name: theirs[name] for name in sizes if name in theirs})
+        tensors |= {name: torch.zeros(size) for name, size in sizes.items() if name not in theirs}  # biases it lacks
         prefix = common_prefix(list(stored), config["model_type"])
     if shape.dense:
         tensors |= read_dense(source, modules.dense)
@@ -171,20 +186,21 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     shape = checkpoint.shape
     raw = {name: value.to(torch.float64) for name, value in checkpoint.tensors.items()}
     tables = [raw[name] for name in ("embedding.word.weight", "embedding.type.weight") if name in raw]
-    folded = {
-        "embedding.table": centre(torch.cat(tables)),
-        "embedding.position": centre(raw["embedding.position.weight"][shape.skipped_positions :]),
-    }
+    folded = {"embedding.table": centre(torch.cat(tables))}
+    if not shape.rotary:
+        folded["embedding.position"] = centre(raw["embedding.position.weight"][shape.skipped_positions :])
     if shape.relative_buckets:
         folded["relative.bias"] = raw["relative.weight"]
     entry = _projected(raw) if shape.embedding_width else _norm(raw, "embedding.norm")
+    if shape.norm == "before":
+        folded |= {"stream.gamma": entry.scale, "stream.bias": centre(entry.shift)}
     for i in range(shape.layers):
         own = f"layer{shape.weights_of(i)}"
         if shape.attention_of(i) == i:
             folded |= _fold_attention(raw, f"layer{i}", own, entry, shape)
         if shape.feed_forward_of(i) == i:
-            folded |= _fold_ffn(raw, f"layer{i}", own)
-        entry = _norm(raw, f"{own}.down.norm")
+            folded |= _fold_ffn(raw, f"layer{i}", own, shape)
+        entry = _norm(raw, _behind(shape, shape.weights_of(i)))
     folded |= {"final.gamma": entry.scale, "final.beta": entry.shift}
     if shape.head == "classification":
         folded |= _linear("pooler", *entry.into(raw, "pooler"))
@@ -231,8 +247,12 @@ def _before_norm(raw: Mapping[str, Tensor], name: str, own: str, entry: _Affine)
     residual = (
         {f"{name}.gamma": entry.scale} if entry.scale.ndim == 1 else {f"{name}.entry.weight": centre(entry.scale)}
     )
-    weight, bias = raw[f"{own}.weight"].T, raw[f"{own}.bias"]
-    return residual | _linear(name, centre(weight), centre(bias + entry.shift))
+    return residual | _linear(name, centre(raw[f"{own}.weight"].T), centre(raw[f"{own}.bias"] + entry.shift))
+
+
+def _into_stream(raw: Mapping[str, Tensor], name: str, own: str) -> dict[str, Tensor]:
+    """x W + b, centred: what is added to a residual that no LayerNorm has changed."""
+    return _linear(name, centre(raw[f"{own}.weight"].T), centre(raw[f"{own}.bias"]))
 
 
 def _fold_attention(
@@ -241,6 +261,8 @@ def _fold_attention(
     """Scores are sums of products q_j k_j / sqrt(head_dim); the factor is split so that both have errors alike."""
     parts = [entry.into(raw, f"{own}.{name}") for name in ("query", "key", "value")]
     query, key = ((weight.square().sum(0) + bias.square()).sqrt() for weight, bias in parts[:2])  # N's variance is 1
+    if shape.rotary:  # pairs of columns are turned into each other, and have one factor
+        query, key = (_paired(size, shape.head_dim) for size in (query, key))
     scale = shape.head_dim**-0.5
     share = torch.where((query > 0) & (key > 0), (scale * key / query).sqrt(), scale)  # a zero column has any
     scales = (share, scale / share, torch.ones_like(share))
@@ -249,12 +271,24 @@ def _fold_attention(
         torch.cat([s * weight for s, (weight, _) in zip(scales, parts, strict=True)], dim=1),
         torch.cat([s * bias for s, (_, bias) in zip(scales, parts, strict=True)]),
     )
+    if shape.norm == "before":
+        return qkv | _into_stream(raw, f"{layer}.out", f"{own}.out")
     return qkv | _before_norm(raw, f"{layer}.out", f"{own}.out", entry)
 
 
-def _fold_ffn(raw: Mapping[str, Tensor], layer: str, own: str) -> dict[str, Tensor]:
+def _paired(sizes: Tensor, columns: int) -> Tensor:
+    """The root mean square of each pair of columns that RoPE turns, in both of its places: [hidden] -> [hidden]."""
+    halves = sizes.reshape(-1, 2, columns // 2)
+    return halves.square().mean(1, keepdim=True).sqrt().expand_as(halves).reshape(-1)
+
+
+def _fold_ffn(raw: Mapping[str, Tensor], layer: str, own: str, shape: BertShape) -> dict[str, Tensor]:
+    """The first map's columns are the activation's, and behind them those that it multiplies, if it does."""
     entry = _norm(raw, f"{own}.out.norm")
-    up = _linear(f"{layer}.up", *entry.into(raw, f"{own}.up"))
+    maps = [entry.into(raw, f"{own}.{name}") for name in ("up", "gate")[: 1 + shape.gated]]
+    up = _linear(f"{layer}.up", torch.cat([weight for weight, _ in maps], 1), torch.cat([bias for _, bias in maps]))
+    if shape.norm == "before":
+        return up | _into_stream(raw, f"{layer}.down", f"{own}.down")
     return up | _before_norm(raw, f"{layer}.down", f"{own}.down", entry)
 
 
@@ -270,7 +304,9 @@ def _supported_shape(
     except (LocalConfigError, *MALFORMED) as error:
         wrong.append(str(error))
     else:
-        wanted, beside = parameter_shapes(replace(shape, dense=())), modules.embeds or bool(head)
+        lacks = FAMILIES[config["model_type"]].lacks(config)
+        sizes, beside = parameter_shapes(replace(shape, dense=())), modules.embeds or bool(head)
+        wanted = {name: size for name, size in sizes.items() if not lacks.fullmatch(name)}
         wrong += unsupported_parameters(header, unknown, wanted, beside)
     if wrong:
         raise LocalConfigError(UNSUPPORTED + "; ".join(wrong))

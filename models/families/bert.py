@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
+from mpcnet.models import rotary
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.pooling import (
@@ -30,8 +31,9 @@ from mpcnet.models.pooling import (
     counted,
     weights,
 )
-from mpcnet.models.position_bias import bias
+from mpcnet.models.position_bias import bias, near_pairs
 from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.rotary import rotate, waves
 from mpcnet.models.shape import BertShape, Dense
 from mpcnet.protocols.argmax import one_hot_argmax
 from mpcnet.protocols.arith import lift, linear, matmul, own_ring, product
@@ -110,7 +112,7 @@ async def load(p: Party, config: Config, shares: Iterable[tuple[str, Shared]]) -
 
     `shares` are the parameters by name, in order; they are asked for layer by layer, and not kept.
 
-    Rounds   layers + 2
+    Rounds   layers + 2, or 3 with LayerNorms before the layers' halves
     Sends    5 or 6 bytes a weight, 2 (or 3) an element of the embedding table
     Hiding   W^ = W + r_W, or W xor r_W, with r_W fresh, uniform, and used for this version of the weights only
     """
@@ -190,8 +192,9 @@ async def encode(p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor)
     """Tokens to the last layer's bare normalised values, [B, n, d]; see :func:`infer`."""
     x = tokens[0] if model.config.embedding == "client" else await embed(p.at("embedding"), model, *tokens)
     normal = await _norm(p.at("embedding"), model, "embedding", x)
+    stream: Shared | None = None
     for i in range(model.config.shape.layers):
-        normal = await encoder_layer(p.at(f"layer{i}"), model, i, normal, keep)
+        normal, stream = await encoder_layer(p.at(f"layer{i}"), model, i, normal, stream, keep)
     return normal
 
 
@@ -204,13 +207,15 @@ async def embed(p: Party, model: Model, words: Shared, types: Shared | None = No
     Sends    a bit a token and row of the vocabulary each way, and what mpcnet.protocols.lookup adds
     """
     assert model.table is not None
-    position = model.shared[POSITIONS].take(slice(words.shape[1]))
     look = look_up(p, words, model.table)
     if types is None:
-        return await look + position
-    found: list[Shared] = await parallel(look, look_up_short(p.at("types"), types, model.weights[TYPES]))
-    row, its_type = found
-    return row + its_type + position
+        row = await look
+    else:
+        found: list[Shared] = await parallel(look, look_up_short(p.at("types"), types, model.weights[TYPES]))
+        row = found[0] + found[1]
+    if (places := model.shared.get(POSITIONS)) is None:
+        return row
+    return row + places.take(slice(words.shape[1]))
 
 
 async def _norm(p: Party, model: Model, site: str, x: Shared) -> Shared:
@@ -222,23 +227,52 @@ async def _norm(p: Party, model: Model, site: str, x: Shared) -> Shared:
     return await layer_norm(p.at("norm"), x, eps, rows, rsqrt_frac, N.NORMAL_FRAC, root, sure=sure)
 
 
-async def encoder_layer(p: Party, model: Model, number: int, normal: Shared, keep: Tensor) -> Shared:
-    """One layer, from bare normalised values to bare normalised values: [B, n, d] -> [B, n, d]."""
-    shape, layer = model.config.shape, f"layer{number}"
+async def encoder_layer(
+    p: Party, model: Model, number: int, normal: Shared, stream: Shared | None, keep: Tensor
+) -> tuple[Shared, Shared | None]:
+    """One layer, from bare normalised values to bare normalised values: [B, n, d] -> [B, n, d].
+
+    `stream` is the residual of layers with their LayerNorms before each half, None before the first of them: what they
+    add to it is not normalised. Of other layers it is None.
+    """
+    shape, formats, layer = model.config.shape, model.config.formats, f"layer{number}"
     own, inner = f"layer{shape.attention_of(number)}", f"layer{shape.feed_forward_of(number)}"
+    before = shape.norm == "before"
     opened = await p.at("qkv").open_one(normal)
     projected = _linear(p.at("qkv"), model, f"{own}.qkv", opened)
-    residual = _residual(p.at("qkv"), model, f"{own}.out", opened)
+    if before:
+        residual = stream or _start(p.at("qkv"), model, opened)
+    else:
+        residual = _residual(p.at("qkv"), model, f"{own}.out", opened)
     context = await attention(p, model, number, projected, keep)
     change = _linear(p.at("out"), model, f"{own}.out", await p.at("out").open_one(context))
-    x = p.rescale(change + residual, N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
-    opened = await p.at("up").open_one(await _norm(p.at("out"), model, f"{layer}.out", x))
+    x = _added(p, change, residual).reduce(N.CENTRED_BITS)
+    y = p.rescale(x, formats.centred_frac(f"{layer}.out"))
+    opened = await p.at("up").open_one(await _norm(p.at("out"), model, f"{layer}.out", y))
     projected = _linear(p.at("up"), model, f"{inner}.up", opened.reduce(N.UP_PRODUCT_BITS))
-    residual = _residual(p.at("up"), model, f"{inner}.down", opened)
-    activated = await feed_forward(p, model, projected, sure=model.config.formats.sure(f"{layer}.up"))
+    residual = x if before else _residual(p.at("up"), model, f"{inner}.down", opened)
+    activated = await feed_forward(p, model, number, projected)
     change = _linear(p.at("down"), model, f"{inner}.down", await p.at("down").open_one(activated))
-    x = p.rescale(change + p.rescale(residual, change.frac), N.CENTRED_FRAC)
-    return await _norm(p.at("down"), model, f"{layer}.down", x)
+    x = _added(p, change, residual)
+    y = p.rescale(x, formats.centred_frac(f"{layer}.down"))
+    return await _norm(p.at("down"), model, f"{layer}.down", y), x if before else None
+
+
+def _added(p: Party, change: Shared, residual: Shared) -> Shared:
+    """What a linear map adds to a residual, with the fraction bits of a LayerNorm's input.
+
+    A product beside it is added before both are rescaled at once.
+    """
+    if residual.frac > N.CENTRED_FRAC:
+        return p.rescale(change + p.rescale(residual, change.frac), N.CENTRED_FRAC)
+    return p.rescale(change, N.CENTRED_FRAC) + residual
+
+
+def _start(p: Party, model: Model, normal: Masked) -> Shared:
+    """The residual before the first layer: the embedding's gamma N + beta, centred."""
+    scaled = _residual(p, model, "stream", normal)
+    bias = p.rescale(model.shared["stream.bias"].reduce(scaled.bits), scaled.frac)
+    return p.rescale(scaled + bias, N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
 
 
 def _linear(p: Party, model: Model, name: str, x: Masked) -> Shared:
@@ -270,6 +304,8 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     split = projected.map(lambda v: v.reshape(batch, n, 3, heads, width).permute(2, 0, 3, 1, 4))
     query, key, value = (split.take(i) for i in range(3))
     query, key = (p.rescale(x, frac).reduce(N.QUERY_BITS + frac) for x in (query, key))
+    if shape.rotary:
+        query, key = await turn(p.at("rotary"), query, key, shape.rotary[layer])
     value = p.rescale(value, formats.value_frac(layer, n)).reduce(N.VALUE_BITS)
     q, k, v = await p.open(query, key, value)
     if not formats.sure(f"layer{layer}.norms"):
@@ -283,9 +319,33 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     scores = p.rescale(scores, N.SCORE_FRAC)
     bits, rows = formats.weigh_bits(layer, n), formats.softmax_rows(layer, n)
     grown = lift(p, v, bits.product, sure=True).shared()
-    weights, eps = await _numerators(p, formats, layer, scores, keep[:, None, None, :], bits.product)
+    keys = keep[:, None, None, :]
+    if (near := near_pairs(shape.window(layer), n)) is not None:
+        keys = keys * near
+    weights, eps = await _numerators(p, formats, layer, scores, keys, bits.product)
     context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
+
+
+async def turn(p: Party, query: Shared, key: Shared, base: float) -> tuple[Shared, Shared]:
+    """RoPE: queries and keys [B, h, n, k] turned by their places, which are public.
+
+    The product with a public cosine takes ring bits that queries do not have left, so they are opened to grow first.
+
+    Rounds   1
+    Sends    4 bytes an element of each, each way
+    Offline  4 bytes an element of each
+    Hiding   both are opened under fresh masks of their rings
+    Error    a unit of their fraction, and 2^-14 of their size
+    Source   mpcnet.models.rotary
+    """
+    cos, sin = waves(query.shape[2], query.shape[3], base)
+    turned = []
+    for x in await p.open(query, key):
+        wide = lift(p, x, x.bits + rotary.FRAC, sure=True).shared()  # proved of every model: see UNWATCHED
+        halves = wide.map(lambda value: rotate(value, cos, sin))
+        turned.append(p.rescale(replace(halves, frac=x.frac + rotary.FRAC), x.frac))
+    return turned[0], turned[1]
 
 
 async def _numerators(
@@ -301,11 +361,22 @@ async def _numerators(
     return await relus(p.at("2relu"), scores, keep, bits, sure=sure), RELU_EPS
 
 
-async def feed_forward(p: Party, model: Model, projected: Shared, *, sure: bool) -> Shared:
-    """The activation: [B, n, ffn] -> [B, n, ffn]."""
-    suite, p = model.config.suite, p.at("activation")
+async def feed_forward(p: Party, model: Model, number: int, projected: Shared) -> Shared:
+    """The activation, and its product with the other half of the columns if it is gated: [B, n, inner] -> [B, n, ffn].
+
+    Rounds   those of the activation, and 1 more if gated
+    """
+    config, layer, p = model.config, f"layer{number}", p.at("activation")
+    shape, sure = config.shape, config.formats.sure(f"{layer}.up")
     up = p.rescale(projected, N.UP_FRAC).reduce(N.UP_BITS)
-    return await activate(p, suite, model.config.shape.activation, up, N.GELU_BITS, sure=sure)
+    if not shape.gated:
+        return await activate(p, config.suite, shape.activation, up, N.GELU_BITS, sure=sure)
+    up, gate = up.take(np.s_[..., : shape.ffn]), up.take(np.s_[..., shape.ffn :])
+    activation = activate(p, config.suite, shape.activation, up, N.UP_BITS, sure=sure)
+    activated, opened = await parallel(activation, p.at("gate").open_one(gate))
+    wide = lift(p, await p.at("gate").open_one(activated), N.GATED_BITS, sure=True)  # no larger than `up`
+    other = lift(p, opened, N.GATED_BITS, sure=config.formats.sure(f"{layer}.gate"))
+    return p.rescale(product(p, wide, other), N.GELU_FRAC)
 
 
 async def activate(p: Party, suite: Suite, kind: str, x: Shared, bits: int, *, sure: bool) -> Shared:

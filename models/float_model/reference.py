@@ -20,7 +20,8 @@ from torch.nn.functional import gelu, silu
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.pooling import check_pooled, counted, weights
-from mpcnet.models.position_bias import bias
+from mpcnet.models.position_bias import bias, near_pairs
+from mpcnet.models.rotary import float_waves, rotate
 from mpcnet.models.shape import Activation, BertShape, Softmax
 from mpcnet.protocols.softmax import RELU_EPS
 
@@ -45,14 +46,15 @@ class _Watch:
         """[batch, head, seq, ...]"""
         return self.rows(site, value.transpose(1, 2)).transpose(1, 2)
 
-    def pairs(self, site: str, value: Tensor) -> Tensor:
-        """[batch, head, query, key]; shown as [pair, head]."""
-        return self._show(site, value.permute(0, 2, 3, 1), valid_pairs(self.mask)).permute(0, 3, 1, 2)
+    def pairs(self, site: str, value: Tensor, near: Tensor | None = None) -> Tensor:
+        """[batch, head, query, key]; shown as [pair, head], those that are `near`."""
+        valid = valid_pairs(self.mask) if near is None else valid_pairs(self.mask) & near
+        return self._show(site, value.permute(0, 2, 3, 1), valid).permute(0, 3, 1, 2)
 
     def _show(self, site: str, value: Tensor, valid: Tensor) -> Tensor:
         if self.observe is None:
             return value
-        if bool(self.mask.all()):  # no padding: picking values by a mask takes several times as long as the model
+        if bool(valid.all()):  # no padding: picking values by a mask takes several times as long as the model
             changed = self.observe(site, value.reshape(-1, *value.shape[valid.dim() :]))
             return value if changed is None else changed.reshape(value.shape)
         changed = self.observe(site, value[valid])
@@ -167,15 +169,24 @@ def _encoder(
     """The last layer's bare normalised value, [batch, seq, hidden]."""
     normal = _norm(look_up(shape, folded, token_ids, type_ids), shape, "embedding", watch)
     normal = watch.rows("embedding.normal", normal)
+    stream = None
+    if shape.norm == "before":
+        stream = centre(folded["stream.gamma"] * normal) + folded["stream.bias"]
     for i in range(shape.layers):
         own = f"layer{shape.attention_of(i)}"
         context = _attention(normal, folded, i, shape, softmax, watch)
-        residual = watch.rows(f"layer{i}.residual", _residual(folded, f"{own}.out", normal))
-        change = context @ folded[f"{own}.out.weight"] + folded[f"{own}.out.bias"]
-        normal = _norm(change + residual, shape, f"layer{i}.out", watch)
+        residual = _residual(folded, f"{own}.out", normal) if stream is None else stream
+        residual = watch.rows(f"layer{i}.residual", residual)
+        stream = context @ folded[f"{own}.out.weight"] + folded[f"{own}.out.bias"] + residual
+        normal = _norm(stream, shape, f"layer{i}.out", watch)
         normal = watch.rows(f"layer{i}.out.normal", normal)
-        normal = _norm(_ffn(normal, folded, i, shape, watch), shape, f"layer{i}.down", watch)
+        own = f"layer{shape.feed_forward_of(i)}"
+        residual = stream if shape.norm == "before" else _residual(folded, f"{own}.down", normal)
+        residual = watch.rows(f"layer{i}.down.residual", residual)
+        stream = _ffn(normal, folded, i, shape, watch) + residual
+        normal = _norm(stream, shape, f"layer{i}.down", watch)
         normal = watch.rows(f"layer{i}.normal", normal)
+        stream = stream if shape.norm == "before" else None
     return normal
 
 
@@ -192,7 +203,7 @@ def look_up(shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tenso
     words = table[token_ids]
     if shape.types:
         words = words + table[shape.vocab + type_ids]
-    return words + folded["embedding.position"][: token_ids.shape[1]]
+    return words if shape.rotary else words + folded["embedding.position"][: token_ids.shape[1]]
 
 
 def _norm(centred: Tensor, shape: BertShape, site: str, watch: _Watch) -> Tensor:
@@ -210,18 +221,24 @@ def _attention(normal: Tensor, folded: Folded, i: int, shape: BertShape, softmax
     query, key, value = qkv.reshape(*qkv.shape[:2], 3, shape.heads, shape.head_dim).permute(2, 0, 3, 1, 4)
     value = watch.heads(f"{layer}.value", value)
     watch.heads(f"{layer}.norms", torch.stack([query, key], -2).square().sum(-1))
+    if shape.rotary:
+        cos, sin = float_waves(qkv.shape[1], shape.head_dim, shape.rotary[i])
+        query, key = (rotate(x, cos.to(x.dtype), sin.to(x.dtype)) for x in (query, key))
     scores = query @ key.transpose(2, 3)  # [batch, head, query, key]
     if shape.relative_buckets:
         scores = scores + bias(folded["relative.bias"], scores.shape[-1])
-    scores = watch.pairs(f"{layer}.scores", scores)
+    near = near_pairs(shape.window(i), scores.shape[-1])
+    scores = watch.pairs(f"{layer}.scores", scores, near)
     valid = watch.mask[:, None, None, :]
+    if near is not None:  # padding attends to all, or it might to nothing
+        valid = valid & (near | ~watch.mask[:, None, :, None])
     row_max = watch.heads(f"{layer}.row_max", scores.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True))
     row_span = row_max - scores.masked_fill(~valid, torch.inf).amin(-1, keepdim=True)
     for head in range(shape.heads):
-        watch.pairs(f"{layer}.head{head}.scores", scores[:, [head]])
+        watch.pairs(f"{layer}.head{head}.scores", scores[:, [head]], near)
         watch.heads(f"{layer}.head{head}.row_span", row_span[:, [head]])
     weights, eps = _numerators(scores, row_max, softmax)
-    weights = watch.pairs(f"{layer}.weights", weights.masked_fill(~valid, 0))
+    weights = watch.pairs(f"{layer}.weights", weights.masked_fill(~valid, 0), near)
     row_sum = watch.heads(f"{layer}.row_sum", weights.sum(-1, keepdim=True) + eps)
     raw = watch.heads(f"{layer}.context_raw", weights @ value)
     return watch.rows(f"{layer}.context", (raw / row_sum).transpose(1, 2).flatten(2))
@@ -252,9 +269,17 @@ ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
 
 
 def _ffn(normal: Tensor, folded: Folded, i: int, shape: BertShape, watch: _Watch) -> Tensor:
-    """activation(N @ up) @ down + bias + centre(gamma N): the centred input of the layer's last LayerNorm."""
+    """activation(N @ up) @ down + bias: what the feed-forward part adds."""
     layer, own = f"layer{i}", f"layer{shape.feed_forward_of(i)}"
-    up = watch.rows(f"{layer}.up", normal @ folded[f"{own}.up.weight"] + folded[f"{own}.up.bias"])
-    activated = watch.rows(f"{layer}.activation", ACTIVATIONS[shape.activation](up))
-    residual = watch.rows(f"{layer}.down.residual", _residual(folded, f"{own}.down", normal))
-    return activated @ folded[f"{own}.down.weight"] + folded[f"{own}.down.bias"] + residual
+    up = normal @ folded[f"{own}.up.weight"] + folded[f"{own}.up.bias"]
+    if shape.gated:
+        up, gate = up.chunk(2, -1)
+        gate = watch.rows(f"{layer}.gate", gate)
+    up = watch.rows(f"{layer}.up", up)
+    activated = ACTIVATIONS[shape.activation](up)
+    if shape.gated:
+        activated = watch.rows(f"{layer}.activation", activated) * gate
+        activated = watch.rows(f"{layer}.gated", activated)
+    else:
+        activated = watch.rows(f"{layer}.activation", activated)
+    return activated @ folded[f"{own}.down.weight"] + folded[f"{own}.down.bias"]

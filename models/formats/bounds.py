@@ -44,6 +44,7 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
     sizes["embedding.centred"] = _embedding_size(shape, folded)
     sums["embedding.square_sum"] = _embedding_sums(shape, folded)
     parts: list[tuple[_Found, _Found]] = []
+    stream = _stream(folded) if shape.norm == "before" else None
     for i in range(shape.layers):
         one, two = shape.attention_of(i), shape.feed_forward_of(i)
         scores.append(scores[one] if one < i else tuple(SLACK * size for size in _scores(shape, folded, f"layer{i}")))
@@ -52,9 +53,12 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
         parts.append((attention, feed_forward))
         for found, place in ((attention, "out"), (feed_forward, "down")):
             sizes |= {f"layer{i}.{name}": SLACK * size for name, size in found.sizes.items()}
-            sizes[f"layer{i}.{place}.centred"] = SLACK * float(found.columns.max())
+            columns, norm = found.columns, found.norm
+            if stream is not None:  # nothing has brought it back to norm sqrt(d)
+                columns, norm = stream = (stream[0] + columns, stream[1] + norm)
+            sizes[f"layer{i}.{place}.centred"] = SLACK * float(columns.max())
             least = shape.hidden * shape.eps
-            sums[f"layer{i}.{place}.square_sum"] = (least, SLACK * found.norm**2 + least)
+            sums[f"layer{i}.{place}.square_sum"] = (least, SLACK * norm**2 + least)
     if shape.head == "classification":
         columns = _linear(folded, "pooler")
         sizes["pooler.input"] = SLACK * float(columns.max())
@@ -88,7 +92,8 @@ def _embedding_sums(shape: BertShape, folded: Folded) -> tuple[float, float]:
 def _tables(shape: BertShape, folded: Folded) -> tuple[Tensor, Tensor, Tensor]:
     table = folded["embedding.table"]
     types = table[shape.vocab :] if shape.types else table.new_zeros(1, shape.embedded)
-    return table[: shape.vocab], types, folded["embedding.position"]
+    places = table.new_zeros(1, shape.embedded) if shape.rotary else folded["embedding.position"]
+    return table[: shape.vocab], types, places
 
 
 def _linear(folded: Folded, name: str) -> Tensor:
@@ -119,7 +124,11 @@ def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[
 def _scores(shape: BertShape, folded: Folded, layer: str) -> Iterator[float]:
     """Of each head's scores, with MPNet's bias."""
     for head, ((a, bq), (b, bk), _) in enumerate(_heads(shape, folded, layer)):
-        product, root = _norm_of_product(a, b.T), sqrt(len(a))
+        root = sqrt(len(a))
+        if shape.rotary:  # turned, neither is longer than before
+            yield (root * _norm(a) + float(bq.norm())) * (root * _norm(b) + float(bk.norm()))
+            continue
+        product = _norm_of_product(a, b.T)
         size = len(a) * product + root * float((a @ bk).norm() + (b @ bq).norm()) + abs(float(bq @ bk))
         yield size + (float(folded["relative.bias"][:, head].abs().max()) if shape.relative_buckets else 0.0)
 
@@ -142,22 +151,37 @@ def _attention(shape: BertShape, folded: Folded, layer: str) -> _Found:
         constant, root = bv @ out, sqrt(len(v))
         columns = columns + root * (v @ out).norm(dim=0) + constant.abs()
         norm += root * _norm_of_product(v, out) + float(constant.norm())
-    columns, norm = _with_residual(folded, f"{layer}.out", columns, norm)
+    if shape.norm == "after":
+        columns, norm = _with_residual(folded, f"{layer}.out", columns, norm)
     qkv = _linear(folded, f"{layer}.qkv")
     return _Found({"qkv": float(qkv.max()), "value": float(qkv[2 * shape.hidden :].max())}, columns, norm)
 
 
 def _feed_forward(shape: BertShape, folded: Folded, layer: str) -> _Found:
     """Of the activation's input and result, and of what is there before the layer's last LayerNorm."""
-    up, down, bias = _linear(folded, f"{layer}.up"), folded[f"{layer}.down.weight"], folded[f"{layer}.down.bias"]
+    first, down, bias = _linear(folded, f"{layer}.up"), folded[f"{layer}.down.weight"], folded[f"{layer}.down.bias"]
+    up = first[: shape.ffn]
     active = _active(shape.activation, up)
     norm = float(active.norm())
     if shape.activation != "quad":  # |f(u)| <= |u|
-        inner = centre(folded[f"{layer}.up.weight"].T).T
-        norm = min(sqrt(shape.hidden) * _norm(inner) + float(folded[f"{layer}.up.bias"].norm()), norm)
+        inner = centre(folded[f"{layer}.up.weight"][:, : shape.ffn].T).T
+        norm = min(sqrt(shape.hidden) * _norm(inner) + float(folded[f"{layer}.up.bias"][: shape.ffn].norm()), norm)
+    sizes = {"up": float(up.max()), "activation": float(active.max())}
+    if shape.gated:
+        gate = first[shape.ffn :]
+        active, norm = active * gate, norm * float(gate.max())
+        sizes |= {"gate": float(gate.max()), "gated": float(active.max())}
     columns = torch.minimum(active @ down.abs(), norm * down.norm(dim=0)) + bias.abs()
-    columns, total = _with_residual(folded, f"{layer}.down", columns, norm * _norm(down) + float(bias.norm()))
-    return _Found({"up": float(up.max()), "activation": float(active.max())}, columns, total)
+    total = norm * _norm(down) + float(bias.norm())
+    if shape.norm == "after":
+        columns, total = _with_residual(folded, f"{layer}.down", columns, total)
+    return _Found(sizes, columns, total)
+
+
+def _stream(folded: Folded) -> tuple[Tensor, float]:
+    """Of the residual before the first layer: each column, and the norm."""
+    bias = folded["stream.bias"]
+    return _with_residual(folded, "stream", bias.abs(), float(bias.norm()))
 
 
 def _with_residual(folded: Folded, name: str, columns: Tensor, norm: float) -> tuple[Tensor, float]:

@@ -36,6 +36,7 @@ VALUE_BITS = 24  # ring values are opened in to grow them
 UP_FRAC, UP_BITS = 12, 24  # the activation's input: |U| < 2^10
 UP_PRODUCT_BITS = -(-(UP_BITS + NORMAL_FRAC + WEIGHT_FRAC - UP_FRAC) // 8) * 8  # before its rescale, in whole bytes
 GELU_FRAC, GELU_BITS = 12, 40  # the activation's result, and the ring of the product that follows
+GATED_BITS = GELU_BITS + UP_FRAC  # of the product of a gate and an activation, before its rescale
 CONTEXT_FRAC, CONTEXT_BITS = 12, 40
 CONTEXT_ERROR = 2.0**-9  # what each factor's rounding before the division may do to a context, at a range's end
 MEAN_SHIFT = 6  # the mean of a residual is computed from weights of a d-th: 6 more fraction bits keep it exact enough
@@ -57,6 +58,12 @@ class Formats:
     query_fracs: tuple[int, ...]  # of queries and keys, by layer
     norm_limits: tuple[float, ...]  # by layer, of their squared norms: audited; 0 where every score is proved to fit
     audited: frozenset[str]  # sites whose values are only calibrated
+    stream_fracs: tuple[int, ...] = ()  # of a residual that grows: where it is normalised, two by layer
+
+    def centred_frac(self, site: str) -> int:
+        """Fraction bits of a LayerNorm's input behind a layer's half, "layer3.out" or "layer3.down"."""
+        layer, _, place = site.partition(".")
+        return self.stream_fracs[2 * int(layer[5:]) + (place == "down")] if self.stream_fracs else CENTRED_FRAC
 
     def sure(self, site: str) -> bool:
         """No text takes a value of this site out of its format."""
@@ -135,9 +142,11 @@ class Formats:
             query_fracs=tuple(int(frac) for frac in values["query_fracs"]),
             norm_limits=tuple(float(limit) for limit in values["norm_limits"]),
             audited=frozenset(str(site) for site in values["audited"]),
+            stream_fracs=tuple(int(frac) for frac in values["stream_fracs"]),
         )
         bits = [made.table_bits, *(window.bits for layer in made.windows for window in layer)]
-        fracs = [made.table_frac, *made.query_fracs, *(w.period_bits for layer in made.windows for w in layer)]
+        fracs = [made.table_frac, *made.query_fracs, *made.stream_fracs]
+        fracs += [window.period_bits for layer in made.windows for window in layer]
         if not all(1 <= count <= 64 for count in bits) or not all(0 <= count <= 64 for count in fracs):
             raise ValueError(f"widths of rings: want 1 to 64 bits, and fractions of them, got {bits} and {fracs}")
         if not all(0 < size < math.inf for size in made.value_sizes):

@@ -63,6 +63,8 @@ def limits(shape: BertShape, formats: Formats) -> Iterator[Limit]:
             yield fits(f"{layer}.activation", N.GELU_FRAC, N.GELU_BITS, margin=MARGIN**2)
         else:
             yield fits(f"{layer}.up", N.UP_FRAC, N.UP_BITS)
+        if shape.gated:
+            yield fits(f"{layer}.gate", N.UP_FRAC, N.UP_BITS)
         down = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
         yield fits(f"{layer}.down.centred", N.CENTRED_FRAC, down)
     if shape.head == "classification":

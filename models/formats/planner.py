@@ -37,6 +37,7 @@ from mpcnet.protocols.suites import Suite
 WIDE_MARGIN = 16.0  # of row sums and sums of squares that cells cover: 64 bytes a row for each factor of 4
 LEAST_MARGIN = 4.0  # of the least of them
 LEAST_VALUE_FRAC = 6  # of V
+LEAST_STREAM_FRAC = 4  # of a residual that grows, which then has 1/sigma's 24
 UNWATCHED = ("qkv", "pooler.input")  # sites that no audit looks at: they have to be proved
 ENOUGH_VALUE_FRAC = 7  # V's bound counts if it leaves so many: their rounding costs 1e-6 of a cosine
 WINDOW_BITS = (6, 7, 8, 9, 10)  # of row maxima: a score's material grows by a byte with each bucket of 2
@@ -92,9 +93,11 @@ class _Planner:
     def formats(self) -> Formats:
         layers = range(self.shape.layers)
         table_bits, table_frac = self._table_format()
+        streams = tuple(self._stream_frac(site) for site in self._square_sites() if self.shape.norm == "before")[1:]
         attention = [self._attention(i) for i in layers]
         fracs, norm_limits = tuple(row[0] for row in attention), tuple(row[1] for row in attention)
-        rows = {site: self._square_sums(site, table_frac) for site in self._square_sites()}
+        centred = [table_frac, *(streams or (N.CENTRED_FRAC,) * (2 * self.shape.layers))]
+        rows = {site: self._square_sums(site, frac) for site, frac in zip(self._square_sites(), centred, strict=True)}
         windows: tuple[tuple[Window, ...], ...] = ()
         if self.softmax == "exact":
             windows = tuple(self._windows(i, norm_limits[i]) for i in layers)
@@ -104,8 +107,9 @@ class _Planner:
             rows |= {f"layer{i}.row_sum": self._row_sum(i) for i in layers}
         sizes = tuple(float(math.ceil(self.bounds.sizes[f"layer{i}.value"])) for i in layers)
         formats = Formats(
-            self.softmax, self.longest, table_bits, table_frac, sizes, rows, windows, fracs, norm_limits, frozenset()
-        )
+            self.softmax, self.longest, table_bits, table_frac, sizes, rows, windows, fracs, norm_limits, frozenset(),
+            streams,
+        )  # fmt: skip
         sizes = tuple(
             size if formats.value_frac(i, self.longest) >= ENOUGH_VALUE_FRAC else min(size, self._calibrated_value(i))
             for i, size in enumerate(sizes)
@@ -182,13 +186,18 @@ class _Planner:
         for i in range(self.shape.layers):
             yield from (f"layer{i}.out.square_sum", f"layer{i}.down.square_sum")
 
-    def _square_sums(self, site: str, table_frac: int) -> RowRange:
+    def _stream_frac(self, site: str) -> int:
+        """Of a residual where it is normalised: as many bits below its standard deviation as 1/sigma has below it."""
+        seen = self.calibration.at(self.softmax, site)
+        deviation = math.sqrt(math.sqrt(seen.min * seen.max) / self.shape.hidden)
+        return min(max(N.CENTRED_FRAC - round(math.log2(deviation)), LEAST_STREAM_FRAC), N.CENTRED_FRAC)
+
+    def _square_sums(self, site: str, frac: int) -> RowRange:
         """What is proved, as far as it can be had: the least from calibration, or where rounding would tell."""
         least, most = self.bounds.square_sums[site]
         seen = self.calibration.at(self.softmax, site)
         if not self.suite.wide:
             return RowRange(seen.min / MARGIN, seen.max * MARGIN)
-        frac = table_frac if site.startswith("embedding") else N.CENTRED_FRAC
         units = max(UNITS / 2.0**frac, 1.01 / LARGEST_ROOT)  # the least standard deviation that is served
         low = max(_down(max(least, seen.min / WIDE_MARGIN**2)), self.shape.columns_at(site) * units**2)
         return RowRange(low, min(_up(most), low * 4.0 ** (WIDEST - 1)), _up(most))

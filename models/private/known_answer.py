@@ -185,7 +185,8 @@ def small(shape: BertShape) -> BertShape:
     return replace(
         shape, layers=1, hidden=shape.heads * HEAD_DIM, ffn=FFN, vocab=VOCAB, positions=TOKENS, skipped_positions=0,
         types=min(shape.types, 2), labels=min(shape.labels, 3), dense=dense, pooled_from=min(shape.pooled_from, 1),
-        shared=(), embedding_width=min(shape.embedding_width, COLUMNS),
+        shared=(), embedding_width=min(shape.embedding_width, COLUMNS), rotary=shape.rotary[:1],
+        windows=tuple(min(window, 2) for window in sorted(shape.windows)[-1:]),
     )  # fmt: skip
 
 

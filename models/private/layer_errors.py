@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpcnet.errors import LocalConfigError
 from mpcnet.models.families.bert import Config, Model
 from mpcnet.models.float_model import reference
 from mpcnet.models.float_model.reference import Folded, Observe, valid_pairs
@@ -98,8 +99,15 @@ class Report:
 
 
 def measure(model: Model, folded: Folded, tokens: Tokens) -> Report:
-    """Compare the oracle's `model` (`oracle_trace.load_plain`) with the float model on some tokens."""
+    """Compare the oracle's `model` (`oracle_trace.load_plain`) with the float model on some tokens.
+
+    :raises LocalConfigError: its layers hold more than a BERT's.
+    """
     config = model.config
+    if config.shape.norm == "before" or config.shape.gated or config.shape.rotary:
+        raise LocalConfigError(
+            "errors by layer: want layers as BERT has them, got others; compare whole answers: mpcnet simulate"
+        )
     floats = _Floats(config, folded, tokens)
     exact: Values = {}
     answer = floats.run(exact.__setitem__)

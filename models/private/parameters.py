@@ -50,21 +50,27 @@ def parameters(config: Config) -> list[Parameter]:
         found.append(Parameter(TABLE, table_shape(shape.vocab, narrow, formats.table_bits), 1, formats.table_frac))
         if config.typed:
             found.append(Parameter(TYPES, (shape.types, narrow), *table))
-        found.append(Parameter(POSITIONS, (shape.positions, narrow), *table))
+        if not shape.rotary:
+            found.append(Parameter(POSITIONS, (shape.positions, narrow), *table))
     if shape.relative_buckets:  # added to the scores before they are rescaled
         found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), RELATIVE_BITS, 2 * N.QUERY_FRAC))
+    before = shape.norm == "before"
+    if before:
+        found += residual("stream")
+        found.append(Parameter("stream.bias", (d,), wide, N.WEIGHT_FRAC))
     for i in range(shape.layers):
         layer, mapped = f"layer{i}", i == 0 and shape.embedding_width > 0
         if shape.attention_of(i) == i:
             found += linear(f"{layer}.qkv", narrow if mapped else d, 3 * d, wide, N.QKV_FRAC)
             if mapped:
                 found.append(Parameter(f"{layer}.out.entry.weight", (narrow, d), wide, N.WEIGHT_FRAC))
-            else:
+            elif not before:
                 found += residual(f"{layer}.out")
             found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS)
         if shape.feed_forward_of(i) == i:
-            found += linear(f"{layer}.up", d, shape.ffn, N.UP_PRODUCT_BITS)
-            found += residual(f"{layer}.down")
+            found += linear(f"{layer}.up", d, shape.inner, N.UP_PRODUCT_BITS)
+            if not before:
+                found += residual(f"{layer}.down")
             found += linear(f"{layer}.down", shape.ffn, d, N.GELU_BITS)
     if shape.head == "classification":
         found += linear("pooler", d, d, wide)
@@ -110,7 +116,12 @@ def encode(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _tables(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The folded table as the servers have it: words, and types, whose only row is added to positions if it is one."""
+    """The folded table as the servers have it: words, and types, whose only row is added to positions if it is one.
+
+    Without positions it is added to words.
+    """
     words, types = torch.split(folded["embedding.table"], [config.shape.vocab, config.shape.types])
-    positions = folded["embedding.position"]
-    return {TABLE: words, TYPES: types, POSITIONS: positions + types if len(types) == 1 else positions}
+    single = types if len(types) == 1 else torch.zeros_like(words[:1])
+    if config.shape.rotary:
+        return {TABLE: words + single, TYPES: types}
+    return {TABLE: words, TYPES: types, POSITIONS: folded["embedding.position"] + single}

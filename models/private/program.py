@@ -122,7 +122,7 @@ def agreement(config: Config) -> Program:
     rows = json.dumps(config.formats.to_dict(), sort_keys=True).encode()
     listed = {
         "dense": ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense),
-        "shared": ", ".join(map(str, config.shape.shared)),
+        **{name: ", ".join(map(str, getattr(config.shape, name))) for name in ("shared", "rotary", "windows")},
     }
     texts = {} if config.preprocessing is None else config.preprocessing.to_dict()
     settings = {

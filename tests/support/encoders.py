@@ -21,9 +21,13 @@ MORE: Mapping[str, Mapping[str, Any]] = {
     "albert": {"embedding_size": 16, "num_hidden_layers": 3, "classifier_dropout_prob": 0.0},
     "camembert": {"pad_token_id": 1},
     "electra": {"embedding_size": 16},
+    "modernbert": {
+        "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2,
+        "num_hidden_layers": 4, "local_attention": 4,
+    },
     "roberta": {"pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
     "xlm-roberta": {"pad_token_id": 1, "type_vocab_size": 1},
-}
+}  # fmt: skip
 NORM = "norm"  # in the name of every LayerNorm
 
 

@@ -12,7 +12,10 @@ from mpcnet.models.checkpoints.families.bert import BERT
 from mpcnet.models.checkpoints.families.distilbert import DISTILBERT
 from mpcnet.models.checkpoints.families.electra import ELECTRA
 from mpcnet.models.checkpoints.families.family import Family
+from mpcnet.models.checkpoints.families.gte import GTE
+from mpcnet.models.checkpoints.families.modernbert import MODERNBERT
 from mpcnet.models.checkpoints.families.mpnet import MPNET
+from mpcnet.models.checkpoints.families.nomic_bert import NOMIC_BERT
 from mpcnet.models.checkpoints.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
 FAMILIES: Mapping[str, Family] = {  # by model_type
@@ -21,7 +24,10 @@ FAMILIES: Mapping[str, Family] = {  # by model_type
     "camembert": CAMEMBERT,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
+    "gte": GTE,
+    "modernbert": MODERNBERT,
     "mpnet": MPNET,
+    "nomic_bert": NOMIC_BERT,
     "roberta": ROBERTA,
     "xlm-roberta": XLM_ROBERTA,
 }

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpcnet.errors import LocalConfigError
 from mpcnet.models.shape import Activation
+
+LONGEST = 2048  # positions of a family without a table of them: as long as the longest calibrated row
 
 ACTIVATIONS: Mapping[str, Activation] = {  # by transformers' names; those that are not here are other functions
     "gelu": "gelu",
@@ -47,6 +50,7 @@ class Setting:
         return f"{key}: want {wanted or 'none'}, got {value}; {self.instead}"
 
 
+NOTHING = re.compile(r"(?!)")
 FUNCTION = Setting(
     tuple(ACTIVATIONS), "make a student: mpcnet distill", "gelu, gelu_new, gelu_pytorch_tanh, silu, relu, tanh or quad"
 )
@@ -60,8 +64,11 @@ class Family:
     prefix: stands before the encoder's names below a head.
     layer: what stands before the names inside a layer, whose number is its group.
     outside, inside: their modules' names and ours, outside the layers and inside one.
+    behind: likewise those inside a layer that ours has behind the layer before: a LayerNorm before a layer.
     describe: from config.json's values, absent ones filled in, to the description without its head.
     settings: what config.json may say, beyond what holds for all families.
+    joined: modules that hold several of these one above the other, by the ends of their names.
+    lacks: our names of parameters that it has not, which are 0: biases.
     """
 
     architectures: tuple[str, ...]
@@ -70,7 +77,10 @@ class Family:
     inside: Mapping[str, str]
     describe: Callable[[Mapping[str, Any]], dict[str, Any]]
     layer: str = r"encoder\.layer\.(\d+)\."
+    behind: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Setting] = field(default_factory=lambda: {"hidden_act": FUNCTION})
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lacks: Callable[[Mapping[str, Any]], re.Pattern[str]] = lambda config: NOTHING
 
     @property
     def words(self) -> str:
@@ -82,8 +92,25 @@ class Family:
         layer = re.match(self.layer, theirs)
         if layer is None:
             return self.outside.get(theirs)
-        inner = self.inside.get(theirs[layer.end() :])
-        return None if inner is None else f"layer{layer[1]}.{inner}"
+        number, name = int(layer[1]), theirs[layer.end() :]
+        if (behind := self.behind.get(name)) is not None and number:
+            return f"layer{number - 1}.{behind}"
+        inner = self.inside.get(name)
+        return None if inner is None else f"layer{number}.{inner}"
+
+
+def rope_base(parameters: Any) -> float:
+    """The base of RoPE, where nothing but a base is asked for.
+
+    :raises LocalConfigError: its angles grow otherwise.
+    """
+    more = {name: value for name, value in parameters.items() if name not in ("rope_theta", "rope_type")}
+    if parameters.get("rope_type", "default") != "default" or any(value is not None for value in more.values()):
+        raise LocalConfigError(
+            f"rope_parameters: want rope_type default and rope_theta alone, got {parameters}; take a model without "
+            "scaled positions"
+        )
+    return float(parameters["rope_theta"])
 
 
 def sizes(values: Mapping[str, Any]) -> dict[str, Any]:

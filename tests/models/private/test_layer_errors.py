@@ -9,12 +9,14 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import encoders
 import pytest
 import torch
 from mpnets import small_mpnet, small_tokens
 from private import TINY, Private, private_model, tiny_model
 from torch import Tensor
 
+from mpcnet.errors import LocalConfigError
 from mpcnet.models.families.bert import Model
 from mpcnet.models.private.layer_errors import EMBEDDING, LAYER, Report, measure
 from mpcnet.models.private.oracle_trace import Place, answer, load_plain
@@ -143,3 +145,19 @@ def test_a_program_that_opens_something_else_is_not_measured(monkeypatch: pytest
     monkeypatch.setattr("mpcnet.models.private.oracle_trace._scores", lambda formats, layer: [nowhere[layer]])
     with pytest.raises(ValueError, match=r"did not open layer0\.scores, layer1\.scores"):
         measure(plain, model.folded, tokens)
+
+
+@pytest.mark.parametrize("kind", ["albert", "electra"])
+def test_shared_layers_and_narrow_embeddings(kind: str) -> None:
+    with TemporaryDirectory() as folder:
+        tokens, checkpoint = encoders.small_tokens(), encoders.small_encoder(Path(folder), kind)
+    model = private_model(checkpoint, [tokens], "fast", "exact")
+    found = measure(model.plain, model.folded, tokens)
+    assert found.total.cosine > 0.9999 and found.total.largest < 0.02
+
+
+def test_other_layers_are_refused() -> None:
+    model, tokens = small("exact")
+    gated = replace(model.plain, config=replace(model.config, shape=replace(model.config.shape, gated=True)))
+    with pytest.raises(LocalConfigError, match="errors by layer: want layers as BERT has them"):
+        measure(gated, model.folded, tokens)

@@ -1,0 +1,45 @@
+"""GTE ("new" on the hub): a BERT with rotary positions and a gated feed-forward part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mpcnet.models.checkpoints.families.family import LONGEST, Family, rope_base, sizes
+
+
+def describe(values: Mapping[str, Any]) -> dict[str, Any]:
+    return sizes(values) | {
+        "positions": min(values["max_position_embeddings"], LONGEST),
+        "types": values["type_vocab_size"],
+        "gated": True,
+        "rotary": (rope_base(values["rope_parameters"]),) * values["num_hidden_layers"],
+    }
+
+
+GTE = Family(
+    ("GteModel", "GteForSequenceClassification"),
+    "gte.",
+    {
+        "embeddings.word_embeddings": "embedding.word",
+        "embeddings.token_type_embeddings": "embedding.type",
+        "embeddings.LayerNorm": "embedding.norm",
+        "pooler.dense": "pooler",
+        "classifier": "classifier",
+    },
+    {
+        "attention.qkv_proj.query": "query",
+        "attention.qkv_proj.key": "key",
+        "attention.qkv_proj.value": "value",
+        "attention.o_proj": "out",
+        "attn_ln": "out.norm",
+        "mlp.up_gate_proj.gate": "up",  # its activation multiplies the other's columns
+        "mlp.up_gate_proj.up": "gate",
+        "mlp.down_proj": "down",
+        "mlp_ln": "down.norm",
+    },
+    describe,
+    joined={"attention.qkv_proj": ("query", "key", "value"), "mlp.up_gate_proj": ("up", "gate")},
+    lacks=lambda config: re.compile(r"layer\d+\.(up|gate)\.bias"),
+)

@@ -1,0 +1,65 @@
+"""ModernBERT: LayerNorms before each half of a layer, rotary positions, local windows, a gated feed-forward part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mpcnet.models.checkpoints.families.family import ACTIVATIONS, FUNCTION, LONGEST, Family, rope_base
+
+
+def describe(values: Mapping[str, Any]) -> dict[str, Any]:
+    kinds, ropes = values["layer_types"], values["rope_parameters"]
+    return {
+        "layers": values["num_hidden_layers"],
+        "hidden": values["hidden_size"],
+        "heads": values["num_attention_heads"],
+        "ffn": values["intermediate_size"],
+        "vocab": values["vocab_size"],
+        "positions": min(values["max_position_embeddings"], LONGEST),
+        "types": 0,
+        "eps": float(values["norm_eps"]),
+        "activation": ACTIVATIONS.get(values["hidden_activation"], "gelu"),
+        "norm": "before",
+        "gated": True,
+        "rotary": tuple(rope_base(ropes[kind]) for kind in kinds),
+        "windows": tuple(0 if kind == "full_attention" else values["local_attention"] // 2 for kind in kinds),
+    }
+
+
+def lacks(config: Mapping[str, Any]) -> re.Pattern[str]:
+    """Biases of maps and of LayerNorms that config.json does not ask for."""
+    kinds = [
+        (config.get("attention_bias", False), r"layer\d+\.(query|key|value|out)\.bias"),
+        (config.get("mlp_bias", False), r"layer\d+\.(up|gate|down)\.bias"),
+        (config.get("norm_bias", False), r"(.+\.)?norm\.bias"),
+    ]
+    return re.compile("|".join(["(?!)", *(pattern for there, pattern in kinds if not there)]))
+
+
+MODERNBERT = Family(
+    ("ModernBertModel",),
+    "model.",
+    {
+        "embeddings.tok_embeddings": "embedding.word",
+        "embeddings.norm": "embedding.norm",
+        "final_norm": "final.norm",
+    },
+    {
+        "attn.Wqkv.query": "query",
+        "attn.Wqkv.key": "key",
+        "attn.Wqkv.value": "value",
+        "attn.Wo": "out",
+        "mlp_norm": "out.norm",
+        "mlp.Wi.up": "up",
+        "mlp.Wi.gate": "gate",
+        "mlp.Wo": "down",
+    },
+    describe,
+    layer=r"layers\.(\d+)\.",
+    behind={"attn_norm": "down.norm"},
+    settings={"hidden_activation": FUNCTION},
+    joined={"attn.Wqkv": ("query", "key", "value"), "mlp.Wi": ("up", "gate")},
+    lacks=lacks,
+)
