@@ -48,3 +48,33 @@ def near_pairs(window: int, length: int) -> Tensor | None:
         return None
     place = torch.arange(length)
     return (place[:, None] - place).abs() <= window
+
+
+@lru_cache(maxsize=8)
+def distance_rows(length: int, rows: int, farthest: int) -> Tensor:
+    """DeBERTa's row of the table of distances, for each query and key: int64 [query, key], from 0 to 2 rows - 1.
+
+    Up to half of `rows` each distance has its own; from there to `farthest` they grow by a constant factor.
+    """
+    half = rows // 2
+    # half + ceil(log(n / half) / log((farthest - 1) / half) (half - 1)), in powers of integers: see `buckets`
+    last = farthest - 1
+    starts = [
+        next(n for n in range(half, last + 2) if n ** (half - 1) * half**i > half ** (half - 1) * last**i)
+        for i in range(half - 1)
+    ]
+    distance = torch.arange(length)
+    row = half + torch.bucketize(distance, torch.tensor(starts), right=True)
+    row = torch.where(distance <= half, distance, row)
+    place = torch.arange(length)
+    apart = place[:, None] - place
+    return (row[apart.abs()] * apart.sign() + rows).clamp(0, 2 * rows - 1)
+
+
+def by_distance(found: Tensor, rows: Tensor, by_key: bool) -> Tensor:
+    """From products with each row, [..., query or key, row], those of each pair's row: [..., query, key]."""
+    length, count = rows.shape[0], found.shape[-1]
+    own = torch.arange(length)[None, :] if by_key else torch.arange(length)[:, None]
+    index = (own * count + rows).reshape(-1)
+    flat = found.reshape(*found.shape[:-2], length * count)
+    return flat.index_select(len(flat.shape) - 1, index).reshape(*found.shape[:-2], length, length)

@@ -40,6 +40,8 @@ class BertShape:
     norm: "after" each half of a layer and its residual, or "before" each half, and once more behind the last layer.
     gated: the activation of one half of the feed-forward's columns multiplies the other half.
     rotary: RoPE's base by layer, in the place of a table of positions; (): none.
+    distances: rows to either side of a table of distances, whose products are part of scores (DeBERTa), in the place of
+    a table of positions; from half of them on rows are shared, up to distance `farthest`. 0: none.
     windows: how far from a token it attends, by layer, 0 for all tokens; (): all layers attend to all.
     head "embedding": hidden states, pooled as `pooling` says: one of POOLINGS, or several joined by "+" whose vectors
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
@@ -73,10 +75,14 @@ class BertShape:
     gated: bool = False
     rotary: tuple[float, ...] = ()
     windows: tuple[int, ...] = ()
+    distances: int = 0
+    farthest: int = 0
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
-        sizes |= dict.fromkeys(("types", "skipped_positions", "pooled_from", "embedding_width"), 0)
+        sizes |= dict.fromkeys(
+            ("types", "skipped_positions", "pooled_from", "embedding_width", "distances", "farthest"), 0
+        )
         wrong = [
             f"{name}: want a whole number of at least {least}, got {getattr(self, name)!r}"
             for name, least in sizes.items()
@@ -113,6 +119,13 @@ class BertShape:
                 yield f"{name}: want {self.layers} numbers of at least {least}, got {values}"
         if self.rotary and (self.head_dim % 2 or self.relative_buckets or self.skipped_positions):
             yield "rotary: want an even width of heads and no other positions, got both"
+        if self.distances and (self.rotary or self.relative_buckets or self.skipped_positions or self.shared):
+            yield "distances: want no other positions, and no shared layers, got both"
+        if self.distances and not (2 <= self.distances // 2 < self.farthest - 1 and self.positions <= self.farthest):
+            yield (
+                "distances, farthest: want 4 or more, and at least all positions, and more than half of the distances, "
+                f"got {self.distances}, {self.farthest}"
+            )
         if type(self.gated) is not bool or (self.gated and self.activation == "quad"):
             yield f"gated: want true, or false for quad, got {self.gated!r}"
         if self.norm == "before" and (self.shared or self.embedding_width):
@@ -165,6 +178,11 @@ class BertShape:
     def inner(self) -> int:
         """Columns of the feed-forward part's first map."""
         return 2 * self.ffn if self.gated else self.ffn
+
+    @property
+    def placed(self) -> bool:
+        """Whether there is a table of positions."""
+        return not (self.rotary or self.distances)
 
     def window(self, layer: int) -> int:
         """How far from a token it attends in a layer; 0: everywhere."""

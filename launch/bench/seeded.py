@@ -25,6 +25,10 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by family: what differs from it
     "albert": {"embedding_size": 32, "num_hidden_layers": 4},
     "bert": {},
     "camembert": {"type_vocab_size": 1},
+    "deberta-v2": {
+        "position_buckets": 16, "relative_attention": True, "share_att_key": True, "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm", "position_biased_input": False,
+    },
     "distilbert": {},
     "electra": {"embedding_size": 32},
     "gte": {},
@@ -33,7 +37,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by family: what differs from it
     "nomic_bert": {},
     "roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
     "xlm-roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
-}
+}  # fmt: skip
 WORDPIECE = ("bert", "distilbert", "electra", "mpnet", "nomic_bert")
 BYTES = ("modernbert", "roberta")  # byte-level BPE; the others have what sentencepiece makes
 PIECES = 600  # of a vocabulary

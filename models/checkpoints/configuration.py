@@ -96,8 +96,11 @@ def tokenizer_folder(source: str, folder: str) -> str:
     return str(config.parent if config is not None else Path(source, folder))
 
 
-def read_preprocessing(folder: str, modules: Modules, positions: int) -> Preprocessing | None:
+def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Preprocessing | None:
     """What is done to texts, by the tokenizer in `folder`; None if transformers' own folder has none.
+
+    Texts are cut where the folder says, or its table of positions ends. Without a table (RoPE) we end earlier than the
+    model does: longer texts are refused then, since they would be cut elsewhere.
 
     :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer that does it.
     """
@@ -105,7 +108,8 @@ def read_preprocessing(folder: str, modules: Modules, positions: int) -> Preproc
         return None
     own = find_object(folder, "tokenizer_config.json").get("model_max_length")
     length = own if modules.max_length is None else modules.max_length
-    limit = positions if type(length) is not int else min(length, positions)  # "none" is 1e30, a float in old files
+    limit = shape.positions if type(length) is not int else min(length, shape.positions)  # "none" is 1e30 in old files
+    cuts = modules.given and not (shape.rotary and limit != length)
     if modules.given and limit < LEAST_LENGTH:
         raise LocalConfigError(
             f"model_max_length: want at least {LEAST_LENGTH} tokens, got {limit}; correct it in tokenizer_config.json"
@@ -114,14 +118,14 @@ def read_preprocessing(folder: str, modules: Modules, positions: int) -> Preproc
         lower_letters(load_tokenizer(folder))
     return Preprocessing(
         tokenizer_digest(folder),
-        limit if modules.given else 0,
+        limit if cuts else 0,
         modules.prompt,
         modules.lower_case,
         modules.normalize,
     )
 
 
-def prompt_tokens(folder: str, modules: Modules, preprocessing: Preprocessing | None) -> int:
+def prompt_tokens(folder: str, modules: Modules, preprocessing: Preprocessing | None, positions: int) -> int:
     """How many tokens pooling leaves out: the prompt's, tokenised by itself, without a special one at its end.
 
     :raises LocalConfigError: the tokenizer cannot be read, or the prompt fills every text.
@@ -133,9 +137,10 @@ def prompt_tokens(folder: str, modules: Modules, preprocessing: Preprocessing | 
         lower_letters(tokenizer)
     ids = tokenizer(modules.prompt, verbose=False)["input_ids"]
     count = len(ids) - (ids[-1] in tokenizer.all_special_ids)
-    if count + 2 > preprocessing.max_tokens:
+    most = preprocessing.max_tokens or positions
+    if count + 2 > most:
         raise LocalConfigError(
-            f"prompt: want fewer tokens than the {preprocessing.max_tokens} at which texts are cut, got {count}; "
+            f"prompt: want fewer tokens than the {most} at which texts are cut, got {count}; "
             "shorten it in config_sentence_transformers.json"
         )
     return count

@@ -81,7 +81,7 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     """Every parameter of a checkpoint of this shape under our names; linear weights are [out, in]."""
     d, ffn, narrow = shape.hidden, shape.ffn, shape.embedded
     sizes: dict[str, tuple[int, ...]] = {"embedding.word.weight": (shape.vocab, narrow)}
-    if not shape.rotary:
+    if shape.placed:
         sizes["embedding.position.weight"] = (shape.skipped_positions + shape.positions, narrow)
     sizes["embedding.norm.weight"] = (narrow,)
     if shape.types:
@@ -104,6 +104,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     sizes |= {name[:-6] + "bias": size[:1] for name, size in sizes.items() if not name.startswith(tables)}
     if shape.relative_buckets:
         sizes["relative.weight"] = (shape.relative_buckets, shape.heads)
+    if shape.distances:
+        sizes |= {"distance.weight": (2 * shape.distances, d), "distance.norm.weight": (d,), "distance.norm.bias": (d,)}
     return sizes
 
 
@@ -153,8 +155,8 @@ def _load(source: str) -> Checkpoint:
     if shape.dense:
         tensors |= read_dense(source, modules.dense)
     folder = tokenizer_folder(source, modules.folder)
-    preprocessing = read_preprocessing(folder, modules, shape.positions)
-    shape = replace(shape, pooled_from=prompt_tokens(folder, modules, preprocessing))
+    preprocessing = read_preprocessing(folder, modules, shape)
+    shape = replace(shape, pooled_from=prompt_tokens(folder, modules, preprocessing, shape.positions))
     return Checkpoint(
         shape, tensors, folder, source, license_of(source), digest(tensors), config.get("softmax"),
         labels(config, shape.labels), preprocessing, prefix,
@@ -187,7 +189,7 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     raw = {name: value.to(torch.float64) for name, value in checkpoint.tensors.items()}
     tables = [raw[name] for name in ("embedding.word.weight", "embedding.type.weight") if name in raw]
     folded = {"embedding.table": centre(torch.cat(tables))}
-    if not shape.rotary:
+    if shape.placed:
         folded["embedding.position"] = centre(raw["embedding.position.weight"][shape.skipped_positions :])
     if shape.relative_buckets:
         folded["relative.bias"] = raw["relative.weight"]
@@ -263,7 +265,7 @@ def _fold_attention(
     query, key = ((weight.square().sum(0) + bias.square()).sqrt() for weight, bias in parts[:2])  # N's variance is 1
     if shape.rotary:  # pairs of columns are turned into each other, and have one factor
         query, key = (_paired(size, shape.head_dim) for size in (query, key))
-    scale = shape.head_dim**-0.5
+    scale = (shape.head_dim * (3 if shape.distances else 1)) ** -0.5  # DeBERTa's scores are sums of three products
     share = torch.where((query > 0) & (key > 0), (scale * key / query).sqrt(), scale)  # a zero column has any
     scales = (share, scale / share, torch.ones_like(share))
     qkv = _linear(
@@ -271,9 +273,25 @@ def _fold_attention(
         torch.cat([s * weight for s, (weight, _) in zip(scales, parts, strict=True)], dim=1),
         torch.cat([s * bias for s, (_, bias) in zip(scales, parts, strict=True)]),
     )
+    if shape.distances:
+        qkv |= _fold_distances(raw, layer, own, share, scale / share, shape)
     if shape.norm == "before":
         return qkv | _into_stream(raw, f"{layer}.out", f"{own}.out")
     return qkv | _before_norm(raw, f"{layer}.out", f"{own}.out", entry)
+
+
+def _fold_distances(
+    raw: Mapping[str, Tensor], layer: str, own: str, query: Tensor, key: Tensor, shape: BertShape
+) -> dict[str, Tensor]:
+    """Queries and keys of each row of the table of distances, as the layer makes them of it: [head, head_dim, row]."""
+    table, norm = raw["distance.weight"], _norm(raw, "distance.norm")
+    table = torch.nn.functional.layer_norm(table, table.shape[-1:], norm.scale, norm.shift, shape.eps)
+    found = {}
+    for name, factor in (("query", query), ("key", key)):
+        values = (table @ raw[f"{own}.{name}.weight"].T + raw[f"{own}.{name}.bias"]) * factor
+        heads = values.reshape(len(values), shape.heads, shape.head_dim)
+        found[f"{layer}.distance.{name}"] = heads.permute(1, 2, 0)
+    return found
 
 
 def _paired(sizes: Tensor, columns: int) -> Tensor:

@@ -31,7 +31,7 @@ from mpcnet.models.pooling import (
     counted,
     weights,
 )
-from mpcnet.models.position_bias import bias, near_pairs
+from mpcnet.models.position_bias import bias, by_distance, distance_rows, near_pairs
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.rotary import rotate, waves
 from mpcnet.models.shape import BertShape, Dense
@@ -50,6 +50,7 @@ from mpcnet.randomness.source import Secret
 from mpcnet.rounds import parallel
 
 Embedding: TypeAlias = Literal["private", "client"]
+DISTANCES = (".distance.query", ".distance.key")
 TABLE, TYPES, POSITIONS = "embedding.table", "embedding.type.weight", "embedding.position"  # parameters
 AnswerKind: TypeAlias = Literal["logits", "label"]  # what a client gets: all results, or which logit is the largest
 
@@ -122,7 +123,7 @@ async def load(p: Party, config: Config, shares: Iterable[tuple[str, Shared]]) -
     shared: dict[str, Shared] = {}
     for group, rows in groupby(shares, lambda row: row[0].split(".")[0]):
         mine, q = dict(rows), p.at("load").at(group)
-        multiplying = [name for name in mine if name.endswith((".weight", ".gamma"))]
+        multiplying = [name for name in mine if name.endswith((".weight", ".gamma", *DISTANCES))]
         values = [mine.pop(name) for name in multiplying]
         masked, found = await parallel(_open(q, values), _open_table(q, config, mine.pop(TABLE, None)))
         table = found or table
@@ -316,6 +317,8 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     if shape.relative_buckets:
         biases = model.shared["relative.bias"].map(lambda table: bias(table, n))
         scores = scores + p.rescale(biases, scores.frac).reduce(scores.bits)
+    if shape.distances:
+        scores = scores + _by_distance(p, model, layer, q, k)
     scores = p.rescale(scores, N.SCORE_FRAC)
     bits, rows = formats.weigh_bits(layer, n), formats.softmax_rows(layer, n)
     grown = lift(p, v, bits.product, sure=True).shared()
@@ -325,6 +328,26 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     weights, eps = await _numerators(p, formats, layer, scores, keys, bits.product)
     context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
+
+
+def _by_distance(p: Party, model: Model, layer: int, query: Masked, key: Masked) -> Shared:
+    """DeBERTa's two further products, of a query with the key of its distance to a token, and the other way round.
+
+    Queries and keys of distances are weights, opened once per load; the rows that n tokens can need are multiplied.
+
+    Rounds   0
+    Offline  twice a word of the scores' ring for each token and row
+    """
+    shape, n = model.config.shape, query.shape[2]
+    rows = distance_rows(n, shape.distances, shape.farthest)
+    low, high = int(rows.min()), int(rows.max()) + 1
+    total: Shared | None = None
+    for x, name, by_key in ((query, "key", False), (key, "query", True)):
+        table = model.opened[f"layer{layer}.distance.{name}"].map(lambda value: value[None, :, :, low:high])
+        found = matmul(p, x, table).map(lambda value, by_key=by_key: by_distance(value, rows - low, by_key))  # type: ignore[misc]
+        total = found if total is None else total + found
+    assert total is not None
+    return total
 
 
 async def turn(p: Party, query: Shared, key: Shared, base: float) -> tuple[Shared, Shared]:

@@ -20,7 +20,7 @@ from torch.nn.functional import gelu, silu
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.pooling import check_pooled, counted, weights
-from mpcnet.models.position_bias import bias, near_pairs
+from mpcnet.models.position_bias import bias, by_distance, distance_rows, near_pairs
 from mpcnet.models.rotary import float_waves, rotate
 from mpcnet.models.shape import Activation, BertShape, Softmax
 from mpcnet.protocols.softmax import RELU_EPS
@@ -203,7 +203,7 @@ def look_up(shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tenso
     words = table[token_ids]
     if shape.types:
         words = words + table[shape.vocab + type_ids]
-    return words if shape.rotary else words + folded["embedding.position"][: token_ids.shape[1]]
+    return words if not shape.placed else words + folded["embedding.position"][: token_ids.shape[1]]
 
 
 def _norm(centred: Tensor, shape: BertShape, site: str, watch: _Watch) -> Tensor:
@@ -227,6 +227,10 @@ def _attention(normal: Tensor, folded: Folded, i: int, shape: BertShape, softmax
     scores = query @ key.transpose(2, 3)  # [batch, head, query, key]
     if shape.relative_buckets:
         scores = scores + bias(folded["relative.bias"], scores.shape[-1])
+    if shape.distances:
+        rows = distance_rows(scores.shape[-1], shape.distances, shape.farthest)
+        scores = scores + by_distance(query @ folded[f"{own}.distance.key"], rows, False)
+        scores = scores + by_distance(key @ folded[f"{own}.distance.query"], rows, True)
     near = near_pairs(shape.window(i), scores.shape[-1])
     scores = watch.pairs(f"{layer}.scores", scores, near)
     valid = watch.mask[:, None, None, :]

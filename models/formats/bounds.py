@@ -34,6 +34,11 @@ class Bounds:
     square_sums: Mapping[str, tuple[float, float]]
     scores: tuple[tuple[float, ...], ...]  # of each layer
     relative: float  # of what MPNet adds to a score
+    distances: tuple[float, ...] = ()  # of each layer: norms of DeBERTa's queries and keys of distances, together
+
+    def beside(self, layer: int, norms: float) -> float:
+        """What is added to a product of a query and a key whose squared norms are below `norms`."""
+        return self.relative + (sqrt(norms) * self.distances[layer] if self.distances else 0.0)
 
 
 def bounds(shape: BertShape, folded: Folded) -> Bounds:
@@ -66,9 +71,9 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
         active = _active(shape.head_activation, columns)[:, None, None]
         differences = ((weight[:, :, None] - weight[:, None, :]).abs() * active).sum(0)
         sizes["logits"] = SLACK * float((differences + (bias[:, None] - bias[None, :]).abs()).max())
-    return Bounds(
-        sizes, sums, tuple(scores), float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0
-    )
+    relative = float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0
+    distances = [sum(map(max, _distances(folded, f"layer{i}"))) for i in range(shape.layers if shape.distances else 0)]
+    return Bounds(sizes, sums, tuple(scores), relative, tuple(SLACK * size for size in distances))
 
 
 def _embedding_size(shape: BertShape, folded: Folded) -> float:
@@ -92,7 +97,7 @@ def _embedding_sums(shape: BertShape, folded: Folded) -> tuple[float, float]:
 def _tables(shape: BertShape, folded: Folded) -> tuple[Tensor, Tensor, Tensor]:
     table = folded["embedding.table"]
     types = table[shape.vocab :] if shape.types else table.new_zeros(1, shape.embedded)
-    places = table.new_zeros(1, shape.embedded) if shape.rotary else folded["embedding.position"]
+    places = folded["embedding.position"] if shape.placed else table.new_zeros(1, shape.embedded)
     return table[: shape.vocab], types, places
 
 
@@ -122,7 +127,8 @@ def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[
 
 
 def _scores(shape: BertShape, folded: Folded, layer: str) -> Iterator[float]:
-    """Of each head's scores, with MPNet's bias."""
+    """Of each head's scores, with MPNet's bias, or DeBERTa's products with distances."""
+    queries, keys = _distances(folded, layer) if shape.distances else ([0.0] * shape.heads,) * 2
     for head, ((a, bq), (b, bk), _) in enumerate(_heads(shape, folded, layer)):
         root = sqrt(len(a))
         if shape.rotary:  # turned, neither is longer than before
@@ -130,7 +136,14 @@ def _scores(shape: BertShape, folded: Folded, layer: str) -> Iterator[float]:
             continue
         product = _norm_of_product(a, b.T)
         size = len(a) * product + root * float((a @ bk).norm() + (b @ bq).norm()) + abs(float(bq @ bk))
+        size += (root * _norm(a) + float(bq.norm())) * keys[head] if shape.distances else 0.0
+        size += (root * _norm(b) + float(bk.norm())) * queries[head] if shape.distances else 0.0
         yield size + (float(folded["relative.bias"][:, head].abs().max()) if shape.relative_buckets else 0.0)
+
+
+def _distances(folded: Folded, layer: str) -> list[list[float]]:
+    """The largest norm, by head, of the queries and of the keys of distances."""
+    return [folded[f"{layer}.distance.{name}"].norm(dim=1).amax(1).tolist() for name in ("query", "key")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def unproved(shape: BertShape, formats: Formats, bounds: Bounds) -> Iterator[str
         for window in windows:
             for head, centre in zip(window.heads, window.centres, strict=True):
                 audited = formats.norm_limits[i]
-                size = audited + bounds.relative if audited else bounds.scores[i][head]
+                size = audited + bounds.beside(i, audited) if audited else bounds.scores[i][head]
                 if period_of(window, size, centre) > 2.0**window.period_bits:
                     yield f"layer{i}.head{head}.scores: want a period of 2^{window.period_bits}, got up to {size:.4g}"
 

@@ -138,7 +138,10 @@ class _Planner:
             if most + extra < 2.0 ** (N.QUERY_BITS - 2 - frac):
                 return frac, 0.0
         fits = most < 2.0 ** (N.QUERY_BITS - 1 - N.QUERY_FRAC)
-        return N.QUERY_FRAC, 0.0 if fits else 0.75 * 2.0 ** (N.QUERY_BITS - 1 - N.QUERY_FRAC)
+        room = 0.75 * 2.0 ** (N.QUERY_BITS - 1 - N.QUERY_FRAC)  # for the product, and what stands beside it
+        beside = self.bounds.beside(i, 1.0) - self.bounds.relative
+        root = (math.sqrt(beside**2 + 4 * room) - beside) / 2
+        return N.QUERY_FRAC, 0.0 if fits else root**2
 
     @staticmethod
     def _largest(period_bits: int) -> float:
@@ -152,7 +155,7 @@ class _Planner:
         """Each head in the narrowest window that its calibrated scores fit, or no text leaves; alike ones together."""
         found: dict[tuple[int, int, bool], list[tuple[int, float]]] = defaultdict(list)
         for head in range(self.shape.heads):
-            most = norms + self.bounds.relative if norms else self.bounds.scores[i][head]
+            most = norms + self.bounds.beside(i, norms) if norms else self.bounds.scores[i][head]
             bits, period, clamped, centre = self._window(i, head, most)
             found[bits, period, clamped].append((head, centre))
         return tuple(

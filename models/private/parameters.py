@@ -50,7 +50,7 @@ def parameters(config: Config) -> list[Parameter]:
         found.append(Parameter(TABLE, table_shape(shape.vocab, narrow, formats.table_bits), 1, formats.table_frac))
         if config.typed:
             found.append(Parameter(TYPES, (shape.types, narrow), *table))
-        if not shape.rotary:
+        if shape.placed:
             found.append(Parameter(POSITIONS, (shape.positions, narrow), *table))
     if shape.relative_buckets:  # added to the scores before they are rescaled
         found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), RELATIVE_BITS, 2 * N.QUERY_FRAC))
@@ -62,6 +62,10 @@ def parameters(config: Config) -> list[Parameter]:
         layer, mapped = f"layer{i}", i == 0 and shape.embedding_width > 0
         if shape.attention_of(i) == i:
             found += linear(f"{layer}.qkv", narrow if mapped else d, 3 * d, wide, N.QKV_FRAC)
+            if shape.distances:
+                frac, size = formats.query_fracs[i], (shape.heads, shape.head_dim, 2 * shape.distances)
+                bits = N.QUERY_BITS + frac
+                found += [Parameter(f"{layer}.distance.{name}", size, bits, frac) for name in ("query", "key")]
             if mapped:
                 found.append(Parameter(f"{layer}.out.entry.weight", (narrow, d), wide, N.WEIGHT_FRAC))
             elif not before:
@@ -122,6 +126,6 @@ def _tables(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     words, types = torch.split(folded["embedding.table"], [config.shape.vocab, config.shape.types])
     single = types if len(types) == 1 else torch.zeros_like(words[:1])
-    if config.shape.rotary:
+    if not config.shape.placed:
         return {TABLE: words + single, TYPES: types}
     return {TABLE: words, TYPES: types, POSITIONS: folded["embedding.position"] + single}

@@ -20,6 +20,10 @@ SIZES: Mapping[str, Any] = {
 MORE: Mapping[str, Mapping[str, Any]] = {
     "albert": {"embedding_size": 16, "num_hidden_layers": 3, "classifier_dropout_prob": 0.0},
     "camembert": {"pad_token_id": 1},
+    "deberta-v2": {
+        "position_buckets": 8, "relative_attention": True, "share_att_key": True, "pos_att_type": "p2c|c2p",
+        "norm_rel_ebd": "layer_norm", "position_biased_input": False, "pad_token_id": 1,
+    },
     "electra": {"embedding_size": 16},
     "modernbert": {
         "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2,

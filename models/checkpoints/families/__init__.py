@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from mpcnet.models.checkpoints.families.albert import ALBERT
 from mpcnet.models.checkpoints.families.bert import BERT
+from mpcnet.models.checkpoints.families.deberta_v2 import DEBERTA_V2
 from mpcnet.models.checkpoints.families.distilbert import DISTILBERT
 from mpcnet.models.checkpoints.families.electra import ELECTRA
 from mpcnet.models.checkpoints.families.family import Family
@@ -22,6 +23,7 @@ FAMILIES: Mapping[str, Family] = {  # by model_type
     "albert": ALBERT,
     "bert": BERT,
     "camembert": CAMEMBERT,
+    "deberta-v2": DEBERTA_V2,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "gte": GTE,

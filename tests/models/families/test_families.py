@@ -10,22 +10,27 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import small_models
 import torch
-from encoders import small_encoder, small_tokens
+from encoders import save_encoder, small_encoder, small_tokens
 from private import Private, audit, private_model
 from torch import Tensor
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.checkpoints.weights import Checkpoint, fold
+from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
 from mpcnet.models.float_model.reference import classify, forward
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
+from mpcnet.models.position_bias import distance_rows
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 
-ROTARY = ("gte", "modernbert", "nomic_bert")  # transformers has their angles in float32
-POST_NORM = ("albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+ROTARY = ("gte", "modernbert", "nomic_bert")
+SINGLE = (*ROTARY, "deberta-v2")  # of whose angles, or factor of scores, transformers has float32
+POST_NORM = ("albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "roberta", "xlm-roberta")
 
 
 @cache
@@ -43,7 +48,7 @@ def test_float_model_is_transformers(kind: str) -> None:
     checkpoint, tokens, want = small(kind)
     valid = tokens.mask.bool()
     got = forward(checkpoint.shape, fold(checkpoint), tokens.ids, tokens.types, tokens.mask)
-    assert (got - want)[valid].abs().max() < (1e-5 if kind in ROTARY else 1e-9)
+    assert (got - want)[valid].abs().max() < (1e-5 if kind in SINGLE else 1e-9)
     assert want[valid].std() > 0.3
 
 
@@ -51,7 +56,7 @@ def test_float_model_is_transformers(kind: str) -> None:
 def test_classifier_is_transformers(kind: str) -> None:
     checkpoint, tokens, want = small(kind, 3)
     got = classify(checkpoint.shape, fold(checkpoint), tokens.ids, tokens.types, tokens.mask)
-    assert (got - want).abs().max() < (1e-5 if kind in ROTARY else 1e-9)
+    assert (got - want).abs().max() < (1e-5 if kind in SINGLE else 1e-9)
     assert want.std() > 0.1
 
 
@@ -149,7 +154,7 @@ def test_robertas_positions_begin_behind_the_paddings(pad: int) -> None:
         forward(found.shape, folded, tokens.ids, tokens.types, tokens.mask.flip(1))
 
 
-@pytest.mark.parametrize("kind", ["albert", "electra", "roberta", *ROTARY])
+@pytest.mark.parametrize("kind", ["albert", "deberta-v2", "electra", "roberta", *ROTARY])
 def test_nothing_is_flagged_of_what_was_calibrated(kind: str) -> None:
     values, flagged, _ = audit(private(kind, "fast"), small(kind)[1])
     assert flagged == [False] * len(values)
@@ -178,3 +183,107 @@ def test_descriptions_go_round() -> None:
         assert BertShape.from_dict(json.loads(json.dumps(shape.to_dict()))) == shape
     with pytest.raises(LocalConfigError, match="shared: want the weights of 3 layers, counted as they come"):
         replace(small("albert")[0].shape, shared=(0, 2, 1))
+
+
+@pytest.mark.parametrize(("rows", "farthest"), [(256, 512), (32, 512), (8, 26), (4, 6)])
+def test_rows_of_distances_are_debertas(rows: int, farthest: int) -> None:
+    place = torch.arange(farthest)
+    buckets = make_log_bucket_position(place[:, None] - place, rows, farthest).long()
+    assert torch.equal(distance_rows(farthest, rows, farthest), (buckets + rows).clamp(0, 2 * rows - 1))
+
+
+def test_distances_cost_no_round() -> None:
+    model = private("deberta-v2", "fast")
+    flat = replace(model.config, shape=replace(model.config.shape, distances=0, farthest=0))
+    ours, theirs = (Plans(config).infer(Size(1, 12)).ledger.operations for config in (model.config, flat))
+    assert sum(cost.rounds for cost in ours.values()) == sum(cost.rounds for cost in theirs.values())
+    assert sum(cost.sent_bytes for cost in ours.values()) == sum(cost.sent_bytes for cost in theirs.values())
+
+
+def test_local_windows_are_modernberts() -> None:
+    """Longer rows than a window, on layers with and without one; and the window is part of what was compared."""
+    checkpoint, tokens, want = small("modernbert")
+    shape, folded = checkpoint.shape, fold(checkpoint)
+    assert shape.windows == (0, 2, 2, 0)
+    everywhere = forward(replace(shape, windows=()), folded, tokens.ids, tokens.types, tokens.mask)
+    assert (everywhere - want)[tokens.mask.bool()].abs().max() > 0.1
+
+
+def test_older_names_of_modernberts_settings_are_read(tmp_path: Path) -> None:
+    """As the published checkpoints have them; other layers and angles would be another model's."""
+    save_encoder(tmp_path, "modernbert", num_hidden_layers=6)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    for name in ("layer_types", "rope_parameters"):
+        del values[name]
+    older = {"global_attn_every_n_layers": 2, "global_rope_theta": 5000.0, "local_rope_theta": 70.0}
+    path.write_text(json.dumps(values | older))
+    shape = load_checkpoint(tmp_path).shape
+    assert shape.windows == (0, 2) * 3
+    assert shape.rotary == (5000.0, 70.0) * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "says"),
+    [
+        ("gte", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e3, "factor": 4.0}}, "want rope_type default"),
+        ("nomic_bert", {"head_dim": 8}, "head_dim: want hidden_size / num_attention_heads, got 8"),
+        ("deberta-v2", {"pos_att_type": ["c2p"]}, "pos_att_type: want c2p and p2c, got .*c2p"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "conv_kernel_size: want 0, got 3; take a DeBERTa v3"),
+        ("deberta-v2", {"share_att_key": None}, "share_att_key: want true, got None"),
+        ("deberta-v2", {"position_biased_input": True}, "position_biased_input: want false, got True"),
+        ("deberta-v2", {"position_buckets": -1}, "distances: want a whole number of at least 0, got -1"),
+        ("modernbert", {"hidden_activation": "mish"}, "hidden_activation: want gelu, gelu_new, .*, got mish"),
+    ],
+)
+def test_other_angles_and_widths_are_refused(tmp_path: Path, kind: str, more: dict[str, Any], says: str) -> None:
+    save_encoder(tmp_path, kind)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    with pytest.raises(LocalConfigError, match=says):
+        load_checkpoint(tmp_path)
+
+
+def test_biases_that_modernbert_may_have() -> None:
+    more = {"attention_bias": True, "mlp_bias": True, "norm_bias": True}
+    checkpoint, tokens, want = small("modernbert", **more)
+    got = forward(checkpoint.shape, fold(checkpoint), tokens.ids, tokens.types, tokens.mask)
+    assert (got - want)[tokens.mask.bool()].abs().max() < 1e-5
+    result, _, floats = private("modernbert", "fast", **more).run(tokens)
+    assert (result - floats).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("softmax", ["2quad", "2relu"])
+def test_other_softmaxes(softmax: str) -> None:
+    checkpoint, tokens, _ = small("modernbert")
+    result, _, floats = private_model(checkpoint, [tokens], "fast", softmax).run(tokens)
+    assert torch.cosine_similarity(result, floats).min() > 0.9995
+
+
+def test_a_residual_that_grows() -> None:
+    """Its fraction gives way to its size where it is normalised, and 1/sigma keeps its own."""
+    checkpoint, tokens, _ = small("modernbert")
+    large = dict(checkpoint.tensors)
+    for i in range(4):
+        large[f"layer{i}.down.weight"] = large[f"layer{i}.down.weight"] * 12
+    grown = replace(checkpoint, tensors=large, sha256="grown")
+    model = private_model(grown, [tokens], "fast", "exact")
+    assert model.config.formats.stream_fracs[-1] < model.config.formats.stream_fracs[0] <= 14
+    result, _, floats = model.run(tokens)
+    assert torch.cosine_similarity(result, floats).min() > 0.9998
+    huge = {name: value * (900 if name.endswith("down.weight") else 1) for name, value in large.items()}
+    with pytest.raises(LocalConfigError, match=r"layer\d\.down\.centred: want < 4096"):
+        private_model(replace(grown, tensors=huge), [tokens], "fast", "exact")
+
+
+def test_texts_are_not_cut_where_a_model_without_a_table_goes_on(tmp_path: Path) -> None:
+    """They are refused behind the positions that are calibrated."""
+    save_encoder(tmp_path, "nomic_bert", max_position_embeddings=8192)
+    small_models.save_words(tmp_path)
+    small_models.layout(tmp_path, sentence_bert_config={"max_seq_length": 8192})
+    found = load_checkpoint(tmp_path)
+    assert found.preprocessing is not None
+    assert (found.shape.positions, found.preprocessing.max_tokens) == (2048, 0)
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 512}')
+    shorter = load_checkpoint(tmp_path).preprocessing
+    assert shorter is not None and shorter.max_tokens == 512

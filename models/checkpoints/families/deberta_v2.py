@@ -1,0 +1,64 @@
+"""DeBERTa v2 and v3: a BERT whose scores also know how far apart two tokens are, by what each of them holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.families.bert import EMBEDDINGS, LAYER
+from mpcnet.models.checkpoints.families.family import FUNCTION, Family, Setting, sizes
+
+WANTED: Mapping[str, Any] = {  # what transformers takes for otherwise where config.json does not say it
+    "relative_attention": True,
+    "share_att_key": True,
+    "position_biased_input": False,
+    "norm_rel_ebd": "layer_norm",
+}
+BOTH = {"c2p", "p2c"}  # what of two tokens scores take part in: one's content, the other's distance
+MODERN = "take a DeBERTa v3, or a v2 like it"
+
+
+def describe(values: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = values["pos_att_type"] or ()
+    if set(kinds.split("|") if isinstance(kinds, str) else kinds) != BOTH:
+        raise LocalConfigError(f"pos_att_type: want c2p and p2c, got {kinds}; {MODERN}")
+    if values.get("embedding_size", values["hidden_size"]) != values["hidden_size"]:
+        raise LocalConfigError(f"embedding_size: want hidden_size, got {values['embedding_size']}; {MODERN}")
+    for name, wanted in WANTED.items():
+        if values.get(name) != wanted:
+            raise LocalConfigError(f"{name}: want {str(wanted).lower()}, got {values.get(name)}; {MODERN}")
+    farthest = values["max_relative_positions"]
+    return sizes(values) | {
+        "positions": values["max_position_embeddings"],
+        "types": values["type_vocab_size"],
+        "distances": values["position_buckets"],
+        "farthest": farthest if farthest >= 1 else values["max_position_embeddings"],
+        "head_activation": "gelu",
+    }
+
+
+DEBERTA_V2 = Family(
+    ("DebertaV2Model", "DebertaV2ForSequenceClassification"),
+    "deberta.",
+    {name: ours for name, ours in EMBEDDINGS.items() if ours != "embedding.position"}
+    | {
+        "encoder.rel_embeddings": "distance",
+        "encoder.LayerNorm": "distance.norm",
+        "pooler.dense": "pooler",
+        "classifier": "classifier",
+    },
+    {name: ours for name, ours in LAYER.items() if ours not in ("query", "key", "value")}
+    | {
+        "attention.self.query_proj": "query",
+        "attention.self.key_proj": "key",
+        "attention.self.value_proj": "value",
+    },
+    describe,
+    settings={
+        "hidden_act": FUNCTION,
+        "conv_kernel_size": Setting((0, None), MODERN),
+        "pooler_hidden_act": Setting(("gelu",), MODERN),
+        "z_steps": Setting((0, None), MODERN),
+    },
+)
