@@ -121,6 +121,8 @@ class BertShape:
             yield "rotary: want an even width of heads and no other positions, got both"
         if self.distances and (self.rotary or self.relative_buckets or self.skipped_positions or self.shared):
             yield "distances: want no other positions, and no shared layers, got both"
+        if any(self.windows) and (self.distances or self.relative_buckets):
+            yield "windows: want none beside biases or tables of distances, got both"
         if self.distances and not (2 <= self.distances // 2 < self.farthest - 1 and self.positions <= self.farthest):
             yield (
                 "distances, farthest: want 4 or more, and at least all positions, and more than half of the distances, "

@@ -25,6 +25,7 @@ from mpcnet.protocols.share import Masked, Shared
 from mpcnet.rounds import parallel
 
 Inverse: TypeAlias = Callable[[Party, Shared, RowRange], Coroutine[Any, Any, tuple[Shared, int]]]
+Product: TypeAlias = Callable[[Party, Masked, Masked], Shared]
 SHIFT = 5.0  # c of 2Quad: (x + c)^2; SecFormer and MPCFormer
 RELU_EPS = 0.25  # of 2ReLU: row sums are 0 where no score is positive; 1/4 is exact in fixed point, takes 1% of a row
 # that sums to 25, and lets the reciprocal's range, from it to 2^16 times it, reach rows of 512 keys that average 32
@@ -159,8 +160,11 @@ async def weigh(
     bits: WeighBits,
     inverse: Inverse = reciprocal,
     eps: float = 0.0,
+    multiply: Product = matmul,
 ) -> Shared:
     """sum_j a_j v_j / (sum_j a_j + eps): [..., query, key] and [..., key, dim] -> [..., query, dim].
+
+    `multiply` is the product of the opened numerators and V, for rows that hold some of the keys only.
 
     The reciprocal stays deflated, multiplies the raw product, and the quotient is rescaled once. Both factors have few
     enough fraction bits that this leaves it in the ring of the result: it need not be opened again to grow. Nor need it
@@ -178,7 +182,7 @@ async def weigh(
     factors = p.open(numerators.reduce(bits.product), value.reduce(bits.product))
     row_sum = numerators.sum(-1, keepdim=True) + eps
     (a, v), (z, e) = await parallel(factors, inverse(p.at("reciprocal"), row_sum, rows))
-    raw = p.rescale(matmul(p, a, v), bits.context_frac)
+    raw = p.rescale(multiply(p, a, v), bits.context_frac)
     z = p.rescale(z, min(z.frac, bits.inverse_frac() - e))
     # Both fit whenever the row sum is in its range, which `inverse` has audited, and V in its own.
     wide_raw, wide_z = (lift(p, x, sure=True) for x in await p.open(raw, z))

@@ -19,6 +19,7 @@ from mpcnet.arrays import ring
 from mpcnet.models import rotary
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.fixed_point import Formats
+from mpcnet.models.local_window import Band
 from mpcnet.models.pooling import (
     DENSE_BITS,
     DENSE_FRAC,
@@ -313,7 +314,8 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
         p.audit.norms(p, formats.norm_limits[layer], q, k)
     if not formats.sure(f"layer{layer}.value"):
         p.audit.within(p, v, formats.value_limit(layer, n))
-    scores = matmul(p, q, k.map(lambda x: x.transpose(2, 3)))
+    band = Band.of(shape.window(layer), n)
+    scores = band.scores(p, q, k) if band else matmul(p, q, k.map(lambda x: x.transpose(2, 3)))
     if shape.relative_buckets:
         biases = model.shared["relative.bias"].map(lambda table: bias(table, n))
         scores = scores + p.rescale(biases, scores.frac).reduce(scores.bits)
@@ -322,11 +324,12 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     scores = p.rescale(scores, N.SCORE_FRAC)
     bits, rows = formats.weigh_bits(layer, n), formats.softmax_rows(layer, n)
     grown = lift(p, v, bits.product, sure=True).shared()
-    keys = keep[:, None, None, :]
-    if (near := near_pairs(shape.window(layer), n)) is not None:
+    keys = band.pairs(keep) if band else keep[:, None, None, :]
+    if not band and (near := near_pairs(shape.window(layer), n)) is not None:
         keys = keys * near
     weights, eps = await _numerators(p, formats, layer, scores, keys, bits.product)
-    context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
+    multiply = band.weighted if band else matmul
+    context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps, multiply)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
 
 

@@ -209,6 +209,29 @@ def test_local_windows_are_modernberts() -> None:
     assert (everywhere - want)[tokens.mask.bool()].abs().max() > 0.1
 
 
+@pytest.mark.parametrize("length", [7, 8, 9, 12])
+def test_bands_of_any_length(length: int) -> None:
+    """Whole blocks and parts of one; what a window leaves out changes nothing."""
+    model, tokens = private("modernbert", "fast"), small("modernbert")[1]
+    shorter = Tokens(*(x[:2, :length] for x in (tokens.ids, tokens.types, tokens.mask)))
+    result, _, floats = model.run(shorter)
+    assert (result - floats).abs().max() < 0.02
+
+
+def test_only_the_band_costs_anything() -> None:
+    model = private("modernbert", "fast")
+    config = replace(model.config, shape=replace(model.config.shape, positions=200))
+    band, all_pairs = (
+        Plans(replace(config, shape=replace(config.shape, windows=windows))).infer(Size(1, 120)).ledger.operations
+        for windows in ((0, 2, 2, 0), ())
+    )
+    assert sum(cost.rounds for cost in band.values()) == sum(cost.rounds for cost in all_pairs.values())
+    for name, share in (("attention/exp", 0.15), ("attention", 0.7)):  # a row's maximum costs the same in both
+        local, full = (plan[f"layer1/{name}"] for plan in (band, all_pairs))
+        assert sum(local.dealt_bytes) < share * sum(full.dealt_bytes), name
+        assert band[f"layer0/{name}"] == all_pairs[f"layer0/{name}"]
+
+
 def test_older_names_of_modernberts_settings_are_read(tmp_path: Path) -> None:
     """As the published checkpoints have them; other layers and angles would be another model's."""
     save_encoder(tmp_path, "modernbert", num_hidden_layers=6)
