@@ -87,6 +87,13 @@ class Session:
         shape = ring.zeros(word.shape, bits, "meta")
         return [Shared(first, bits, frac, 0), Shared(word - first, bits, frac, 1), Shared(shape, bits, frac, 0)]
 
+    def share_parameter(self, word: Tensor, shape: Sequence[int], bits: int, frac: int) -> list[Shared]:
+        """Shares of a model's parameter as parties hold it: of bits packed, as `Shared` of a ring of one bit."""
+        if bits > 1:
+            return self.share_words(word, bits, frac)
+        first, nothing = self._inputs.words(tuple(shape), 1), ring.zeros(tuple(shape), 1, "meta")
+        return [Shared(first, 1, frac, 0), Shared(word ^ first, 1, frac, 1), Shared(nothing, 1, frac, 0)]
+
     def sources(self) -> tuple[tuple[ServerSource, ServerSource], DealerSource]:
         """The randomness of the next run: of server 0 and server 1, and of the dealer."""
         stream = next(self._streams)

@@ -249,8 +249,8 @@ def models_command(
 ) -> None:
     """Private answers beside transformers', for every family: small seeded models, or checkpoints at hand.
 
-    Each is a whole simulation of three texts, in five processes, audited. A row has the least cosine of an embedding or
-    of logits, the texts whose label is the same, the largest error, and the cost of the request.
+    Seeded models run in one process in lock-step; checkpoints in five, as `mpcnet simulate` does. A row is of three
+    texts, audited: the least cosine of an embedding, the texts whose label is the same, the largest error, the cost.
     """
     check_folder(json_file)
     if unknown := sorted(set(family or ()) - set(FAMILIES)):

@@ -1,4 +1,8 @@
-"""Every family's private answers beside transformers', through the five processes: a table's rows."""
+"""Every family's private answers beside transformers': a table's rows.
+
+Small seeded models run in one process in lock-step (mpcnet.protocols.lockstep_session), audited: shares, masks and
+corrections are a deployment's, and the measured cost must be the plan's. Checkpoints at hand run in five processes.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +11,107 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from rich.console import Console
+from torch import Tensor
 
+from mpcnet.arrays import ring
+from mpcnet.launch.reporting import report
 from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate
 from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.families.bert import load
+from mpcnet.models.private.inference import audited_inference
+from mpcnet.models.private.parameters import encode, encode_tokens, parameters
+from mpcnet.models.private.prepare import Prepared, prepare
+from mpcnet.models.private.program import Plans, Size
+from mpcnet.models.shape import BertShape
+from mpcnet.models.texts import tokens as texts
+from mpcnet.protocols.lockstep_session import Session, check_cost, reveal
+from mpcnet.protocols.share import Shared
 
 LABELS = {"embedding": 0, "classification": 3}  # of the seeded models, by head
 
 
 def rows(families: Sequence[str], checkpoints: Sequence[str], console: Console) -> Iterator[dict[str, Any]]:
-    """Small models of some families, or of all, from a seed: an encoder and a classifier of each; or checkpoints."""
+    """An encoder and a classifier of some families, or of all, from a seed; or checkpoints."""
     for model in checkpoints:
-        yield measured(model, console)
+        yield simulated(model, console)
     if checkpoints and not families:
         return
-    from mpcnet.launch.bench.seeded import save_seeded  # transformers: only who makes models waits for it
-
     for kind in families or FAMILIES:
-        for labels in LABELS.values():
-            if labels and len(FAMILIES[kind].architectures) < 2:  # no classifier of it runs
-                continue
-            with TemporaryDirectory() as folder:
-                path = save_seeded(Path(folder) / kind, kind, labels)
-                yield measured(str(path), console) | {"family": kind, "checkpoint": "seeded"}
+        for head, labels in LABELS.items():
+            if not labels or len(FAMILIES[kind].architectures) > 1:  # there is a classifier that runs
+                with console.status(f"{kind}, {head}"):
+                    row = seeded(kind, labels)
+                yield row
 
 
-def measured(model: str, console: Console) -> dict[str, Any]:
-    """One simulation of three texts: how near the answers are to the float model's, and what they cost."""
+def simulated(model: str, console: Console) -> dict[str, Any]:
+    """One simulation of three texts."""
     outcome = simulate(DEFAULT_TEXTS, Options(model), console)
-    shape, document = outcome.prepared.config.shape, outcome.document
-    same = outcome.private.argmax(1) == outcome.plain.argmax(1)
-    row = {
-        "family": "",
+    document = outcome.document
+    cost = {key: document[key] for key in ("rounds", "sent_bytes", "offline_bytes")}
+    flagged = sum(document["out_of_range"])
+    return _row("", model, outcome.prepared.config.shape, outcome.private, outcome.plain, flagged) | cost
+
+
+def seeded(kind: str, labels: int) -> dict[str, Any]:
+    """Three texts through a small model, in lock-step."""
+    from mpcnet.launch.bench.seeded import save_seeded  # transformers: only who makes models waits for it
+    from mpcnet.models.float_model.huggingface import published
+
+    with TemporaryDirectory() as folder:
+        prepared = prepare(str(save_seeded(Path(folder), kind, labels)), "fast")
+        found = prepared.checkpoint
+        plain = published(found)(DEFAULT_TEXTS)
+        tokens = texts.encode(found.source, DEFAULT_TEXTS, found.shape.positions, found.preprocessing, found.shape)
+    values, flagged, cost = _lock_step(prepared, tokens)
+    return _row(kind, "seeded", found.shape, values, plain, flagged) | cost
+
+
+def _lock_step(prepared: Prepared, tokens: texts.Tokens) -> tuple[Tensor, int, dict[str, Any]]:
+    """The answers, how many of them the audit flags, and the cost of the request."""
+    config, session = prepared.config, Session()
+    plans, words = Plans(config), encode(config, prepared.folded)
+    stores: list[dict[str, Shared]] = [{}, {}, {}]
+    for q in parameters(config):
+        for store, share in zip(stores, session.share_parameter(words[q.name], q.shape, q.bits, q.frac), strict=True):
+            store[q.name] = share
+    loaded = session.run(lambda p, x: load(p, config, x.items()), stores)
+    check_cost(loaded.ledger, plans.load)
+    given = zip(encode_tokens(config, tokens, prepared.folded), config.inputs, strict=True)
+    shares = [session.share_words(word, form.bits, form.frac) for word, form in given]
+    run = session.run(lambda p, model, *x: audited_inference(p, model, x, tokens.mask), loaded.results, *shares)
+    batch, length = tokens.ids.shape
+    check_cost(run.ledger, plans.infer(Size(batch, length, audit=True)))
+    first, second = (result.out_of_range for result in run.results[:2])
+    flagged = ring.unpack_bits(first.packed ^ second.packed, first.shape).bool().any(1)
+    costs = list(run.ledger.operations.values())
+    dealt = [sum(cost.dealt_bytes[party] for cost in costs) for party in (0, 1)]
+    cost = {
+        "rounds": sum(cost.rounds for cost in costs),
+        "sent_bytes": sum(cost.sent_bytes for cost in costs),
+        "offline_bytes": max(dealt),
+    }
+    return reveal(*(result.values for result in run.results[:2])), int(flagged.sum()), cost
+
+
+def _row(
+    family: str, checkpoint: str, shape: BertShape, private: Tensor, plain: Tensor, flagged: int
+) -> dict[str, Any]:
+    """How near the answers are to transformers' own."""
+    same = private.argmax(1) == plain.argmax(1)
+    return {
+        "family": family,
         "head": shape.head,
-        "checkpoint": model,
-        "cosine": document["min_cosine"],
+        "checkpoint": checkpoint,
+        "cosine": None if shape.labels else float(torch.cosine_similarity(private, plain).min()),
         "agreement": f"{int(same.sum())} of {len(same)}" if shape.labels >= 2 else None,
-        "max_abs_error": document["max_abs_error"],
-        "out_of_range": sum(document["out_of_range"]),
+        "max_abs_error": float((private - plain).abs().max()),
+        "out_of_range": flagged,
         "layers": shape.layers,
         "hidden": shape.hidden,
         "vocab": shape.vocab,
+        "machine": report.machine(),
+        "commit": report.commit(),
     }
-    return row | {key: document[key] for key in ("rounds", "sent_bytes", "offline_bytes", "machine", "commit")}

@@ -11,7 +11,6 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.protocols import lockstep_session
 from mpcnet.protocols.lockstep_session import Build
-from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part
 
 Tamper = Callable[[int, list[Tensor]], None]
@@ -30,14 +29,6 @@ class Session(lockstep_session.Session):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
-
-    def share_parameter(self, word: Tensor, shape: tuple[int, ...], bits: int, frac: int) -> list[Shared]:
-        """Shares of a model's parameter as parties hold it: of bits packed, as `Shared` of a ring of one bit."""
-        if bits > 1:
-            return self.share_words(word, bits, frac)
-        first = self._inputs.words(shape, 1)
-        nothing = ring.zeros(shape, 1, "meta")
-        return [Shared(first, 1, frac, 0), Shared(word ^ first, 1, frac, 1), Shared(nothing, 1, frac, 0)]
 
     def run(self, build: Build, *inputs: Any, tamper: Tamper | None = None) -> Run:
         """`tamper(count, words)` may change what server 0 sends in a round; `count` words were opened before."""
