@@ -29,7 +29,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by family: what differs from it
         "position_buckets": 16, "relative_attention": True, "share_att_key": True, "pos_att_type": ["p2c", "c2p"],
         "norm_rel_ebd": "layer_norm", "position_biased_input": False,
     },
-    "distilbert": {},
+    "distilbert": {"hidden_dim": 128},
     "electra": {"embedding_size": 32},
     "gte": {},
     "modernbert": {"num_hidden_layers": 4, "local_attention": 16},

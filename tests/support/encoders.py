@@ -24,6 +24,7 @@ MORE: Mapping[str, Mapping[str, Any]] = {
         "position_buckets": 8, "relative_attention": True, "share_att_key": True, "pos_att_type": "p2c|c2p",
         "norm_rel_ebd": "layer_norm", "position_biased_input": False, "pad_token_id": 1,
     },
+    "distilbert": {"hidden_dim": 48},
     "electra": {"embedding_size": 16},
     "modernbert": {
         "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2,
