@@ -19,6 +19,7 @@ from mpcnet.arrays import ring
 from mpcnet.launch.reporting import report
 from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate
 from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.checkpoints.source import find_object
 from mpcnet.models.families.bert import load
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode, encode_tokens, parameters
@@ -52,7 +53,8 @@ def simulated(model: str, console: Console) -> dict[str, Any]:
     document = outcome.document
     cost = {key: document[key] for key in ("rounds", "sent_bytes", "offline_bytes")}
     flagged = sum(document["out_of_range"])
-    return _row("", model, outcome.prepared.config.shape, outcome.private, outcome.plain, flagged) | cost
+    kind = str(find_object(outcome.prepared.checkpoint.source, "config.json").get("model_type", ""))
+    return _row(kind, model, outcome.prepared.config.shape, outcome.private, outcome.plain, flagged) | cost
 
 
 def seeded(kind: str, labels: int) -> dict[str, Any]:

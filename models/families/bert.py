@@ -363,7 +363,7 @@ async def turn(p: Party, query: Shared, key: Shared, base: float) -> tuple[Share
     Offline  4 bytes an element of each
     Hiding   both are opened under fresh masks of their rings
     Error    a unit of their fraction, and 2^-14 of their size
-    Source   mpcnet.models.rotary
+    Source   docs/protocol.md, "A BERT"; [RoFormer]
     """
     cos, sin = waves(query.shape[2], query.shape[3], base)
     turned = []
