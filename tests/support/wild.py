@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.models.checkpoints.weights import Checkpoint, random_checkpoint
-from mpcnet.models.shape import BertShape
+from mpcnet.models.shape import Activation, BertShape
 from mpcnet.models.texts.tokens import Tokens
 
 RARE = 5  # words that calibration does not see, with long embeddings
@@ -35,12 +35,35 @@ class Draw:
 
 
 def model(draw: Draw) -> Checkpoint:
-    """A small model of random sizes, whose weights, LayerNorms and rare words may be large."""
+    """A small BERT of random sizes, whose weights, LayerNorms and rare words may be large."""
+    return _weighted(draw, _sizes(draw))
+
+
+def varied(draw: Draw) -> Checkpoint:
+    """The same of other families: what a description can say beside a BERT's sizes."""
+    shape = _sizes(draw)
+    functions: list[Activation] = ["gelu", "gelu_tanh", "silu", "relu", "tanh"]
+    shape = replace(shape, activation=functions[draw.below(5)])
+    kind = draw.below(5)
+    if kind == 0:
+        return _weighted(draw, replace(shape, embedding_width=8, shared=(0,) * shape.layers))
+    if kind == 1:
+        return _weighted(draw, replace(shape, distances=8, farthest=LENGTH))
+    shape = replace(shape, gated=True, rotary=(draw.of(10.0, 1e4),) * shape.layers)
+    if kind > 2:
+        shape = replace(shape, norm="before", windows=(3, 0)[: shape.layers])
+    return _weighted(draw, shape)
+
+
+def _sizes(draw: Draw) -> BertShape:
     heads = int(draw.of(1, 2, 4))
-    shape = BertShape(
+    return BertShape(
         layers=int(draw.of(1, 2)), hidden=heads * int(draw.of(8, 16)), heads=heads, ffn=int(draw.of(16, 48)), vocab=60,
         positions=LENGTH, types=int(draw.of(0, 1, 2)), eps=draw.of(1e-12, 1e-5),
     )  # fmt: skip
+
+
+def _weighted(draw: Draw, shape: BertShape) -> Checkpoint:
     random, std, rare = random_checkpoint(shape, 0), draw.of(0.05, 0.2, 0.5, 1.0), draw.of(1, 5, 20)
     tensors = {}
     for name, value in random.tensors.items():
