@@ -28,6 +28,7 @@ from mpcnet.launch.netem import command as netem
 from mpcnet.launch.options import (
     DEMO,
     Accept,
+    AggregationName,
     AnswerName,
     BlankName,
     Calibration,
@@ -54,6 +55,7 @@ from mpcnet.launch.replay import replay_command
 from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
+from mpcnet.launch.requests.view import view_of
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
@@ -109,6 +111,7 @@ def simulate_command(
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
     accept: Accept = False,
+    aggregation: AggregationName = None,
     device: Device = "cpu",
     json_file: Json = "",
 ) -> None:
@@ -124,7 +127,7 @@ def simulate_command(
         texts = list(DEFAULT_TEXTS if task is None else REVIEWS)
     chosen = Options(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
-        answer, not no_audit, device, accept, blank,
+        answer, not no_audit, device, accept, blank, lambda shape: view_of(shape, aggregation),
     )  # fmt: skip
     outcome = simulate_each(entries(texts or [], file, pairs, form), chosen, console)
     emit(outcome.document, json_file)

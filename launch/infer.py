@@ -20,6 +20,7 @@ from mpcnet.launch.deployment import settings
 from mpcnet.launch.options import (
     MODELS,
     Accept,
+    AggregationName,
     AnswerName,
     Batch,
     BlankName,
@@ -37,6 +38,7 @@ from mpcnet.launch.party import client
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
+from mpcnet.launch.requests.view import VIEW, View, view_of
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.private.program import wanted_answer
@@ -52,6 +54,7 @@ class Wanted:
     audit: bool
     accept: bool
     attempts: int
+    view: View = VIEW
     wait_s: float = client.WAIT_S
 
 
@@ -71,6 +74,7 @@ def infer_command(
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
     accept: Accept = False,
+    aggregation: AggregationName = None,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each request may take, waiting included.")] = (
         client.WAIT_S
@@ -85,7 +89,8 @@ def infer_command(
     protect_memory()
     check_folder(json_file)
     node = open_node(settings.read(config))
-    wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts, timeout)
+    view = view_of(node.config.shape, aggregation)
+    wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts, view, timeout)
     if tokens is not None:
         if texts or file or pairs:
             raise LocalInputError("texts: want texts or --tokens, got both")
@@ -114,7 +119,7 @@ def _token_batches(path: Path) -> list[Tokens]:
 
 async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Wanted, size: int, target: str) -> int:
     """One entry for each text, in its place."""
-    where = [found.entries[place].where for place in found.good]
+    where, known = [found.entries[place].where for place in found.good], found.known
     given: list[dict[str, Any]] = []
     costs = []
     async with Session(node, table, attempts=wanted.attempts) as session:
@@ -122,11 +127,14 @@ async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Want
             for answer in await session.ask_all(tokens, wanted.answer, wanted.audit, wanted.wait_s):
                 _say(node, answer)
                 out_of_range = answer.out_of_range or [False] * len(answer.values)
-                names = where[len(given) : len(given) + len(out_of_range)]
+                chosen = slice(len(given), len(given) + len(out_of_range))
+                names = where[chosen]
                 _warn(node, [name for name, left in zip(names, out_of_range, strict=True) if left], wanted)
                 given += [
-                    answers.guarded(answers.entry(node.config, wanted.answer, values), left, name, wanted.accept)
-                    for values, left, name in zip(answer.values, out_of_range, names, strict=True)
+                    answers.guarded(
+                        answers.entry(node.config, wanted.answer, values, about, wanted.view), left, name, wanted.accept
+                    )
+                    for values, left, name, about in zip(answer.values, out_of_range, names, known[chosen], strict=True)
                 ]
                 costs.append(_cost(answer))
     document = {"answers": found.in_place(given), "requests": costs}
@@ -146,7 +154,7 @@ async def _ask_tokens(node: Node, batches: Sequence[Tokens], table: client.Table
             _warn(node, names, wanted)
             hidden = [left and not wanted.accept for left in out_of_range]
             values = [None if hide else row for hide, row in zip(hidden, answer.values.tolist(), strict=True)]
-            labels = [None if row is None else row.index(max(row)) for row in values]
+            labels = [None if row is None else torch.tensor(row).argmax(-1).tolist() for row in values]
             more = {"labels": labels} if wanted.answer == "label" else {}
             documents.append({"values": values, "out_of_range": answer.out_of_range, **more, **_cost(answer)})
             code = LocalInputError.exit_code if any(hidden) else code

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.requests.asked import Blank
+from mpcnet.launch.requests.view import Aggregation
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, other_softmax
 from mpcnet.models.shape import PRESETS, Softmax
@@ -58,6 +59,10 @@ SoftmaxName = Annotated[
 AnswerName = Annotated[
     AnswerKind,
     typer.Option("--answer", help="label: a classifier's client learns which logit is the largest, no more."),
+]
+AggregationName = Annotated[
+    Aggregation | None,
+    typer.Option("--aggregation", help="How labels of tokens become entities, as transformers' pipeline does: simple."),
 ]
 Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
 Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, made by mpcnet calibrate --out.")]

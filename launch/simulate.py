@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -23,13 +22,16 @@ from mpcnet.launch.options import DEMO, warn, warn_of
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.reporting import report
 from mpcnet.launch.requests import asked, compare
+from mpcnet.launch.requests.answers import as_labels
 from mpcnet.launch.requests.asked import Asked, Blank
+from mpcnet.launch.requests.compare import stacked
+from mpcnet.launch.requests.view import VIEW, View
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.ledger import overlapped
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
 from mpcnet.models.private.program import Plans, Size, wanted_answer
-from mpcnet.models.shape import Softmax
+from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.inputs import Entry
 from mpcnet.models.texts.tokens import Reader, Text, Tokens
 from mpcnet.transport.latency import parse_link
@@ -74,6 +76,7 @@ class Options:
     device: str = "cpu"
     accept: bool = False  # answers that the audit found out of range
     blank: Blank = "error"
+    view: Callable[[BertShape], View] = lambda shape: VIEW  # of answers, for the model's head
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -124,6 +127,7 @@ def simulate_each(
             options.embedding, status.update,
         )  # fmt: skip
         wanted_answer(prepared.config, options.answer)
+        options.view(prepared.config.shape)
         found = None if prepared.random else _ask(prepared, entries, options)
     if found is not None and strict and found.refused():
         raise LocalInputError(found.refused())
@@ -168,7 +172,7 @@ def run(
     start = time.perf_counter()
     replies = _ask_all(prepared, batches, options, console, network)
     seconds = time.perf_counter() - start
-    private = torch.cat([reply.values.double() for reply in replies])
+    private = stacked([reply.values.double() for reply in replies])
     with console.status("running the plaintext model"):
         plain = compare.plain(prepared, found.texts if found else None, batches)
     operations, totals = _combine(replies)
@@ -177,7 +181,16 @@ def run(
     out_of_range = [left for reply in replies for left in reply.out_of_range or [False] * len(reply.values)]
     document = {
         **totals,
-        **compare.findings(prepared.config, options.answer, private, plain, out_of_range, options.accept, found),
+        **compare.findings(
+            prepared.config,
+            options.answer,
+            private,
+            plain,
+            out_of_range,
+            options.accept,
+            found,
+            options.view(prepared.config.shape),
+        ),
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
@@ -189,7 +202,7 @@ def run(
 
 def _as_asked(plain: Tensor, options: Options) -> Tensor:
     """Logits as one-hot rows, if labels were asked for."""
-    return torch.nn.functional.one_hot(plain.argmax(1), plain.shape[1]).double() if options.answer == "label" else plain
+    return as_labels(plain) if options.answer == "label" else plain
 
 
 def _ask_all(

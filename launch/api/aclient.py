@@ -12,7 +12,9 @@ from typing import Literal, Self, Unpack, overload
 import numpy as np
 
 from mpcnet.errors import LocalInputError, LocalStateError, MpcError
+from mpcnet.launch.api.aquestions import AsyncQuestions, Check, anything
 from mpcnet.launch.api.call import Call, How, OnError, Value
+from mpcnet.launch.api.methods import check_method
 from mpcnet.launch.api.progress import shown
 from mpcnet.launch.api.results import Classification, Usage, Vectors, classification, vector
 from mpcnet.launch.api.session import Session
@@ -25,7 +27,7 @@ from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Reader, Text, Tokens
 
 
-class AsyncClient:
+class AsyncClient(AsyncQuestions):
     """Private inference from asyncio. Make one with :meth:`connect` or :meth:`local`; close it, or use `async with`.
 
     It opens when it is entered or first asked, and may then be used by any tasks of that event loop. `last` is what the
@@ -134,11 +136,7 @@ class AsyncClient:
         self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
     ) -> Vectors | list[Vectors | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.embed`."""
-        config = await self._config()
-        if config.shape.head == "classification":
-            raise LocalInputError(
-                f"embed: want a model of embeddings, got a classifier of {config.shape.labels} label(s); call classify"
-            )
+        config = await self._asked("embed")
         entries = await self._call("embed", "logits", texts, on_error, how)
         found = [vector(entry.row) if isinstance(entry, Value) else entry for entry in entries]
         if on_error == "return":
@@ -165,9 +163,7 @@ class AsyncClient:
         self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
     ) -> list[Classification] | list[Classification | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.classify`."""
-        config = await self._config()
-        if config.shape.head != "classification":
-            raise LocalInputError("classify: want a classifier, got a model of embeddings; call embed")
+        config = await self._asked("classify")
         entries = await self._call("classify", "logits", texts, on_error, how)
         return [
             classification(config, entry.row, entry.out_of_range) if isinstance(entry, Value) else entry
@@ -193,7 +189,7 @@ class AsyncClient:
         self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
     ) -> list[str] | list[str | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.labels`."""
-        config = await self._config()
+        config = await self._asked("labels")
         wanted_answer(config, "label")
         names = answers.names(config)
         entries = await self._call("labels", "label", texts, on_error, how)
@@ -228,17 +224,18 @@ class AsyncClient:
             await self._source.guard(session.open())
             return opened, session
 
-    async def _config(self) -> Config:
+    async def _asked(self, method: str) -> Config:
         opened, _ = await self._open()
+        check_method(method, opened.node.config.shape)
         return opened.node.config
 
     async def _call(
-        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How
+        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How, check: Check = anything
     ) -> list[Value | MpcError]:
         opened, session = await self._open()
         how = How(**{"timeout": self._timeout, **how})
         call = Call(what, answer, self._audit, on_error, progress=self._progress, **how)
         if self._reader is None:
             self._reader = await asyncio.to_thread(opened.reader)
-        found, self.last = await self._source.guard(call.run(session, self._reader, texts))
+        found, self.last = await self._source.guard(call.run(session, self._reader, texts, check))
         return found

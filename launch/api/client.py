@@ -12,6 +12,7 @@ from mpcnet.errors import MpcError
 from mpcnet.launch.api.aclient import AsyncClient
 from mpcnet.launch.api.call import How, OnError
 from mpcnet.launch.api.loop import LoopThread
+from mpcnet.launch.api.questions import Questions
 from mpcnet.launch.api.results import Classification, Usage, Vectors
 from mpcnet.launch.api.sources import Source, elsewhere, here
 from mpcnet.launch.party.client import Answer
@@ -20,12 +21,14 @@ from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Text, Tokens
 
 
-class Client:
+class Client(Questions):
     """Private inference. Make one with :func:`mpcnet.connect` or :func:`mpcnet.local`; close it, or use `with`.
 
     It is open when you have it. Any thread may use it, and several at once; a notebook too. Ctrl-C cancels a call, and
     the servers forget it.
     """
+
+    _client: AsyncClient
 
     def __init__(
         self, source: Source, *, timeout: float | None = None, attempts: int = 1, audit: bool = True,

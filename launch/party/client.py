@@ -40,7 +40,7 @@ from mpcnet.models.formats.fixed_point import LOGIT_FRAC
 from mpcnet.models.preprocessing import tokenizer_digest
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.prepare import checkpoint, tokenizer_source
-from mpcnet.models.private.program import Size, wanted_answer
+from mpcnet.models.private.program import Size, answer_shape, wanted_answer
 from mpcnet.models.texts.tokens import Reader, Tokens
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared
@@ -281,8 +281,9 @@ class Connection:
         values = ring.decode(first.value + second.value, first.frac, first.bits)
         if size.answer == "label":
             values = values.abs()  # 1 reads as -1 in a ring of one bit
-            if not bool((values.sum(1) == 1).all()):
-                raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
+            each = tokens.mask if config.shape.tells_tokens else 1
+            if not bool((values.sum(-1) == each).all()):
+                raise RemoteProtocolError("the servers' results are no shares of one label for each sentence or token")
         elif config.preprocessing is not None and config.preprocessing.normalize:
             values = torch.nn.functional.normalize(values, dim=1)
         out_of_range = None
@@ -306,11 +307,14 @@ class _Result:
 
 
 async def _result(peer: Peer, node: Node, size: Size) -> _Result:
-    columns = node.config.shape.columns
+    of_answer = answer_shape(node.config.shape, size)
     audited = [Part(1, (size.batch, HASH_BITS))] if size.audit else []
 
     def check(header: Header) -> None:
-        sizes, wanted = [part.shape for part in header.parts], [(size.batch, columns), *(x.shape for x in audited)]
+        sizes, wanted = (
+            [part.shape for part in header.parts],
+            [of_answer, *(x.shape for x in audited)],
+        )
         if sizes[:-1] != wanted or header.parts[-1].nbytes > REPORT_LIMIT:
             raise RemoteProtocolError(f"{peer.name}, result: want {wanted} and a report, got {sizes}")
         if any(part.bits != 1 for part in header.parts[1:-1]):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.requests.view import Known
 from mpcnet.models.texts.inputs import Entry, is_blank
 from mpcnet.models.texts.tokens import Reader, Row, Text, Tokens
 
@@ -31,6 +32,12 @@ class Asked:
     def good(self) -> list[int]:
         """The places of the texts that can be asked."""
         return [place for place, row in enumerate(self.rows) if row is not None]
+
+    @property
+    def known(self) -> list[Known]:
+        """What is known of each of those."""
+        both = [(self.entries[place].text, self.rows[place]) for place in self.good]
+        return [Known(text, row, self.reader.tokenizer) for text, row in both if text is not None and row is not None]
 
     @property
     def texts(self) -> list[Text]:

@@ -9,9 +9,10 @@ from typing import Any
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.modules import LEAST_LENGTH, DenseModule, Modules
 from mpcnet.models.checkpoints.source import find, find_object, within
+from mpcnet.models.checkpoints.supported import head_of
 from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
-from mpcnet.models.shape import BertShape, Dense
+from mpcnet.models.shape import HEAD_POOLINGS, LABELLED, BertShape, Dense, Head
 from mpcnet.models.texts.tokens import load_tokenizer
 
 MPNET_SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
@@ -26,9 +27,7 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
 
     mpnet = config["model_type"] == "mpnet"
     values = (MPNetConfig() if mpnet else BertConfig()).to_dict() | dict(config)
-    classifies = not modules.embeds and any(
-        name.endswith("ForSequenceClassification") for name in config.get("architectures") or []
-    )
+    head: Head = "embedding" if modules.embeds else head_of(config)
     skipped = MPNET_SKIPPED if mpnet else 0
     shape = BertShape(
         layers=values["num_hidden_layers"],
@@ -39,17 +38,17 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
         positions=values["max_position_embeddings"] - skipped,
         types=0 if mpnet else values["type_vocab_size"],
         eps=float(values["layer_norm_eps"]),
-        head="classification" if classifies else "embedding",
-        labels=_count(header, values) if classifies else 0,
-        pooling="first" if classifies else "+".join(modules.pooling),
+        head=head,
+        labels=_count(header, values) if head in LABELLED else 0,
+        pooling=HEAD_POOLINGS.get(head, "+".join(modules.pooling)),
         relative_buckets=values["relative_attention_num_buckets"] if mpnet else 0,
         skipped_positions=skipped,
         activation="quad" if values["hidden_act"] == "quad" else "gelu",  # another is refused by its name
-        dense=() if classifies else _dense(modules.dense),
-        multi_label=classifies and values.get("problem_type") == "multi_label_classification",
+        dense=_dense(modules.dense) if head == "embedding" else (),
+        multi_label=head == "classification" and values.get("problem_type") == "multi_label_classification",
     )
-    wrong = [] if classifies else list(_sizes(shape, modules))
-    if modules.classifies and not classifies:
+    wrong = list(_sizes(shape, modules)) if head == "embedding" else []
+    if modules.classifies and head != "classification":
         wrong.append("modules.json: want the architecture of a classifier, got that of an encoder; save it again")
     if wrong:
         raise LocalConfigError("; ".join(wrong))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
+from mpcnet.models.families.heads import at_tokens, bits_at_tokens, tag
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.pooling import (
@@ -156,6 +157,7 @@ async def infer(
     p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits"
 ) -> Shared:
     """Tokens to sentence embeddings [B, columns], to logits [B, labels], or to a label as one-hot bits [B, labels].
+    A head for each token has [B, n, columns], all 0 at padding.
 
     `tokens` are what a client shares (:attr:`Config.inputs`): indices [B, n] of the vocabulary, and of the types if
     there are several; or embeddings [B, n, d] where the client looks them up. `keep` [B, n] is 1 for tokens and 0 for
@@ -163,17 +165,22 @@ async def infer(
     """
     normal = await encode(p, model, tokens, keep)
     p.audit.tell(p)
-    if model.config.shape.head == "classification":
+    shape, of_tokens = model.config.shape, keep if model.config.shape.tells_tokens else None
+    if shape.head == "classification":
         result = await classify(p, model, normal)
+    elif of_tokens is not None:
+        result = at_tokens(await tag(p.at("tokens"), model, normal), of_tokens)
     else:
         result = await pool(p.at("pool"), model, normal, keep)
     if answer == "label":
-        return await label(p, result, sure=model.config.formats.sure("logits"))
+        return await label(p, result, of_tokens, sure=model.config.formats.sure("logits"))
     return result + p.at("result").zero(result.shape, result.bits, result.frac)
 
 
-async def label(p: Party, logits: Shared, *, sure: bool = False) -> Shared:
+async def label(p: Party, logits: Shared, keep: Tensor | None = None, *, sure: bool = False) -> Shared:
     """The one-hot bits of the largest logit, the first of equal ones: [B, labels] in the ring of 1 bit, unpacked.
+
+    Or [B, n, labels] of the tokens of the public mask `keep` [B, n], and 0 at padding.
 
     Fresh shares of them are uniform but for their sum, so whoever sees both learns the label and nothing else: no
     logit, and not the order of the others.
@@ -182,6 +189,7 @@ async def label(p: Party, logits: Shared, *, sure: bool = False) -> Shared:
     Sends    4 bytes and 8 bits a sentence with two labels each way; each of the 8 in whole bytes for all sentences
     """
     hot = await one_hot_argmax(p.at("argmax"), logits, sure=sure)
+    hot = hot if keep is None else bits_at_tokens(hot, keep)
     hot = hot ^ p.at("result").zero_bits(hot.shape)
     return Shared(ring.unpack_bits(hot.packed, hot.shape), 1, 0, hot.party)
 

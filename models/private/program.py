@@ -176,8 +176,13 @@ class Size:
 
 
 def possible_answers(shape: BertShape) -> tuple[AnswerKind, ...]:
-    """What a model can be asked for: the label of a classifier that has several to choose one from."""
-    return ("logits", "label") if shape.labels >= 2 and not shape.multi_label else ("logits",)
+    """What a model can be asked for: the label, of a text or of each token, where there are several to choose from."""
+    return ("logits", "label") if shape.chooses else ("logits",)
+
+
+def answer_shape(shape: BertShape, size: Size) -> tuple[int, ...]:
+    """Of the array that a client gets."""
+    return (size.batch, size.length, shape.columns) if shape.tells_tokens else (size.batch, shape.columns)
 
 
 def answers(config: Config) -> tuple[AnswerKind, ...]:
@@ -196,6 +201,14 @@ def allowing(config: Config, wanted: Sequence[str]) -> Config:
     return replace(config, answers=tuple(answer for answer in possible if answer in wanted)) if wanted else config
 
 
+def kind_of(shape: BertShape) -> str:
+    """What kind of model it is, for people."""
+    kinds = {"classification": f"a classifier of {shape.labels} label(s)",
+             "token-classification": f"a classifier of tokens of {shape.labels} label(s)",
+             "question-answering": "a model that answers questions"}  # fmt: skip
+    return kinds.get(shape.head, "a model of embeddings")
+
+
 def wanted_answer(config: Config, wanted: object) -> AnswerKind:
     """What was asked for, by somebody else or by an option.
 
@@ -204,7 +217,7 @@ def wanted_answer(config: Config, wanted: object) -> AnswerKind:
     for answer in answers(config):
         if wanted == answer:
             return answer
-    kind = f"a classifier of {config.shape.labels} label(s)" if config.shape.labels else "a model of embeddings"
+    kind = kind_of(config.shape)
     if config.shape.multi_label:
         kind += ", of which several may hold at once (those above 0.5 by the logits' sigmoid)"
     if wanted in possible_answers(config.shape):

@@ -110,7 +110,7 @@ def test_shapes_that_make_no_sense() -> None:
         ({"dense": (Dense(4, "relu"),)}, "dense: want columns and tanh or identity"),  # type: ignore[arg-type]
         ({"dense": (Dense(4, "identity"), Dense(4, "tanh"))}, "as one, got two"),
         ({"multi_label": True}, "multi_label: want a classifier"),
-        ({"head": "classification", "labels": 2, "pooling": "first", "pooled_from": 1}, "want none of a classifier"),
+        ({"head": "classification", "labels": 2, "pooling": "first", "pooled_from": 1}, "want none of classification"),
     ):  # fmt: skip
         with pytest.raises(LocalConfigError, match=says):
             replace(TINY, **changes)  # type: ignore[arg-type]

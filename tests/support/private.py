@@ -54,8 +54,7 @@ class Private:
         answer = evaluate(lambda p: infer(p, self.plain, whole, tokens.mask, kind))
         if not floats:
             return measured.value(), reveal(answer), reveal(answer)
-        call = reference.classify if shape.head == "classification" else reference.embed
-        plain = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax)
+        plain = reference.answer(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax)
         return measured.value(), reveal(answer), plain
 
 

@@ -1,0 +1,72 @@
+"""What can be asked of models whose answers are parts of a text, from asyncio."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias, Unpack, overload
+
+from mpcnet.errors import MpcError
+from mpcnet.launch.api.call import How, OnError, Value
+from mpcnet.launch.requests import answers, entities
+from mpcnet.launch.requests.entities import Entity
+from mpcnet.launch.requests.view import Aggregation, check_aggregation
+from mpcnet.models.families.bert import AnswerKind, Config
+from mpcnet.models.private.program import wanted_answer
+from mpcnet.models.texts.tokens import Text
+
+Check: TypeAlias = Callable[[Text], None]  # raises a LocalInputError if a method cannot take a text
+
+
+def anything(text: Text) -> None:
+    """No text is refused."""
+
+
+class AsyncQuestions(ABC):
+    """The methods of :class:`mpcnet.AsyncClient` that are documented at :class:`mpcnet.Client`."""
+
+    @abstractmethod
+    async def _asked(self, method: str) -> Config:
+        """The program, if it can be asked so."""
+
+    @abstractmethod
+    async def _call(
+        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How, check: Check = anything
+    ) -> list[Value | MpcError]:
+        """One entry for each text."""
+
+    @overload
+    async def tag(
+        self, texts: Iterable[str], *, aggregation: Aggregation = "simple", scores: bool = True,
+        on_error: Literal["raise"] = "raise", **how: Unpack[How],
+    ) -> list[list[Entity]]: ...  # fmt: skip
+
+    @overload
+    async def tag(
+        self, texts: Iterable[str], *, aggregation: Aggregation = "simple", scores: bool = True,
+        on_error: Literal["return"], **how: Unpack[How],
+    ) -> list[list[Entity] | MpcError]: ...  # fmt: skip
+
+    @overload
+    async def tag(
+        self, texts: Iterable[str], *, aggregation: Aggregation = "simple", scores: bool = True,
+        on_error: OnError, **how: Unpack[How],
+    ) -> list[list[Entity]] | list[list[Entity] | MpcError]: ...  # fmt: skip
+
+    async def tag(
+        self, texts: Iterable[str], *, aggregation: Aggregation = "simple", scores: bool = True,
+        on_error: OnError = "raise", **how: Unpack[How],
+    ) -> list[list[Entity]] | list[list[Entity] | MpcError]:  # fmt: skip
+        """See :meth:`mpcnet.launch.api.questions.Questions.tag`."""
+        config = await self._asked("tag")
+        check_aggregation(aggregation)
+        kind: AnswerKind = "logits" if scores else "label"
+        wanted_answer(config, kind)
+        names = answers.names(config)
+        found = await self._call("tag", kind, texts, on_error, how, entities.check_one)
+        return [
+            entities.entities(names, entry.row, entry.known, aggregation, labels=not scores)
+            if isinstance(entry, Value)
+            else entry
+            for entry in found
+        ]

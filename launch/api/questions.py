@@ -1,0 +1,47 @@
+"""What can be asked of models whose answers are parts of a text; :class:`mpcnet.Client` has these methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, Unpack, overload
+
+from mpcnet.errors import MpcError
+from mpcnet.launch.api.aquestions import AsyncQuestions
+from mpcnet.launch.api.call import How, OnError
+from mpcnet.launch.api.loop import LoopThread
+from mpcnet.launch.requests.entities import Entity
+from mpcnet.launch.requests.view import Aggregation
+
+
+class Questions:
+    """Asks a client of asyncio on a loop of its own."""
+
+    _client: AsyncQuestions
+    _loop: LoopThread
+
+    @overload
+    def tag(
+        self, texts: Iterable[str], *, aggregation: Aggregation = "simple", scores: bool = True,
+        on_error: Literal["raise"] = "raise", **how: Unpack[How],
+    ) -> list[list[Entity]]: ...  # fmt: skip
+
+    @overload
+    def tag(
+        self, texts: Iterable[str], *, aggregation: Aggregation = "simple", scores: bool = True,
+        on_error: Literal["return"], **how: Unpack[How],
+    ) -> list[list[Entity] | MpcError]: ...  # fmt: skip
+
+    def tag(
+        self, texts: Iterable[str], *, aggregation: Aggregation = "simple", scores: bool = True,
+        on_error: OnError = "raise", **how: Unpack[How],
+    ) -> list[list[Entity]] | list[list[Entity] | MpcError]:  # fmt: skip
+        """The entities of each text, as transformers' `pipeline("token-classification")` finds them.
+
+        `aggregation` is its `aggregation_strategy`: none, simple, first, average or max. Without `scores` this client
+        learns the label of each token and no logit. Other arguments as of `embed`.
+
+        :raises LocalInputError: a text cannot be asked or is a pair, or the model has no labels of tokens.
+        :raises MpcError: as `embed`.
+        """
+        asked = self._client.tag(texts, aggregation=aggregation, scores=scores, on_error=on_error, **how)
+        return self._loop.call(asked)

@@ -1,0 +1,58 @@
+"""Models whose answers are parts of a text, over TLS: texts in, parts out, by the Python API."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+from limits import LIMIT_S
+from served import served
+from small_models import save_head
+from transformers import AutoModelForTokenClassification, AutoTokenizer, BertForTokenClassification
+from transformers.pipelines.token_classification import TokenClassificationPipeline
+
+import mpcnet
+from mpcnet.errors import LocalInputError
+
+NAMES = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC"}
+TEXTS = ["the old ship sings", "a cat", "the dog eats 12 cats, not good"]
+
+
+async def test_entities(tmp_path: Path) -> None:
+    """Those of transformers' pipeline, of texts of several lengths in one request; and labels alone, without a score."""
+    folder = save_head(tmp_path / "model", BertForTokenClassification, std=0.4, id2label=NAMES)
+    model = AutoModelForTokenClassification.from_pretrained(folder, dtype=torch.float64).eval()
+    pipeline = TokenClassificationPipeline(
+        model=model, tokenizer=AutoTokenizer.from_pretrained(folder), aggregation_strategy="simple"
+    )
+    theirs = pipeline(TEXTS)
+    places = [[(one["entity_group"], one["start"], one["end"]) for one in found] for found in theirs]
+    assert sum(map(len, places)) > 3
+    with served(folder, tmp_path / "made") as parties:
+        parties.serve()
+        async with (
+            asyncio.timeout(2 * LIMIT_S),
+            mpcnet.AsyncClient.connect(parties.made.config("client")) as private,
+        ):
+            mine = await private.tag(TEXTS)
+            assert private.last.requests == 1 and isinstance(mine[0][0], mpcnet.Entity)
+            assert [[(e.label, e.start, e.end) for e in found] for found in mine] == places
+            scores = [one["score"] for found in theirs for one in found]
+            assert [e.score for found in mine for e in found] == pytest.approx(scores, abs=0.01)
+            labelled = await private.tag(TEXTS, scores=False)
+            assert [[(e.label, e.start, e.end) for e in found] for found in labelled] == places
+            assert {e.score for found in labelled for e in found} == {None}
+            pair, good = await private.tag([("a", "cat"), TEXTS[0]], on_error="return")  # type: ignore[list-item]
+            assert str(pair) == "text 1: want one text to tag, got a pair" and [e.text for e in good] == [
+                e.text for e in mine[0]
+            ]
+            for call, words in (
+                (private.embed(TEXTS), r"embed: want a model of embeddings, got a classifier of tokens of 4 label\(s\); "
+                 "call tag"),
+                (private.classify(TEXTS), "classify: want a classifier, got a classifier of tokens"),
+                (private.tag(TEXTS, aggregation="last"), "aggregation: want none, simple, first, average, max, got 'l"),
+            ):  # fmt: skip
+                with pytest.raises(LocalInputError, match=words):
+                    await call
+        await parties.stop()
+    assert parties.lost() == []
