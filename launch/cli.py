@@ -29,16 +29,19 @@ from mpcnet.launch.options import (
     DEMO,
     Accept,
     AggregationName,
+    AnswerLength,
     AnswerName,
     BlankName,
     Calibration,
     Config,
     Device,
     FormatName,
+    Impossible,
     Json,
     Model,
     NoAudit,
     PairFile,
+    Question,
     SoftmaxName,
     SuiteName,
     TextFile,
@@ -55,7 +58,7 @@ from mpcnet.launch.replay import replay_command
 from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
-from mpcnet.launch.requests.view import view_of
+from mpcnet.launch.requests.view import Choices
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
@@ -111,7 +114,10 @@ def simulate_command(
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
     accept: Accept = False,
+    question: Question = None,
     aggregation: AggregationName = None,
+    max_answer_len: AnswerLength = None,
+    impossible: Impossible = None,
     device: Device = "cpu",
     json_file: Json = "",
 ) -> None:
@@ -127,7 +133,8 @@ def simulate_command(
         texts = list(DEFAULT_TEXTS if task is None else REVIEWS)
     chosen = Options(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
-        answer, not no_audit, device, accept, blank, lambda shape: view_of(shape, aggregation),
+        answer, not no_audit, device, accept, blank,
+        Choices(question, aggregation, max_answer_len, impossible),
     )  # fmt: skip
     outcome = simulate_each(entries(texts or [], file, pairs, form), chosen, console)
     emit(outcome.document, json_file)

@@ -21,14 +21,17 @@ from mpcnet.launch.options import (
     MODELS,
     Accept,
     AggregationName,
+    AnswerLength,
     AnswerName,
     Batch,
     BlankName,
     Config,
     FormatName,
+    Impossible,
     Json,
     NoAudit,
     PairFile,
+    Question,
     TextFile,
     check_folder,
     read_text,
@@ -38,7 +41,7 @@ from mpcnet.launch.party import client
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
-from mpcnet.launch.requests.view import VIEW, View, view_of
+from mpcnet.launch.requests.view import VIEW, Choices, View
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.private.program import wanted_answer
@@ -74,7 +77,10 @@ def infer_command(
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
     accept: Accept = False,
+    question: Question = None,
     aggregation: AggregationName = None,
+    max_answer_len: AnswerLength = None,
+    impossible: Impossible = None,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each request may take, waiting included.")] = (
         client.WAIT_S
@@ -89,7 +95,8 @@ def infer_command(
     protect_memory()
     check_folder(json_file)
     node = open_node(settings.read(config))
-    view = view_of(node.config.shape, aggregation)
+    choices = Choices(question, aggregation, max_answer_len, impossible)
+    view = choices.view(node.config.shape)
     wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts, view, timeout)
     if tokens is not None:
         if texts or file or pairs:
@@ -97,7 +104,7 @@ def infer_command(
         batches = _token_batches(tokens)
         table = client.public_table(node, model)
         raise typer.Exit(run(_ask_tokens(node, batches, table, wanted, json_file), node, graceful=False))
-    given = entries(texts or [], file, pairs, form)
+    given = asked.asking(entries(texts or [], file, pairs, form), choices.first)
     found = asked.ask(given, client.reader(node, model), blank)
     for line in filter(None, (found.refused(), found.cuts())):
         node.say(line, "warning")

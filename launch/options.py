@@ -60,6 +60,16 @@ AnswerName = Annotated[
     AnswerKind,
     typer.Option("--answer", help="label: a classifier's client learns which logit is the largest, no more."),
 ]
+Question = Annotated[
+    str | None,
+    typer.Option("--question", help="For a model that answers questions: each text is a context of this."),
+]
+AnswerLength = Annotated[
+    int | None, typer.Option("--max-answer-len", min=1, help="Tokens that an answer in a context may have: 15.")
+]
+Impossible = Annotated[
+    bool | None, typer.Option("--impossible", help="There may be no answer in a context: then it is empty.")
+]
 AggregationName = Annotated[
     Aggregation | None,
     typer.Option("--aggregation", help="How labels of tokens become entities, as transformers' pipeline does: simple."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,13 @@ from mpcnet.launch.requests import asked, compare
 from mpcnet.launch.requests.answers import as_labels
 from mpcnet.launch.requests.asked import Asked, Blank
 from mpcnet.launch.requests.compare import stacked
-from mpcnet.launch.requests.view import VIEW, View
+from mpcnet.launch.requests.view import NO_CHOICES, Choices
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.ledger import overlapped
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
 from mpcnet.models.private.program import Plans, Size, wanted_answer
-from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Entry
 from mpcnet.models.texts.tokens import Reader, Text, Tokens
 from mpcnet.transport.latency import parse_link
@@ -76,7 +76,7 @@ class Options:
     device: str = "cpu"
     accept: bool = False  # answers that the audit found out of range
     blank: Blank = "error"
-    view: Callable[[BertShape], View] = lambda shape: VIEW  # of answers, for the model's head
+    choices: Choices = NO_CHOICES  # of how to ask and to show answers
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -127,7 +127,7 @@ def simulate_each(
             options.embedding, status.update,
         )  # fmt: skip
         wanted_answer(prepared.config, options.answer)
-        options.view(prepared.config.shape)
+        options.choices.view(prepared.config.shape)
         found = None if prepared.random else _ask(prepared, entries, options)
     if found is not None and strict and found.refused():
         raise LocalInputError(found.refused())
@@ -143,7 +143,8 @@ def simulate_each(
 
 def _ask(prepared: Prepared, entries: Sequence[Entry], options: Options) -> Asked:
     found, limit = prepared.checkpoint, options.length or prepared.config.formats.longest
-    return asked.ask(entries, Reader.of(found.source, limit, found.preprocessing, found.shape), options.blank)
+    reader = Reader.of(found.source, limit, found.preprocessing, found.shape)
+    return asked.ask(asked.asking(entries, options.choices.first), reader, options.blank)
 
 
 def _random_batches(prepared: Prepared, count: int, options: Options) -> list[Tokens]:
@@ -189,7 +190,7 @@ def run(
             out_of_range,
             options.accept,
             found,
-            options.view(prepared.config.shape),
+            options.choices.view(prepared.config.shape),
         ),
         **_facts(prepared, options),
         "network": network.name,

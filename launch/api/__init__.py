@@ -5,6 +5,7 @@ from mpcnet.launch.api.client import Client
 from mpcnet.launch.api.planning import Operation, Plan, plan
 from mpcnet.launch.api.results import Classification, Usage
 from mpcnet.launch.requests.entities import Entity
+from mpcnet.launch.requests.spans import Span
 
 __all__ = [
     "AsyncClient",
@@ -13,6 +14,7 @@ __all__ = [
     "Entity",
     "Operation",
     "Plan",
+    "Span",
     "Usage",
     "connect",
     "local",

@@ -12,7 +12,7 @@ from typing import Literal, Self, Unpack, overload
 import numpy as np
 
 from mpcnet.errors import LocalInputError, LocalStateError, MpcError
-from mpcnet.launch.api.aquestions import AsyncQuestions, Check, anything
+from mpcnet.launch.api.aquestions import AsyncQuestions
 from mpcnet.launch.api.call import Call, How, OnError, Value
 from mpcnet.launch.api.methods import check_method
 from mpcnet.launch.api.progress import shown
@@ -21,6 +21,7 @@ from mpcnet.launch.api.session import Session
 from mpcnet.launch.api.sources import Opened, Source, elsewhere, here
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.requests import answers
+from mpcnet.launch.requests.asked import Check, anything
 from mpcnet.models.families.bert import AnswerKind, Config, Embedding
 from mpcnet.models.private.program import wanted_answer
 from mpcnet.models.shape import Softmax

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Literal, TypeAlias, Unpack, overload
+from collections.abc import Iterable
+from typing import Literal, Unpack, overload
 
 from mpcnet.errors import MpcError
 from mpcnet.launch.api.call import How, OnError, Value
 from mpcnet.launch.requests import answers, entities
+from mpcnet.launch.requests.asked import Check, anything
 from mpcnet.launch.requests.entities import Entity
-from mpcnet.launch.requests.view import Aggregation, check_aggregation
+from mpcnet.launch.requests.spans import Span, best_span, check_pair
+from mpcnet.launch.requests.view import Aggregation, check_aggregation, check_length
 from mpcnet.models.families.bert import AnswerKind, Config
 from mpcnet.models.private.program import wanted_answer
 from mpcnet.models.texts.tokens import Text
-
-Check: TypeAlias = Callable[[Text], None]  # raises a LocalInputError if a method cannot take a text
-
-
-def anything(text: Text) -> None:
-    """No text is refused."""
 
 
 class AsyncQuestions(ABC):
@@ -66,6 +62,39 @@ class AsyncQuestions(ABC):
         found = await self._call("tag", kind, texts, on_error, how, entities.check_one)
         return [
             entities.entities(names, entry.row, entry.known, aggregation, labels=not scores)
+            if isinstance(entry, Value)
+            else entry
+            for entry in found
+        ]
+
+    @overload
+    async def answer(
+        self, pairs: Iterable[tuple[str, str]], *, max_answer_len: int = 15, impossible: bool = False,
+        on_error: Literal["raise"] = "raise", **how: Unpack[How],
+    ) -> list[Span]: ...  # fmt: skip
+
+    @overload
+    async def answer(
+        self, pairs: Iterable[tuple[str, str]], *, max_answer_len: int = 15, impossible: bool = False,
+        on_error: Literal["return"], **how: Unpack[How],
+    ) -> list[Span | MpcError]: ...  # fmt: skip
+
+    @overload
+    async def answer(
+        self, pairs: Iterable[tuple[str, str]], *, max_answer_len: int = 15, impossible: bool = False,
+        on_error: OnError, **how: Unpack[How],
+    ) -> list[Span] | list[Span | MpcError]: ...  # fmt: skip
+
+    async def answer(
+        self, pairs: Iterable[tuple[str, str]], *, max_answer_len: int = 15, impossible: bool = False,
+        on_error: OnError = "raise", **how: Unpack[How],
+    ) -> list[Span] | list[Span | MpcError]:  # fmt: skip
+        """See :meth:`mpcnet.launch.api.questions.Questions.answer`."""
+        await self._asked("answer")
+        check_length(max_answer_len)
+        found = await self._call("answer", "logits", pairs, on_error, how, check_pair)
+        return [
+            best_span(entry.row, entry.known, max_answer_len, impossible=impossible)
             if isinstance(entry, Value)
             else entry
             for entry in found

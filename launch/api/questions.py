@@ -10,6 +10,7 @@ from mpcnet.launch.api.aquestions import AsyncQuestions
 from mpcnet.launch.api.call import How, OnError
 from mpcnet.launch.api.loop import LoopThread
 from mpcnet.launch.requests.entities import Entity
+from mpcnet.launch.requests.spans import Span
 from mpcnet.launch.requests.view import Aggregation
 
 
@@ -44,4 +45,32 @@ class Questions:
         :raises MpcError: as `embed`.
         """
         asked = self._client.tag(texts, aggregation=aggregation, scores=scores, on_error=on_error, **how)
+        return self._loop.call(asked)
+
+    @overload
+    def answer(
+        self, pairs: Iterable[tuple[str, str]], *, max_answer_len: int = 15, impossible: bool = False,
+        on_error: Literal["raise"] = "raise", **how: Unpack[How],
+    ) -> list[Span]: ...  # fmt: skip
+
+    @overload
+    def answer(
+        self, pairs: Iterable[tuple[str, str]], *, max_answer_len: int = 15, impossible: bool = False,
+        on_error: Literal["return"], **how: Unpack[How],
+    ) -> list[Span | MpcError]: ...  # fmt: skip
+
+    def answer(
+        self, pairs: Iterable[tuple[str, str]], *, max_answer_len: int = 15, impossible: bool = False,
+        on_error: OnError = "raise", **how: Unpack[How],
+    ) -> list[Span] | list[Span | MpcError]:  # fmt: skip
+        """The answer to each (question, context): the likeliest part of the context, of at most so many tokens.
+
+        With `impossible` there may be none: a :class:`Span` with an empty text then. Other arguments as of `embed`.
+
+        :raises LocalInputError: a pair cannot be asked, or the model answers no questions.
+        :raises MpcError: as `embed`.
+        """
+        asked = self._client.answer(
+            pairs, max_answer_len=max_answer_len, impossible=impossible, on_error=on_error, **how
+        )
         return self._loop.call(asked)

@@ -14,6 +14,7 @@ from torch import Tensor
 from mpcnet.errors import one_line
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.requests.entities import entities
+from mpcnet.launch.requests.spans import best_span
 from mpcnet.launch.requests.view import VIEW, Known, View
 from mpcnet.models.families.bert import AnswerKind, Config
 from mpcnet.models.texts.tokens import Text
@@ -31,8 +32,8 @@ def entry(
     config: Config, kind: AnswerKind, values: Tensor, known: Known | None = None, view: View = VIEW
 ) -> dict[str, Any]:
     """What one row of results says: of a label its name; a classifier's likelier label, its probability and all logits;
-    the score of a model with one label; an embedding; the entities of a text. Without the text, which is `known`, the
-    logits of tokens.
+    the score of a model with one label; an embedding; the entities of a text; the answer in a context. Without the
+    text, which is `known`, the logits of tokens.
     """
     if config.shape.tells_tokens:
         return {"logits": values.tolist()} if known is None else _of_tokens(config, kind, values, known, view)
@@ -51,6 +52,9 @@ def entry(
 
 
 def _of_tokens(config: Config, kind: AnswerKind, values: Tensor, known: Known, view: View) -> dict[str, Any]:
+    if config.shape.head == "question-answering":
+        span = best_span(values, known, view.max_answer_len, impossible=view.impossible)
+        return {"answer": span.text, "score": span.score, "start": span.start, "end": span.end}
     found = entities(names(config), values, known, view.aggregation, labels=kind == "label")
     return {"entities": [asdict(entity) for entity in found]}
 
@@ -120,6 +124,8 @@ def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, p
         columns = ("text", "private label", "float model", "same")
     elif "labels" in kinds:
         columns = ("text", "private labels", "float model", "same")
+    elif "answer" in kinds:
+        columns = ("text", "private answer", "float model", "same")
     elif "entities" in kinds:
         columns = ("text", "private entities", "float model", "same")
     elif "score" in kinds:
@@ -158,6 +164,10 @@ def _cells(row: Mapping[str, Any], pair: tuple[Tensor, Tensor] | None) -> list[s
     if "labels" in row:
         same = "yes" if row["labels"] == row["plain_labels"] else "no"
         return [", ".join(row["labels"]), ", ".join(row["plain_labels"]), same]
+    if "answer" in row:
+        shown = [f"{row[f'{by}answer'] or '(none)'} ({row[f'{by}score']:.2f})" for by in ("", "plain_")]
+        alike = all(row[name] == row[f"plain_{name}"] for name in ("start", "end"))
+        return [*(one_line(text, SHOWN) for text in shown), "yes" if alike else "no"]
     if "entities" in row:
         mine, theirs = (_shown_entities(row[name]) for name in ("entities", "plain_entities"))
         return [mine, theirs, "yes" if _places(row["entities"]) == _places(row["plain_entities"]) else "no"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.shape import BertShape
+from mpcnet.models.shape import BertShape, Head
 from mpcnet.models.texts.tokens import Row, Text
 
 Aggregation: TypeAlias = Literal["none", "simple", "first", "average", "max"]
@@ -14,28 +15,66 @@ Aggregation: TypeAlias = Literal["none", "simple", "first", "average", "max"]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How answers are shown: by which rule tokens become entities."""
+    """How answers are shown: by which rule tokens become entities; how many tokens an answer in a context may have, and
+    whether there may be none."""
 
     aggregation: Aggregation = "simple"
+    max_answer_len: int = 15
+    impossible: bool = False
 
 
 VIEW = View()
 
 
-def view_of(shape: BertShape, aggregation: Aggregation | None = None) -> View:
-    """As options of a command ask for it; what is None was not asked for.
+OPTIONS: Mapping[str, Head] = {  # and the kind of model that each is for
+    "question": "question-answering",
+    "aggregation": "token-classification",
+    "max_answer_len": "question-answering",
+    "impossible": "question-answering",
+}
 
-    :raises LocalInputError: an option is for another kind of model.
-    """
-    if aggregation is not None and shape.head != "token-classification":
-        raise LocalInputError(f"--aggregation: want a model that labels tokens, got one of {shape.head}")
-    return View(aggregation or VIEW.aggregation)
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a command's options ask of answers; what is None was not asked for."""
+
+    question: str | None = field(default=None, repr=False)
+    aggregation: Aggregation | None = None
+    max_answer_len: int | None = None
+    impossible: bool | None = None
+
+    @property
+    def first(self) -> str | None:
+        """A text that goes before every other."""
+        return self.question
+
+    def view(self, shape: BertShape) -> View:
+        """How to show the answers of a model.
+
+        :raises LocalInputError: an option is for another kind of model.
+        """
+        given = {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
+        for name in given:
+            if shape.head != OPTIONS[name]:
+                option = name.replace("_", "-")
+                raise LocalInputError(f"--{option}: want a model of {OPTIONS[name]}, got one of {shape.head}")
+        of_view = {each.name for each in fields(View)}
+        return View(**{name: value for name, value in given.items() if name in of_view})
+
+
+NO_CHOICES = Choices()
 
 
 def check_aggregation(wanted: object) -> None:
     """:raises LocalInputError: there is no such rule."""
     if wanted not in get_args(Aggregation):
         raise LocalInputError(f"aggregation: want {', '.join(get_args(Aggregation))}, got {str(wanted)[:20]!r}")
+
+
+def check_length(wanted: object) -> None:
+    """:raises LocalInputError: an answer cannot have so many tokens."""
+    if type(wanted) is not int or wanted < 1:
+        raise LocalInputError(f"max_answer_len: want a whole number of at least 1, got {str(wanted)[:20]!r}")
 
 
 @dataclass(frozen=True, slots=True)

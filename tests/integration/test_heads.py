@@ -8,11 +8,20 @@ import torch
 from limits import LIMIT_S
 from served import served
 from small_models import save_head
-from transformers import AutoModelForTokenClassification, AutoTokenizer, BertForTokenClassification
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertForQuestionAnswering,
+    BertForTokenClassification,
+)
 from transformers.pipelines.token_classification import TokenClassificationPipeline
 
 import mpcnet
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.requests.spans import best_span
+from mpcnet.launch.requests.view import Known
+from mpcnet.models.texts.tokens import Reader
 
 NAMES = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC"}
 TEXTS = ["the old ship sings", "a cat", "the dog eats 12 cats, not good"]
@@ -56,3 +65,35 @@ async def test_entities(tmp_path: Path) -> None:
                     await call
         await parties.stop()
     assert parties.lost() == []
+
+
+async def test_answers_to_questions(tmp_path: Path) -> None:
+    """The best spans of transformers' logits; contexts of several lengths in one request."""
+    folder = save_head(tmp_path / "model", BertForQuestionAnswering, std=0.5)
+    model = AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float64).eval()
+    tokenizer, reader = AutoTokenizer.from_pretrained(folder), Reader.of(folder, 64)
+    pairs = [("not the dog?", context) for context in (*TEXTS, "good")]
+    want = []
+    for pair in pairs:
+        with torch.inference_mode():
+            output = model(**tokenizer(*pair, return_tensors="pt"))
+        logits = torch.stack([output.start_logits[0], output.end_logits[0]], -1)
+        want.append(best_span(logits, Known(pair, reader.row(pair), tokenizer), 4))
+    assert len({(span.start, span.end) for span in want}) > 1
+    with served(folder, tmp_path / "made") as parties:
+        parties.serve()
+        async with (
+            asyncio.timeout(2 * LIMIT_S),
+            mpcnet.AsyncClient.connect(parties.made.config("client")) as private,
+        ):
+            mine = await private.answer(pairs, max_answer_len=4)
+            assert [(span.text, span.start, span.end) for span in mine] == [(s.text, s.start, s.end) for s in want]
+            assert [span.score for span in mine] == pytest.approx([span.score for span in want], abs=0.01)
+            for call, words in (
+                (private.answer(["the dog"]), "text 1: want a question and a context, got one text"),  # type: ignore[list-item]
+                (private.answer(pairs, max_answer_len=0), "max_answer_len: want a whole number of at least 1, got '0'"),
+                (private.tag(TEXTS), "tag: want a classifier of tokens, got a model that answers questions; call answ"),
+            ):
+                with pytest.raises(LocalInputError, match=words):
+                    await call
+        await parties.stop()
