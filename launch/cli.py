@@ -40,7 +40,9 @@ from mpcnet.launch.options import (
     Json,
     Model,
     NoAudit,
+    Paired,
     PairFile,
+    Query,
     Question,
     SoftmaxName,
     SuiteName,
@@ -114,7 +116,9 @@ def simulate_command(
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
     accept: Accept = False,
+    paired: Paired = False,
     question: Question = None,
+    query: Query = None,
     aggregation: AggregationName = None,
     max_answer_len: AnswerLength = None,
     impossible: Impossible = None,
@@ -134,9 +138,9 @@ def simulate_command(
     chosen = Options(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
         answer, not no_audit, device, accept, blank,
-        Choices(question, aggregation, max_answer_len, impossible),
+        Choices(question, query, aggregation, max_answer_len, impossible),
     )  # fmt: skip
-    outcome = simulate_each(entries(texts or [], file, pairs, form), chosen, console)
+    outcome = simulate_each(entries(texts or [], file, pairs, form, paired=paired), chosen, console)
     emit(outcome.document, json_file)
     if json_file != "-":
         _show(outcome)

@@ -30,7 +30,9 @@ from mpcnet.launch.options import (
     Impossible,
     Json,
     NoAudit,
+    Paired,
     PairFile,
+    Query,
     Question,
     TextFile,
     check_folder,
@@ -58,6 +60,7 @@ class Wanted:
     accept: bool
     attempts: int
     view: View = VIEW
+    ranking: bool = False
     wait_s: float = client.WAIT_S
 
 
@@ -77,7 +80,9 @@ def infer_command(
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
     accept: Accept = False,
+    paired: Paired = False,
     question: Question = None,
+    query: Query = None,
     aggregation: AggregationName = None,
     max_answer_len: AnswerLength = None,
     impossible: Impossible = None,
@@ -95,16 +100,18 @@ def infer_command(
     protect_memory()
     check_folder(json_file)
     node = open_node(settings.read(config))
-    choices = Choices(question, aggregation, max_answer_len, impossible)
+    choices = Choices(question, query, aggregation, max_answer_len, impossible)
     view = choices.view(node.config.shape)
-    wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts, view, timeout)
+    wanted = Wanted(
+        wanted_answer(node.config, answer), not no_audit, accept, attempts, view, query is not None, timeout
+    )
     if tokens is not None:
         if texts or file or pairs:
             raise LocalInputError("texts: want texts or --tokens, got both")
         batches = _token_batches(tokens)
         table = client.public_table(node, model)
         raise typer.Exit(run(_ask_tokens(node, batches, table, wanted, json_file), node, graceful=False))
-    given = asked.asking(entries(texts or [], file, pairs, form), choices.first)
+    given = asked.asking(entries(texts or [], file, pairs, form, paired=paired), choices.first)
     found = asked.ask(given, client.reader(node, model), blank)
     for line in filter(None, (found.refused(), found.cuts())):
         node.say(line, "warning")
@@ -144,7 +151,8 @@ async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Want
                     for values, left, name, about in zip(answer.values, out_of_range, names, known[chosen], strict=True)
                 ]
                 costs.append(_cost(answer))
-    document = {"answers": found.in_place(given), "requests": costs}
+    rows = found.in_place(given)
+    document = {"answers": answers.ranked(rows) if wanted.ranking else rows, "requests": costs}
     await _write(target, document)
     return LocalInputError.exit_code if any("error" in entry for entry in document["answers"]) else 0
 

@@ -64,6 +64,11 @@ Question = Annotated[
     str | None,
     typer.Option("--question", help="For a model that answers questions: each text is a context of this."),
 ]
+Query = Annotated[
+    str | None,
+    typer.Option("--query", help="For a cross-encoder: texts are documents, ranked by their scores for this."),
+]
+Paired = Annotated[bool, typer.Option("--pair", help="The texts of the command line are pairs, two by two.")]
 AnswerLength = Annotated[
     int | None, typer.Option("--max-answer-len", min=1, help="Tokens that an answer in a context may have: 15.")
 ]

@@ -22,7 +22,7 @@ from mpcnet.launch.options import DEMO, warn, warn_of
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.reporting import report
 from mpcnet.launch.requests import asked, compare
-from mpcnet.launch.requests.answers import as_labels
+from mpcnet.launch.requests.answers import as_labels, ranked
 from mpcnet.launch.requests.asked import Asked, Blank
 from mpcnet.launch.requests.compare import stacked
 from mpcnet.launch.requests.view import NO_CHOICES, Choices
@@ -198,6 +198,8 @@ def run(
         "out_of_range": out_of_range if options.audit else None,
         "operations": operations,
     }
+    if options.choices.query is not None:
+        document["answers"] = ranked(document["answers"])
     return Outcome(prepared, private, _as_asked(plain.values, options), document, operations, found)
 
 

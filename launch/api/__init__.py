@@ -3,7 +3,7 @@
 from mpcnet.launch.api.aclient import AsyncClient
 from mpcnet.launch.api.client import Client
 from mpcnet.launch.api.planning import Operation, Plan, plan
-from mpcnet.launch.api.results import Classification, Usage
+from mpcnet.launch.api.results import Classification, Ranked, Usage
 from mpcnet.launch.requests.entities import Entity
 from mpcnet.launch.requests.spans import Span
 
@@ -14,6 +14,7 @@ __all__ = [
     "Entity",
     "Operation",
     "Plan",
+    "Ranked",
     "Span",
     "Usage",
     "connect",

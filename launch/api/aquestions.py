@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Literal, Unpack, overload
+from typing import Literal, Unpack, cast, overload
 
 from mpcnet.errors import MpcError
+from mpcnet.launch.api.batches import texts_of
 from mpcnet.launch.api.call import How, OnError, Value
+from mpcnet.launch.api.results import Ranked, ranked
 from mpcnet.launch.requests import answers, entities
 from mpcnet.launch.requests.asked import Check, anything
 from mpcnet.launch.requests.entities import Entity
 from mpcnet.launch.requests.spans import Span, best_span, check_pair
-from mpcnet.launch.requests.view import Aggregation, check_aggregation, check_length
+from mpcnet.launch.requests.view import Aggregation, check_aggregation, check_count
 from mpcnet.models.families.bert import AnswerKind, Config
 from mpcnet.models.private.program import wanted_answer
 from mpcnet.models.texts.tokens import Text
@@ -91,7 +93,7 @@ class AsyncQuestions(ABC):
     ) -> list[Span] | list[Span | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.questions.Questions.answer`."""
         await self._asked("answer")
-        check_length(max_answer_len)
+        check_count("max_answer_len", max_answer_len)
         found = await self._call("answer", "logits", pairs, on_error, how, check_pair)
         return [
             best_span(entry.row, entry.known, max_answer_len, impossible=impossible)
@@ -99,3 +101,39 @@ class AsyncQuestions(ABC):
             else entry
             for entry in found
         ]
+
+    @overload
+    async def rerank(
+        self, query: str, documents: Iterable[str], *, top_k: int | None = None,
+        on_error: Literal["raise"] = "raise", **how: Unpack[How],
+    ) -> list[Ranked]: ...  # fmt: skip
+
+    @overload
+    async def rerank(
+        self, query: str, documents: Iterable[str], *, top_k: int | None = None,
+        on_error: Literal["return"], **how: Unpack[How],
+    ) -> list[Ranked | MpcError]: ...  # fmt: skip
+
+    @overload
+    async def rerank(
+        self, query: str, documents: Iterable[str], *, top_k: int | None = None,
+        on_error: OnError, **how: Unpack[How],
+    ) -> list[Ranked] | list[Ranked | MpcError]: ...  # fmt: skip
+
+    async def rerank(
+        self, query: str, documents: Iterable[str], *, top_k: int | None = None,
+        on_error: OnError = "raise", **how: Unpack[How],
+    ) -> list[Ranked] | list[Ranked | MpcError]:  # fmt: skip
+        """See :meth:`mpcnet.launch.api.questions.Questions.rerank`."""
+        config = await self._asked("rerank")
+        check_count("top_k", 1 if top_k is None else top_k)
+        given = cast(list[str], texts_of(documents))
+        pairs = [(query, text) for text in given]
+        entries = await self._call("rerank", "logits", pairs, on_error, how)
+        found = [
+            ranked(config, place, entry.row, entry.known.text[1], entry.out_of_range)
+            for place, entry in enumerate(entries)
+            if isinstance(entry, Value)
+        ]
+        best: list[Ranked | MpcError] = [*sorted(found, key=lambda one: -one.score)[:top_k]]
+        return best + [entry for entry in entries if isinstance(entry, MpcError)]

@@ -18,6 +18,7 @@ WANTED: Mapping[str, tuple[Head, str]] = {  # by method
     "embed": ("embedding", "a model of embeddings"),
     "classify": ("classification", "a classifier"),
     "labels": ("classification", "a classifier"),
+    "rerank": ("classification", "a cross-encoder, which has one label"),
     "tag": ("token-classification", "a classifier of tokens"),
     "answer": ("question-answering", "a model that answers questions"),
 }
@@ -26,5 +27,5 @@ WANTED: Mapping[str, tuple[Head, str]] = {  # by method
 def check_method(method: str, shape: BertShape) -> None:
     """:raises LocalInputError: the model is of another kind than the method asks."""
     head, want = WANTED[method]
-    if shape.head != head:
+    if shape.head != head or (method == "rerank" and shape.labels != 1):
         raise LocalInputError(f"{method}: want {want}, got {kind_of(shape)}; call {METHODS[shape.head]}")

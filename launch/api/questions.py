@@ -9,6 +9,7 @@ from mpcnet.errors import MpcError
 from mpcnet.launch.api.aquestions import AsyncQuestions
 from mpcnet.launch.api.call import How, OnError
 from mpcnet.launch.api.loop import LoopThread
+from mpcnet.launch.api.results import Ranked
 from mpcnet.launch.requests.entities import Entity
 from mpcnet.launch.requests.spans import Span
 from mpcnet.launch.requests.view import Aggregation
@@ -74,3 +75,28 @@ class Questions:
             pairs, max_answer_len=max_answer_len, impossible=impossible, on_error=on_error, **how
         )
         return self._loop.call(asked)
+
+    @overload
+    def rerank(
+        self, query: str, documents: Iterable[str], *, top_k: int | None = None,
+        on_error: Literal["raise"] = "raise", **how: Unpack[How],
+    ) -> list[Ranked]: ...  # fmt: skip
+
+    @overload
+    def rerank(
+        self, query: str, documents: Iterable[str], *, top_k: int | None = None,
+        on_error: Literal["return"], **how: Unpack[How],
+    ) -> list[Ranked | MpcError]: ...  # fmt: skip
+
+    def rerank(
+        self, query: str, documents: Iterable[str], *, top_k: int | None = None,
+        on_error: OnError = "raise", **how: Unpack[How],
+    ) -> list[Ranked] | list[Ranked | MpcError]:  # fmt: skip
+        """The documents by a cross-encoder's score for the query, best first, and `top_k` of them at most.
+
+        With `on_error="return"` errors come behind the ranked documents. Other arguments as of `embed`.
+
+        :raises LocalInputError: a document cannot be asked, or the model is no classifier of one label.
+        :raises MpcError: as `embed`.
+        """
+        return self._loop.call(self._client.rerank(query, documents, top_k=top_k, on_error=on_error, **how))

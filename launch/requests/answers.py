@@ -17,6 +17,7 @@ from mpcnet.launch.requests.entities import entities
 from mpcnet.launch.requests.spans import best_span
 from mpcnet.launch.requests.view import VIEW, Known, View
 from mpcnet.models.families.bert import AnswerKind, Config
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Text
 
 SHOWN = 48  # characters of a text in a table
@@ -46,9 +47,23 @@ def entry(
         holding = [name for name, chance in chances.items() if chance > 0.5]
         return {"labels": holding, "probabilities": chances, "logits": values.tolist()}
     if config.shape.labels == 1:
-        return {"name": names(config)[0], "score": values.item()}
+        named = {"name": names(config)[0], "score": as_score(config.shape, values).item()}
+        return named | ({"logit": values.item()} if config.shape.sigmoid else {})
     place = int(values.argmax())
     return {"label": names(config)[place], "probability": values.softmax(0)[place].item(), "logits": values.tolist()}
+
+
+def as_score(shape: BertShape, logits: Tensor) -> Tensor:
+    """A cross-encoder's score, as its folder says; another model's single value as it is."""
+    return logits.sigmoid() if shape.sigmoid else logits
+
+
+def ranked(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries with a rank of each that has a score, 1 for the largest."""
+    scored = [place for place, row in enumerate(found) if "score" in row]
+    best = sorted(scored, key=lambda place: -float(found[place]["score"]))
+    ranks = {place: {"rank": number} for number, place in enumerate(best, 1)}
+    return [row | ranks.get(place, {}) for place, row in enumerate(found)]
 
 
 def _of_tokens(config: Config, kind: AnswerKind, values: Tensor, known: Known, view: View) -> dict[str, Any]:
@@ -130,6 +145,8 @@ def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, p
         columns = ("text", "private entities", "float model", "same")
     elif "score" in kinds:
         columns = ("text", "private score", "float model", "error")
+    if "rank" in kinds:
+        columns = ("rank", *columns)
     made = Table(title="private answers beside the float model's", title_justify="left")
     for column in columns:
         made.add_column(column, justify="right" if column in ("probability", "error") else "left")
@@ -138,11 +155,19 @@ def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, p
 
 def _filled(made: Table, rows: Sequence[tuple[Text, Mapping[str, Any]]], private: Tensor, plain: Tensor) -> Table:
     answered = iter(zip(private, plain, strict=True))
-    for text, row in rows[:ROWS]:
+    ranked = any("rank" in row for _, row in rows)
+    lines = []
+    for text, row in rows if ranked else rows[:ROWS]:
         pair = next(answered) if _answered(row) else None
         cells = _cells(row, pair)
         mark = " (out of range)" if row.get("out_of_range") and "error" not in row else ""
-        made.add_row(escape(_short(text)), escape(cells[0] + mark), *(escape(cell) for cell in cells[1:]))
+        shown = [escape(_short(text)), escape(cells[0] + mark), *(escape(cell) for cell in cells[1:])]
+        lines.append((row.get("rank", 0), shown))
+    if ranked:
+        by_rank = sorted(lines, key=lambda line: line[0] or len(lines) + 1)  # what has none comes last
+        lines = [(rank, [str(rank or ""), *shown]) for rank, shown in by_rank]
+    for _, shown in lines[:ROWS]:
+        made.add_row(*shown)
     return made
 
 

@@ -28,6 +28,7 @@ VIEW = View()
 
 OPTIONS: Mapping[str, Head] = {  # and the kind of model that each is for
     "question": "question-answering",
+    "query": "classification",
     "aggregation": "token-classification",
     "max_answer_len": "question-answering",
     "impossible": "question-answering",
@@ -39,6 +40,7 @@ class Choices:
     """What a command's options ask of answers; what is None was not asked for."""
 
     question: str | None = field(default=None, repr=False)
+    query: str | None = field(default=None, repr=False)
     aggregation: Aggregation | None = None
     max_answer_len: int | None = None
     impossible: bool | None = None
@@ -46,7 +48,7 @@ class Choices:
     @property
     def first(self) -> str | None:
         """A text that goes before every other."""
-        return self.question
+        return self.question if self.query is None else self.query
 
     def view(self, shape: BertShape) -> View:
         """How to show the answers of a model.
@@ -58,6 +60,8 @@ class Choices:
             if shape.head != OPTIONS[name]:
                 option = name.replace("_", "-")
                 raise LocalInputError(f"--{option}: want a model of {OPTIONS[name]}, got one of {shape.head}")
+        if self.query is not None and shape.labels != 1:
+            raise LocalInputError(f"--query: want a cross-encoder, which has one label, got {shape.labels} labels")
         of_view = {each.name for each in fields(View)}
         return View(**{name: value for name, value in given.items() if name in of_view})
 
@@ -71,10 +75,10 @@ def check_aggregation(wanted: object) -> None:
         raise LocalInputError(f"aggregation: want {', '.join(get_args(Aggregation))}, got {str(wanted)[:20]!r}")
 
 
-def check_length(wanted: object) -> None:
-    """:raises LocalInputError: an answer cannot have so many tokens."""
+def check_count(name: str, wanted: object) -> None:
+    """:raises LocalInputError: there cannot be so many of something."""
     if type(wanted) is not int or wanted < 1:
-        raise LocalInputError(f"max_answer_len: want a whole number of at least 1, got {str(wanted)[:20]!r}")
+        raise LocalInputError(f"{name}: want a whole number of at least 1, got {str(wanted)[:20]!r}")
 
 
 @dataclass(frozen=True, slots=True)

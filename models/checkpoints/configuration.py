@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_toke
 from mpcnet.models.shape import HEAD_POOLINGS, LABELLED, BertShape, Dense, Head
 from mpcnet.models.texts.tokens import load_tokenizer
 
+OLD_ACTIVATION = "sbert_ce_default_activation_function"  # in config.json, before release 4 of sentence-transformers
+ACTIVATIONS: Mapping[str, str] = {  # of a cross-encoder, by torch's names
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+    "torch.nn.Sigmoid": "sigmoid",
+    "torch.nn.modules.linear.Identity": "identity",
+    "torch.nn.Identity": "identity",
+}
 MPNET_SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
 
 
@@ -48,11 +56,35 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
         multi_label=head == "classification" and values.get("problem_type") == "multi_label_classification",
     )
     wrong = list(_sizes(shape, modules)) if head == "embedding" else []
+    if head == "classification":
+        activation, unknown = _activation(config, modules, shape)
+        shape, wrong = replace(shape, sigmoid=activation == "sigmoid"), unknown
+        if values.get("problem_type") == "regression" and shape.labels > 1:
+            wrong.append(
+                f"problem_type: want regression of one label, got one of {shape.labels}; train a model for each"
+            )
     if modules.classifies and head != "classification":
         wrong.append("modules.json: want the architecture of a classifier, got that of an encoder; save it again")
     if wrong:
         raise LocalConfigError("; ".join(wrong))
     return shape
+
+
+def _activation(config: Mapping[str, Any], modules: Modules, shape: BertShape) -> tuple[str, list[str]]:
+    """What a cross-encoder makes of its logits, which sentence-transformers has written in several places; and what of
+    it is not supported. A classifier that is none leaves them as they are.
+    """
+    own = config.get("sentence_transformers")
+    known = own.get("activation_fn") if isinstance(own, dict) else config.get(OLD_ACTIVATION)
+    name = known if modules.activation is None else modules.activation
+    crossed = modules.classifies or isinstance(own, dict) or known is not None
+    if name is None:
+        return "sigmoid" if crossed and shape.labels == 1 else "identity", []
+    found = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    if found is None or (found == "sigmoid" and shape.labels > 1 and not shape.multi_label):
+        want = "Sigmoid of one label, or Identity"
+        return "identity", [f"activation_fn: want {want}, got {str(name)[:80]} of {shape.labels}; train it with these"]
+    return found if shape.labels == 1 else "identity", []
 
 
 def _count(header: Mapping[str, Stored], values: Mapping[str, Any]) -> int:

@@ -1,6 +1,7 @@
 """Models whose answers are parts of a text, over TLS: texts in, parts out, by the Python API."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from served import served
 from small_models import save_head
 from transformers import (
     AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
     BertForQuestionAnswering,
+    BertForSequenceClassification,
     BertForTokenClassification,
 )
 from transformers.pipelines.token_classification import TokenClassificationPipeline
@@ -96,4 +99,51 @@ async def test_answers_to_questions(tmp_path: Path) -> None:
             ):
                 with pytest.raises(LocalInputError, match=words):
                     await call
+        await parties.stop()
+
+
+async def test_documents_are_ranked(tmp_path: Path) -> None:
+    """By a cross-encoder's sigmoid, best first; a bad document comes behind."""
+    folder = save_head(tmp_path / "model", BertForSequenceClassification, num_labels=1)
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sentence_transformers": {"version": "5.0.0"}}))
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float64).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        logits = [model(**tokenizer("not a dog?", text, return_tensors="pt")).logits.item() for text in TEXTS]
+    best = sorted(range(len(TEXTS)), key=lambda place: -logits[place])
+    with served(folder, tmp_path / "made") as parties:
+        parties.serve()
+        async with (
+            asyncio.timeout(2 * LIMIT_S),
+            mpcnet.AsyncClient.connect(parties.made.config("client")) as private,
+        ):
+            found = await private.rerank("not a dog?", iter(TEXTS))
+            assert [one.index for one in found] == best and [one.document for one in found] == [TEXTS[i] for i in best]
+            scores = [torch.tensor(logits[place]).sigmoid().item() for place in best]
+            assert [one.score for one in found] == pytest.approx(scores, abs=0.005)
+            top = await private.rerank("not a dog?", [*TEXTS, ""], top_k=1, on_error="return")
+            assert isinstance(top[0], mpcnet.Ranked) and top[0].index == best[0]
+            assert str(top[1]) == "text 4: want words, got an empty text" and len(top) == 2
+            (one,) = await private.classify([("not a dog?", TEXTS[best[0]])])
+            assert one.score == pytest.approx(scores[0], abs=0.005)
+            with pytest.raises(LocalInputError, match="want a list of texts, got one text"):
+                await private.rerank("not a dog?", "a cat")
+            with pytest.raises(
+                LocalInputError, match=r"tag: want a classifier of tokens, got a classifier of 1 label\("
+            ):
+                await private.tag(TEXTS)
+        await parties.stop()
+
+
+async def test_only_a_cross_encoder_ranks(tmp_path: Path) -> None:
+    folder = save_head(tmp_path / "model", BertForSequenceClassification, num_labels=3)
+    with served(folder, tmp_path / "made") as parties:
+        parties.serve()
+        async with asyncio.timeout(LIMIT_S), mpcnet.AsyncClient.connect(parties.made.config("client")) as private:
+            with pytest.raises(
+                LocalInputError, match=r"rerank: want a cross-encoder, which has one label, got a class"
+            ):
+                await private.rerank("a", ["b"])
+            assert private.last.requests == 0
         await parties.stop()

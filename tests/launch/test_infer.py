@@ -204,3 +204,21 @@ def test_a_question_goes_before_every_context(deploy: Any, words: Path, asked: A
     with pytest.raises(LocalInputError, match="text 1: want a question and a context, got one text"):
         run(made, "cat")
     assert len(asked) == 2
+
+
+def test_documents_of_a_query_and_pairs(deploy: Any, words: Path, asked: Asked) -> None:
+    made = deploy(program(words, ["relevance"]))
+    code, found, _ = run(made, "--query", "dog", "cat", "good cat", "--no-audit")
+    assert code == 0 and [row["rank"] for row in found["answers"]] == [2, 1]
+    assert asked[0][0].types.tolist() == [[0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1]]
+    code, found, _ = run(made, "--pair", "dog", "cat", "dog", "good cat", "--no-audit")
+    assert code == 0 and [sorted(row) for row in found["answers"]] == [["name", "score"]] * 2
+    assert asked[1][0].ids.tolist() == asked[0][0].ids.tolist()
+    with pytest.raises(LocalInputError, match="--pair: want an even number of words, got 3; put each text into quotes"):
+        run(made, "--pair", "dog", "cat", "dog")
+
+
+def test_a_query_wants_one_label(deploy: Any, words: Path, asked: Asked) -> None:
+    with pytest.raises(LocalInputError, match="--query: want a cross-encoder, which has one label, got 2 labels"):
+        run(deploy(program(words, ["no", "yes"])), "--query", "dog", "cat")
+    assert not asked

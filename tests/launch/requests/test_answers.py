@@ -10,7 +10,7 @@ import torch
 from parties import tiny
 from rich.console import Console
 
-from mpcnet.launch.requests.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning
+from mpcnet.launch.requests.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, ranked, table, warning
 from mpcnet.launch.requests.view import Known
 from mpcnet.models.families.bert import Config
 from mpcnet.models.texts.tokens import Row, Text
@@ -135,3 +135,20 @@ def test_entities_are_shown_in_their_text() -> None:
     (line,) = shown(["the dog"], [label], logits[None], logits[None])
     assert "dog (PER)" in line and " yes " in line
     assert entry(made, "logits", logits) == {"logits": logits.tolist()}
+
+
+def test_documents_are_ranked() -> None:
+    """By the sigmoid of the logit, as a cross-encoder's folder says; what has no score has no rank, and is last."""
+    made = config("relevance")
+    made = replace(made, shape=replace(made.shape, sigmoid=True))
+    private = torch.tensor([[0.0], [2.0], [1.0]], dtype=torch.float64)
+    rows = [beside(made, "logits", row, row + 0.25) for row in private]
+    assert rows[0] == {
+        "name": "relevance", "score": 0.5, "logit": 0.0, "plain_score": pytest.approx(0.5621765), "plain_logit": 0.25
+    }  # fmt: skip
+    found = ranked([*rows[:2], {"error": "text 3: want words, got an empty text"}, rows[2]])
+    assert [row.get("rank") for row in found] == [3, 1, None, 2]
+    lines = shown(["a", "b", "", "c"], found, private, private + 0.25)
+    assert [line.split()[1] for line in lines] == ["1", "2", "3", "│"]
+    assert [line.split("│")[2].strip() for line in lines] == ["b", "c", "a", ""]
+    assert "relevance +0.8808" in lines[0] and "error: want words" in lines[3]
