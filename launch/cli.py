@@ -35,6 +35,7 @@ from mpcnet.launch.options import (
     Calibration,
     Config,
     Device,
+    Dim,
     FormatName,
     Impossible,
     Json,
@@ -64,7 +65,7 @@ from mpcnet.launch.requests.view import Choices
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
-from mpcnet.models.private.program import Size, wanted_answer
+from mpcnet.models.private.program import Size, wanted_answer, wanted_extent
 from mpcnet.models.texts.inputs import entries
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
@@ -122,6 +123,7 @@ def simulate_command(
     aggregation: AggregationName = None,
     max_answer_len: AnswerLength = None,
     impossible: Impossible = None,
+    dim: Dim = None,
     device: Device = "cpu",
     json_file: Json = "",
 ) -> None:
@@ -138,7 +140,7 @@ def simulate_command(
     chosen = Options(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
         answer, not no_audit, device, accept, blank,
-        Choices(question, query, aggregation, max_answer_len, impossible),
+        Choices(question, query, aggregation, max_answer_len, impossible, dim),
     )  # fmt: skip
     outcome = simulate_each(entries(texts or [], file, pairs, form, paired=paired), chosen, console)
     emit(outcome.document, json_file)
@@ -204,13 +206,15 @@ def plan_command(
     embedding: Where = "private",
     calibration: Calibration = None,
     answer: AnswerName = "logits",
+    dim: Dim = None,
     no_audit: NoAudit = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
-        size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit)
+        extent = wanted_extent(prepared.config, dim or 0)
+        size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit, extent)
         document = plan_of(prepared, model, size).to_dict()
     warn(prepared)
     if as_json:

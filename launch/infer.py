@@ -26,6 +26,7 @@ from mpcnet.launch.options import (
     Batch,
     BlankName,
     Config,
+    Dim,
     FormatName,
     Impossible,
     Json,
@@ -46,7 +47,7 @@ from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.view import VIEW, Choices, View
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.bert import AnswerKind
-from mpcnet.models.private.program import wanted_answer
+from mpcnet.models.private.program import wanted_answer, wanted_extent
 from mpcnet.models.texts.inputs import entries
 from mpcnet.models.texts.tokens import Tokens
 
@@ -60,6 +61,7 @@ class Wanted:
     accept: bool
     attempts: int
     view: View = VIEW
+    extent: int = 0
     ranking: bool = False
     wait_s: float = client.WAIT_S
 
@@ -86,6 +88,7 @@ def infer_command(
     aggregation: AggregationName = None,
     max_answer_len: AnswerLength = None,
     impossible: Impossible = None,
+    dim: Dim = None,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each request may take, waiting included.")] = (
         client.WAIT_S
@@ -100,11 +103,11 @@ def infer_command(
     protect_memory()
     check_folder(json_file)
     node = open_node(settings.read(config))
-    choices = Choices(question, query, aggregation, max_answer_len, impossible)
+    choices = Choices(question, query, aggregation, max_answer_len, impossible, dim)
     view = choices.view(node.config.shape)
-    wanted = Wanted(
-        wanted_answer(node.config, answer), not no_audit, accept, attempts, view, query is not None, timeout
-    )
+    extent, ranking = wanted_extent(node.config, dim or 0), query is not None
+    kind = wanted_answer(node.config, answer)
+    wanted = Wanted(kind, not no_audit, accept, attempts, view, extent, ranking, timeout)
     if tokens is not None:
         if texts or file or pairs:
             raise LocalInputError("texts: want texts or --tokens, got both")
@@ -138,7 +141,7 @@ async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Want
     costs = []
     async with Session(node, table, attempts=wanted.attempts) as session:
         for tokens in found.batches(size):
-            for answer in await session.ask_all(tokens, wanted.answer, wanted.audit, wanted.wait_s):
+            for answer in await session.ask_all(tokens, wanted.answer, wanted.audit, wanted.wait_s, wanted.extent):
                 _say(node, answer)
                 out_of_range = answer.out_of_range or [False] * len(answer.values)
                 chosen = slice(len(given), len(given) + len(out_of_range))
@@ -162,7 +165,7 @@ async def _ask_tokens(node: Node, batches: Sequence[Tokens], table: client.Table
     documents, code = [], 0
     async with Session(node, table, attempts=wanted.attempts) as session:
         for number, tokens in enumerate(batches, 1):
-            answer = await session.ask(tokens, wanted.answer, wanted.audit, wanted.wait_s)
+            answer = await session.ask(tokens, wanted.answer, wanted.audit, wanted.wait_s, wanted.extent)
             _say(node, answer)
             out_of_range = answer.out_of_range or [False] * len(tokens.ids)
             names = [f"batch {number}, row {row}" for row, left in enumerate(out_of_range, 1) if left]

@@ -75,6 +75,9 @@ AnswerLength = Annotated[
 Impossible = Annotated[
     bool | None, typer.Option("--impossible", help="There may be no answer in a context: then it is empty.")
 ]
+Dim = Annotated[
+    int | None, typer.Option("--dim", min=1, help="Of an embedding, so many columns: servers compute and send no more.")
+]
 AggregationName = Annotated[
     Aggregation | None,
     typer.Option("--aggregation", help="How labels of tokens become entities, as transformers' pipeline does: simple."),

@@ -30,7 +30,7 @@ from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.ledger import overlapped
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
-from mpcnet.models.private.program import Plans, Size, wanted_answer
+from mpcnet.models.private.program import Plans, Size, wanted_answer, wanted_extent
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Entry
 from mpcnet.models.texts.tokens import Reader, Text, Tokens
@@ -127,6 +127,7 @@ def simulate_each(
             options.embedding, status.update,
         )  # fmt: skip
         wanted_answer(prepared.config, options.answer)
+        wanted_extent(prepared.config, options.choices.dim or 0)
         options.choices.view(prepared.config.shape)
         found = None if prepared.random else _ask(prepared, entries, options)
     if found is not None and strict and found.refused():
@@ -175,7 +176,7 @@ def run(
     seconds = time.perf_counter() - start
     private = stacked([reply.values.double() for reply in replies])
     with console.status("running the plaintext model"):
-        plain = compare.plain(prepared, found.texts if found else None, batches)
+        plain = compare.plain(prepared, found.texts if found else None, batches, options.choices.dim or 0)
     operations, totals = _combine(replies)
     with console.status("checking the measured cost against the plan"):
         _check_plan(prepared, replies)
@@ -223,7 +224,7 @@ def _ask_all(
     with console.status(starting) as status, Client(servers, progress=False, on_thread=entering) as client:
         for tokens in batches:
             status.update(f"{asking}, {len(replies)} answered")
-            replies.append(client.ask_tokens(tokens, options.answer, options.audit))
+            replies.append(client.ask_tokens(tokens, options.answer, options.audit, options.choices.dim or 0))
         status.update("waiting for the parties to end in order")
         servers.finish()
     return replies
@@ -234,8 +235,11 @@ def _check_plan(prepared: Prepared, replies: Sequence[Answer]) -> None:
     plans = Plans(prepared.config)
     for reply in replies:
         for party, measured in enumerate(reply.reports):
+            kind = measured["answer"], measured["audit"], measured["extent"]
             sizes = [
-                Size(batch, length, measured["answer"], measured["audit"]) for batch, length in measured["streams"]
+                Size(batch, length, *kind)
+                for batch, length in measured["streams"]
+                for batch, length in measured["streams"]
             ]
             plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
             if missed := report.same(plan, measured):

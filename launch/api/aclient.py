@@ -23,7 +23,7 @@ from mpcnet.launch.party.client import Answer
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Check, anything
 from mpcnet.models.families.bert import AnswerKind, Config, Embedding
-from mpcnet.models.private.program import wanted_answer
+from mpcnet.models.private.program import wanted_answer, wanted_extent
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Reader, Text, Tokens
 
@@ -120,30 +120,31 @@ class AsyncClient(AsyncQuestions):
 
     @overload
     async def embed(
-        self, texts: Iterable[Text], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["raise"] = "raise", **how: Unpack[How]
     ) -> Vectors: ...  # fmt: skip
 
     @overload
     async def embed(
-        self, texts: Iterable[Text], *, on_error: Literal["return"], **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["return"], **how: Unpack[How]
     ) -> list[Vectors | MpcError]: ...  # fmt: skip
 
     @overload
     async def embed(
-        self, texts: Iterable[Text], *, on_error: OnError, **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: OnError, **how: Unpack[How]
     ) -> Vectors | list[Vectors | MpcError]: ...
 
     async def embed(
-        self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: OnError = "raise", **how: Unpack[How]
     ) -> Vectors | list[Vectors | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.embed`."""
         config = await self._asked("embed")
-        entries = await self._call("embed", "logits", texts, on_error, how)
+        extent = wanted_extent(config, dim)
+        entries = await self._call("embed", "logits", texts, on_error, how, extent=extent)
         found = [vector(entry.row) if isinstance(entry, Value) else entry for entry in entries]
         if on_error == "return":
             return found
         vectors = [row for row in found if not isinstance(row, MpcError)]
-        return np.stack(vectors) if vectors else np.zeros((0, config.shape.columns), np.float32)
+        return np.stack(vectors) if vectors else np.zeros((0, extent or config.shape.columns), np.float32)
 
     @overload
     async def classify(
@@ -196,13 +197,15 @@ class AsyncClient(AsyncQuestions):
         entries = await self._call("labels", "label", texts, on_error, how)
         return [names[int(entry.row.argmax())] if isinstance(entry, Value) else entry for entry in entries]
 
-    async def ask_tokens(self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True) -> Answer:
+    async def ask_tokens(
+        self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True, extent: int = 0
+    ) -> Answer:
         """One request of token ids as they are, for who measures: values, reports and seconds.
 
         :raises MpcError: as :meth:`mpcnet.launch.api.session.Session.ask`.
         """
         _, session = await self._open()
-        return await self._source.guard(session.ask(tokens, answer, audit))
+        return await self._source.guard(session.ask(tokens, answer, audit, extent=extent))
 
     # --- within -----------------------------------------------------------------------------------------------
 
@@ -231,11 +234,12 @@ class AsyncClient(AsyncQuestions):
         return opened.node.config
 
     async def _call(
-        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How, check: Check = anything
-    ) -> list[Value | MpcError]:
+        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How,
+        check: Check = anything, extent: int = 0,
+    ) -> list[Value | MpcError]:  # fmt: skip
         opened, session = await self._open()
         how = How(**{"timeout": self._timeout, **how})
-        call = Call(what, answer, self._audit, on_error, progress=self._progress, **how)
+        call = Call(what, answer, self._audit, on_error, progress=self._progress, extent=extent, **how)
         if self._reader is None:
             self._reader = await asyncio.to_thread(opened.reader)
         found, self.last = await self._source.guard(call.run(session, self._reader, texts, check))

@@ -29,8 +29,9 @@ class AsyncQuestions(ABC):
 
     @abstractmethod
     async def _call(
-        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How, check: Check = anything
-    ) -> list[Value | MpcError]:
+        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How,
+        check: Check = anything, extent: int = 0,
+    ) -> list[Value | MpcError]:  # fmt: skip
         """One entry for each text."""
 
     @overload

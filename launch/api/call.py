@@ -56,6 +56,7 @@ class Call:
     batch_size: int = BATCH_SIZE
     timeout: float | None = None
     progress: bool = True
+    extent: int = 0  # of each answer; see mpcnet.models.private.program.Size
 
     def __post_init__(self) -> None:
         """:raises LocalInputError: an argument is none that there is."""
@@ -115,7 +116,7 @@ class Call:
         self, session: Session, reader: Reader, rows: Sequence[Row | LocalInputError], chosen: Sequence[int]
     ) -> list[Answer]:
         tokens = reader.pad([row for place in chosen if isinstance(row := rows[place], Row)])
-        return await session.ask_all(tokens, self.answer, self.audit, self.timeout or client.WAIT_S)
+        return await session.ask_all(tokens, self.answer, self.audit, self.timeout or client.WAIT_S, self.extent)
 
     def _place(
         self, found: list[Value | MpcError | None], chosen: Sequence[int], reply: Answer, known: Sequence[Known | None]

@@ -176,7 +176,7 @@ class Server:
         await bundle.buffer.settled()  # the dealer's facts come behind its last frame
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
-            "answer": kind[0], "audit": kind[1],
+            "answer": kind[0], "audit": kind[1], "extent": kind[2],
             "dealer": dict(bundle.buffer.facts),
         }  # fmt: skip
         self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())

@@ -37,17 +37,29 @@ class Plain:
     published_by: str = ""
 
 
-def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[Tokens]) -> Plain:
+def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[Tokens], dim: int = 0) -> Plain:
     """The float model's answers in float64; `batches` are the tokens of the same texts, or all that there is.
+
+    `dim` is how many columns of an embedding were asked for; 0: all.
 
     :raises LocalConfigError: transformers cannot load the folder.
     """
     made = _plain(prepared, texts, batches)
+    if dim:
+        first = None if made.published is None else first_columns(prepared.config, made.published, dim)
+        return replace(made, values=first_columns(prepared.config, made.values, dim), published=first)
     if not prepared.config.shape.tells_tokens:
         return made
     width = max(tokens.ids.shape[1] for tokens in batches)  # with the padding that the requests had
     theirs = None if made.published is None else _as_wide(made.published, width)
     return replace(made, values=_as_wide(made.values, width), published=theirs)
+
+
+def first_columns(config: Config, vectors: Tensor, dim: int) -> Tensor:
+    """Of embeddings [B, d]; of length 1 again, if the model's folder asks for that."""
+    first = vectors[:, :dim]
+    normal = config.preprocessing is not None and config.preprocessing.normalize
+    return torch.nn.functional.normalize(first, dim=1) if normal else first
 
 
 def _as_wide(values: Tensor, width: int) -> Tensor:

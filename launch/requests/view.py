@@ -32,6 +32,7 @@ OPTIONS: Mapping[str, Head] = {  # and the kind of model that each is for
     "aggregation": "token-classification",
     "max_answer_len": "question-answering",
     "impossible": "question-answering",
+    "dim": "embedding",
 }
 
 
@@ -44,6 +45,7 @@ class Choices:
     aggregation: Aggregation | None = None
     max_answer_len: int | None = None
     impossible: bool | None = None
+    dim: int | None = None
 
     @property
     def first(self) -> str | None:

@@ -236,7 +236,7 @@ def _read_prompts(modules: Modules, values: Mapping[str, Any]) -> None:
     if values.get("truncate_dim") is not None:
         modules.wrong.append(
             f"truncate_dim: want none, got {values['truncate_dim']}; take it out of config_sentence_transformers.json, "
-            "and cut the vectors that the client gets"
+            "and ask for so many columns: --dim, or embed(texts, dim=...)"
         )
     if modules.classifies:
         modules.activation = values.get("activation_fn")

@@ -154,10 +154,10 @@ def _standing(x: Masked) -> Masked:
 
 
 async def infer(
-    p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits"
+    p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits", extent: int = 0
 ) -> Shared:
     """Tokens to sentence embeddings [B, columns], to logits [B, labels], or to a label as one-hot bits [B, labels].
-    A head for each token has [B, n, columns], all 0 at padding.
+    A head for each token has [B, n, columns], all 0 at padding. `extent`: the first columns of embeddings; 0: all.
 
     `tokens` are what a client shares (:attr:`Config.inputs`): indices [B, n] of the vocabulary, and of the types if
     there are several; or embeddings [B, n, d] where the client looks them up. `keep` [B, n] is 1 for tokens and 0 for
@@ -171,7 +171,7 @@ async def infer(
     elif of_tokens is not None:
         result = at_tokens(await tag(p.at("tokens"), model, normal), of_tokens)
     else:
-        result = await pool(p.at("pool"), model, normal, keep)
+        result = await pool(p.at("pool"), model, normal, keep, extent or shape.columns)
     if answer == "label":
         return await label(p, result, of_tokens, sure=model.config.formats.sure("logits"))
     return result + p.at("result").zero(result.shape, result.bits, result.frac)
@@ -313,15 +313,18 @@ async def feed_forward(p: Party, model: Model, projected: Shared, *, sure: bool)
     return p.rescale(activated, N.GELU_FRAC).reduce(N.GELU_BITS)
 
 
-async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
+async def pool(p: Party, model: Model, normal: Shared, keep: Tensor, columns: int) -> Shared:
     """gamma P(N) + beta for every kind of pooling P, concatenated, and the dense maps of it: [B, n, d] -> [B, columns].
 
+    Fewer `columns` than the model has are the first of them. Where nothing follows the pooling, no others are opened.
     Nothing of it can leave its ring, whatever the text (mpcnet.models.pooling.too_large), so nothing is audited.
 
     Rounds   1 for sums over tokens; 2 more than mpcnet.protocols.maximum for the maximum, beside them; 1 for each dense
              map, and 3 for its tanh
     """
     shape = model.config.shape
+    if not shape.dense:
+        normal = normal.take(np.s_[..., :columns])
     sums = [kind for kind in shape.kinds if kind != "max"]
     branches: dict[str, Coroutine[Any, Any, Any]] = {"sums": _sums(p, model, normal, keep, sums)} if sums else {}
     if "max" in shape.kinds:
@@ -332,8 +335,13 @@ async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
     pooled = replace(parts[0], value=torch.cat([part.value for part in parts], -1))
     for i, dense in enumerate(shape.dense):
         pooled = await _dense(p.at(f"dense{i}"), model, f"dense{i}", pooled, dense)
-    result = p.rescale(pooled, N.LOGIT_FRAC)
+    result = p.rescale(pooled.take(np.s_[..., :columns]), N.LOGIT_FRAC)
     return result.reduce(min(result.bits, RESULT_BITS))
+
+
+def _final(model: Model, columns: int) -> tuple[Masked, Shared]:
+    """The last LayerNorm's gamma and beta, of the first columns."""
+    return model.opened["final.gamma"].map(lambda x: x[:columns]), model.shared["final.beta"].take(slice(columns))
 
 
 async def _sums(p: Party, model: Model, normal: Shared, keep: Tensor, kinds: Sequence[str]) -> list[Shared]:
@@ -347,7 +355,7 @@ async def _sums(p: Party, model: Model, normal: Shared, keep: Tensor, kinds: Seq
     summed = [normal.scale(words[:, i, :, None], SHARE_FRAC).sum(1) for i in range(len(kinds))]
     stacked = replace(summed[0], value=torch.stack([x.value for x in summed], 1))
     opened = await p.open_one(p.rescale(stacked, POOLED_FRAC).reduce(POOLED_BITS))
-    gamma, beta = model.opened["final.gamma"], model.shared["final.beta"]
+    gamma, beta = _final(model, normal.shape[-1])
     scaled = product(p, lift(p, opened, gamma.bits, sure=True), own_ring(gamma))
     total = torch.round(shares.sum(-1) * 2.0**POOLED_FRAC).to(torch.int64)
     scaled = scaled + beta.map(lambda x: x[None, None]).scale(total[..., None], POOLED_FRAC)
@@ -357,9 +365,9 @@ async def _sums(p: Party, model: Model, normal: Shared, keep: Tensor, kinds: Seq
 async def _largest(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
     """The largest gamma N + beta of each column over the pooled tokens: [B, n, d] -> [B, d] in 64 bits."""
     opened = await p.open_one(normal)
-    gamma = model.opened["final.gamma"].reduce(opened.bits)
-    scaled = product(p, own_ring(opened), own_ring(gamma))
-    beta = p.rescale(model.shared["final.beta"].reduce(scaled.bits), scaled.frac)
+    gamma, shift = _final(model, normal.shape[-1])
+    scaled = product(p, own_ring(opened), own_ring(gamma.reduce(opened.bits)))
+    beta = p.rescale(shift.reduce(scaled.bits), scaled.frac)
     values = p.rescale(scaled + beta, MAX_FRAC).reduce(MAX_BITS)
     found = await largest(p, values, counted(keep, model.config.shape.pooled_from))
     wide = lift(p, await p.open_one(found), ring.MAX_BITS, sure=True).shared()

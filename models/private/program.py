@@ -162,17 +162,21 @@ def _computed(program: _Once) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What is public of a request: sentences, tokens of the longest, what it asks for, and whether it is audited."""
+    """What is public of a request: sentences, tokens of the longest, what it asks for, and whether it is audited.
+
+    extent: how much of each answer: the first columns of an embedding; 0: all of it.
+    """
 
     batch: int
     length: int
     answer: AnswerKind = "logits"
     audit: bool = False
+    extent: int = 0
 
     @property
-    def kind(self) -> tuple[AnswerKind, bool]:
+    def kind(self) -> tuple[AnswerKind, bool, int]:
         """What requests must have in common to run together."""
-        return self.answer, self.audit
+        return self.answer, self.audit, self.extent
 
 
 def possible_answers(shape: BertShape) -> tuple[AnswerKind, ...]:
@@ -182,7 +186,23 @@ def possible_answers(shape: BertShape) -> tuple[AnswerKind, ...]:
 
 def answer_shape(shape: BertShape, size: Size) -> tuple[int, ...]:
     """Of the array that a client gets."""
-    return (size.batch, size.length, shape.columns) if shape.tells_tokens else (size.batch, shape.columns)
+    if shape.tells_tokens:
+        return size.batch, size.length, shape.columns
+    return size.batch, size.extent or shape.columns
+
+
+def wanted_extent(config: Config, wanted: object) -> int:
+    """How much of each answer was asked for, by somebody else or by an option; 0: all of it.
+
+    :raises LocalInputError: the model's answers have no such part.
+    """
+    if type(wanted) is int and wanted == 0:
+        return 0
+    if config.shape.head != "embedding":
+        raise LocalInputError(f"dim: want a model of embeddings, got {kind_of(config.shape)}")
+    if type(wanted) is not int or not 1 <= wanted <= config.shape.columns:
+        raise LocalInputError(f"dim: want 1 to {config.shape.columns} columns, got {str(wanted)[:20]}")
+    return wanted
 
 
 def answers(config: Config) -> tuple[AnswerKind, ...]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from limits import LIMIT_S
 from served import served
-from small_models import save_head
+from small_models import layout, save_embedding, save_head
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
@@ -24,6 +24,9 @@ import mpcnet
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.requests.spans import best_span
 from mpcnet.launch.requests.view import Known
+from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.float_model.huggingface import published
+from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.texts.tokens import Reader
 
 NAMES = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC"}
@@ -146,4 +149,30 @@ async def test_only_a_cross_encoder_ranks(tmp_path: Path) -> None:
             ):
                 await private.rerank("a", ["b"])
             assert private.last.requests == 0
+        await parties.stop()
+
+
+async def test_the_first_columns_of_embeddings(tmp_path: Path) -> None:
+    """Of length 1 again where the model normalises; at the plan's cost, and beside requests for whole ones."""
+    folder = save_embedding(tmp_path / "model")
+    layout(folder, "Normalize")
+    plain = published(load_checkpoint(folder))(TEXTS)[:, :8]
+    with served(folder, tmp_path / "made") as parties:
+        parties.serve()
+        async with (
+            asyncio.timeout(2 * LIMIT_S),
+            mpcnet.AsyncClient.connect(parties.made.config("client")) as private,
+        ):
+            few, whole = await asyncio.gather(private.embed(TEXTS, dim=8), private.embed(TEXTS))
+            assert few.shape == (3, 8) and whole.shape == (3, 32)
+            assert torch.tensor(few).norm(dim=1) == pytest.approx([1.0] * 3, abs=1e-6)
+            assert torch.cosine_similarity(torch.tensor(few).double(), plain).min() > 0.999
+            await private.embed(TEXTS, dim=8)
+            size = Size(3, 12, audit=True, extent=8)
+            planned = Plans(parties.nodes["server0"].config).infer(size).ledger.total()
+            assert (private.last.rounds, private.last.sent_bytes) == (planned.rounds, planned.sent_bytes)
+            for dim in (-1, 33, True):
+                with pytest.raises(LocalInputError, match=f"dim: want 1 to 32 columns, got {dim}"):
+                    await private.embed(TEXTS, dim=dim)
+            assert (await private.embed([], dim=4)).shape == (0, 4)
         await parties.stop()
