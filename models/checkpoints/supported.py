@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpcnet.models.checkpoints.families import FAMILIES
-from mpcnet.models.checkpoints.families.family import Setting
+from mpcnet.models.checkpoints.families.family import HEADS_BY_ARCHITECTURE, Setting
 from mpcnet.models.checkpoints.tensors import Stored
+from mpcnet.models.shape import Head
 
+KINDS_OF_HEADS = "texts, tokens or questions"
 HEADS = (  # what an encoder's checkpoint may bring beside it
     "cls.", "lm_head.", "classifier.", "pre_classifier.", "qa_outputs.", "predictions.", "sop_classifier.", "vocab_",
     "generator_", "discriminator_predictions.", "head.", "decoder.",
@@ -52,6 +54,15 @@ def unsupported_family(config: Mapping[str, Any]) -> str:
     return ""
 
 
+def head_of(config: Mapping[str, Any]) -> Head:
+    """The head that an architecture's name stands for."""
+    for name in config.get("architectures") or []:
+        for end, head in HEADS_BY_ARCHITECTURE.items():
+            if name.endswith(end):
+                return head
+    return "embedding"
+
+
 def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     """Another head than ours; "" for none. `classifier`: there are weights of one.
 
@@ -60,7 +71,8 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     architectures = list(config.get("architectures") or [])
     accepted = FAMILIES[config["model_type"]].architectures
     if len(architectures) > 1 or not set(architectures) <= set(accepted):
-        return f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}; {ALONE}"
+        want = f"{accepted[0]} or its head for {KINDS_OF_HEADS}" if len(accepted) > 1 else accepted[0]
+        return f"architectures: want {want}, got {', '.join(architectures)}; {ALONE}"
     if not architectures and classifier and len(accepted) > 1:
         return (
             f"architectures: want {' or '.join(accepted[:2])}, got none beside a classifier's weights; "
@@ -86,7 +98,9 @@ def unsupported_parameters(
     """Parameters by our names against the wanted sizes, before a weight is read; `heads` may stand beside them."""
     here = [name for name in want if name in header]
     sizes = {name: header[name].size for name in here}
-    unused = ("pooler.", "classifier.") if heads else ("pooler.",)  # BertModel saves a pooler although it needs none
+    unused = (
+        ("pooler.", "classifier.", "span.") if heads else ("pooler.",)
+    )  # BertModel saves a pooler although it needs none
     groups = {
         "unknown parameters": ([name for name in unknown if not (heads and name.startswith(HEADS))], ALONE),
         "parameters the configuration does not have": (

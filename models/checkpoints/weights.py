@@ -49,7 +49,7 @@ from mpcnet.models.checkpoints.supported import (
 )
 from mpcnet.models.checkpoints.tensors import Stored, apart, floats, stored_tensors
 from mpcnet.models.preprocessing import Preprocessing
-from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.shape import TOKEN_LINEARS, BertShape, Softmax
 
 UNSUPPORTED = "cannot run privately: "
 
@@ -96,6 +96,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"{_behind(shape, i)}.weight": (d,)}
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
+    if shape.tells_tokens:
+        sizes[f"{TOKEN_LINEARS[shape.head]}.weight"] = (shape.columns, d)
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
     rows = d * len(shape.kinds)
     for i, dense in enumerate(shape.dense):
@@ -207,6 +209,9 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     if shape.head == "classification":
         folded |= _linear("pooler", *entry.into(raw, "pooler"))
         folded |= _linear("classifier", raw["classifier.weight"].T, raw["classifier.bias"])
+    if shape.tells_tokens:
+        name = TOKEN_LINEARS[shape.head]
+        folded |= _linear(name, *entry.into(raw, name))
     for i in range(len(shape.dense)):
         folded |= {f"dense{i}.weight": raw[f"dense{i}.weight"].T, f"dense{i}.bias": raw[f"dense{i}.bias"]}
     return {name: value.contiguous() for name, value in folded.items()}

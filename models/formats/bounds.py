@@ -71,6 +71,8 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
         active = _active(shape.head_activation, columns)[:, None, None]
         differences = ((weight[:, :, None] - weight[:, None, :]).abs() * active).sum(0)
         sizes["logits"] = SLACK * float((differences + (bias[:, None] - bias[None, :]).abs()).max())
+    if shape.head == "token-classification":
+        sizes["logits"] = SLACK * _label_differences(shape, folded)
     relative = float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0
     distances = [sum(map(max, _distances(folded, f"layer{i}"))) for i in range(shape.layers if shape.distances else 0)]
     return Bounds(sizes, sums, tuple(scores), relative, tuple(SLACK * size for size in distances))
@@ -113,6 +115,12 @@ def _active(activation: str, size: Tensor) -> Tensor:
     if activation == "quad":
         return quad(size)  # the largest of either sign
     return size.clamp(max=1.0) if activation == "tanh" else size  # GeLU, SiLU, ReLU: |f(x)| <= |x|
+
+
+def _label_differences(shape: BertShape, folded: Folded) -> float:
+    """Of any two logits of a token: the norm of the difference of their columns, with what N leaves of it."""
+    weight, bias = centre(folded["classifier.weight"].T), folded["classifier.bias"]
+    return float((sqrt(shape.hidden) * torch.cdist(weight, weight) + (bias[:, None] - bias[None, :]).abs()).max())
 
 
 def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[Tensor, Tensor]]]:

@@ -209,7 +209,7 @@ def _model(config: Config, seen: _Seen) -> None:
     if config.shape.distances:
         apart = distance_rows(config.formats.longest, config.shape.distances, config.shape.farthest)
         seen.add(Part(16, tuple(apart.shape), "distances"), apart.to(torch.int16))
-    if tiny.shape.labels >= 2:
+    if tiny.shape.chooses:
         seen.result(evaluate(lambda p: infer(p, model, rows, keep, "label"), seen.look))
 
 

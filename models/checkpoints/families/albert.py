@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.models.checkpoints.families import bert
-from mpcnet.models.checkpoints.families.family import FUNCTION, Family, Setting
+from mpcnet.models.checkpoints.families.family import FUNCTION, HEADS, Family, Setting, architectures
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,14 +18,9 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 ALBERT = Family(
-    ("AlbertModel", "AlbertForSequenceClassification"),
+    architectures("Albert"),
     "albert.",
-    bert.EMBEDDINGS
-    | {
-        "encoder.embedding_hidden_mapping_in": "projection",
-        "pooler": "pooler",
-        "classifier": "classifier",
-    },
+    {**bert.EMBEDDINGS, "encoder.embedding_hidden_mapping_in": "projection", "pooler": "pooler", **HEADS},
     {
         "attention.query": "query",
         "attention.key": "key",

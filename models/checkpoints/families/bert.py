@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mpcnet.models.checkpoints.families.family import Family, sizes
+from mpcnet.models.checkpoints.families.family import HEADS, Family, architectures, sizes
 
 EMBEDDINGS = {
     "embeddings.word_embeddings": "embedding.word",
@@ -30,9 +30,9 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 BERT = Family(
-    ("BertModel", "BertForSequenceClassification"),
+    architectures("Bert"),
     "bert.",
-    EMBEDDINGS | {"pooler.dense": "pooler", "classifier": "classifier"},
+    {**EMBEDDINGS, "pooler.dense": "pooler", **HEADS},
     LAYER,
     describe,
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.families.bert import EMBEDDINGS, LAYER
-from mpcnet.models.checkpoints.families.family import FUNCTION, Family, Setting, sizes
+from mpcnet.models.checkpoints.families.family import FUNCTION, HEADS, Family, Setting, architectures, sizes
 
 WANTED: Mapping[str, Any] = {  # what transformers takes for otherwise where config.json does not say it
     "relative_attention": True,
@@ -39,14 +39,14 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 DEBERTA_V2 = Family(
-    ("DebertaV2Model", "DebertaV2ForSequenceClassification"),
+    architectures("DebertaV2"),
     "deberta.",
     {name: ours for name, ours in EMBEDDINGS.items() if ours != "embedding.position"}
     | {
         "encoder.rel_embeddings": "distance",
         "encoder.LayerNorm": "distance.norm",
         "pooler.dense": "pooler",
-        "classifier": "classifier",
+        **HEADS,
     },
     {name: ours for name, ours in LAYER.items() if ours not in ("query", "key", "value")}
     | {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.models.checkpoints.families.bert import EMBEDDINGS
-from mpcnet.models.checkpoints.families.family import ACTIVATIONS, FUNCTION, Family
+from mpcnet.models.checkpoints.families.family import ACTIVATIONS, FUNCTION, HEADS, Family, architectures
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,10 +25,10 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 DISTILBERT = Family(
-    ("DistilBertModel", "DistilBertForSequenceClassification"),
+    architectures("DistilBert"),
     "distilbert.",
     {name: ours for name, ours in EMBEDDINGS.items() if ours != "embedding.type"}
-    | {"pre_classifier": "pooler", "classifier": "classifier"},
+    | {"pre_classifier": "pooler", **HEADS},
     {
         "attention.q_lin": "query",
         "attention.k_lin": "key",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.models.checkpoints.families import bert
-from mpcnet.models.checkpoints.families.family import Family
+from mpcnet.models.checkpoints.families.family import OWN_MAP, Family, architectures
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,10 +18,9 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 ELECTRA = Family(
-    ("ElectraModel", "ElectraForSequenceClassification"),
+    architectures("Electra"),
     "electra.",
-    bert.EMBEDDINGS
-    | {"embeddings_project": "projection", "classifier.dense": "pooler", "classifier.out_proj": "classifier"},
+    {**bert.EMBEDDINGS, "embeddings_project": "projection", **OWN_MAP},
     bert.LAYER,
     describe,
 )

@@ -8,8 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.shape import Activation
+from mpcnet.models.shape import Activation, Head
 
+HEADS_BY_ARCHITECTURE: Mapping[str, Head] = {  # by how an architecture's name ends
+    "ForSequenceClassification": "classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+}
+HEADS: Mapping[str, str] = {"classifier": "classifier", "qa_outputs": "span"}  # single maps, of most families
+OWN_MAP: Mapping[str, str] = {  # of texts, by a classifier with a map of its own: there is no pooler below it
+    **HEADS,
+    "classifier.dense": "pooler",
+    "classifier.out_proj": "classifier",
+}
 LONGEST = 2048  # positions of a family without a table of them: as long as the longest calibrated row
 
 ACTIVATIONS: Mapping[str, Activation] = {  # by transformers' names; those that are not here are other functions
@@ -58,9 +69,9 @@ FUNCTION = Setting(
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How transformers saves the encoders of a family, and a classifier on top of one.
+    """How transformers saves the encoders of a family, and heads on top of one.
 
-    architectures: the encoder's class, the classifier's, and others of which the encoder is taken.
+    architectures: the encoder's class, those with heads, and others of which the encoder is taken.
     prefix: stands before the encoder's names below a head.
     layer: what stands before the names inside a layer, whose number is its group.
     outside, inside: their modules' names and ours, outside the layers and inside one.
@@ -97,6 +108,11 @@ class Family:
             return f"layer{number - 1}.{behind}"
         inner = self.inside.get(name)
         return None if inner is None else f"layer{number}.{inner}"
+
+
+def architectures(name: str, *others: str) -> tuple[str, ...]:
+    """A family's class and those of its heads, by the name that all begin with."""
+    return (f"{name}Model", *(f"{name}{head}" for head in HEADS_BY_ARCHITECTURE), *others)
 
 
 def rope_base(parameters: Any) -> float:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mpcnet.models.checkpoints.families.family import LONGEST, Family, rope_base, sizes
+from mpcnet.models.checkpoints.families.family import HEADS, LONGEST, Family, architectures, rope_base, sizes
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,14 +19,14 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 GTE = Family(
-    ("GteModel", "GteForSequenceClassification"),
+    architectures("Gte"),
     "gte.",
     {
         "embeddings.word_embeddings": "embedding.word",
         "embeddings.token_type_embeddings": "embedding.type",
         "embeddings.LayerNorm": "embedding.norm",
         "pooler.dense": "pooler",
-        "classifier": "classifier",
+        **HEADS,
     },
     {
         "attention.qkv_proj.query": "query",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.families.family import LONGEST, Family, rope_base, sizes
+from mpcnet.models.checkpoints.families.family import HEADS, LONGEST, Family, architectures, rope_base, sizes
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,14 +22,14 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 NOMIC_BERT = Family(
-    ("NomicBertModel", "NomicBertForSequenceClassification"),
+    architectures("NomicBert"),
     "nomic_bert.",
     {
         "embeddings.word_embeddings": "embedding.word",
         "embeddings.token_type_embeddings": "embedding.type",
         "emb_ln": "embedding.norm",
         "pooler.dense": "pooler",
-        "classifier": "classifier",
+        **HEADS,
     },
     {
         "attn.Wqkv.query": "query",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.models.checkpoints.families.bert import EMBEDDINGS, LAYER
-from mpcnet.models.checkpoints.families.family import Family, sizes
+from mpcnet.models.checkpoints.families.family import OWN_MAP, Family, architectures, sizes
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,14 +22,9 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _family(name: str) -> Family:
     return Family(
-        (f"{name}Model", f"{name}ForSequenceClassification"),
+        architectures(name),
         "roberta.",
-        EMBEDDINGS
-        | {
-            "pooler.dense": "pooler",
-            "classifier.dense": "pooler",  # a classifier has a dense layer of its own, and then no pooler below it
-            "classifier.out_proj": "classifier",
-        },
+        {**EMBEDDINGS, "pooler.dense": "pooler", **OWN_MAP},
         LAYER,
         describe,
     )
