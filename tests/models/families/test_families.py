@@ -9,18 +9,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import encoders
 import pytest
 import small_models
 import torch
 from encoders import save_encoder, small_encoder, small_tokens
 from private import Private, audit, private_model
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForTokenClassification
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
-from mpcnet.models.float_model.reference import classify, forward
+from mpcnet.models.float_model.reference import answer, classify, forward
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.position_bias import distance_rows
@@ -310,3 +313,30 @@ def test_texts_are_not_cut_where_a_model_without_a_table_goes_on(tmp_path: Path)
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 512}')
     shorter = load_checkpoint(tmp_path).preprocessing
     assert shorter is not None and shorter.max_tokens == 512
+
+
+@pytest.mark.parametrize("head", ["TokenClassification", "QuestionAnswering"])
+@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "modernbert"])
+def test_heads_of_tokens_are_transformers(tmp_path: Path, kind: str, head: str) -> None:
+    """Of the families for which transformers has one."""
+    labels = {"num_labels": 4} if head == "TokenClassification" else {}
+    known = {"TokenClassification": AutoModelForTokenClassification, "QuestionAnswering": AutoModelForQuestionAnswering}
+    config = AutoConfig.for_model(kind, **{**encoders.SIZES, **encoders.MORE.get(kind, {}), **labels})
+    if type(config) not in known[head]._model_mapping:
+        pytest.skip(f"transformers has no {head} of {kind}")
+    torch.manual_seed(3)
+    model = known[head].from_config(config).double().eval()
+    encoders.train(model)
+    model.float().save_pretrained(tmp_path)
+    found = load_checkpoint(tmp_path)
+    tokens = small_tokens(found.shape.types)
+    types = {"token_type_ids": tokens.types} if found.shape.types else {}
+    with torch.inference_mode():
+        output = model.double()(input_ids=tokens.ids, attention_mask=tokens.mask, **types)
+    want = output.logits if labels else torch.stack([output.start_logits, output.end_logits], -1)
+    got = answer(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask)
+    assert found.shape.tells_tokens
+    assert (got - want)[tokens.mask.bool()].abs().max() < (1e-5 if kind in SINGLE else 1e-9)
+    if kind in ("electra", "gte"):  # what is private of it is the same for all
+        result, _, floats = private_model(found, [tokens], "fast", "exact").run(tokens)
+        assert (result - floats)[tokens.mask.bool()].abs().max() < 0.02
