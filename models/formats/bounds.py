@@ -23,6 +23,7 @@ from mpcnet.models.float_model.reference import Folded, quad
 from mpcnet.models.shape import BertShape
 
 SLACK = 1.01  # formats keep 12 fraction bits and more of values and weights
+MOST_COMBINATIONS = 1 << 28  # of words, types and positions: ten seconds; 250,002 words of 512 positions are half
 ROWS = 8192  # of the embedding table, that are combined with all positions at a time
 
 
@@ -84,15 +85,19 @@ def _embedding_size(shape: BertShape, folded: Folded) -> float:
 
 
 def _embedding_sums(shape: BertShape, folded: Folded) -> tuple[float, float]:
-    """The least and the largest |word + type + position|^2 + d eps of all combinations."""
+    """The least and the largest |word + type + position|^2 + d eps; of too many combinations, what their norms tell."""
     words, types, places = (table.float() for table in _tables(shape, folded))
     least, most = float("inf"), 0.0
+    added = shape.embedded * shape.eps
+    if len(words) * len(types) * len(places) > MOST_COMBINATIONS:
+        first, second = words.norm(dim=1), (types[:, None] + places).reshape(-1, shape.embedded).norm(dim=1)
+        apart = max(float(first.min() - second.max()), float(second.min() - first.max()), 0.0)
+        return apart**2 / SLACK + added, float(first.max() + second.max()) ** 2 * SLACK + added
     for entry in types:
         here = places + entry
         for rows in torch.split(words, ROWS):
             found = rows.square().sum(1)[:, None] + 2 * rows @ here.T + here.square().sum(1)
             least, most = min(least, float(found.min())), max(most, float(found.max()))
-    added = shape.embedded * shape.eps
     return max(least, 0.0) / SLACK + added, most * SLACK + added
 
 

@@ -24,6 +24,7 @@ from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
 from mpcnet.models.float_model.reference import answer, classify, forward
+from mpcnet.models.formats import bounds as bounds_module
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.position_bias import distance_rows
@@ -340,3 +341,13 @@ def test_heads_of_tokens_are_transformers(tmp_path: Path, kind: str, head: str) 
     if kind in ("electra", "gte"):  # what is private of it is the same for all
         result, _, floats = private_model(found, [tokens], "fast", "exact").run(tokens)
         assert (result - floats)[tokens.mask.bool()].abs().max() < 0.02
+
+
+def test_bounds_of_more_embeddings_than_can_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """250,002 words at 8,192 positions: what their norms tell holds as well, if less tightly."""
+    checkpoint, _, _ = small("xlm-roberta")
+    folded = fold(checkpoint)
+    counted = bounds(checkpoint.shape, folded).square_sums["embedding.square_sum"]
+    monkeypatch.setattr(bounds_module, "MOST_COMBINATIONS", 100)
+    told = bounds(checkpoint.shape, folded).square_sums["embedding.square_sum"]
+    assert 0 < told[0] <= counted[0] <= counted[1] <= told[1] < 4 * counted[1]
