@@ -12,7 +12,7 @@ from mpcnet.errors import RemoteProtocolError
 from mpcnet.launch.party import frames
 from mpcnet.launch.party.control_frames import HAVE, LOAD_STREAM, ORDER, USABLE
 from mpcnet.launch.party.queue import fits, layout
-from mpcnet.launch.party.request import Request, mask_digest
+from mpcnet.launch.party.request import Request, uploads_digest
 from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.models.families.bert import Model
 from mpcnet.models.private.program import Size
@@ -161,10 +161,10 @@ class _Leader:
         sizes: list[Scalar] = [n for request in asked for n in (request.size.batch, request.size.length)]
         answers: list[Scalar] = [request.size.answer for request in asked]
         audits: list[Scalar] = [request.size.audit for request in asked]
-        masks: list[Scalar] = [mask_digest(request.held.keep) for request in asked]
+        uploads: list[Scalar] = [uploads_digest(request.held, 0) for request in asked]
         await frames.send(
             self.server.other, ORDER, what="ask", ask=self.asks, ids=names, sizes=sizes, answers=answers,
-            audits=audits, masks=masks, room=room,
+            audits=audits, uploads=uploads, room=room,
         )  # fmt: skip
         return asked, room
 
@@ -182,7 +182,7 @@ class _Leader:
         alone = [request for request, there in zip(asked, found, strict=True) if not there]
         clients.fail(
             [request for request in alone if request.came_s <= long_ago_s],
-            "server1 has not got this request, or got another size, mask or answer",
+            "server1 has not got this request, or got another size, mask, upload or answer",
         )
         return [request for request, there in zip(asked, found, strict=True) if there]
 
