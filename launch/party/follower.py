@@ -151,6 +151,7 @@ class _Follower:
             raise RemoteProtocolError(f"{self.server.other.name}: it runs requests that it has not asked about")
         group = [self.found[name] for name in names]
         bundle = self._material(number, group)
+        await bundle.buffer.check()
         usable = bundle.buffer.failed is None
         if not usable:
             self._drop(number)

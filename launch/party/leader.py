@@ -98,7 +98,7 @@ class _Leader:
             return
         with clients.taken(group):
             sizes = [request.size for request in group]
-            prepared = self._prepared(sizes)
+            prepared = await self._prepared(sizes)
             bundle = prepared or await self._deal(layout(sizes, settings.streams), ahead=False)
             await self.order_ahead()  # the dealer works on it while we compute
             if not await self._run(bundle, group):
@@ -107,17 +107,26 @@ class _Leader:
                     raise RemoteProtocolError(f"{self.server.other.name}: it has no use for material dealt just now")
             await self.server.answer(self.model, group, bundle, rooms)
 
-    def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
-        """Complete material in which such requests fit, the smallest; it is taken out of the buffer."""
-        fitting = [
-            bundle
-            for bundle in self.ahead
-            if bundle.buffer.complete and bundle.buffer.failed is None and fits(sizes, bundle.sizes)
-        ]
-        chosen = min(fitting, key=lambda bundle: sum(size.batch * size.length for size in bundle.sizes), default=None)
-        if chosen is not None:
-            self.ahead.remove(chosen)
-        return chosen
+    async def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
+        """Complete material in which such requests fit, the smallest; it is taken out of the buffer.
+
+        A tape is read once before. One that is bad stays where it is, and is dropped when material is ordered next.
+        """
+        while True:
+            fitting = [
+                bundle
+                for bundle in self.ahead
+                if bundle.buffer.complete and bundle.buffer.failed is None and fits(sizes, bundle.sizes)
+            ]
+            chosen = min(
+                fitting, key=lambda bundle: sum(size.batch * size.length for size in bundle.sizes), default=None
+            )
+            if chosen is None:
+                return None
+            await chosen.buffer.check()
+            if chosen.buffer.failed is None:
+                self.ahead.remove(chosen)
+                return chosen
 
     async def _there(self) -> tuple[list[Request], tuple[int, int]]:
         """Those of our requests that server1 has too, as soon as there is one; and the bytes that each server has room

@@ -61,6 +61,12 @@ class CorrectionBuffer:
 
         await self._until(enough, starving=True)
 
+    async def check(self) -> None:
+        """Of a complete bundle, before its run: read its tape once, if it is on one. `failed` says if that is bad: the
+        bundle is of no use, and another can be dealt."""
+        if self.complete and not self._dropped:
+            await self._stored(self._store.check())
+
     async def settled(self) -> None:
         """Wait until the bundle is complete, or will never be; for who has time.
 
