@@ -93,7 +93,8 @@ class RecordWriter:
         if self.failed:
             return
         number, self._chunks = self._chunks, self._chunks + 1  # before its nonce is used
-        entry = b"".join((_ENTRY.pack(kind, index, sequence), *(bytes(piece) for piece in payload)))
+        pieces = (piece if isinstance(piece, bytes) else piece.data for piece in payload)
+        entry = b"".join((_ENTRY.pack(kind, index, sequence), *pieces))
         sealed = self._seal.encrypt(number.to_bytes(12, "big"), entry, None)
         try:
             self._file.write(_LENGTH.pack(len(sealed)))

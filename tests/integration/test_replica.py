@@ -272,6 +272,42 @@ async def test_a_client_that_lies_about_the_other_upload_costs_itself_only(parti
     assert not parties.lost()
 
 
+HOSTILE: list[tuple[str, int, rogue.Misdeed, str]] = [
+    ("entry", 8, rogue.twice, r"server0, run \d+, entry . 0/\d+: want no bytes, got \d+"),
+    ("entry", 8, rogue.too_large, r"server0, run \d+, entry . 0/\d+: want \d+ bytes, got 1099511627776"),
+    ("entry", 8, rogue.forge(fields={"of": "S", "index": 0, "sequence": 0}), "want an entry of a run that has begun"),
+    ("entry", 8, rogue.forge(fields={"of": "D", "index": -1, "sequence": 0}), "entry: index: want a whole number in 0"),
+    ("begin", 1, rogue.twice, "server0: it begins a run before the last one has been confirmed"),
+    ("begin", 1, rogue.forge(fields=lambda now: now | {"stream": 1}), "order, answer: want logits of a model"),
+    ("begin", 2, rogue.forge(fields=lambda now: now | {"requests": [9, 5]}), "want requests that fit into their run"),
+    (
+        "begin",
+        2,
+        rogue.forge(fields=lambda now: now | {"sizes": [256, 16] * 17}),
+        "want up to 16 streams of one length",
+    ),
+    ("begin", 2, rogue.forge(fields=lambda now: now | {"sizes": [60000, 16]}), "run 1: want a run of at most .* GB"),
+    ("begin", 2, rogue.forge(fields=lambda now: now | {"stream": 0}), "want loading without sizes, got some"),
+]
+
+
+@ONE
+@pytest.mark.parametrize(("name", "when", "misdeed", "words"), HOSTILE, ids=[row[3][-24:] for row in HOSTILE])
+async def test_a_server_that_sends_its_replica_something_else(
+    parties: Parties, name: str, when: int, misdeed: rogue.Misdeed, words: str
+) -> None:
+    """The session ends before memory is spent, and the next one serves."""
+    bad = parties.node(
+        "server0", RogueNode, victim="replica0", which=rogue.named(name), when=when, misdeed=misdeed
+    )  # fmt: skip
+    parties.serve(bad)
+    if name == "begin" and when == 2:
+        await parties.refused(parties.ask(TOKENS))
+    await parties.has_said("replica0", f"session ended: .*{words}")
+    await parties.answered(TOKENS)
+    await parties.stop()
+
+
 @ONE
 async def test_a_dealer_without_the_setting_is_told(parties: Parties) -> None:
     change(parties.made, "dealer", replicas=())
