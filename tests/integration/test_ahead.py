@@ -241,7 +241,11 @@ async def on_tapes(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @ON_TAPES
 @pytest.mark.parametrize("role", SERVERS)
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [changed, *(pytest.param(damage, marks=pytest.mark.slow) for damage in DAMAGES if damage is not changed)],
+    ids=lambda damage: damage.__name__,
+)
 async def test_a_bad_tape_is_dealt_afresh(
     parties: Parties, damage: Damage, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +261,7 @@ async def test_a_bad_tape_is_dealt_afresh(
     assert not [tape for role in SERVERS for tape in tapes(parties, role)]
 
 
+@pytest.mark.slow
 @ON_TAPES
 @pytest.mark.parametrize("role", SERVERS)
 async def test_a_disk_that_fails_in_mid_run(parties: Parties, role: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ async def flipped(channel: RogueChannel, header: Header, payload: bytes) -> None
 
 
 @ONE
-@pytest.mark.parametrize("when", [1, 4, 9])
+@pytest.mark.parametrize("when", [4, *(pytest.param(when, marks=pytest.mark.slow) for when in (1, 9))])
 async def test_a_bit_that_server0_flips_is_caught_and_named(parties: Parties, when: int) -> None:
     bad = parties.node("server0", RogueNode, victim="server1", which=rogue.of_run("round"), when=when, misdeed=flipped)
     parties.serve(bad)
@@ -292,7 +292,13 @@ HOSTILE: list[tuple[str, int, rogue.Misdeed, str]] = [
 
 
 @ONE
-@pytest.mark.parametrize(("name", "when", "misdeed", "words"), HOSTILE, ids=[row[3][-24:] for row in HOSTILE])
+@pytest.mark.parametrize(
+    ("name", "when", "misdeed", "words"),
+    [
+        pytest.param(*row, marks=[pytest.mark.slow] if index % 3 else [], id=row[3][-24:])
+        for index, row in enumerate(HOSTILE)
+    ],
+)
 async def test_a_server_that_sends_its_replica_something_else(
     parties: Parties, name: str, when: int, misdeed: rogue.Misdeed, words: str
 ) -> None:
@@ -317,6 +323,7 @@ async def test_a_dealer_without_the_setting_is_told(parties: Parties) -> None:
     await parties.cancel()
 
 
+@pytest.mark.slow
 async def test_a_replica_as_a_process(tmp_path: Path) -> None:
     """Started by hand, as `mpcnet init --replica` says."""
     model = tiny()
