@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -115,8 +115,7 @@ def sizes_of(facts: Mapping[str, Any]) -> list[Size]:
 
 def requests_of(facts: Mapping[str, Any]) -> list[Size]:
     """Of the run's requests, in the order of their rows."""
-    kind = sizes_of(facts)[0].kind if facts["requests"] else ("logits", False)
-    return [Size(batch, length, *kind) for batch, length in facts["requests"]]
+    return [replace(sizes_of(facts)[0], batch=batch, length=length) for batch, length in facts["requests"]]
 
 
 def _inference(p: Party, *, model: Model, tokens: Sequence[Shared], keep: Tensor, size: Size) -> Program[Any]:

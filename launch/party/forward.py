@@ -34,10 +34,10 @@ class Forward:
         """A run, or the loading; `facts` are those of a record."""
         seeds = [(sharing.SEED, np.frombuffer(facts[name], np.uint8)) for name in ("masks", "refresh")]
         sizes, requests = facts["sizes"], facts["requests"]
-        answer, audit = sizes[0][2:] if sizes else (None, False)
+        answer, audit, extent = sizes[0][2:] if sizes else (None, False, 0)
         await self._put((BEGIN, seeds, {
             "stream": facts["number"], "dealer": facts["dealer"], "other": facts["other"], "ids": facts["ids"],
-            "answer": answer, "audit": audit, "sizes": [n for size in sizes for n in size[:2]],
+            "answer": answer, "audit": audit, "extent": extent, "sizes": [n for size in sizes for n in size[:2]],
             "requests": [n for size in requests for n in size],
         }))  # fmt: skip
 

@@ -17,20 +17,26 @@ from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import RemoteProtocolError
 from mpcnet.models.private.inference import Response
+from mpcnet.models.private.program import Size
+from mpcnet.models.shape import BertShape
 from mpcnet.protocols.share import Bits, Shared
 from mpcnet.rounds import Part
 
 TAG_BYTES = 32
 
 
-def responses(results: Sequence[Response], batches: Sequence[int]) -> list[Response]:
-    """The rows of each request, from the results of the streams; spare rows of the last stream are nobody's."""
+def responses(shape: BertShape, results: Sequence[Response], sizes: Sequence[Size]) -> list[Response]:
+    """The rows of each request, from the results of the streams; spare rows of the last stream are nobody's.
+
+    Of answers for tokens, a request's own ones: a run is as long as its longest request.
+    """
     values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0
     found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.out_of_range)]
     out_of_range, cut = torch.cat(found) if found else None, list[Response]()
-    for batch in batches:
-        rows = slice(row, row := row + batch)
-        share = Shared(values[rows], first.bits, first.frac, first.party)
+    for size in sizes:
+        rows = slice(row, row := row + size.batch)
+        mine = values[rows, : size.length].contiguous() if shape.tells_tokens else values[rows]
+        share = Shared(mine, first.bits, first.frac, first.party)
         cut.append(Response(share, None if out_of_range is None else Bits.of(out_of_range[rows], first.party)))
     return cut
 

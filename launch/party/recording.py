@@ -73,7 +73,7 @@ class Recording:
             return Unrecorded()
         facts = {
             "format": FORMAT, "role": self.node.role, "program": program.digest(self.node.config), "number": number,
-            "sizes": [[size.batch, size.length, size.answer, size.audit] for size in sizes],
+            "sizes": [[size.batch, size.length, *size.kind] for size in sizes],
             "requests": [[request.size.batch, request.size.length] for request in requests],
             "ids": [request.name for request in requests],
             "dealer": self.dealer.session, "other": self.other.session,

@@ -19,7 +19,7 @@ from mpcnet.aio.threads import in_thread
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelClosed, LocalInputError, RemoteProtocolError, describe
 from mpcnet.launch.party import frames, notify, outputs, sharing
-from mpcnet.launch.party.again import Again, party_of
+from mpcnet.launch.party.again import Again, party_of, requests_of
 from mpcnet.launch.party.arriving import Arriving, Place
 from mpcnet.launch.party.budget import Budget, of_replica, run_bytes
 from mpcnet.launch.party.control_frames import BEGIN, CONFIRM, ENTRY, LOAD_STREAM, WITNESS
@@ -137,7 +137,7 @@ class _Replica:
         facts: dict[str, Any] = {
             "role": self._server.name, "number": number, "masks": masks, "refresh": refresh,
             "dealer": sessions[0], "other": sessions[1],
-            "sizes": [[size.batch, size.length, size.answer, size.audit] for size in sizes],
+            "sizes": [[size.batch, size.length, *size.kind] for size in sizes],
             "requests": _requests(header, sizes, self._server.name), "ids": header.fields.get("ids"),
         }  # fmt: skip
         return Arriving(facts, self._node.config, streams, self._changed.set)
@@ -171,7 +171,7 @@ class _Replica:
         [inputs] = await _in_threads(run, [partial(again.inputs, run)])
         streams = [partial(again.stream, run, model, inputs, index) for index in range(len(run.streams))]
         results = await _in_threads(run, streams)
-        return outputs.responses(results, [batch for batch, _ in run.facts["requests"]])
+        return outputs.responses(self._node.config.shape, results, requests_of(run.facts))
 
     async def _say(self, run: Arriving, responses: Sequence[Response]) -> None:
         """Compare with what the other server has seen, and give it the tags of our server's shares, or the reason why
@@ -219,12 +219,12 @@ def _flaw(run: Arriving, header: Header, other: str) -> str:
     """What our server was given, or has told us, and the other server knows otherwise; "" if nothing."""
     facts, fields = run.facts, header.fields
     server, sizes = facts["role"], facts["sizes"]
-    answer, audit = sizes[0][2:] if sizes else (None, False)
+    kind = tuple(sizes[0][2:]) if sizes else (None, False, 0)
     pairs = (
         ("session", fields.get("session"), facts["other"]),
         ("run", fields.get("stream"), facts["number"]),
         ("sizes", fields.get("sizes"), [n for size in sizes for n in size[:2]]),
-        ("kind of answer", (fields.get("answer"), fields.get("audit")), (answer, audit)),
+        ("kind of answer", tuple(fields.get(name) for name in ("answer", "audit", "extent")), kind),
         ("requests", fields.get("ids"), facts["ids"]),
         ("seed of refreshing words", fields.get("refresh"), refresh_digest(facts["refresh"])),
         ("uploads", fields.get("uploads"), run.uploads),

@@ -185,7 +185,7 @@ class Server:
         }
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
-            "answer": kind[0], "audit": kind[1],
+            "answer": kind[0], "audit": kind[1], "extent": kind[2],
             "dealer": dict(bundle.buffer.facts),
         }  # fmt: skip
         text = json.dumps(report.measured(ledger, facts)).encode()
@@ -285,7 +285,7 @@ class Server:
     def _reply(
         self, requests: Sequence[Request], results: Sequence[Response], text: bytes, tags: Sequence[bytes]
     ) -> None:
-        cut = responses(results, [request.size.batch for request in requests])
+        cut = responses(self.node.config.shape, results, [request.size for request in requests])
         for index, (request, response) in enumerate(zip(requests, cut, strict=True)):
             self.edge.clients.reply(request, response, text, tags[index] if tags else b"")
 

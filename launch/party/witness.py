@@ -59,13 +59,13 @@ class Witness:
         :raises ChannelTimeout: it does not answer in time.
         """
         names: list[Scalar] = list(seen.ids)
-        answer, audit = seen.sizes[0].kind if seen.sizes else (None, False)
+        answer, audit, extent = seen.sizes[0].kind if seen.sizes else (None, False, 0)
         rows = [np.frombuffer(row, np.uint8) for row in seen.table]
         await frames.send(
             self.replica, WITNESS, [(Part(8, (row.nbytes,)), row) for row in rows], stream=seen.number, ids=names,
             sizes=[n for size in seen.sizes for n in (size.batch, size.length)], answer=answer, audit=audit,
-            session=self.session, refresh=refresh_digest(self.refresh.reveal()), uploads=list(seen.uploads),
-            sums=list(seen.sums),
+            extent=extent, session=self.session, refresh=refresh_digest(self.refresh.reveal()),
+            uploads=list(seen.uploads), sums=list(seen.sums),
         )  # fmt: skip
         wait_s = ran_s + self.timeout_s
         try:

@@ -15,7 +15,7 @@ from parties import Parties, change, deployed, some_tokens, tiny
 from rogue import RogueChannel, RogueNode
 from running import COMMANDS, Running, save
 from typer.testing import CliRunner
-from uploads import others, uploads
+from uploads import announce, others, uploads
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, MpcError
@@ -24,7 +24,7 @@ from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.party import client, frames
 from mpcnet.launch.party import server as server_module
 from mpcnet.launch.party.clients import Clients
-from mpcnet.launch.party.control_frames import REQUEST, SHARES
+from mpcnet.launch.party.control_frames import SHARES
 from mpcnet.launch.party.recording import Record, Recording
 from mpcnet.models.private import program
 from mpcnet.models.private.inference import Response
@@ -260,9 +260,7 @@ async def test_a_client_that_lies_about_the_other_upload_costs_itself_only(parti
     node, (one, two) = parties.node("client:alice"), uploads(parties, TOKENS)
     peers = [await node.dial(role) for role in ("server0", "server1")]
     for peer, upload, other in zip(peers, (one, two), (others(two), {"others": bytes(32)}), strict=True):
-        await frames.send(
-            peer, REQUEST, id=bytes(16), batch=2, length=5, answer="logits", audit=False, wait_s=600.0
-        )  # fmt: skip
+        await announce(peer, TOKENS, id=bytes(16))
         await frames.send(peer, SHARES, upload, **other)
     with pytest.raises(MpcError, match="server0 has got another size, mask, upload or answer of this request"):
         while True:

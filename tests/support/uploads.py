@@ -50,7 +50,14 @@ def others(upload: Arrays) -> dict[str, bytes]:
 async def announce(peer: Peer, tokens: Tokens = TOKENS, **changes: Any) -> None:
     """The first frame of a request, with other fields if they are given."""
     batch, length = tokens.ids.shape
-    usual = {"id": secrets.token_bytes(16), "batch": batch, "length": length, "answer": "logits", "audit": False}
+    usual = {
+        "id": secrets.token_bytes(16),
+        "batch": batch,
+        "length": length,
+        "answer": "logits",
+        "audit": False,
+        "extent": 0,
+    }
     await frames.send(peer, REQUEST, **{**usual, "wait_s": 600.0, **changes})
 
 
