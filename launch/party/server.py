@@ -250,7 +250,7 @@ class Server:
             for request in requests
         ]
         columns = [
-            [Shared(share, given.bits, given.frac, party) for share in stack(array, sizes)]
+            [Shared(share, given.bits, given.frac, party) for share in stack(array, sizes, of_places=given.of_places)]
             for array, given in zip(zip(*shares, strict=True), config.inputs, strict=True)
         ]
         return [list(arrays) for arrays in zip(*columns, strict=True)]

@@ -35,7 +35,7 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
 
     mpnet = config["model_type"] == "mpnet"
     values = (MPNetConfig() if mpnet else BertConfig()).to_dict() | dict(config)
-    head: Head = "embedding" if modules.embeds else head_of(config)
+    head: Head = "embedding" if modules.embeds else head_of(config, header)
     skipped = MPNET_SKIPPED if mpnet else 0
     shape = BertShape(
         layers=values["num_hidden_layers"],

@@ -31,6 +31,10 @@ MODULES: Mapping[str, Mapping[str, str]] = {  # by model_type, which is also the
         **_FEED_FORWARD,
         "pooler.dense": "pooler",
         **_HEADS,
+        "cls.predictions.transform.dense": "transform",
+        "cls.predictions.transform.LayerNorm": "transform.norm",
+        "cls.predictions.decoder": "decoder",
+        "cls.predictions": "decoder",  # its bias alone
     },
     "mpnet": {
         **_EMBEDDINGS,
@@ -44,13 +48,17 @@ MODULES: Mapping[str, Mapping[str, str]] = {  # by model_type, which is also the
         "pooler.dense": "pooler",
         "classifier.dense": "pooler",  # a classifier has a dense layer of its own, and then no pooler below it
         "classifier.out_proj": "classifier",
+        "lm_head.dense": "transform",
+        "lm_head.layer_norm": "transform.norm",
+        "lm_head.decoder": "decoder",
+        "lm_head": "decoder",
         **_HEADS,  # its classifier of tokens is a single map
     },
 }
 LEAVES = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}  # gamma, beta: TensorFlow's names
 UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids")  # buffers that old releases of transformers saved
 WORDS = "embeddings.word_embeddings.weight"  # which every checkpoint has
-OUTSIDE = ("embeddings.", "pooler.", "classifier", "qa_outputs", "encoder.relative")
+OUTSIDE = ("embeddings.", "pooler.", "classifier", "qa_outputs", "cls.", "lm_head", "encoder.relative")
 
 
 def parameter_name(theirs: str, model_type: str = "bert") -> str | None:

@@ -16,13 +16,13 @@ HEADS_BY_ARCHITECTURE: Mapping[str, Head] = {  # by how an architecture's name e
     "ForSequenceClassification": "classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
 }
 ARCHITECTURES: Mapping[str, tuple[str, ...]] = {  # by model_type
     "bert": ("BertModel", *(f"Bert{name}" for name in HEADS_BY_ARCHITECTURE)),
-    # without the head of the last
-    "mpnet": ("MPNetModel", *(f"MPNet{name}" for name in HEADS_BY_ARCHITECTURE), "MPNetForMaskedLM"),
+    "mpnet": ("MPNetModel", *(f"MPNet{name}" for name in HEADS_BY_ARCHITECTURE)),
 }
-KINDS_OF_HEADS = "texts, tokens or questions"
+KINDS_OF_HEADS = "texts, tokens, questions or masks"
 HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")  # what an encoder's checkpoint may bring beside it
 ALONE = "save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
 FAMILY = "take a BERT or an MPNet, or distil one from it"
@@ -79,12 +79,14 @@ def unsupported_family(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def head_of(config: Mapping[str, Any]) -> Head:
-    """The head that an architecture's name stands for."""
+def head_of(config: Mapping[str, Any], header: Mapping[str, Stored]) -> Head:
+    """The head that an architecture's name stands for. A masked language model without the weights of its head, as
+    all-mpnet-base-v2 is published, is an encoder.
+    """
     for name in config.get("architectures") or []:
         for end, head in HEADS_BY_ARCHITECTURE.items():
             if name.endswith(end):
-                return head
+                return "embedding" if head == "fill-mask" and "transform.weight" not in header else head
     return "embedding"
 
 
@@ -122,9 +124,8 @@ def unsupported_parameters(
     """Parameters by our names against the wanted sizes, before a weight is read; `heads` may stand beside them."""
     here = [name for name in want if name in header]
     sizes = {name: header[name].size for name in here}
-    unused = (
-        ("pooler.", "classifier.", "span.") if heads else ("pooler.",)
-    )  # BertModel saves a pooler although it needs none
+    beside = ("classifier.", "span.", "transform.", "decoder.") if heads else ()
+    unused = ("pooler.", *beside)  # BertModel saves a pooler although it needs none
     groups = {
         "unknown parameters": ([name for name in unknown if not (heads and name.startswith(HEADS))], ALONE),
         "parameters the configuration does not have": (

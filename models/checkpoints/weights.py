@@ -40,6 +40,7 @@ from mpcnet.models.checkpoints.supported import (
     unsupported_settings,
 )
 from mpcnet.models.checkpoints.tensors import Stored, floats, stored_tensors
+from mpcnet.models.checkpoints.tied import tie
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import TOKEN_LINEARS, BertShape, Softmax
 
@@ -85,6 +86,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"layer{i}.down.norm.weight": (d,)}
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
+    if shape.fills:
+        sizes |= {"transform.weight": (d, d), "transform.norm.weight": (d,), "decoder.weight": (shape.vocab, d)}
     if shape.tells_tokens:
         sizes[f"{TOKEN_LINEARS[shape.head]}.weight"] = (shape.columns, d)
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
@@ -99,8 +102,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
 
 
 def load_checkpoint(source: str | Path) -> Checkpoint:
-    """Read a BERT or MPNet, bare, with a classifier, or with what sentence-transformers adds, from a directory
-    (offline) or a Hugging Face hub name.
+    """Read a BERT or MPNet, bare, with a head, or with what sentence-transformers adds, from a directory (offline) or a
+    Hugging Face hub name.
 
     :raises LocalConfigError: files are missing or damaged, the model needs something unsupported (all of it is named),
         or a weight is not finite.
@@ -127,6 +130,7 @@ def _load(source: str) -> Checkpoint:
         raise LocalConfigError(UNSUPPORTED + text)
     with stored_tensors(source, modules.folder) as stored:
         theirs, unknown = known_parameters(list(stored), config["model_type"])
+        unknown = unknown if modules.embeds else tie(config, stored, theirs, unknown)
         adapter = find(source, within(modules.folder, "adapter_config.json")) is not None
         shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown, adapter)
         encoder = replace(shape, dense=())
@@ -184,6 +188,9 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
         folded["pooler.weight"], folded["pooler.bias"] = _after_norm(raw, "pooler", entry)
         folded["classifier.weight"] = raw["classifier.weight"].T
         folded["classifier.bias"] = raw["classifier.bias"]
+    if shape.fills:
+        folded["transform.weight"], folded["transform.bias"] = _after_norm(raw, "transform", entry)
+        folded["decoder.weight"], folded["decoder.bias"] = _after_norm(raw, "decoder", "transform.norm")
     if shape.tells_tokens:
         name = TOKEN_LINEARS[shape.head]
         folded[f"{name}.weight"], folded[f"{name}.bias"] = _after_norm(raw, name, entry)

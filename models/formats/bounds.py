@@ -56,6 +56,12 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
         weight, bias = folded["classifier.weight"], folded["classifier.bias"]
         differences = (weight[:, :, None] - weight[:, None, :]).abs().sum(0) + (bias[:, None] - bias[None, :]).abs()
         sizes["logits"] = SLACK * float(differences.max())  # tanh is below 1
+    if shape.fills:
+        up = _linear(shape, folded, "transform")
+        sizes["transform.up"] = SLACK * float(up.max())
+        sizes["transform.centred"] = SLACK * 2 * float(up.max())  # |GeLU(u)| <= |u|, and so is their mean
+        added = shape.hidden * shape.eps
+        sums["transform.square_sum"] = (added, SLACK * float(up.square().sum()) + added)
     if shape.head == "token-classification":
         sizes["logits"] = SLACK * _label_differences(shape, folded)
     return Bounds(

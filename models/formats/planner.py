@@ -181,6 +181,8 @@ class _Planner:
         yield "embedding.square_sum"
         for i in range(self.shape.layers):
             yield from (f"layer{i}.out.square_sum", f"layer{i}.down.square_sum")
+        if self.shape.fills:
+            yield "transform.square_sum"
 
     def _square_sums(self, site: str, table_frac: int) -> RowRange:
         """What is proved, as far as it can be had: the least from calibration, or where rounding would tell."""
