@@ -20,9 +20,11 @@ from transformers import (
     BertForTokenClassification,
 )
 from transformers.pipelines.token_classification import TokenClassificationPipeline
+from typer.testing import CliRunner
 
 import mpcnet
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.cli import app
 from mpcnet.launch.requests.fills import fills
 from mpcnet.launch.requests.spans import best_span
 from mpcnet.launch.requests.view import Known
@@ -215,3 +217,23 @@ async def test_masks_are_filled(tmp_path: Path) -> None:
                     await call
         await parties.stop()
     assert parties.lost() == []
+
+
+def test_the_command_line_shows_entities_from_processes(tmp_path: Path) -> None:
+    """`mpcnet simulate`: five processes, the plan's cost, the entities of transformers' logits beside; and as JSON."""
+    folder = save_head(
+        tmp_path / "model", BertForTokenClassification, std=0.4, id2label=NAMES, max_position_embeddings=24, seed=9
+    )
+    file = tmp_path / "out.json"
+    line = ["simulate", "--model", str(folder), "--aggregation", "none", *TEXTS, "--json", str(file)]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 0, done.output
+    document = json.loads(file.read_text())
+    assert document["compared_with"] == "transformers" and document["wrong"] == []
+    entities, theirs = (
+        [e for row in document["answers"] for e in row[name]] for name in ("entities", "plain_entities")
+    )
+    assert entities and set(entities[0]) == {"label", "score", "text", "start", "end"}
+    assert [(e["label"], e["start"]) for e in entities] == [(e["label"], e["start"]) for e in theirs]
+    shown = " ".join(done.stdout.split())
+    assert f"{entities[0]['text']} ({entities[0]['label']} {entities[0]['score']:.2f})" in shown and "tokens" in shown

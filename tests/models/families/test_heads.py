@@ -136,3 +136,22 @@ def test_places_are_wanted() -> None:
         model.run(tokens)
     with pytest.raises(LocalInputError, match="masks: want 1 to 24, got 25"):
         wanted_extent(model.config, 25)
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "rounds", "sent"),
+    [
+        ({}, ("pool",), 1, 3 * 32 * 4),
+        ({"head": "classification", "labels": 2, "pooling": "first"}, ("pooler", "tanh", "classifier"), 5, 3 * 32 * 19.25),
+        (TAGS, ("tokens",), 1, 3 * 9 * 32 * 5),
+        (SPANS, ("tokens",), 1, 3 * 9 * 32 * 5),
+    ],
+    ids=["embedding", "classifier", "tags", "spans"],
+)  # fmt: skip
+def test_what_the_page_on_models_says(shape: dict[str, Any], names: tuple[str, ...], rounds: int, sent: float) -> None:
+    """Of rounds and bytes of each head; those of masks are counted above."""
+    model, tokens = tiny_model("fast", "exact", replace(TINY, layers=1, **shape))
+    ledger = model.plans.infer(Size(*tokens.ids.shape)).ledger
+    costs = [ledger.of(name) for name in names]
+    assert sum(cost.rounds for cost in costs) == rounds
+    assert sum(cost.sent_bytes for cost in costs) == sent
