@@ -139,7 +139,7 @@ def size_of(node: Node, tokens: Tokens, answer: AnswerKind, audit: bool, extent:
     check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
     batch, length = tokens.ids.shape
     if tokens.places is not None:
-        extent = tokens.places.shape[1]
+        extent = tokens.places.shape[1] if tokens.places.shape[1] > 1 else 0  # as what is dealt ahead
     if length > node.config.formats.longest:
         raise LocalInputError(
             f"texts: the program was calibrated for up to {node.config.formats.longest} tokens, got "
