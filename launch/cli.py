@@ -49,6 +49,7 @@ from mpcnet.launch.options import (
     SoftmaxName,
     SuiteName,
     TextFile,
+    Top,
     Where,
     check_folder,
     console,
@@ -66,7 +67,7 @@ from mpcnet.launch.requests.view import Choices
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
-from mpcnet.models.private.program import Size, wanted_answer, wanted_extent
+from mpcnet.models.private.program import Size, extent_of, wanted_answer
 from mpcnet.models.texts.inputs import entries
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
@@ -126,6 +127,7 @@ def simulate_command(
     max_answer_len: AnswerLength = None,
     impossible: Impossible = None,
     dim: Dim = None,
+    top: Top = None,
     device: Device = "cpu",
     json_file: Json = "",
 ) -> None:
@@ -142,7 +144,7 @@ def simulate_command(
     chosen = Options(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
         answer, not no_audit, device, accept, blank,
-        Choices(question, query, aggregation, max_answer_len, impossible, dim),
+        Choices(question, query, aggregation, max_answer_len, impossible, dim, top),
     )  # fmt: skip
     outcome = simulate_each(entries(texts or [], file, pairs, form, paired=paired), chosen, console)
     emit(outcome.document, json_file)
@@ -209,13 +211,14 @@ def plan_command(
     calibration: Calibration = None,
     answer: AnswerName = "logits",
     dim: Dim = None,
+    masks: Annotated[int | None, typer.Option(min=1, help="Of a model that fills masks: how many in a text.")] = None,
     no_audit: NoAudit = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
-        extent = wanted_extent(prepared.config, dim or 0)
+        extent = extent_of(prepared.config, dim, masks)
         size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit, extent)
         document = plan_of(prepared, model, size).to_dict()
     warn(prepared)

@@ -36,6 +36,7 @@ from mpcnet.launch.options import (
     Query,
     Question,
     TextFile,
+    Top,
     check_folder,
     read_text,
     write_text,
@@ -47,7 +48,7 @@ from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.view import VIEW, Choices, View
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.bert import AnswerKind
-from mpcnet.models.private.program import wanted_answer, wanted_extent
+from mpcnet.models.private.program import extent_of, wanted_answer
 from mpcnet.models.texts.inputs import entries
 from mpcnet.models.texts.tokens import Tokens
 
@@ -89,6 +90,7 @@ def infer_command(
     max_answer_len: AnswerLength = None,
     impossible: Impossible = None,
     dim: Dim = None,
+    top: Top = None,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each request may take, waiting included.")] = (
         client.WAIT_S
@@ -103,9 +105,9 @@ def infer_command(
     protect_memory()
     check_folder(json_file)
     node = open_node(settings.read(config))
-    choices = Choices(question, query, aggregation, max_answer_len, impossible, dim)
+    choices = Choices(question, query, aggregation, max_answer_len, impossible, dim, top)
     view = choices.view(node.config.shape)
-    extent, ranking = wanted_extent(node.config, dim or 0), query is not None
+    extent, ranking = extent_of(node.config, dim), query is not None
     kind = wanted_answer(node.config, answer)
     wanted = Wanted(kind, not no_audit, accept, attempts, view, extent, ranking, timeout)
     if tokens is not None:

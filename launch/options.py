@@ -75,6 +75,7 @@ AnswerLength = Annotated[
 Impossible = Annotated[
     bool | None, typer.Option("--impossible", help="There may be no answer in a context: then it is empty.")
 ]
+Top = Annotated[int | None, typer.Option("--top", min=1, help="Words for each mask, the likeliest first: 5.")]
 Dim = Annotated[
     int | None, typer.Option("--dim", min=1, help="Of an embedding, so many columns: servers compute and send no more.")
 ]

@@ -30,7 +30,7 @@ from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.ledger import overlapped
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
-from mpcnet.models.private.program import Plans, Size, wanted_answer, wanted_extent
+from mpcnet.models.private.program import Plans, Size, extent_of, wanted_answer
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Entry
 from mpcnet.models.texts.tokens import Reader, Text, Tokens
@@ -127,7 +127,7 @@ def simulate_each(
             options.embedding, status.update,
         )  # fmt: skip
         wanted_answer(prepared.config, options.answer)
-        wanted_extent(prepared.config, options.choices.dim or 0)
+        extent_of(prepared.config, options.choices.dim)
         options.choices.view(prepared.config.shape)
         found = None if prepared.random else _ask(prepared, entries, options)
     if found is not None and strict and found.refused():

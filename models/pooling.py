@@ -59,8 +59,8 @@ def too_large(shape: BertShape, folded: Mapping[str, Tensor]) -> Iterator[str]:
     """What of a head, but for a classifier's of whole texts, may leave its ring for some text: proved from the weights,
     since LayerNorm's result has the norm sqrt(d), and tanh is below 1.
     """
-    if shape.tells_tokens:
-        name = TOKEN_LINEARS[shape.head]
+    if shape.tells_tokens or shape.fills:
+        name = TOKEN_LINEARS.get(shape.head, "decoder")
         weight = folded[f"{name}.weight"]
         sizes = math.sqrt(shape.hidden) * (weight - weight.mean(0)).norm(dim=0) + folded[f"{name}.bias"].abs()
         yield from _needs("logits of tokens", float(sizes.max()), TOKEN_LOGIT_BITS)

@@ -15,11 +15,12 @@ Norm: TypeAlias = Literal["after", "before"]
 HeadActivation: TypeAlias = Literal["tanh", "relu", "gelu"]
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
 DenseActivation: TypeAlias = Literal["tanh", "identity"]
-Head: TypeAlias = Literal["embedding", "classification", "token-classification", "question-answering"]
+Head: TypeAlias = Literal["embedding", "classification", "token-classification", "question-answering", "fill-mask"]
 HEAD_POOLINGS: Mapping[str, str] = {
     "classification": "first",
     "token-classification": "none",
     "question-answering": "none",
+    "fill-mask": "none",
 }
 LABELLED = ("classification", "token-classification")  # heads whose columns are labels
 TOKEN_LINEARS: Mapping[str, str] = {"token-classification": "classifier", "question-answering": "span"}  # parameters
@@ -57,7 +58,8 @@ class BertShape:
     head "classification": two linear maps of the first token with `head_activation` between them. multi_label: each
     logit is a label of its own, not one of several to choose from. sigmoid: a cross-encoder's one score is the logit's.
     head "token-classification": logits of every token. head "question-answering": two logits of every token, whether an
-    answer to the first text starts and ends there; labels is 0.
+    answer to the first text starts and ends there; labels is 0. head "fill-mask": a logit of every word, at the places
+    that a client names in secret; labels is 0.
 
     :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head or activation is unknown.
     """
@@ -168,6 +170,8 @@ class BertShape:
             yield f"pooled_from, dense: want none of {self.head}, got some"
         if self.multi_label and not classifies:
             yield f"multi_label: want a classifier, got {self.head}"
+        if self.head == "fill-mask" and self.activation != "gelu":
+            yield f"activation: want gelu before a mask is filled, got {self.activation}"
         if self.sigmoid and (not classifies or self.labels > 1):
             yield f"sigmoid: want a classifier of one label, got {self.head} of {self.labels}"
         for place, dense in enumerate(self.dense, 1):
@@ -192,12 +196,19 @@ class BertShape:
             return self.labels
         if self.head == "question-answering":
             return SPAN_COLUMNS
+        if self.head == "fill-mask":
+            return self.vocab
         return self.dense[-1].columns if self.dense else self.hidden * len(self.kinds)
 
     @property
     def tells_tokens(self) -> bool:
         """Whether an answer has a row for every token."""
         return self.head in TOKEN_LINEARS
+
+    @property
+    def fills(self) -> bool:
+        """Whether an answer has a row for every place that a client names."""
+        return self.head == "fill-mask"
 
     @property
     def chooses(self) -> bool:

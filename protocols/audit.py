@@ -99,7 +99,7 @@ class Audit:
     """The audit of one run: hashes every check's bits, by sentence, and says in the end if any was 1.
 
     `keep` [B, n] is the padding mask. Values are [B, n, .], or [B, heads, n, .]; those at padding do not count. Or they
-    are a sentence's, [B, .].
+    are a sentence's, [B, .], or of no place in it, [B, 1, 1, ., .].
     """
 
     keep: Tensor
@@ -242,7 +242,7 @@ class Audit:
         """Booleans of the bits' shape, false at padding."""
         valid = self.keep.bool()
         found = ring.unpack_bits(bits.packed, bits.shape).bool()
-        if len(bits.shape) > 2:
+        if len(bits.shape) in (3, 4):
             found = found & (valid.unsqueeze(-1) if len(bits.shape) == 3 else valid[:, None, :, None])
         return found if keep is None else found & keep.bool()
 

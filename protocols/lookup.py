@@ -107,6 +107,22 @@ async def look_up_short(p: Party, index: Shared, table: Weight) -> Shared:
     return linear(p, await p.open_one(hot), table).reshape(*shape, columns)
 
 
+async def one_hot_rows(p: Party, index: Shared, rows: int, bits: int) -> Shared:
+    """The one-hot row of index mod rows: [...] in `index_bits(rows or more, short=True)` bits -> [..., rows] in `bits`.
+
+    Whatever a client shares, each row has one 1: a product with it picks one row of a shared matrix.
+
+    Rounds   1
+    Sends    for an index its ceil(K / 8) bytes each way
+    Offline  for an index: 2^K words of `bits`
+    Hiding   i^ = i + r mod 2^K with r fresh and uniform: i^ is uniform
+    Error    none
+    Source   docs/protocol.md, "Lookups"
+    """
+    opened = await p.open_one(index.reshape(prod(index.shape)))
+    return _one_hot_words(p, opened, rows, bits).reshape(*index.shape, rows)
+
+
 def _one_hot_bits(p: Party, index: Masked, rows: int) -> Bits:
     """Shares of the one-hot row of each index, [count, rows] in whole bytes: bits behind the last row mean nothing."""
     size = 1 << index.bits

@@ -5,6 +5,7 @@ from mpcnet.launch.api.client import Client
 from mpcnet.launch.api.planning import Operation, Plan, plan
 from mpcnet.launch.api.results import Classification, Ranked, Usage
 from mpcnet.launch.requests.entities import Entity
+from mpcnet.launch.requests.fills import Fill
 from mpcnet.launch.requests.spans import Span
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Classification",
     "Client",
     "Entity",
+    "Fill",
     "Operation",
     "Plan",
     "Ranked",

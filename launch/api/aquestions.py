@@ -13,6 +13,7 @@ from mpcnet.launch.api.results import Ranked, ranked
 from mpcnet.launch.requests import answers, entities
 from mpcnet.launch.requests.asked import Check, anything
 from mpcnet.launch.requests.entities import Entity
+from mpcnet.launch.requests.fills import Fill, fills
 from mpcnet.launch.requests.spans import Span, best_span, check_pair
 from mpcnet.launch.requests.view import Aggregation, check_aggregation, check_count
 from mpcnet.models.families.bert import AnswerKind, Config
@@ -138,3 +139,27 @@ class AsyncQuestions(ABC):
         ]
         best: list[Ranked | MpcError] = [*sorted(found, key=lambda one: -one.score)[:top_k]]
         return best + [entry for entry in entries if isinstance(entry, MpcError)]
+
+    @overload
+    async def fill(
+        self, texts: Iterable[Text], *, top_k: int = 5, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+    ) -> list[list[list[Fill]]]: ...
+
+    @overload
+    async def fill(
+        self, texts: Iterable[Text], *, top_k: int = 5, on_error: Literal["return"], **how: Unpack[How]
+    ) -> list[list[list[Fill]] | MpcError]: ...
+
+    @overload
+    async def fill(
+        self, texts: Iterable[Text], *, top_k: int = 5, on_error: OnError, **how: Unpack[How]
+    ) -> list[list[list[Fill]]] | list[list[list[Fill]] | MpcError]: ...
+
+    async def fill(
+        self, texts: Iterable[Text], *, top_k: int = 5, on_error: OnError = "raise", **how: Unpack[How]
+    ) -> list[list[list[Fill]]] | list[list[list[Fill]] | MpcError]:
+        """See :meth:`mpcnet.launch.api.questions.Questions.fill`."""
+        await self._asked("fill")
+        check_count("top_k", top_k)
+        found = await self._call("fill", "logits", texts, on_error, how)
+        return [fills(entry.row, entry.known, top_k) if isinstance(entry, Value) else entry for entry in found]

@@ -41,7 +41,7 @@ def _row(reader: Reader, number: int, text: Text, check: Callable[[Text], None])
         return LocalInputError(f"text {number}: want a text or a pair of texts, got {got}")
     try:
         check(text)
-        return reader.row(text)
+        return reader.asked(text)
     except LocalInputError as error:
         return LocalInputError(f"text {number}: {error}")
 

@@ -13,6 +13,7 @@ METHODS: Mapping[Head, str] = {  # the method that a model of each kind is made 
     "classification": "classify",
     "token-classification": "tag",
     "question-answering": "answer",
+    "fill-mask": "fill",
 }
 WANTED: Mapping[str, tuple[Head, str]] = {  # by method
     "embed": ("embedding", "a model of embeddings"),
@@ -20,6 +21,7 @@ WANTED: Mapping[str, tuple[Head, str]] = {  # by method
     "labels": ("classification", "a classifier"),
     "rerank": ("classification", "a cross-encoder, which has one label"),
     "tag": ("token-classification", "a classifier of tokens"),
+    "fill": ("fill-mask", "a model that fills masks"),
     "answer": ("question-answering", "a model that answers questions"),
 }
 

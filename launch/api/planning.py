@@ -14,7 +14,7 @@ from mpcnet.launch.deployment import settings
 from mpcnet.launch.reporting import formats, report
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare
-from mpcnet.models.private.program import Plans, Size, wanted_answer, wanted_extent
+from mpcnet.models.private.program import Plans, Size, extent_of, wanted_answer
 from mpcnet.models.shape import Softmax
 from mpcnet.randomness.meter import Plan as Metered
 
@@ -51,7 +51,7 @@ class Plan:
     embedding: Embedding
     answer: AnswerKind
     audit: bool
-    extent: int  # columns of an embedding that are computed; 0: all
+    extent: int  # columns of an embedding that are computed, 0 for all; or masks that are filled, 0 for one
     random_weights: bool  # an architecture without weights: its cost is real, an answer would mean nothing
     load: dict[str, Any]  # the cost of loading the weights, once for each session of the servers
     formats: tuple[dict[str, Any], ...]  # by site: its limit, proved for every text or not, and its room
@@ -73,11 +73,12 @@ def plan(
     answer: AnswerKind = "logits",
     audit: bool = True,
     dim: int = 0,
+    masks: int = 0,
     progress: bool = True,
 ) -> Plan:
     """The cost of a request of `batch` texts of `length` tokens each; the arguments are those of `mpcnet plan`.
 
-    `dim`: the first columns of an embedding; 0: all.
+    `dim`: the first columns of an embedding, 0 for all; `masks`: those of a text that are filled, 0 for one.
 
     :raises LocalConfigError: there is no such model, suite or calibration, or it takes fewer tokens.
     :raises LocalInputError: the model has no such answer.
@@ -86,7 +87,7 @@ def plan(
 
     def work(say: Callable[[str], None]) -> Plan:
         prepared = prepare(str(model), suite, softmax, length, file, embedding, say)
-        kind = wanted_answer(prepared.config, answer), audit, wanted_extent(prepared.config, dim)
+        kind = wanted_answer(prepared.config, answer), audit, extent_of(prepared.config, dim or None, masks or None)
         return plan_of(prepared, str(model), Size(batch, length, *kind))
 
     async def planned() -> Plan:

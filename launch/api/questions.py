@@ -11,8 +11,10 @@ from mpcnet.launch.api.call import How, OnError
 from mpcnet.launch.api.loop import LoopThread
 from mpcnet.launch.api.results import Ranked
 from mpcnet.launch.requests.entities import Entity
+from mpcnet.launch.requests.fills import Fill
 from mpcnet.launch.requests.spans import Span
 from mpcnet.launch.requests.view import Aggregation
+from mpcnet.models.texts.tokens import Text
 
 
 class Questions:
@@ -100,3 +102,25 @@ class Questions:
         :raises MpcError: as `embed`.
         """
         return self._loop.call(self._client.rerank(query, documents, top_k=top_k, on_error=on_error, **how))
+
+    @overload
+    def fill(
+        self, texts: Iterable[Text], *, top_k: int = 5, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+    ) -> list[list[list[Fill]]]: ...
+
+    @overload
+    def fill(
+        self, texts: Iterable[Text], *, top_k: int = 5, on_error: Literal["return"], **how: Unpack[How]
+    ) -> list[list[list[Fill]] | MpcError]: ...
+
+    def fill(
+        self, texts: Iterable[Text], *, top_k: int = 5, on_error: OnError = "raise", **how: Unpack[How]
+    ) -> list[list[list[Fill]]] | list[list[list[Fill]] | MpcError]:
+        """For each mask ("[MASK]") of each text the likeliest words, best first.
+
+        Servers learn how many masks a request's texts have at most, and not where. Other arguments as of `embed`.
+
+        :raises LocalInputError: a text cannot be asked, or has no mask, or the model fills none.
+        :raises MpcError: as `embed`.
+        """
+        return self._loop.call(self._client.fill(texts, top_k=top_k, on_error=on_error, **how))

@@ -71,8 +71,7 @@ class Session:
             self.node.say(f"the servers take {error.largest} of these at a time, not {rows}")
             found: list[Answer] = []
             for start in range(0, rows, error.largest):
-                part = slice(start, start + error.largest)
-                rest = Tokens(tokens.ids[part], tokens.types[part], tokens.mask[part])
+                rest = tokens.part(slice(start, start + error.largest))
                 found += await self.ask_all(rest, answer, audit, wait_s, extent)
             return found
 

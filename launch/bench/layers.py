@@ -23,6 +23,7 @@ from mpcnet.launch.options import (
     write_text,
 )
 from mpcnet.launch.reporting import report
+from mpcnet.launch.requests.compare import check_one_row
 from mpcnet.launch.simulate import DEFAULT_TEXTS
 from mpcnet.models.private.layer_errors import EMBEDDING, LAYER, Report, measure
 from mpcnet.models.private.oracle_trace import load_plain
@@ -49,6 +50,7 @@ def layers_command(
     given: list[Text] = texts_of(file) if file is not None else [*(texts or DEFAULT_TEXTS)]
     with console.status("preparing the model") as status, torch.inference_mode():
         prepared = prepare(model, suite, softmax, say=status.update)
+        check_one_row(prepared.config.shape)
         tokens = _tokens(prepared, given)
         status.update("measuring")
         found = measure(load_plain(prepared.config, prepared.folded), prepared.folded, tokens)

@@ -23,6 +23,7 @@ from mpcnet.launch.deployment import settings
 from mpcnet.launch.party import client
 from mpcnet.launch.party.monitor import cause_of
 from mpcnet.launch.party.node import Node, open_node
+from mpcnet.launch.requests.compare import check_one_row
 from mpcnet.launch.simulation.network import Loopback
 from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.models.float_model import reference
@@ -80,6 +81,7 @@ def soak(model: str, plan: Soak, console: Console) -> dict[str, Any]:
     """
     with console.status("preparing the model") as status:
         prepared = prepare(model, "fast", "exact", say=status.update)
+    check_one_row(prepared.config.shape)
     with deployment(prepared.config, Loopback(), 1, 30.0) as made, Progress(console=console) as progress:
         for role in VICTIMS:
             _start(made, role, model)

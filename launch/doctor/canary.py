@@ -71,6 +71,9 @@ def _tokens(node: Node) -> Tokens:
     """The word, or two tokens where a model of random weights has no tokenizer."""
     if node.config.preprocessing is None:
         ids = torch.arange(2).reshape(1, 2) % node.config.shape.vocab
-        return Tokens(ids, torch.zeros_like(ids), torch.ones_like(ids))
+        places = torch.zeros(1, 1, dtype=torch.int64) if node.config.shape.fills else None
+        return Tokens(ids, torch.zeros_like(ids), torch.ones_like(ids), places)
     reader = client.reader(node)
-    return reader.pad([reader.row(WORD)])
+    head = node.config.shape.head
+    text = (WORD, WORD) if head == "question-answering" else WORD
+    return reader.pad([reader.asked(reader.tokenizer.mask_token if head == "fill-mask" else text)])

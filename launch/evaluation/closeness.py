@@ -31,6 +31,7 @@ from mpcnet.launch.options import (
     warn,
 )
 from mpcnet.launch.reporting import report
+from mpcnet.launch.requests.compare import check_one_row
 from mpcnet.launch.simulate import Options
 from mpcnet.models.private import oracle_trace
 from mpcnet.models.private.prepare import Prepared, prepare
@@ -79,6 +80,7 @@ def corpus_command(
         prepared = prepare(model, suite, softmax, max(longest, 1), calibration, say=status.update)
         if prepared.random:
             raise LocalConfigError(f"corpus: want a checkpoint, got {model}, whose weights are random")
+        check_one_row(prepared.config.shape)
         status.update("making the texts")
         samples, tokens = _texts(prepared, longest or prepared.config.formats.longest, each)
     warn(prepared)

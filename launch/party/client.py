@@ -53,7 +53,7 @@ from mpcnet.models.preprocessing import tokenizer_digest
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.prepare import checkpoint, tokenizer_source
 from mpcnet.models.private.program import Size, answer_shape, wanted_answer, wanted_extent
-from mpcnet.models.texts.tokens import Reader, Tokens
+from mpcnet.models.texts.tokens import Reader, Tokens, first_said
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part
@@ -151,6 +151,8 @@ def size_of(node: Node, tokens: Tokens, answer: AnswerKind, audit: bool, extent:
     """
     check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
     batch, length = tokens.ids.shape
+    if tokens.places is not None:
+        extent = tokens.places.shape[1] if tokens.places.shape[1] > 1 else 0  # as what is dealt ahead
     if length > node.config.formats.longest:
         raise LocalInputError(
             f"texts: the program was calibrated for up to {node.config.formats.longest} tokens, got "
@@ -303,6 +305,8 @@ class Connection:
             each = tokens.mask if config.shape.tells_tokens else 1
             if not bool((values.sum(-1) == each).all()):
                 raise RemoteProtocolError("the servers' results are no shares of one label for each sentence or token")
+        elif tokens.places is not None:
+            values = values * first_said(tokens.places)[..., None]
         elif config.preprocessing is not None and config.preprocessing.normalize:
             values = torch.nn.functional.normalize(values, dim=1)
         out_of_range = None

@@ -22,7 +22,7 @@ def tokens_of(
         sharing.expand_tokens(config, size, party, held.seed, held.explicit, sharing.TOKENS) for size, held in requests
     ]
     columns = [
-        [Shared(share, given.bits, given.frac, party) for share in stack(array, streams)]
+        [Shared(share, given.bits, given.frac, party) for share in stack(array, streams, of_places=given.of_places)]
         for array, given in zip(zip(*shares, strict=True), config.inputs, strict=True)
     ]
     return [list(arrays) for arrays in zip(*columns, strict=True)]

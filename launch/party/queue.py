@@ -125,14 +125,14 @@ def fits(sizes: Sequence[Size], prepared: Sequence[Size]) -> bool:
     return same and rows <= room and length <= longest and room * longest <= 2 * rows * length
 
 
-def stack(arrays: Sequence[Tensor], streams: Sequence[Size]) -> list[Tensor]:
-    """Requests' arrays [b, n, ...] one below the other, then cut into streams [B, N, ...].
+def stack(arrays: Sequence[Tensor], streams: Sequence[Size], *, of_places: bool = False) -> list[Tensor]:
+    """Requests' arrays [b, n, ...] one below the other, then cut into streams [B, N, ...]; those of places as they are.
 
     What is missing is filled with copies of a request's first token and of the first row: values that are sure to be
     in range, whose results nobody reads.
     """
     rows, length = _extent(streams)
-    tall = torch.cat([_lengthened(array, length) for array in arrays])
+    tall = torch.cat([array if of_places else _lengthened(array, length) for array in arrays])
     if spare := rows - len(tall):
         tall = torch.cat([tall, tall[:1].expand(spare, *tall.shape[1:])])
     return list(torch.split(tall, [size.batch for size in streams]))

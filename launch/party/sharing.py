@@ -17,7 +17,7 @@ from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.models.families.bert import Config
 from mpcnet.models.private.parameters import Parameter
-from mpcnet.models.private.program import Size
+from mpcnet.models.private.program import Size, places
 from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream
 from mpcnet.rounds import Part
 
@@ -69,19 +69,18 @@ def _stream(seed: bytes, purpose: str) -> Keystream:
 
 def token_parts(config: Config, size: Size) -> list[Part]:
     """What a client shares, each array in two halves of the sequence, so that each server receives one of them."""
-    half = (size.length + 1) // 2
+    lengths = [places(size) if given.of_places else size.length for given in config.inputs]
     return [
         Part(given.bits, (size.batch, rows, *given.columns))
-        for given in config.inputs
-        for rows in (half, size.length - half)
+        for given, length in zip(config.inputs, lengths, strict=True)
+        for rows in ((length + 1) // 2, length // 2)
     ]
 
 
 def split_tokens(config: Config, size: Size, words: Sequence[Tensor], purpose: str) -> Split:
     """The shares of what :func:`mpcnet.models.private.parameters.encode_tokens` makes of a request of this size."""
     parts = token_parts(config, size)
-    lengths = [part.shape[1] for part in parts[:2]]
-    halves = [half for array in words for half in torch.split(array, lengths, 1)]
+    halves = [half for array in words for half in array.tensor_split([(array.shape[1] + 1) // 2], 1)]
     return split(list(zip(parts, halves, strict=True)), purpose)
 
 

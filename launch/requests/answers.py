@@ -14,6 +14,7 @@ from torch import Tensor
 from mpcnet.errors import one_line
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.requests.entities import entities
+from mpcnet.launch.requests.fills import fills
 from mpcnet.launch.requests.spans import best_span
 from mpcnet.launch.requests.view import VIEW, Known, View
 from mpcnet.models.families.bert import AnswerKind, Config
@@ -33,10 +34,10 @@ def entry(
     config: Config, kind: AnswerKind, values: Tensor, known: Known | None = None, view: View = VIEW
 ) -> dict[str, Any]:
     """What one row of results says: of a label its name; a classifier's likelier label, its probability and all logits;
-    the score of a model with one label; an embedding; the entities of a text; the answer in a context. Without the
-    text, which is `known`, the logits of tokens.
+    the score of a model with one label; an embedding; the entities of a text; the answer in a context; words for masks.
+    Where the text is not `known`, the logits of tokens.
     """
-    if config.shape.tells_tokens:
+    if config.shape.tells_tokens or config.shape.fills:
         return {"logits": values.tolist()} if known is None else _of_tokens(config, kind, values, known, view)
     if kind == "label":
         return {"label": names(config)[int(values.argmax())]}
@@ -67,6 +68,8 @@ def ranked(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _of_tokens(config: Config, kind: AnswerKind, values: Tensor, known: Known, view: View) -> dict[str, Any]:
+    if config.shape.fills:
+        return {"fills": [[asdict(word) for word in words] for words in fills(values, known, view.top)]}
     if config.shape.head == "question-answering":
         span = best_span(values, known, view.max_answer_len, impossible=view.impossible)
         return {"answer": span.text, "score": span.score, "start": span.start, "end": span.end}
@@ -139,6 +142,8 @@ def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, p
         columns = ("text", "private label", "float model", "same")
     elif "labels" in kinds:
         columns = ("text", "private labels", "float model", "same")
+    elif "fills" in kinds:
+        columns = ("text", "private words for the masks", "float model", "same")
     elif "answer" in kinds:
         columns = ("text", "private answer", "float model", "same")
     elif "entities" in kinds:
@@ -189,6 +194,11 @@ def _cells(row: Mapping[str, Any], pair: tuple[Tensor, Tensor] | None) -> list[s
     if "labels" in row:
         same = "yes" if row["labels"] == row["plain_labels"] else "no"
         return [", ".join(row["labels"]), ", ".join(row["plain_labels"]), same]
+    if "fills" in row:
+        best = [[words[0] for words in row[name]] for name in ("fills", "plain_fills")]
+        words = [", ".join(f"{word['text']} ({word['score']:.2f})" for word in each) for each in best]
+        alike = [word["token"] for word in best[0]] == [word["token"] for word in best[1]]
+        return [*(one_line(text, 2 * SHOWN) for text in words), "yes" if alike else "no"]
     if "answer" in row:
         shown = [f"{row[f'{by}answer'] or '(none)'} ({row[f'{by}score']:.2f})" for by in ("", "plain_")]
         alike = all(row[name] == row[f"plain_{name}"] for name in ("start", "end"))

@@ -120,7 +120,7 @@ def _read(entry: Entry, reader: Reader, blank: Blank) -> tuple[Row | None, str]:
         return None, PAIR
     try:
         CHECKS.get(head, anything)(entry.text)
-        return reader.row(entry.text), ""
+        return reader.asked(entry.text), ""
     except LocalInputError as error:
         return None, str(error)
 

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mpcnet.errors import LocalInputError
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.view import VIEW, Known, View
 from mpcnet.models.families.bert import AnswerKind, Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.private.prepare import Prepared
+from mpcnet.models.private.program import kind_of
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Text, Tokens
 
 LEAST_COSINE = 0.999
@@ -48,11 +51,23 @@ def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[To
     if dim:
         first = None if made.published is None else first_columns(prepared.config, made.published, dim)
         return replace(made, values=first_columns(prepared.config, made.values, dim), published=first)
-    if not prepared.config.shape.tells_tokens:
+    if prepared.config.shape.tells_tokens:
+        width = max(tokens.ids.shape[1] for tokens in batches)  # with the padding that the requests had
+    elif prepared.config.shape.fills:
+        width = max(tokens.places.shape[1] for tokens in batches if tokens.places is not None)
+    else:
         return made
-    width = max(tokens.ids.shape[1] for tokens in batches)  # with the padding that the requests had
     theirs = None if made.published is None else _as_wide(made.published, width)
     return replace(made, values=_as_wide(made.values, width), published=theirs)
+
+
+def check_one_row(shape: BertShape) -> None:
+    """For benchmarks that hold one row of numbers a text against another.
+
+    :raises LocalInputError: the model's answers have more.
+    """
+    if shape.tells_tokens or shape.fills:
+        raise LocalInputError(f"bench: want a model of embeddings or a classifier of texts, got {kind_of(shape)}")
 
 
 def first_columns(config: Config, vectors: Tensor, dim: int) -> Tensor:
@@ -94,8 +109,9 @@ def plain_answer(prepared: Prepared, tokens: Tokens) -> Tensor:
     config = prepared.config
     with torch.inference_mode():
         found = reference.answer(
-            config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, config.formats.softmax
-        )
+            config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, config.formats.softmax,
+            places=tokens.places,
+        )  # fmt: skip
         return found.double()
 
 

@@ -16,11 +16,12 @@ Aggregation: TypeAlias = Literal["none", "simple", "first", "average", "max"]
 @dataclass(frozen=True, slots=True)
 class View:
     """How answers are shown: by which rule tokens become entities; how many tokens an answer in a context may have, and
-    whether there may be none."""
+    whether there may be none; how many words for a mask."""
 
     aggregation: Aggregation = "simple"
     max_answer_len: int = 15
     impossible: bool = False
+    top: int = 5
 
 
 VIEW = View()
@@ -33,6 +34,7 @@ OPTIONS: Mapping[str, Head] = {  # and the kind of model that each is for
     "max_answer_len": "question-answering",
     "impossible": "question-answering",
     "dim": "embedding",
+    "top": "fill-mask",
 }
 
 
@@ -46,6 +48,7 @@ class Choices:
     max_answer_len: int | None = None
     impossible: bool | None = None
     dim: int | None = None
+    top: int | None = None
 
     @property
     def first(self) -> str | None:

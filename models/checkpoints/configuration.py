@@ -32,7 +32,7 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     :raises LocalConfigError: a size is missing or wrong, or modules do not fit each other.
     """
     values = _values(config)
-    head: Head = "embedding" if modules.embeds else head_of(config)
+    head: Head = "embedding" if modules.embeds else head_of(config, header)
     shape = BertShape(
         **FAMILIES[config["model_type"]].describe(values),
         head=head,

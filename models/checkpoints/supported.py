@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpcnet.models.checkpoints.families import FAMILIES
-from mpcnet.models.checkpoints.families.family import HEADS_BY_ARCHITECTURE, Setting
+from mpcnet.models.checkpoints.families.family import HEADS_BY_ARCHITECTURE, Setting, fills
 from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.shape import Head
 
-KINDS_OF_HEADS = "texts, tokens or questions"
 HEADS = (  # what an encoder's checkpoint may bring beside it
     "cls.", "lm_head.", "classifier.", "pre_classifier.", "qa_outputs.", "predictions.", "sop_classifier.", "vocab_",
     "generator_", "discriminator_predictions.", "head.", "decoder.",
@@ -54,12 +53,14 @@ def unsupported_family(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def head_of(config: Mapping[str, Any]) -> Head:
-    """The head that an architecture's name stands for."""
+def head_of(config: Mapping[str, Any], header: Mapping[str, Stored]) -> Head:
+    """The head that an architecture's name stands for. A masked language model without the weights of its head, as
+    all-mpnet-base-v2 is published, is an encoder.
+    """
     for name in config.get("architectures") or []:
         for end, head in HEADS_BY_ARCHITECTURE.items():
             if name.endswith(end):
-                return head
+                return "embedding" if head == "fill-mask" and "transform.weight" not in header else head
     return "embedding"
 
 
@@ -71,7 +72,8 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     architectures = list(config.get("architectures") or [])
     accepted = FAMILIES[config["model_type"]].architectures
     if len(architectures) > 1 or not set(architectures) <= set(accepted):
-        want = f"{accepted[0]} or its head for {KINDS_OF_HEADS}" if len(accepted) > 1 else accepted[0]
+        heads = ", tokens, questions or masks" if any(map(fills, accepted)) else ", tokens or questions"
+        want = f"{accepted[0]} or its head for texts{heads}" if len(accepted) > 1 else accepted[0]
         return f"architectures: want {want}, got {', '.join(architectures)}; {ALONE}"
     if not architectures and classifier and len(accepted) > 1:
         return (
@@ -98,9 +100,8 @@ def unsupported_parameters(
     """Parameters by our names against the wanted sizes, before a weight is read; `heads` may stand beside them."""
     here = [name for name in want if name in header]
     sizes = {name: header[name].size for name in here}
-    unused = (
-        ("pooler.", "classifier.", "span.") if heads else ("pooler.",)
-    )  # BertModel saves a pooler although it needs none
+    beside = ("classifier.", "span.", "transform.", "decoder.") if heads else ()
+    unused = ("pooler.", *beside)  # BertModel saves a pooler although it needs none
     groups = {
         "unknown parameters": ([name for name in unknown if not (heads and name.startswith(HEADS))], ALONE),
         "parameters the configuration does not have": (

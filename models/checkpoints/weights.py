@@ -48,6 +48,7 @@ from mpcnet.models.checkpoints.supported import (
     unsupported_settings,
 )
 from mpcnet.models.checkpoints.tensors import Stored, apart, floats, stored_tensors
+from mpcnet.models.checkpoints.tied import tie
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import TOKEN_LINEARS, BertShape, Softmax
 
@@ -96,6 +97,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"{_behind(shape, i)}.weight": (d,)}
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
+    if shape.fills:
+        sizes |= {"transform.weight": (d, d), "transform.norm.weight": (d,), "decoder.weight": (shape.vocab, d)}
     if shape.tells_tokens:
         sizes[f"{TOKEN_LINEARS[shape.head]}.weight"] = (shape.columns, d)
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
@@ -118,7 +121,7 @@ def _behind(shape: BertShape, layer: int) -> str:
 
 
 def load_checkpoint(source: str | Path) -> Checkpoint:
-    """Read an encoder, bare, with a classifier, or with what sentence-transformers adds, from a directory
+    """Read an encoder, bare, with a head, or with what sentence-transformers adds, from a directory
     (offline) or a Hugging Face hub name.
 
     :raises LocalConfigError: files are missing or damaged, the model needs something unsupported (all of it is named),
@@ -148,6 +151,7 @@ def _load(source: str) -> Checkpoint:
     with stored_tensors(source, modules.folder) as files:
         stored = apart(files, family.joined)
         theirs, unknown = known_parameters(list(stored), config["model_type"])
+        unknown = unknown if modules.embeds else tie(config, stored, theirs, unknown)
         adapter = find(source, within(modules.folder, "adapter_config.json")) is not None
         shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown, adapter)
         sizes = parameter_shapes(replace(shape, dense=()))
@@ -209,6 +213,9 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     if shape.head == "classification":
         folded |= _linear("pooler", *entry.into(raw, "pooler"))
         folded |= _linear("classifier", raw["classifier.weight"].T, raw["classifier.bias"])
+    if shape.fills:
+        folded |= _linear("transform", *entry.into(raw, "transform"))
+        folded |= _linear("decoder", *_norm(raw, "transform.norm").into(raw, "decoder"))
     if shape.tells_tokens:
         name = TOKEN_LINEARS[shape.head]
         folded |= _linear(name, *entry.into(raw, name))

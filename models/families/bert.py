@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.models import rotary
-from mpcnet.models.families.heads import at_tokens, bits_at_tokens, tag
+from mpcnet.models.families.heads import at_tokens, bits_at_tokens, fill, tag
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.local_window import Band
@@ -59,11 +59,12 @@ AnswerKind: TypeAlias = Literal["logits", "label"]  # what a client gets: all re
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An array that a client shares: [B, n, *columns] in the ring of `bits`."""
+    """An array that a client shares: [B, n, *columns] in the ring of `bits`; or a number for each place, [B, count]."""
 
     bits: int
     frac: int = 0
     columns: tuple[int, ...] = ()
+    of_places: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,15 @@ class Config:
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """What a client shares for each token: its index and its type's, if there are several, or its embedding."""
+        """What a client shares for each token: its index and its type's, if there are several, or its embedding; and
+        the places of masks, if it wants them filled.
+        """
+        places = (Input(index_bits(self.shape.positions, short=True), of_places=True),) if self.shape.fills else ()
         if self.embedding == "client":
-            return (Input(self.formats.table_bits, self.formats.table_frac, (self.shape.embedded,)),)
+            return Input(self.formats.table_bits, self.formats.table_frac, (self.shape.embedded,)), *places
         words = Input(index_bits(self.shape.vocab))
-        return (words, Input(index_bits(self.shape.types, short=True))) if self.typed else (words,)
+        types = (Input(index_bits(self.shape.types, short=True)),) if self.typed else ()
+        return words, *types, *places
 
     @property
     def typed(self) -> bool:
@@ -161,15 +166,19 @@ async def infer(
     p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits", extent: int = 0
 ) -> Shared:
     """Tokens to sentence embeddings [B, columns], to logits [B, labels], or to a label as one-hot bits [B, labels].
-    A head for each token has [B, n, columns], all 0 at padding. `extent`: the first columns of embeddings; 0: all.
+    A head for each token has [B, n, columns], all 0 at padding; one that fills masks [B, places, vocab]. `extent`: the
+    first columns of embeddings; 0: all.
 
     `tokens` are what a client shares (:attr:`Config.inputs`): indices [B, n] of the vocabulary, and of the types if
-    there are several; or embeddings [B, n, d] where the client looks them up. `keep` [B, n] is 1 for tokens and 0 for
-    padding; it is public, and so are B and n.
+    there are several; or embeddings [B, n, d] where the client looks them up; then places [B, count] of masks, which
+    stay secret. `keep` [B, n] is 1 for tokens and 0 for padding; it is public, and so are B, n and count.
     """
+    shape, of_tokens = model.config.shape, keep if model.config.shape.tells_tokens else None
+    if shape.fills:
+        words = await fill(p, model, encode(p, model, tokens[:-1], keep), tokens[-1], keep.shape[1])
+        return words + p.at("result").zero(words.shape, words.bits, words.frac)
     normal = await encode(p, model, tokens, keep)
     p.audit.tell(p)
-    shape, of_tokens = model.config.shape, keep if model.config.shape.tells_tokens else None
     if shape.head == "classification":
         result = await classify(p, model, normal)
     elif of_tokens is not None:

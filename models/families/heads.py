@@ -5,19 +5,26 @@ Pooling, the answer of most encoders, is in :mod:`mpcnet.models.families.bert`, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.shape import TOKEN_LINEARS
-from mpcnet.protocols.arith import linear
+from mpcnet.protocols.arith import linear, matmul
+from mpcnet.protocols.layernorm import layer_norm
+from mpcnet.protocols.lookup import one_hot_rows
 from mpcnet.protocols.party import Party
-from mpcnet.protocols.share import Bits, Shared
+from mpcnet.protocols.share import Bits, Masked, Shared
+from mpcnet.rounds import parallel
 
 if TYPE_CHECKING:
     from mpcnet.models.families.bert import Model
+
+FILL_BITS = 48  # of GeLU's result before it is centred, which takes 18 of them
+MEAN_BITS = 20  # of the share of a column in the mean
 
 
 async def tag(p: Party, model: Model, normal: Shared) -> Shared:
@@ -31,10 +38,56 @@ async def tag(p: Party, model: Model, normal: Shared) -> Shared:
     Error    that of N times W's norm, and rounding of W to 2^-14
     Hiding   N is opened under a fresh mask of 40 bits, uniform over all that is sent
     """
-    name = TOKEN_LINEARS[model.config.shape.head]
-    logits = linear(p, await p.open_one(normal.reduce(N.TOKEN_BITS)), model.weights[f"{name}.weight"])
-    bias = model.shared[f"{name}.bias"].reduce(logits.bits)
-    return p.rescale(logits + p.rescale(bias, logits.frac), N.LOGIT_FRAC)
+    opened = await p.open_one(normal.reduce(N.TOKEN_BITS))
+    return p.rescale(_mapped(p, model, TOKEN_LINEARS[model.config.shape.head], opened), N.LOGIT_FRAC)
+
+
+async def fill(p: Party, model: Model, encoding: Coroutine[Any, Any, Shared], places: Shared, length: int) -> Shared:
+    """Logits of every word at places that stay secret: indices [B, count] of tokens -> [B, count, vocab] in 30 bits.
+
+    decoder(norm(GeLU(N_i W + b))) for the last layer's N, whose rows a one-hot row of each place picks. Whatever a
+    client shares, each of its places is one token of its own text: index mod length.
+
+    Rounds   9 behind the encoder: N and the one-hot rows, the rows picked, GeLU's 3, LayerNorm's 3, the decoder's. The
+             place's own opening travels with the encoder's first
+    Sends    5 bytes an element of N each way, and for a place 5 a token, 20 a column, and those of GeLU and LayerNorm
+    Offline  5 bytes a word of the vocabulary for each place, and 5 for each number that an index can name
+    Error    that of GeLU, LayerNorm and the weights' rounding; picking a row has none
+    Hiding   places, N, one-hot rows and what is picked are opened under fresh masks, uniform over all that is sent
+    """
+    config = model.config
+    found: list[Shared] = await parallel(encoding, one_hot_rows(p.at("places"), places, length, N.TOKEN_BITS))
+    normal, hot = found
+    q = p.at("transform")
+    rows, values = await q.open(hot, normal.reduce(N.TOKEN_BITS))
+    picked = matmul(q, rows, values)
+    up = _mapped(q, model, "transform", await q.open_one(picked))
+    up = q.rescale(up, N.UP_FRAC).reduce(N.UP_BITS)
+    apart = up.map(lambda x: x[:, None, None])  # of no token: an audit counts all of it
+    suite, sure = config.suite, config.formats.sure("transform.up")
+    active = await suite.gelu(q.at("activation"), apart, max(suite.gelu_ring, FILL_BITS), sure)
+    x = q.rescale(_centred(active), N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
+    rows_of, sure = config.formats.norm_rows("transform"), config.formats.sure("transform.centred")
+    frac, eps = 64 - N.NORMAL_BITS + N.NORMAL_FRAC - N.CENTRED_FRAC, config.shape.eps
+    norm = await layer_norm(q.at("norm"), x, eps, rows_of, frac, N.NORMAL_FRAC, suite.rsqrt, sure=sure)
+    p.audit.tell(p)
+    last = norm.map(lambda x: x[:, 0, 0]).reduce(N.TOKEN_BITS)
+    q = p.at("decoder")
+    return q.rescale(_mapped(q, model, "decoder", await q.open_one(last)), N.LOGIT_FRAC)
+
+
+def _centred(x: Shared) -> Shared:
+    """x less its mean over d, which is the sum times a public number: d / 2^21 of the mean is left of it, at most."""
+    width = x.shape[-1]
+    share = round(2**MEAN_BITS / width)
+    return x.scale(1 << MEAN_BITS, MEAN_BITS) + -x.sum(-1, keepdim=True).scale(share, MEAN_BITS)
+
+
+def _mapped(p: Party, model: Model, name: str, x: Masked) -> Shared:
+    """x W + b at the sum of their fraction bits."""
+    result = linear(p, x, model.weights[f"{name}.weight"])
+    bias = model.shared[f"{name}.bias"].reduce(result.bits)
+    return result + p.rescale(bias, result.frac)
 
 
 def at_tokens(x: Shared, keep: Tensor) -> Shared:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -31,6 +32,7 @@ MODELS: Mapping[Head, Any] = {
     "classification": AutoModelForSequenceClassification,
     "token-classification": AutoModelForTokenClassification,
     "question-answering": AutoModelForQuestionAnswering,
+    "fill-mask": AutoModelForMaskedLM,
 }
 
 
@@ -85,6 +87,8 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
     tokens = pipeline.tokenised(tokenizer, model.config.max_position_embeddings)
     if head == "question-answering":
         return Published("transformers", lambda text: _ends(model(**tokens(text))))
+    if head == "fill-mask":
+        return Published("transformers", lambda text: _at_masks(model, tokens(text), tokenizer.mask_token_id))
     if head != "embedding":
         return Published("transformers", lambda text: model(**tokens(text)).logits[0])
     vector = pipeline.vector(tokenizer)
@@ -94,6 +98,12 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
 def _ends(output: Any) -> Tensor:
     """Where an answer starts and ends, logits [n, 2]."""
     return torch.stack([output.start_logits[0], output.end_logits[0]], -1)
+
+
+def _at_masks(model: Any, inputs: Mapping[str, Tensor], mask: int) -> Tensor:
+    """Logits of every word at a text's masks, [count, vocab]."""
+    found: Tensor = model(**inputs).logits[0][inputs["input_ids"][0] == mask]
+    return found
 
 
 def _key_mapping(found: Checkpoint) -> dict[str, str]:

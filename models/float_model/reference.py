@@ -23,6 +23,7 @@ from mpcnet.models.pooling import check_pooled, counted, weights
 from mpcnet.models.position_bias import bias, by_distance, distance_rows, near_pairs
 from mpcnet.models.rotary import float_waves, rotate
 from mpcnet.models.shape import TOKEN_LINEARS, Activation, BertShape, Softmax
+from mpcnet.models.texts.tokens import first_said
 from mpcnet.protocols.softmax import RELU_EPS
 
 Observe: TypeAlias = Callable[[str, Tensor], Tensor | None]
@@ -163,7 +164,7 @@ def tag(
     return logits * mask[..., None]
 
 
-def answer(
+def transformed(
     shape: BertShape,
     folded: Folded,
     token_ids: Tensor,
@@ -172,8 +173,51 @@ def answer(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """What the model's head says: :func:`embed`, :func:`classify` or :func:`tag`."""
-    runs = {"embedding": embed, "classification": classify}
+    """What a masked language model decodes, at every token: norm(GeLU(N @ transform)), [batch, seq, hidden].
+
+    :raises LocalConfigError: the model has no such head.
+    """
+    if not shape.fills:
+        raise LocalConfigError(f"transformed: want a model that fills masks, got {shape.head}")
+    check_tokens(shape, token_ids, type_ids, mask)
+    watch = _Watch(mask.bool(), observe)
+    normal = _encoder(shape, folded, token_ids, type_ids, softmax, watch)
+    up = watch.rows("transform.up", normal @ folded["transform.weight"] + folded["transform.bias"])
+    return _norm(centre(gelu(up)), shape, "transform", watch)
+
+
+def fill(
+    shape: BertShape,
+    folded: Folded,
+    token_ids: Tensor,
+    type_ids: Tensor,
+    mask: Tensor,
+    places: Tensor,
+    softmax: Softmax = "exact",
+) -> Tensor:
+    """A logit of every word at the places [batch, count]: [batch, count, vocab]; 0 where a place is said again."""
+    found = transformed(shape, folded, token_ids, type_ids, mask, softmax)
+    chosen = torch.take_along_dim(found, places[..., None], 1)
+    return (chosen @ folded["decoder.weight"] + folded["decoder.bias"]) * first_said(places)[..., None]
+
+
+def answer(
+    shape: BertShape,
+    folded: Folded,
+    token_ids: Tensor,
+    type_ids: Tensor,
+    mask: Tensor,
+    softmax: Softmax = "exact",
+    observe: Observe | None = None,
+    places: Tensor | None = None,
+) -> Tensor:
+    """What the model's head says: :func:`embed`, :func:`classify` or :func:`tag`, or :func:`fill` of some places.
+
+    Without places a model that fills masks says what it decodes, :func:`transformed`, at every token.
+    """
+    if places is not None:
+        return fill(shape, folded, token_ids, type_ids, mask, places, softmax)
+    runs = {"embedding": embed, "classification": classify, "fill-mask": transformed}
     return runs.get(shape.head, tag)(shape, folded, token_ids, type_ids, mask, softmax, observe)
 
 

@@ -72,6 +72,12 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
         active = _active(shape.head_activation, columns)[:, None, None]
         differences = ((weight[:, :, None] - weight[:, None, :]).abs() * active).sum(0)
         sizes["logits"] = SLACK * float((differences + (bias[:, None] - bias[None, :]).abs()).max())
+    if shape.fills:
+        up = _linear(folded, "transform")
+        sizes["transform.up"] = SLACK * float(up.max())
+        sizes["transform.centred"] = SLACK * 2 * float(up.max())  # |GeLU(u)| <= |u|, and so is their mean
+        added = shape.hidden * shape.eps
+        sums["transform.square_sum"] = (added, SLACK * float(up.square().sum()) + added)
     if shape.head == "token-classification":
         sizes["logits"] = SLACK * _label_differences(shape, folded)
     relative = float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0

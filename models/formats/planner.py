@@ -98,6 +98,8 @@ class _Planner:
         fracs, norm_limits = tuple(row[0] for row in attention), tuple(row[1] for row in attention)
         centred = [table_frac, *(streams or (N.CENTRED_FRAC,) * (2 * self.shape.layers))]
         rows = {site: self._square_sums(site, frac) for site, frac in zip(self._square_sites(), centred, strict=True)}
+        if self.shape.fills:
+            rows["transform.square_sum"] = self._square_sums("transform.square_sum", N.CENTRED_FRAC)
         windows: tuple[tuple[Window, ...], ...] = ()
         if self.softmax == "exact":
             windows = tuple(self._windows(i, norm_limits[i]) for i in layers)

@@ -233,8 +233,17 @@ def _tokens(config: Config) -> list[Shared]:
     """What a client shares: indices of tokens and types, or embeddings."""
     shape, rows = config.shape, (2, TOKENS)
     if config.embedding == "client":
-        (form,) = config.inputs
-        return [Shared(_weight("tokens", (*rows, *form.columns), form.frac, form.bits), form.bits, form.frac, 0)]
+        form = config.inputs[0]
+        found = [Shared(_weight("tokens", (*rows, *form.columns), form.frac, form.bits), form.bits, form.frac, 0)]
+        return [*found, *_places(config)]
     ids = (torch.arange(2 * TOKENS) * 7 % shape.vocab).reshape(rows)
     given = (ids, ids % max(1, shape.types))
-    return [Shared(ring.fit(x, form.bits), form.bits, 0, 0) for x, form in zip(given, config.inputs, strict=False)]
+    forms = [form for form in config.inputs if not form.of_places]
+    found = [Shared(ring.fit(x, form.bits), form.bits, 0, 0) for x, form in zip(given, forms, strict=False)]
+    return [*found, *_places(config)]
+
+
+def _places(config: Config) -> list[Shared]:
+    """Of masks, one in each text; the second is behind its end."""
+    index = torch.tensor([[1], [TOKENS + 2]])
+    return [Shared(ring.fit(index, x.bits), x.bits, 0, 0) for x in config.inputs if x.of_places]

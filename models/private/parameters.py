@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.errors import LocalConfigError
+from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.families.bert import POSITIONS, TABLE, TYPES, Config
 from mpcnet.models.float_model.reference import look_up
 from mpcnet.models.formats import fixed_point as N
@@ -80,6 +80,9 @@ def parameters(config: Config) -> list[Parameter]:
     if shape.head == "classification":
         found += linear("pooler", d, d, wide)
         found += linear("classifier", d, shape.labels, N.POOLER_BITS)
+    elif shape.fills:
+        found += linear("transform", d, d, N.TOKEN_BITS)
+        found += linear("decoder", d, shape.vocab, N.TOKEN_BITS)
     elif shape.tells_tokens:
         found += linear(TOKEN_LINEARS[shape.head], d, shape.columns, N.TOKEN_BITS)
     else:
@@ -92,16 +95,27 @@ def parameters(config: Config) -> list[Parameter]:
 
 
 def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-    """What a client shares, as ring words: indices, or embeddings looked up in the public table of `folded`."""
+    """What a client shares, as ring words: indices, or embeddings looked up in the public table of `folded`; and the
+    places whose words it wants.
+    """
+    words = _token_words(config, tokens, folded)
+    if not config.shape.fills:
+        return words
+    if tokens.places is None:
+        raise LocalInputError("tokens: want the places of masks, got none")
+    return [*words, ring.fit(tokens.places, config.inputs[-1].bits)]
+
+
+def _token_words(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] | None) -> list[Tensor]:
     if config.embedding == "client":
         if folded is None:
             raise LocalConfigError(
                 "client: this program wants embeddings, so the client needs the model's public table"
             )
-        (rows,) = config.inputs
+        rows = config.inputs[0]
         return [ring.encode(look_up(config.shape, folded, tokens.ids, tokens.types), rows.frac, rows.bits)]
     indices = (tokens.ids, tokens.types) if config.typed else (tokens.ids,)
-    return [ring.fit(index, given.bits) for index, given in zip(indices, config.inputs, strict=True)]
+    return [ring.fit(index, given.bits) for index, given in zip(indices, config.inputs, strict=False)]
 
 
 def encode(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:

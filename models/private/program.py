@@ -167,7 +167,7 @@ def _computed(program: _Once) -> str:
 class Size:
     """What is public of a request: sentences, tokens of the longest, what it asks for, and whether it is audited.
 
-    extent: how much of each answer: the first columns of an embedding; 0: all of it.
+    extent: how much of each answer: the first columns of an embedding, 0 for all of it; masks to fill, 0 for one.
     """
 
     batch: int
@@ -191,7 +191,14 @@ def answer_shape(shape: BertShape, size: Size) -> tuple[int, ...]:
     """Of the array that a client gets."""
     if shape.tells_tokens:
         return size.batch, size.length, shape.columns
+    if shape.fills:
+        return size.batch, places(size), shape.columns
     return size.batch, size.extent or shape.columns
+
+
+def places(size: Size) -> int:
+    """How many masks of each text are filled."""
+    return size.extent or 1
 
 
 def wanted_extent(config: Config, wanted: object) -> int:
@@ -201,6 +208,10 @@ def wanted_extent(config: Config, wanted: object) -> int:
     """
     if type(wanted) is int and wanted == 0:
         return 0
+    if config.shape.fills:
+        if type(wanted) is not int or not 1 <= wanted <= config.formats.longest:
+            raise LocalInputError(f"masks: want 1 to {config.formats.longest}, got {str(wanted)[:20]}")
+        return wanted
     if config.shape.head != "embedding":
         raise LocalInputError(f"dim: want a model of embeddings, got {kind_of(config.shape)}")
     if type(wanted) is not int or not 1 <= wanted <= config.shape.columns:
@@ -224,11 +235,24 @@ def allowing(config: Config, wanted: Sequence[str]) -> Config:
     return replace(config, answers=tuple(answer for answer in possible if answer in wanted)) if wanted else config
 
 
+def extent_of(config: Config, dim: int | None = None, masks: int | None = None) -> int:
+    """How much of each answer options ask for; what is None was not asked for.
+
+    :raises LocalInputError: the model's answers have no such part.
+    """
+    if masks is not None and not config.shape.fills:
+        raise LocalInputError(f"masks: want a model that fills masks, got {kind_of(config.shape)}")
+    if dim is not None and config.shape.head != "embedding":
+        raise LocalInputError(f"dim: want a model of embeddings, got {kind_of(config.shape)}")
+    return wanted_extent(config, dim or masks or 0)
+
+
 def kind_of(shape: BertShape) -> str:
     """What kind of model it is, for people."""
     kinds = {"classification": f"a classifier of {shape.labels} label(s)",
              "token-classification": f"a classifier of tokens of {shape.labels} label(s)",
-             "question-answering": "a model that answers questions"}  # fmt: skip
+             "question-answering": "a model that answers questions",
+             "fill-mask": "a model that fills masks"}  # fmt: skip
     return kinds.get(shape.head, "a model of embeddings")
 
 
@@ -276,5 +300,8 @@ def parameter_shapes(config: Config, device: str) -> dict[str, Shared]:
 
 def token_shapes(config: Config, size: Size) -> list[Shared]:
     """What clients share for a request of this size, as shapes only."""
-    rows = (size.batch, size.length)
-    return [Shared(ring.zeros((*rows, *x.columns), x.bits, "meta"), x.bits, x.frac, 0) for x in config.inputs]
+    shapes = [(size.batch, places(size) if x.of_places else size.length, *x.columns) for x in config.inputs]
+    return [
+        Shared(ring.zeros(shape, x.bits, "meta"), x.bits, x.frac, 0)
+        for x, shape in zip(config.inputs, shapes, strict=True)
+    ]

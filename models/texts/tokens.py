@@ -23,17 +23,33 @@ Text: TypeAlias = "str | tuple[str, str]"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """A padded batch, int64 [batch, seq] each: ids; types (0 first text, 1 second); mask (1 token, 0 padding)."""
+    """A padded batch, int64 [batch, seq] each: ids; types (0 first text, 1 second); mask (1 token, 0 padding).
+
+    places [batch, count] are those of masks to fill, each row's last one said again where it has fewer than others.
+    """
 
     ids: Tensor = field(repr=False)
     types: Tensor = field(repr=False)
     mask: Tensor
+    places: Tensor | None = field(default=None, repr=False)
 
     def rows(self, rows: Sequence[int]) -> Tokens:
         """Some of the rows, padded to the longest of them."""
         chosen = torch.as_tensor(rows)
         width = int(self.mask[chosen].sum(1).max())
-        return Tokens(*(x[chosen, :width] for x in (self.ids, self.types, self.mask)))
+        places = None if self.places is None else self.places[chosen]
+        return Tokens(self.ids[chosen, :width], self.types[chosen, :width], self.mask[chosen, :width], places)
+
+    def part(self, rows: slice) -> Tokens:
+        """Some of the rows, padded as they are."""
+        places = None if self.places is None else self.places[rows]
+        return Tokens(self.ids[rows], self.types[rows], self.mask[rows], places)
+
+
+def first_said(places: Tensor) -> Tensor:
+    """Bool [batch, count]: a place that is not the one before it again."""
+    again = places[:, 1:] == places[:, :-1]
+    return torch.cat([torch.ones_like(places[:, :1], dtype=torch.bool), ~again], 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,7 @@ class Row:
     ids: list[int] = field(repr=False)
     types: list[int] = field(repr=False)
     uncut: int = 0
+    places: tuple[int, ...] = field(default=(), repr=False)  # of masks, if they are to be filled
     encoding: Any = field(default=None, repr=False, compare=False)
 
 
@@ -94,8 +111,23 @@ class Reader:
                 f"want at most {self.limit} tokens, got {len(row['input_ids'])}; shorten the text, or cut it in two"
             )
         encoding = (row.encodings or [None])[0]
-        found = Row(row["input_ids"], row.get("token_type_ids") or [0] * len(row["input_ids"]), uncut, encoding)
+        found = Row(
+            row["input_ids"],
+            row.get("token_type_ids") or [0] * len(row["input_ids"]),
+            uncut,
+            encoding=encoding,
+        )
         return self._checked(found)
+
+    def asked(self, text: Text) -> Row:
+        """:meth:`row` of a text that a client asks about: it has a mask, if the model fills those.
+
+        :raises LocalInputError: as :meth:`row`, or it has none.
+        """
+        found = self.row(text)
+        if self.shape is not None and self.shape.fills and not found.places:
+            raise LocalInputError(f"want a {self.tokenizer.mask_token or 'mask'} to fill, got a text without")
+        return found
 
     def pad(self, rows: Sequence[Row], length: int = 0) -> Tokens:
         """The rows as a batch, padded behind their tokens to the longest, or to `length`."""
@@ -109,8 +141,19 @@ class Reader:
 
         mask = [[1] * len(row.ids) for row in rows]
         return Tokens(
-            filled([row.ids for row in rows], padding), filled([row.types for row in rows], 0), filled(mask, 0)
+            filled([row.ids for row in rows], padding),
+            filled([row.types for row in rows], 0),
+            filled(mask, 0),
+            self._places(rows),
         )
+
+    def _places(self, rows: Sequence[Row]) -> Tensor | None:
+        if self.shape is None or not self.shape.fills:
+            return None
+        most = max(len(row.places) for row in rows)
+        if not most:
+            return None
+        return torch.tensor([[*row.places, *row.places[-1:] * (most - len(row.places))] for row in rows])
 
     def prepared(self, text: Text) -> tuple[str, ...]:
         """The prompt in front of a text, or of the first of a pair; letters are lowered by the tokenizer."""
@@ -141,6 +184,9 @@ class Reader:
         if shape is None:
             return row
         check_pooled(shape, torch.ones(1, len(row.ids)))
+        if shape.fills:
+            mask = self.tokenizer.mask_token_id
+            row = replace(row, places=tuple(place for place, id in enumerate(row.ids) if id == mask))
         if max(row.ids) >= shape.vocab:
             raise LocalInputError(
                 f"want tokens of the model's {shape.vocab} rows, got number {max(row.ids)}: the tokenizer is none of "

@@ -14,14 +14,18 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
+    BertForMaskedLM,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
 )
 from transformers.pipelines.token_classification import TokenClassificationPipeline
+from typer.testing import CliRunner
 
 import mpcnet
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.cli import app
+from mpcnet.launch.requests.fills import fills
 from mpcnet.launch.requests.spans import best_span
 from mpcnet.launch.requests.view import Known
 from mpcnet.models.checkpoints.weights import load_checkpoint
@@ -176,3 +180,60 @@ async def test_the_first_columns_of_embeddings(tmp_path: Path) -> None:
                     await private.embed(TEXTS, dim=dim)
             assert (await private.embed([], dim=4)).shape == (0, 4)
         await parties.stop()
+
+
+async def test_masks_are_filled(tmp_path: Path) -> None:
+    """Texts with different counts of masks in one request, of which servers learn the largest count alone."""
+    folder = save_head(tmp_path / "model", BertForMaskedLM, std=0.4)
+    texts = ["the [MASK] eats", "a [MASK] ship sings [MASK], not good", ("[MASK]", "the cat")]
+    found = load_checkpoint(folder)
+    tokenizer, reader = AutoTokenizer.from_pretrained(folder), Reader.of(folder, 64, None, found.shape)
+    logits = published(found)(texts)
+    want = [fills(row, Known(text, reader.row(text), tokenizer)) for text, row in zip(texts, logits, strict=True)]
+    with served(folder, tmp_path / "made") as parties:
+        parties.serve()
+        async with (
+            asyncio.timeout(2 * LIMIT_S),
+            mpcnet.AsyncClient.connect(parties.made.config("client")) as private,
+        ):
+            mine = await private.fill(texts)
+            assert [len(each) for each in mine] == [1, 2, 1] and private.last.requests == 1
+            planned = Plans(parties.nodes["server0"].config).infer(Size(3, 10, audit=True, extent=2)).ledger.total()
+            assert (private.last.rounds, private.last.sent_bytes) == (planned.rounds, planned.sent_bytes)
+            for ours, theirs in zip(mine, want, strict=True):
+                for words, others in zip(ours, theirs, strict=True):
+                    assert words[0].text == others[0].text and isinstance(words[0], mpcnet.Fill)
+                    assert [word.score for word in words] == pytest.approx([word.score for word in others], abs=0.01)
+            one, two = await asyncio.gather(private.fill(texts[:1], top_k=1), private.fill(texts[1:2], top_k=1))
+            assert one[0][0][0].text == mine[0][0][0].text and [w[0].text for w in two[0]] == [
+                w[0].text for w in mine[1]
+            ]
+            for call, words in (
+                (private.fill(["the dog"]), r"text 1: want a \[MASK\] to fill, got a text without"),
+                (private.fill(texts, top_k=0), "top_k: want a whole number of at least 1, got '0'"),
+                (private.embed(texts), "embed: want a model of embeddings, got a model that fills masks; call fill"),
+            ):
+                with pytest.raises(LocalInputError, match=words):
+                    await call
+        await parties.stop()
+    assert parties.lost() == []
+
+
+def test_the_command_line_shows_entities_from_processes(tmp_path: Path) -> None:
+    """`mpcnet simulate`: five processes, the plan's cost, the entities of transformers' logits beside; and as JSON."""
+    folder = save_head(
+        tmp_path / "model", BertForTokenClassification, std=0.4, id2label=NAMES, max_position_embeddings=24, seed=9
+    )
+    file = tmp_path / "out.json"
+    line = ["simulate", "--model", str(folder), "--aggregation", "none", *TEXTS, "--json", str(file)]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 0, done.output
+    document = json.loads(file.read_text())
+    assert document["compared_with"] == "transformers" and document["wrong"] == []
+    entities, theirs = (
+        [e for row in document["answers"] for e in row[name]] for name in ("entities", "plain_entities")
+    )
+    assert entities and set(entities[0]) == {"label", "score", "text", "start", "end"}
+    assert [(e["label"], e["start"]) for e in entities] == [(e["label"], e["start"]) for e in theirs]
+    shown = " ".join(done.stdout.split())
+    assert f"{entities[0]['text']} ({entities[0]['label']} {entities[0]['score']:.2f})" in shown and "tokens" in shown

@@ -71,6 +71,7 @@ async def test_requests_that_are_none(parties: Parties) -> None:
             ({"answer": answer}, "client, answer: want logits of a model of embeddings, got")
             for answer in ("label", "everything", 1, None)
         ),
+        *(({"extent": dim}, "client, dim: want 1 to 32 columns, got") for dim in (33, -1, True, "all", None)),
         ({"more": 1}, "client, request: want fields ["),
     ]
     for changes, words in announced:

@@ -127,6 +127,24 @@ def test_cost_of_a_short_table() -> None:
     assert sum(cost.dealt_bytes) == count * (4 * 3 + 8 * 3)
 
 
+@pytest.mark.parametrize(("rows", "of"), [(3, 9), (9, 9), (16, 9), (1, 5)])
+def test_one_hot_rows(rows: int, of: int) -> None:
+    """Of a place among `rows`, where an index names up to `of`: one 1 a row whatever the index, at index mod rows."""
+    bits = L.index_bits(of, short=True)
+    indices, half = torch.arange(1 << bits).reshape(2, -1), 1 << (bits - 1)
+
+    async def hot(p: Party, index: Shared) -> Shared:
+        return await L.one_hot_rows(p, index, rows, 40)
+
+    done = run(hot, Input(((indices + half) % (2 * half) - half).to(torch.float64), bits, 0), session=Session(1))
+    want = torch.nn.functional.one_hot(indices % rows, rows).double()
+    assert torch.equal(done.value, want) and torch.equal(done.oracle, want)
+    count = indices.numel()
+    check_cost(done, rounds=1, sent=count * -(-bits // 8))
+    assert sum(sum(cost.dealt_bytes) for cost in done.operations.values()) == count * (1 << bits) * 5
+    check_corruption(hot, Input(torch.zeros(3, dtype=torch.float64), bits, 0)) if rows > 1 else None
+
+
 @pytest.mark.parametrize("short", [False, True])
 def test_the_place_of_the_table_opened_is_one_hot(short: bool) -> None:
     """Under masks of zero the one-hot rows themselves are opened: one 1 a row, whatever the index."""

@@ -37,6 +37,8 @@ def configs() -> Iterator[Config]:
     """Both suites, each softmax, an embedding and a classifier, and all that can be said of texts."""
     for suite, softmax in (("fast", "exact"), ("fast", "2relu"), ("secformer", "exact"), ("secformer", "2quad")):
         yield tiny().config(suite, softmax)
+    for head in ("token-classification", "question-answering", "fill-mask"):
+        yield tiny(LABELS if head == "token-classification" else 0, head=head).config()
     texts = Preprocessing("0" * 64, prompt="query: ")
     yield replace(tiny(LABELS).config(), labels=("no", "yes", "perhaps"), preprocessing=texts)
 
@@ -65,7 +67,8 @@ def opened(config: Config, size: Size) -> bytes:
     model = evaluate(lambda p: load(p, config, words.items()), look)
     tokens = some_tokens(LENGTHS)
     some = (torch.arange(tokens.ids.numel()) * 7 % SHAPE.vocab).reshape(tokens.ids.shape) * tokens.mask
-    given = encode_tokens(config, replace(tokens, ids=some, types=some % 2))
+    places = torch.tensor([[1], [7]]) if config.shape.fills else None
+    given = encode_tokens(config, replace(tokens, ids=some, types=some % 2, places=places))
     rows = [Shared(x, form.bits, form.frac, 0) for x, form in zip(given, config.inputs, strict=True)]
     answer = evaluate(lambda p: audited_inference(p, model, rows, tokens.mask, *size.kind), look)
     digest.update(ring.pack(answer.values.value, answer.values.bits))

@@ -71,12 +71,18 @@ class Tiny:
 
 @cache
 def tiny(
-    labels: int = 0, pooling: str = "mean", dense: tuple[Dense, ...] = (), positions: int = SHAPE.positions
+    labels: int = 0,
+    pooling: str = "mean",
+    dense: tuple[Dense, ...] = (),
+    positions: int = SHAPE.positions,
+    head: str = "",
 ) -> Tiny:
-    head: dict[str, Any] = {"pooling": pooling, "dense": dense}
-    if labels:
-        head = {"head": "classification", "labels": labels, "pooling": "first"}
-    raw = random_checkpoint(replace(SHAPE, positions=positions, **head), 1)
+    kind: dict[str, Any] = {"pooling": pooling, "dense": dense}
+    if head:
+        kind = {"head": head, "labels": labels, "pooling": "none"}
+    elif labels:
+        kind = {"head": "classification", "labels": labels, "pooling": "first"}
+    raw = random_checkpoint(replace(SHAPE, positions=positions, **kind), 1)
     tensors = {name: value if "norm" in name else value * 5 for name, value in raw.tensors.items()}
     checkpoint = replace(raw, tensors=tensors)
     folded = fold(checkpoint)

@@ -49,6 +49,7 @@ class Private:
         """
         shape = self.config.shape
         shares, whole = share_tokens(self, tokens)
+        extent = extent if tokens.places is None else tokens.places.shape[1]
         measured = self.session.run(
             lambda p, model, *x: infer(p, model, x, tokens.mask, kind, extent), self.loaded.results, *shares
         )
@@ -56,7 +57,9 @@ class Private:
         answer = evaluate(lambda p: infer(p, self.plain, whole, tokens.mask, kind, extent))
         if not floats:
             return measured.value(), reveal(answer), reveal(answer)
-        plain = reference.answer(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax)
+        plain = reference.answer(
+            shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax, places=tokens.places
+        )
         return measured.value(), reveal(answer), plain
 
 
@@ -74,7 +77,8 @@ def audit(model: Private, tokens: Tokens) -> tuple[Tensor, list[bool], Run]:
         lambda p, loaded, *x: audited_inference(p, loaded, x, tokens.mask, audit=True), model.loaded.results, *shares
     )
     batch, length = tokens.ids.shape
-    check_cost(run.ledger, model.plans.infer(Size(batch, length, audit=True)))
+    extent = 0 if tokens.places is None else tokens.places.shape[1]
+    check_cost(run.ledger, model.plans.infer(Size(batch, length, audit=True, extent=extent)))
     first, second = (result.out_of_range for result in run.results[:2])
     found = ring.unpack_bits(first.packed ^ second.packed, first.shape).bool().any(1).tolist()
     return reveal(*(result.values for result in run.results[:2])), found, run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mpcnet.models.checkpoints.families.family import HEADS, Family, architectures, sizes
+from mpcnet.models.checkpoints.families.family import HEADS, PREDICTIONS, Family, architectures, sizes
 
 EMBEDDINGS = {
     "embeddings.word_embeddings": "embedding.word",
@@ -30,9 +30,9 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 BERT = Family(
-    architectures("Bert"),
+    architectures("Bert", "BertForMaskedLM"),
     "bert.",
-    {**EMBEDDINGS, "pooler.dense": "pooler", **HEADS},
+    {**EMBEDDINGS, "pooler.dense": "pooler", **HEADS, **PREDICTIONS},
     LAYER,
     describe,
 )

@@ -14,8 +14,21 @@ HEADS_BY_ARCHITECTURE: Mapping[str, Head] = {  # by how an architecture's name e
     "ForSequenceClassification": "classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
 }
 HEADS: Mapping[str, str] = {"classifier": "classifier", "qa_outputs": "span"}  # single maps, of most families
+PREDICTIONS: Mapping[str, str] = {  # of masked tokens, as BERT has them
+    "cls.predictions.transform.dense": "transform",
+    "cls.predictions.transform.LayerNorm": "transform.norm",
+    "cls.predictions.decoder": "decoder",
+    "cls.predictions": "decoder",  # its bias alone
+}
+LM_HEAD: Mapping[str, str] = {  # the same, as MPNet has them
+    "lm_head.dense": "transform",
+    "lm_head.layer_norm": "transform.norm",
+    "lm_head.decoder": "decoder",
+    "lm_head": "decoder",
+}
 OWN_MAP: Mapping[str, str] = {  # of texts, by a classifier with a map of its own: there is no pooler below it
     **HEADS,
     "classifier.dense": "pooler",
@@ -111,8 +124,13 @@ class Family:
 
 
 def architectures(name: str, *others: str) -> tuple[str, ...]:
-    """A family's class and those of its heads, by the name that all begin with."""
-    return (f"{name}Model", *(f"{name}{head}" for head in HEADS_BY_ARCHITECTURE), *others)
+    """A family's class and those of its heads but for masks, by the name that all begin with; and `others`."""
+    return (f"{name}Model", *(f"{name}{head}" for head in HEADS_BY_ARCHITECTURE if not fills(head)), *others)
+
+
+def fills(architecture: str) -> bool:
+    """Is it one of a masked language model?"""
+    return architecture.endswith("ForMaskedLM")
 
 
 def rope_base(parameters: Any) -> float:

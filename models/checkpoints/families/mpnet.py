@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.models.checkpoints.families.bert import EMBEDDINGS, LAYER
-from mpcnet.models.checkpoints.families.family import FUNCTION, OWN_MAP, Family, Setting, architectures, sizes
+from mpcnet.models.checkpoints.families.family import FUNCTION, LM_HEAD, OWN_MAP, Family, Setting, architectures, sizes
 
 SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
 
@@ -21,13 +21,14 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 MPNET = Family(
-    architectures("MPNet", "MPNetForMaskedLM"),  # without the head of the last
+    architectures("MPNet", "MPNetForMaskedLM"),
     "mpnet.",
     {name: ours for name, ours in EMBEDDINGS.items() if ours != "embedding.type"}
     | {
         "encoder.relative_attention_bias": "relative",
         "pooler.dense": "pooler",
         **OWN_MAP,
+        **LM_HEAD,
     },
     {
         "attention.attn.q": "query",

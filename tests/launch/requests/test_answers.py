@@ -152,3 +152,18 @@ def test_documents_are_ranked() -> None:
     assert [line.split()[1] for line in lines] == ["1", "2", "3", "│"]
     assert [line.split("│")[2].strip() for line in lines] == ["b", "c", "a", ""]
     assert "relevance +0.8808" in lines[0] and "error: want words" in lines[3]
+
+
+def test_answers_and_words_are_shown_beside_the_float_models() -> None:
+    """Whether they are the same goes by their places and their numbers, not by scores."""
+    span = {"answer": "a ship", "score": 0.75, "start": 4, "end": 10}
+    same = span | {f"plain_{name}": value for name, value in span.items()}
+    other = same | {"plain_answer": "", "plain_start": 0, "plain_end": 0}
+    lines = shown([("who?", "the a ship")] * 2, [same, other], torch.zeros(2, 3, 2), torch.zeros(2, 3, 2))
+    assert "who? | the a ship" in lines[0] and lines[0].count("a ship (0.75)") == 2 and " yes " in lines[0]
+    assert "(none) (0.75)" in lines[1] and " no " in lines[1]
+    words = [[{"text": "dog", "score": 0.5, "token": 7}], [{"text": "cat", "score": 0.25, "token": 8}]]
+    fills = {"fills": words, "plain_fills": [words[0], [{"text": "ship", "score": 0.3, "token": 9}]]}
+    (line,) = shown(["the [MASK] [MASK]"], [fills], torch.zeros(1, 2, 9), torch.zeros(1, 2, 9))
+    assert "the [MASK] [MASK]" in line and "dog (0.50), cat (0.25)" in line and "dog (0.50), ship (0.30)" in line
+    assert " no " in line

@@ -24,6 +24,7 @@ from transformers import (
     DistilBertConfig,
     DistilBertModel,
     MPNetConfig,
+    MPNetForMaskedLM,
     MPNetForQuestionAnswering,
     MPNetForTokenClassification,
 )
@@ -60,7 +61,6 @@ def refusal(folder: Path) -> str:
 @pytest.mark.parametrize(
     "cls",
     [
-        BertForMaskedLM,
         BertForPreTraining,
         BertForNextSentencePrediction,
         BertForMultipleChoice,
@@ -70,8 +70,8 @@ def test_another_head(tmp_path: Path, cls: Any) -> None:
     """Nothing is said of its weights, which its class explains."""
     cls(BertConfig(**SIZES)).save_pretrained(tmp_path)
     assert refusal(tmp_path) == (
-        f"{tmp_path}: cannot run privately: architectures: want BertModel or its head for texts, tokens or "
-        f"questions, got {cls.__name__}; save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
+        f"{tmp_path}: cannot run privately: architectures: want BertModel or its head for texts, tokens, "
+        f"questions or masks, got {cls.__name__}; save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
     )
 
 
@@ -106,6 +106,53 @@ def test_heads_for_tokens(tmp_path: Path, cls: Any, head: str, labels: int) -> N
         architectures=[cls.__name__.replace("Token", "Sequence").replace("QuestionAnswering", "TokenClassification")],
     )
     assert "cannot run privately" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "pre-training", "untied", "both biases"])
+def test_masked_language_models(tmp_path: Path, kind: str) -> None:
+    """Tied to their table or not, with what BERT's own training leaves beside; the logits are transformers'."""
+    sizes = SIZES | ({"tie_word_embeddings": False} if kind == "untied" else {})
+    torch.manual_seed(1)
+    if kind == "mpnet":
+        model = MPNetForMaskedLM(MPNetConfig(**sizes, initializer_range=0.5))
+    else:
+        made = BertForPreTraining if kind == "pre-training" else BertForMaskedLM
+        model = made(BertConfig(**sizes, initializer_range=0.5))
+    model = model.double().eval()
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    if kind == "pre-training":
+        edit(tmp_path, architectures=["BertForMaskedLM"])
+    if kind == "both biases":
+        tensors = load_file(file)
+        tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"].clone()
+        save_file(tensors, file, {"format": "pt"})
+    found = load_checkpoint(tmp_path)
+    assert (found.shape.head, found.shape.labels, found.shape.fills, found.shape.columns) == ("fill-mask", 0, True, 30)
+    ids, places = torch.tensor([[5, 9, 2, 7]]), torch.tensor([[1, 3]])
+    mask = torch.ones_like(ids)
+    with torch.inference_mode():
+        output = model(input_ids=ids, attention_mask=mask)
+    theirs = (output.prediction_logits if kind == "pre-training" else output.logits)[0, [1, 3]]
+    mine = answer(found.shape, fold(found), ids, torch.zeros_like(ids), mask, places=places)[0]
+    assert torch.allclose(mine, theirs, atol=1e-5 if kind == "pre-training" else 1e-9)
+    tensors = load_file(file)
+    if kind == "both biases":
+        tensors["cls.predictions.decoder.bias"] += 1
+        save_file(tensors, file, {"format": "pt"})
+        assert "decoder.bias: want what cls.predictions.bias holds, to which it is tied, got other values" in refusal(
+            tmp_path
+        )
+    if kind == "bert":
+        tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"] + 1
+        save_file(tensors, file, {"format": "pt"})
+        assert "decoder.weight: want what bert.embeddings.word_embeddings.weight holds" in refusal(tmp_path)
+
+
+def test_a_filler_computes_gelu(tmp_path: Path) -> None:
+    BertForMaskedLM(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    edit(tmp_path, hidden_act="quad")
+    assert "activation: want gelu before a mask is filled, got quad" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["deberta", "funnel", "gpt2", "mobilebert", "t5", "xlnet"])

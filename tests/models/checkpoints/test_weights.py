@@ -77,7 +77,7 @@ def test_old_and_unknown_names():
         "encoder.layer.0.attention.self.query.lora_A.weight",
         "encoder.layer.0.pooler.dense.weight",
         "attention.self.query.weight",
-        "cls.predictions.bias",
+        "cls.seq_relationship.bias",
         "encoder.layer.0.crossattention.self.query.weight",
         "embeddings.position_ids",
     ):

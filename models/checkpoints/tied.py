@@ -1,0 +1,48 @@
+"""Weights that a masked language model's file holds once, twice or under two names: its decoder is its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.tensors import Stored, floats
+
+TABLE, DECODER, BIAS = "embedding.word.weight", "decoder.weight", "decoder.bias"
+TWINS = ("cls.predictions.bias", "cls.predictions.decoder.bias", "lm_head.bias", "lm_head.decoder.bias")
+NEXT_SENTENCE = "cls.seq_relationship."  # of BERT's own training, beside the head that fills masks
+
+
+def tie(
+    config: Mapping[str, Any], stored: Mapping[str, Stored], theirs: dict[str, str], unknown: list[str]
+) -> list[str]:
+    """Complete the file's names of our parameters, and give what of `unknown` is left.
+
+    :raises LocalConfigError: two that should be one differ.
+    """
+    if "transform.weight" not in theirs:
+        return unknown
+    left = []
+    for key in unknown:
+        if key.endswith(TWINS) and BIAS in theirs:
+            _same(stored, theirs[BIAS], key)
+        elif NEXT_SENTENCE not in key:
+            left.append(key)
+    if config.get("tie_word_embeddings", True) is not False and TABLE in theirs:
+        if DECODER in theirs:
+            _same(stored, theirs[TABLE], theirs[DECODER])
+        theirs[DECODER] = theirs[TABLE]
+    return left
+
+
+def _same(stored: Mapping[str, Stored], first: str, second: str) -> None:
+    if stored[first].size == stored[second].size:
+        values = floats(stored, {"first": first, "second": second})
+        if torch.equal(values["first"], values["second"]):
+            return
+    raise LocalConfigError(
+        f"{second}: want what {first} holds, to which it is tied, got other values; set tie_word_embeddings to false "
+        "in config.json if the model was trained so, or save it again"
+    )
