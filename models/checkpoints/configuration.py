@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.adapters import read_adapter
 from mpcnet.models.checkpoints.modules import LEAST_LENGTH, DenseModule, Modules
 from mpcnet.models.checkpoints.source import find, find_object, within
 from mpcnet.models.checkpoints.tensors import Stored
+from mpcnet.models.checkpoints.weight_files import ADAPTER_SETTINGS
 from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
 from mpcnet.models.shape import BertShape, Dense
 from mpcnet.models.texts.tokens import load_tokenizer
@@ -91,11 +93,21 @@ def labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 
 def tokenizer_folder(source: str, folder: str) -> str:
-    """The local folder of a model's tokenizer, its files fetched from the hub if `source` is a hub name."""
+    """The local folder of a model's tokenizer, its files fetched from the hub if `source` is a hub name; an adapter
+    without one has its base's.
+
+    :raises LocalConfigError: see :func:`mpcnet.models.checkpoints.adapters.read_adapter`.
+    """
+    local = _local_folder(source, folder)
+    adapter = None if has_tokenizer(local) else read_adapter(source, folder)
+    return local if adapter is None else _local_folder(adapter.base, adapter.folder)
+
+
+def _local_folder(source: str, folder: str) -> str:
     for name in TOKENIZER_FILES:
         find(source, within(folder, name))
-    config = find(source, within(folder, "config.json"))
-    return str(config.parent if config is not None else Path(source, folder))
+    found = (find(source, within(folder, name)) for name in ("config.json", ADAPTER_SETTINGS))
+    return next((str(path.parent) for path in found if path is not None), str(Path(source, folder)))
 
 
 def read_preprocessing(folder: str, modules: Modules, positions: int) -> Preprocessing | None:

@@ -30,16 +30,17 @@ from mpcnet.models.checkpoints.configuration import (
     tokenizer_folder,
 )
 from mpcnet.models.checkpoints.dense import read_dense
-from mpcnet.models.checkpoints.modules import Modules, read_modules
+from mpcnet.models.checkpoints.model_files import read_files
+from mpcnet.models.checkpoints.modules import Modules
 from mpcnet.models.checkpoints.parameter_names import common_prefix, known_parameters
-from mpcnet.models.checkpoints.source import find, need, read_object, within
+from mpcnet.models.checkpoints.source import find
 from mpcnet.models.checkpoints.supported import (
     unsupported_family,
     unsupported_head,
     unsupported_parameters,
     unsupported_settings,
 )
-from mpcnet.models.checkpoints.tensors import Stored, floats, stored_tensors
+from mpcnet.models.checkpoints.tensors import Stored, floats
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape, Softmax
 
@@ -116,17 +117,15 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
 
 
 def _load(source: str) -> Checkpoint:
-    modules = read_modules(source)
-    configuration = within(modules.folder, "config.json")
-    if modules.wrong and find(source, configuration) is None:
-        raise LocalConfigError(UNSUPPORTED + "; ".join(modules.wrong))  # with a first module of another kind
-    config = read_object(need(source, configuration))
+    files = read_files(source)
+    modules, config = files.modules, files.config
+    if not config:
+        raise LocalConfigError(UNSUPPORTED + "; ".join(modules.wrong))
     if text := unsupported_family(config):
         raise LocalConfigError(UNSUPPORTED + text)
-    with stored_tensors(source, modules.folder) as stored:
+    with files.tensors() as stored:
         theirs, unknown = known_parameters(list(stored), config["model_type"])
-        adapter = find(source, within(modules.folder, "adapter_config.json")) is not None
-        shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown, adapter)
+        shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown)
         encoder = replace(shape, dense=())
         tensors = floats(stored, {name: theirs[name] for name in parameter_shapes(encoder)})
         prefix = common_prefix(list(stored), config["model_type"])
@@ -229,12 +228,12 @@ def _fold_ffn(raw: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
 
 
 def _supported_shape(
-    config: Mapping[str, Any], modules: Modules, header: Mapping[str, Stored], unknown: list[str], adapter: bool
+    config: Mapping[str, Any], modules: Modules, header: Mapping[str, Stored], unknown: list[str]
 ) -> BertShape:
     """The shape, unless config.json, the files beside it or the parameters ask for anything unsupported."""
     classifier = any(name.startswith("classifier.") for name in header)
     head = "" if modules.embeds else unsupported_head(config, classifier)
-    wrong = [*([head] if head else []), *unsupported_settings(config, adapter), *modules.wrong]
+    wrong = [*([head] if head else []), *unsupported_settings(config), *modules.wrong]
     try:
         shape = read_shape(config, modules, header)
     except (LocalConfigError, *MALFORMED) as error:
