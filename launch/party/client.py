@@ -283,8 +283,8 @@ class Connection:
             values = values.abs()  # 1 reads as -1 in a ring of one bit
             if not bool((values.sum(1) == 1).all()):
                 raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
-        elif config.preprocessing is not None and config.preprocessing.normalize:
-            values = torch.nn.functional.normalize(values, dim=1)
+        elif config.preprocessing is not None and config.shape.head == "embedding":
+            values = config.preprocessing.finished(values)
         out_of_range = None
         if one.out_of_range is not None and two.out_of_range is not None:
             found = ring.unpack_bits(one.out_of_range ^ two.out_of_range, (size.batch, HASH_BITS))

@@ -132,6 +132,7 @@ def read_preprocessing(folder: str, modules: Modules, positions: int) -> Preproc
         modules.prompt,
         modules.lower_case,
         modules.normalize,
+        modules.truncate_dim,
     )
 
 

@@ -71,6 +71,7 @@ class Pipeline:
     rows: list[Mapping[str, Any]]
     settings: Mapping[str, Any]
     prompt: str
+    size: int | None  # of the vector, which is cut there
 
     @classmethod
     def of(cls, folder: str) -> Pipeline:
@@ -79,8 +80,9 @@ class Pipeline:
         prompting = _json(folder, "config_sentence_transformers.json")
         prompt = (prompting.get("prompts") or {}).get(prompting.get("default_prompt_name"), "")
         return cls(
-            folder, rows, _json(folder, str(PurePosixPath(inner, "sentence_bert_config.json"))), prompt if rows else ""
-        )
+            folder, rows, _json(folder, str(PurePosixPath(inner, "sentence_bert_config.json"))), prompt if rows else "",
+            prompting.get("truncate_dim") if rows else None,
+        )  # fmt: skip
 
     def tokenised(self, tokenizer: Any, positions: int) -> Callable[[Text], Mapping[str, Tensor]]:
         """One text as [1, n] tensors: cut, lowered and with a prompt before it as the files say."""
@@ -122,7 +124,7 @@ class Pipeline:
         def embed(value: Tensor) -> Tensor:
             for step in steps:
                 value = step(value)
-            return value
+            return value[: self.size]
 
         return embed
 
