@@ -33,6 +33,10 @@ TOKENIZER_FILES = (  # all that transformers reads of a tokenizer, whichever of 
     "sentencepiece.bpe.model",
     "spiece.model",
     "tokenizer.model",
+    "spm.model",
+    "sentencepiece.model",
+    "bpe.codes",
+    "dict.txt",
 )
 CONFIG = "config.json"  # of it a tokenizer needs the model's type alone, where it does not name its own class
 

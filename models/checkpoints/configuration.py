@@ -117,7 +117,13 @@ def read_preprocessing(folder: str, modules: Modules, positions: int) -> Preproc
     """
     if not (modules.given or has_tokenizer(folder)):
         return None
-    own = find_object(folder, "tokenizer_config.json").get("model_max_length")
+    settings = find_object(folder, "tokenizer_config.json")
+    if settings.get("auto_map"):
+        raise LocalConfigError(
+            "tokenizer_config.json: want a tokenizer of transformers' own code, got auto_map; save its tokenizer.json, "
+            "and take auto_map out"
+        )
+    own = settings.get("model_max_length")
     length = own if modules.max_length is None else modules.max_length
     limit = positions if type(length) is not int else min(length, positions)  # "none" is 1e30, a float in old files
     if modules.given and limit < LEAST_LENGTH:
