@@ -30,6 +30,7 @@ from mpcnet.launch.options import (
     Accept,
     AnswerName,
     BlankName,
+    CalibrateOn,
     Calibration,
     Config,
     Device,
@@ -42,6 +43,7 @@ from mpcnet.launch.options import (
     SuiteName,
     TextFile,
     Where,
+    calibrate_first,
     check_folder,
     console,
     emit,
@@ -105,6 +107,7 @@ def simulate_command(
     ] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
     calibration: Calibration = None,
+    calibrate_on: CalibrateOn = None,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
@@ -126,6 +129,7 @@ def simulate_command(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
         answer, not no_audit, device, accept, blank,
     )  # fmt: skip
+    calibrate_first(model, calibrate_on, calibration)
     outcome = simulate_each(entries(texts or [], file, pairs, form), chosen, console)
     emit(outcome.document, json_file)
     if json_file != "-":
@@ -189,11 +193,13 @@ def plan_command(
     softmax: SoftmaxName = None,
     embedding: Where = "private",
     calibration: Calibration = None,
+    calibrate_on: CalibrateOn = None,
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
+    calibrate_first(model, calibrate_on, calibration)
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
         size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit)
