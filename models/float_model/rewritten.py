@@ -46,7 +46,7 @@ def _write(found: Checkpoint, files: ModelFiles, given: Path, target: Path) -> N
     below = [str(row["path"]) for row in read_json(index)] if index else []
     for folder in dict.fromkeys(["", *below]):
         (target / folder).mkdir(exist_ok=True)
-        for path in (given / folder).iterdir():
+        for path in (given / folder).iterdir() if (given / folder).is_dir() else ():  # Normalize needs no file
             if path.is_file() and (folder != files.modules.folder or path.suffix in (".json", ".txt", ".model")):
                 os.symlink(path.resolve(), target / folder / path.name)
     for name in TOKENIZER_FILES:  # a base model's

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+QUERY = "encoder.layer.0.attention.self.query"
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -40,3 +43,26 @@ def export_graph(folder: Path, *, classifies: bool = False) -> Path:
         )  # fmt: skip
     (folder / "model.safetensors").unlink()
     return path
+
+
+def save_adapter(
+    base: Path, folder: Path, tensors: dict[str, Tensor] | None = None, **settings: Any
+) -> dict[str, Tensor]:
+    """An adapter of the queries' weight, as PEFT writes it, in a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    draw = torch.Generator().manual_seed(2)
+    if tensors is None:
+        tensors = {
+            f"{QUERY}.lora_A.weight": torch.randn(3, 32, generator=draw),
+            f"{QUERY}.lora_B.weight": torch.randn(32, 3, generator=draw),
+        }
+    save_file(
+        {f"base_model.model.{name}": value for name, value in tensors.items()}, folder / "adapter_model.safetensors"
+    )
+    known = {
+        "peft_type": "LORA", "base_model_name_or_path": str(base), "r": 3, "lora_alpha": 6, "target_modules": ["query"],
+        "fan_in_fan_out": False, "bias": "none", "use_dora": False, "use_rslora": False, "init_lora_weights": True,
+        "peft_version": "0.21.2", "lora_dropout": 0.1, "loftq_config": {}, "megatron_core": "megatron.core",
+    }  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(known | settings))
+    return tensors

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from exported import QUERY, save_adapter
+from safetensors.torch import load_file
 from small_models import save_embedding, save_words
 from torch import Tensor
 
@@ -16,7 +16,6 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 
-QUERY = "encoder.layer.0.attention.self.query"
 WORDS = "embeddings.word_embeddings"
 TEXTS = ["the dog eats the cat", "good old ship"]
 
@@ -24,29 +23,6 @@ TEXTS = ["the dog eats the cat", "good old ship"]
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     return save_embedding(tmp_path / "base")
-
-
-def save_adapter(
-    base: Path, folder: Path, tensors: dict[str, Tensor] | None = None, **settings: Any
-) -> dict[str, Tensor]:
-    """An adapter of the queries' weight, as PEFT writes it, in a folder of its own."""
-    folder.mkdir(exist_ok=True)
-    draw = torch.Generator().manual_seed(2)
-    if tensors is None:
-        tensors = {
-            f"{QUERY}.lora_A.weight": torch.randn(3, 32, generator=draw),
-            f"{QUERY}.lora_B.weight": torch.randn(32, 3, generator=draw),
-        }
-    save_file(
-        {f"base_model.model.{name}": value for name, value in tensors.items()}, folder / "adapter_model.safetensors"
-    )
-    known = {
-        "peft_type": "LORA", "base_model_name_or_path": str(base), "r": 3, "lora_alpha": 6, "target_modules": ["query"],
-        "fan_in_fan_out": False, "bias": "none", "use_dora": False, "use_rslora": False, "init_lora_weights": True,
-        "peft_version": "0.21.2", "lora_dropout": 0.1, "loftq_config": {}, "megatron_core": "megatron.core",
-    }  # fmt: skip
-    (folder / "adapter_config.json").write_text(json.dumps(known | settings))
-    return tensors
 
 
 def base_weight(base: Path, name: str) -> Tensor:
