@@ -173,7 +173,12 @@ class _Merging:
             key = next((key for key in known if re.fullmatch(rf"(.*\.)?({key})", module)), None)
             return settings.get(name) if key is None else known[key]
 
-        r, alpha = of("r", "rank_pattern"), of("lora_alpha", "alpha_pattern")
+        try:
+            r, alpha = of("r", "rank_pattern"), of("lora_alpha", "alpha_pattern")
+        except re.error as error:
+            raise LocalConfigError(
+                f"{self.path}: want patterns of names, got {error}; correct {ADAPTER_SETTINGS}"
+            ) from error
         if r != rank or type(alpha) not in (int, float):
             raise LocalConfigError(
                 f"{self.path}: want rank {r} and a lora_alpha for {module}, got {rank} and {alpha}; take the "

@@ -22,6 +22,7 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "calibration": files.calibration_file,
     "tensors": files.tensors_file,
     "config": files.model_config,
+    "adapter": files.adapter_settings,
     **{f"live-{who}": partial(Live, who) for who in ("client", "owner", "server0", "server1", "dealer")},
 }
 

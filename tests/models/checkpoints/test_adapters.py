@@ -120,6 +120,7 @@ def test_a_classifier_trained_on_an_encoder(base: Path, tmp_path: Path) -> None:
             r"layer_replication: want none, got \[\[0, 1\], \[0, 1\]\]; merge it",
         ),
         ({"r": 4}, f"want rank 4 and a lora_alpha for {QUERY}, got 3 and 6; take the adapter_config.json"),
+        ({"alpha_pattern": {"(": 3}}, "want patterns of names, got missing .*; correct adapter_config"),
         ({"base_model_name_or_path": None}, "want base_model_name_or_path, got None; put the base's folder there"),
         ({"base_model_name_or_path": "/no/such/model"}, "/no/such/model: want a directory or hub name that holds"),
     ],
