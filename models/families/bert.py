@@ -286,7 +286,7 @@ async def _numerators(
     p: Party, formats: Formats, layer: int, scores: Shared, keep: Tensor, bits: int
 ) -> tuple[Shared, float]:
     """What softmax weighs the values by, and what it adds to their sum: [B, h, n, n] -> [B, h, n, n]."""
-    frac = formats.numerator_frac()
+    frac = formats.numerator_frac(keep.shape[-1])
     if formats.softmax == "exact":
         return await exponentials(p.at("exp"), scores, keep, frac, formats.windows[layer]), 0.0
     sure = formats.sure(f"layer{layer}.scores")

@@ -120,7 +120,7 @@ def _functions(config: Config, seen: _Seen) -> None:
         "up": ((1, ROWS, COLUMNS), N.UP_BITS, N.UP_FRAC),
         "centred": ((1, ROWS, COLUMNS), N.CENTRED_BITS, N.CENTRED_FRAC),
         "scores": ((1, 2, ROWS, ROWS), N.QUERY_BITS + 1, N.SCORE_FRAC),
-        "numerators": ((1, 2, ROWS, ROWS), bits.product, formats.numerator_frac()),
+        "numerators": ((1, 2, ROWS, ROWS), bits.product, formats.numerator_frac(ROWS)),
         "value": ((1, 2, ROWS, HEAD_DIM), bits.product, formats.value_frac(0, ROWS)),
     }
     shares = [session.share_words(_words(name, shape, k), k, frac) for name, (shape, k, frac) in forms.items()]
@@ -149,7 +149,7 @@ async def _run(p: Party, config: Config, x: _Inputs) -> list[Shared | Bits]:
     bits, sums = formats.weigh_bits(0, ROWS), formats.softmax_rows(0, ROWS)
     keys = keep[:, None, None, :]
     if formats.softmax == "2quad":
-        found.append(await squares(q, x.scores, keys, bits.product, formats.numerator_frac()))
+        found.append(await squares(q, x.scores, keys, bits.product, formats.numerator_frac(ROWS)))
     elif formats.softmax == "2relu":
         found.append(await relus(q, x.scores, keys, bits.product))
     found.append(await weigh(q, x.numerators, x.value, sums, bits, suite.reciprocal))
@@ -170,7 +170,7 @@ def _exponentials(config: Config, seen: _Seen) -> None:
         watching = Audit(keep)
         columns = torch.ones(1, 1, 1, KEYS, dtype=torch.int64)
         q = replace(p, audit=watching)
-        found = await exponentials(q, scores, columns, formats.numerator_frac(), formats.windows[0])
+        found = await exponentials(q, scores, columns, formats.numerator_frac(KEYS), formats.windows[0])
         return found, await watching.verdict(p)
 
     for value in evaluate(run, seen.look):
