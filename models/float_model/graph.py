@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weight_files import weights_path
+from mpcnet.models.checkpoints.model_files import read_files
 from mpcnet.models.checkpoints.weights import Checkpoint, fold
+from mpcnet.models.float_model.pipelines import root
 from mpcnet.models.float_model.reference import classify, forward
 from mpcnet.models.shape import BertShape
 
@@ -31,9 +32,14 @@ def check_graph(found: Checkpoint) -> None:
 
     :raises LocalConfigError: the graph cannot be run, or says something else than config.json and the weights.
     """
-    path = weights_path(found.source) if found.source else None
-    if path is None or path.suffix != ".onnx":
+    files = read_files(root(found.origin, found.source))
+    path = files.weights
+    if path.suffix != ".onnx":
         return
+    if files.adapter is not None:
+        raise LocalConfigError(
+            f"{path}: want the base of an adapter as safetensors, got a graph, which does not run with it; take those"
+        )
     model = _load(path)
     shape, inputs = found.shape, _inputs(path, model, found.shape)
     ids = inputs["input_ids"].long()

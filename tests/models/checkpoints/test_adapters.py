@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from exported import QUERY, save_adapter
+from exported import QUERY, export_graph, save_adapter
 from safetensors.torch import load_file
 from small_models import save_embedding, save_words
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
+from mpcnet.models.private.prepare import checkpoint, tokenizer_source
 
 WORDS = "embeddings.word_embeddings"
 TEXTS = ["the dog eats the cat", "good old ship"]
@@ -155,6 +156,22 @@ def test_an_adapter_of_another_model_is_refused(base: Path, tmp_path: Path) -> N
     (own / "config.json").unlink()
     (base / "modules.json").write_text("[]")
     assert "modules.json: want one beside the adapter, as its base" in refusal(own)
+
+
+def test_an_adapter_is_prepared_with_the_tokenizer_beside_it(base: Path, tmp_path: Path) -> None:
+    save_adapter(base, tmp_path / "own")
+    save_words(tmp_path / "own")
+    found = checkpoint(str(tmp_path / "own"))
+    assert found.source == tokenizer_source(str(tmp_path / "own")) == str(tmp_path / "own")
+    assert tokenizer_source(str(base)) == str(base)
+
+
+def test_a_graph_is_no_base(base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="the extra mpcnet[onnx] is not installed")
+    save_adapter(base, tmp_path / "own")
+    export_graph(base)
+    with pytest.raises(LocalConfigError, match="want the base of an adapter as safetensors, got a graph"):
+        checkpoint(str(tmp_path / "own"))
 
 
 @pytest.mark.parametrize("rslora", [False, True])

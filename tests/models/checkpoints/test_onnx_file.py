@@ -107,6 +107,18 @@ def test_data_beside_the_graph(exported: tuple[Path, str]) -> None:
         assert f"in a file beside it, got '{location}'" in refusal(folder)
 
 
+def test_a_folder_of_its_own(exported: tuple[Path, str]) -> None:
+    """As optimum and sentence-transformers save graphs, with data beside them."""
+    folder, sha256 = exported
+    (folder / "onnx").mkdir()
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(
+        model, folder / "onnx" / "model.onnx", save_as_external_data=True, location="model.onnx_data", size_threshold=0
+    )
+    (folder / "model.onnx").unlink()
+    assert load_checkpoint(folder).sha256 == sha256
+
+
 def test_graphs_that_are_refused(exported: tuple[Path, str]) -> None:
     folder, _ = exported
     path = folder / "model.onnx"
