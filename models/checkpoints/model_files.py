@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints import gguf_file
 from mpcnet.models.checkpoints.adapters import Adapter, adapted_tensors, base_config, read_adapter
 from mpcnet.models.checkpoints.modules import INDEX, Modules, read_modules
 from mpcnet.models.checkpoints.source import find, need, read_object, within
 from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.checkpoints.weight_files import stored_tensors, weights_path
+from mpcnet.models.preprocessing import has_tokenizer
+
+ORIGINAL = "copy them from the model that it was made of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +79,30 @@ def read_files(source: str) -> ModelFiles:
     configuration = within(modules.folder, "config.json")
     if modules.wrong and find(source, configuration) is None:  # the first module is of another kind
         return ModelFiles(source, modules, {})
+    _need_config(source, modules.folder)
     found = ModelFiles(source, modules, read_object(need(source, configuration)))
     if found.weights.suffix == ".gguf":
         _compare(found)
     return found
 
 
+def _need_config(source: str, folder: str) -> None:
+    """:raises LocalConfigError: there are weights alone, as such files often come."""
+    here = Path(source, folder)
+    weights = sorted(path.name for path in here.glob("*") if path.suffix in (".gguf", ".onnx")) if here.is_dir() else []
+    if weights and not (here / "config.json").is_file():
+        raise LocalConfigError(
+            f"{source}: want config.json and the tokenizer's files beside {weights[0]}, got no config.json; {ORIGINAL}"
+        )
+
+
 def _compare(files: ModelFiles) -> None:
     """A GGUF says some things too, and of pooling more than transformers' folders do."""
     modules, path = files.modules, files.weights
+    if not has_tokenizer(path.parent):  # its own list of tokens does not say how texts are split
+        modules.wrong.append(
+            f"{path.name}: want a tokenizer's files beside it (tokenizer.json, or vocab.txt, ...), got none; {ORIGINAL}"
+        )
     modules.wrong += gguf_file.differences(path, files.config)
     said = gguf_file.pooling(path)
     if said and not modules.given:

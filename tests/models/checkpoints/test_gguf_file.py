@@ -144,13 +144,18 @@ def test_files_that_are_missing_beside_it(saved: Path) -> None:
         "model-F32.gguf: want model_type bert, got roberta; take the model's safetensors"
     ]
     config.unlink()
-    assert "that holds config.json, got none" in refusal(saved)
+    assert refusal(saved).endswith(
+        "want config.json and the tokenizer's files beside model-F32.gguf, got no config.json; copy them from the model that it was made of"
+    )
 
 
 def test_a_file_without_a_tokenizer_is_no_model_for_texts(saved: Path) -> None:
     convert(saved)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         (saved / name).unlink(missing_ok=True)
-    assert load_checkpoint(saved).preprocessing is None
+    assert (
+        "model-F32.gguf: want a tokenizer's files beside it (tokenizer.json, or vocab.txt, ...), got none; copy them"
+        in refusal(saved)
+    )
     save_words(saved)
     assert load_checkpoint(saved).preprocessing is not None
