@@ -43,6 +43,12 @@ class _Use:
     tensor: Any = field(repr=False)
     transposed: bool
 
+    def equals(self, other: _Use) -> bool:
+        """Whether it is the same weight, of which exporters make a copy for each time that it is used."""
+        mine, theirs = self.tensor, other.tensor
+        same = (mine.dims, mine.data_type, mine.raw_data) == (theirs.dims, theirs.data_type, theirs.raw_data)
+        return self.transposed == other.transposed and (mine is theirs or (same and bool(mine.raw_data)))
+
 
 def tensors(path: Path, beside: Callable[[str], Path | None]) -> dict[str, Stored]:
     """The weights of a graph; linear weights are [out, in]. `beside` finds a file of external data by its name.
@@ -84,10 +90,12 @@ def _named(path: Path, graph: Any) -> dict[str, _Use]:
             continue
         given, use = product
         names = [given] if NAMED.fullmatch(given) else list(nodes.names(node))
+        if any(name in found and found[name].equals(use) for name in names):  # a layer that is run several times
+            continue
         free = [name for name in names if name not in found]
         if free:
             found[free[0]] = use
-        elif not any(found[name].tensor is use.tensor and found[name].transposed == use.transposed for name in names):
+        else:
             raise LocalConfigError(
                 f"{path}: want a name for the weight of node {node.name or node.output[0]!r}, got {given!r} and "
                 f"{' or '.join(names) or 'no named bias'} beside it; take the model's safetensors"

@@ -107,6 +107,38 @@ def test_data_beside_the_graph(exported: tuple[Path, str]) -> None:
         assert f"in a file beside it, got '{location}'" in refusal(folder)
 
 
+def test_layers_that_are_run_several_times(exported: tuple[Path, str]) -> None:
+    """The exporter copies a shared weight for each time; another one of the same bias is none of these."""
+    folder, sha256 = exported
+
+    def again(graph: Any, changed: bool) -> None:
+        product = next(node for node in graph.node if node.op_type == "MatMul" and "query" in node.name)
+        added = next(node for node in graph.node if product.output[0] in node.input)
+        weight = next(each for each in graph.initializer if each.name == product.input[1])
+        copy = onnx.TensorProto()
+        copy.CopyFrom(weight)
+        copy.name = "onnx::MatMul_copy"
+        if changed:
+            copy.raw_data = bytes(len(copy.raw_data))
+        bias = next(name for name in added.input if name != product.output[0])
+        graph.initializer.append(copy)
+        graph.node.append(
+            onnx.helper.make_node(
+                "MatMul", [product.input[0], copy.name], ["more"], name=product.name.replace("query", "query_1")
+            )
+        )
+        graph.node.append(
+            onnx.helper.make_node("Add", [bias, "more"], ["added"], name=added.name.replace("query", "query_1"))
+        )
+
+    whole = (folder / "model.onnx").read_bytes()
+    edited(folder, lambda graph: again(graph, False))
+    assert load_checkpoint(folder).sha256 == sha256
+    (folder / "model.onnx").write_bytes(whole)
+    edited(folder, lambda graph: again(graph, True))
+    assert "1 unknown parameters: wrapped.encoder.layer.0.attention.self.query_1.weight" in refusal(folder)
+
+
 def test_a_folder_of_its_own(exported: tuple[Path, str]) -> None:
     """As optimum and sentence-transformers save graphs, with data beside them."""
     folder, sha256 = exported
