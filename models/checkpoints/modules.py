@@ -82,6 +82,7 @@ class Modules:
     lower_case: bool = False
     prompt: str = ""
     truncate_dim: int = 0
+    activation: str | None = None  # of a cross-encoder's scores, the name of torch's class; None: no file says it
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -238,6 +239,8 @@ def _read_prompts(modules: Modules, values: Mapping[str, Any]) -> None:
         modules.wrong.append(f"truncate_dim: want a whole number of at least 1, got {size!r}; correct it")
     else:
         modules.truncate_dim = size or 0
+    if modules.classifies:
+        modules.activation = values.get("activation_fn")
     prompts, name = values.get("prompts") or {}, values.get("default_prompt_name")
     if name is None:
         return

@@ -17,7 +17,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.model_files import read_files
 from mpcnet.models.checkpoints.weights import Checkpoint, fold
 from mpcnet.models.float_model.pipelines import root
-from mpcnet.models.float_model.reference import classify, forward
+from mpcnet.models.float_model.reference import answer, forward
 from mpcnet.models.shape import BertShape
 
 TOKENS = 9  # of the text that is tried
@@ -45,9 +45,11 @@ def check_graph(found: Checkpoint) -> None:
     ids = inputs["input_ids"].long()
     types, mask = inputs.get("token_type_ids", torch.zeros_like(ids)).long(), torch.ones_like(ids)
     with torch.inference_mode():
-        call = classify if shape.head == "classification" else forward
+        call = forward if shape.head == "embedding" else answer
         want = call(shape, fold(found), ids, types, mask, found.softmax or "exact")
     outputs = _run(path, model, inputs)
+    if shape.head == "question-answering" and len(outputs) > 1 and outputs[0].shape == outputs[1].shape:
+        outputs = [np.stack(outputs[:2], -1), *outputs[2:]]  # where it starts and where it ends
     half = any(each.data_type in HALVES for each in model.graph.initializer)
     alike = [torch.from_numpy(np.asarray(value, np.float64)) for value in outputs if value.shape == tuple(want.shape)]
     if not alike:

@@ -201,7 +201,7 @@ def _model(config: Config, seen: _Seen) -> None:
     if config.shape.relative_buckets:  # few tokens are never far from each other
         far = buckets(config.formats.longest)
         seen.add(Part(8, tuple(far.shape), "buckets"), far.to(torch.uint8))
-    if tiny.shape.labels >= 2:
+    if tiny.shape.chooses:
         seen.result(evaluate(lambda p: infer(p, model, rows, keep, "label"), seen.look))
 
 

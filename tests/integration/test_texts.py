@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from limits import LIMIT_S
 from parties import Parties
@@ -12,6 +13,7 @@ from served import served
 from small_models import layout, save_classifier, save_embedding
 
 import mpcnet
+from mpcnet.errors import LocalInputError
 from mpcnet.launch import infer
 from mpcnet.launch.party import client
 from mpcnet.launch.requests import asked
@@ -88,5 +90,10 @@ async def test_truncated_embeddings(tmp_path: Path) -> None:
         async with asyncio.timeout(LIMIT_S), mpcnet.AsyncClient.connect(parties.made.config("client")) as private:
             found = torch.from_numpy(await private.embed(["the dog eats a cat"]))
             assert (await private.embed([])).shape == (0, 8)
+            four = torch.from_numpy(await private.embed(["the dog eats a cat"], dim=4))
+            with pytest.raises(LocalInputError, match="dim: want 1 to 8 columns, got 16"):
+                await private.embed(["the dog"], dim=16)
         await parties.stop()
     assert found.shape == theirs.shape == (1, 8) and (found - theirs).norm() < 0.01
+    unit = torch.nn.functional.normalize(theirs[:, :4], dim=1)
+    assert four.shape == (1, 4) and (four - unit).norm() < 0.02

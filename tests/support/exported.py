@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel
 
 QUERY = "encoder.layer.0.attention.self.query"
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
@@ -28,9 +28,8 @@ class _ByName(nn.Module):
         return found
 
 
-def export_graph(folder: Path, *, classifies: bool = False) -> Path:
+def export_graph(folder: Path, kind: Any = AutoModel) -> Path:
     """A folder of save_pretrained's with an ONNX graph in the place of its weights, as torch exports it."""
-    kind = AutoModelForSequenceClassification if classifies else AutoModel
     model = _ByName(kind.from_pretrained(folder)).eval()
     ids = torch.tensor([[2, 5, 6, 7, 3]])
     axes = {name: {0: "batch", 1: "sequence"} for name in NAMES}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from exported import export_graph
 from small_models import save_classifier, save_embedding
+from transformers import AutoModelForSequenceClassification
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.weight_files import stored_tensors
@@ -49,7 +50,7 @@ def test_the_exporters_names_are_undone(exported: tuple[Path, str]) -> None:
 def test_a_classifier(tmp_path: Path) -> None:
     """Its pooler is a Gemm, whose weight is not transposed."""
     sha256 = load_checkpoint(save_classifier(tmp_path, 3)).sha256
-    export_graph(tmp_path, classifies=True)
+    export_graph(tmp_path, AutoModelForSequenceClassification)
     assert load_checkpoint(tmp_path).sha256 == sha256
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from exported import export_graph
-from small_models import save_classifier, save_embedding
+from small_models import save_embedding, save_head
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.float_model.huggingface import published
@@ -75,8 +76,11 @@ def test_the_published_model_is_rewritten_for_transformers(exported: Path, tmp_p
     assert (exported / "model.onnx").is_file() and not (exported / "model.safetensors").exists()
 
 
-def test_a_classifier(tmp_path: Path) -> None:
-    save_classifier(tmp_path, 3)
-    before = published(checkpoint(str(tmp_path)))(TEXTS)
-    export_graph(tmp_path, classifies=True)
-    assert torch.equal(published(checkpoint(str(tmp_path)))(TEXTS), before)
+@pytest.mark.parametrize("kind", ["SequenceClassification", "TokenClassification", "QuestionAnswering"])
+def test_heads(tmp_path: Path, kind: str) -> None:
+    """Of an answer's logits; transformers draws none of them anew."""
+    save_head(tmp_path, getattr(transformers, f"BertFor{kind}"), num_labels=2)
+    before = published(checkpoint(str(tmp_path)))(TEXTS[:1])
+    export_graph(tmp_path, getattr(transformers, f"AutoModelFor{kind}"))
+    found = checkpoint(str(tmp_path))
+    assert found.shape.head != "embedding" and torch.equal(published(found)(TEXTS[:1]), before)
