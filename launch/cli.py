@@ -33,6 +33,7 @@ from mpcnet.launch.options import (
     AnswerLength,
     AnswerName,
     BlankName,
+    CalibrateOn,
     Calibration,
     Config,
     Device,
@@ -51,6 +52,7 @@ from mpcnet.launch.options import (
     TextFile,
     Top,
     Where,
+    calibrate_first,
     check_folder,
     console,
     emit,
@@ -116,6 +118,7 @@ def simulate_command(
     ] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
     calibration: Calibration = None,
+    calibrate_on: CalibrateOn = None,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
@@ -146,6 +149,7 @@ def simulate_command(
         answer, not no_audit, device, accept, blank,
         Choices(question, query, aggregation, max_answer_len, impossible, dim, top),
     )  # fmt: skip
+    calibrate_first(model, calibrate_on, calibration)
     outcome = simulate_each(entries(texts or [], file, pairs, form, paired=paired), chosen, console)
     emit(outcome.document, json_file)
     if json_file != "-":
@@ -209,6 +213,7 @@ def plan_command(
     softmax: SoftmaxName = None,
     embedding: Where = "private",
     calibration: Calibration = None,
+    calibrate_on: CalibrateOn = None,
     answer: AnswerName = "logits",
     dim: Dim = None,
     masks: Annotated[int | None, typer.Option(min=1, help="Of a model that fills masks: how many in a text.")] = None,
@@ -216,6 +221,7 @@ def plan_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
+    calibrate_first(model, calibrate_on, calibration)
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
         extent = extent_of(prepared.config, dim, masks)

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from mpcnet.errors import LocalConfigError
 
-EXTRAS = {"transformers": "client", "tokenizers": "client", "matplotlib": "bench", "accelerate": "distill"}
+EXTRAS = {
+    "transformers": "client",
+    "tokenizers": "client",
+    "matplotlib": "bench",
+    "accelerate": "distill",
+    "onnx": "onnx",
+    "gguf": "gguf",
+}
 
 
 def missing(error: ModuleNotFoundError) -> LocalConfigError | None:

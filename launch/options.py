@@ -15,9 +15,17 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.requests.asked import Blank
 from mpcnet.launch.requests.view import Aggregation
 from mpcnet.models.families.bert import AnswerKind, Embedding
-from mpcnet.models.private.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, other_softmax
+from mpcnet.models.private.own_calibration import keep, with_texts
+from mpcnet.models.private.prepare import (
+    BUILTIN,
+    PACKAGED,
+    Prepared,
+    checkpoint,
+    folder_of_that_name,
+    other_softmax,
+)
 from mpcnet.models.shape import PRESETS, Softmax
-from mpcnet.models.texts.inputs import Format
+from mpcnet.models.texts.inputs import Format, texts_of
 from mpcnet.protocols.suites import SUITES
 
 WIDE = 4000  # columns of what goes into a file or a pipe: no line is broken, no word of a table cut
@@ -85,6 +93,10 @@ AggregationName = Annotated[
 ]
 Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
 Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, made by mpcnet calibrate --out.")]
+CalibrateOn = Annotated[
+    Path | None,
+    typer.Option("--calibrate-on", help="Calibrate first, on texts like yours, in a file as infer reads it; kept."),
+]
 NoAudit = Annotated[
     bool, typer.Option("--no-audit", help="Do not have the servers check that all values kept to their ranges.")
 ]
@@ -107,6 +119,22 @@ BlankName = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N: where servers and dealer compute products by weights.")]
 Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
+
+
+def calibrate_first(model: str, file: Path | None, calibration: Path | None) -> None:
+    """What --calibrate-on asks for: ranges of these texts too, kept in the cache, where the command then finds them.
+
+    :raises LocalConfigError: a file of calibration is named too, or the model cannot be calibrated.
+    :raises LocalInputError: the model cannot read one of the texts; the error says which.
+    """
+    if file is None:
+        return
+    if calibration is not None:
+        raise LocalConfigError(f"--calibrate-on: want it or --calibration, got both: {file} and {calibration}")
+    texts = texts_of(file)
+    with console.status(f"loading {model}") as status:
+        found = checkpoint(model)
+        keep(found, with_texts(found, texts, say=status.update))
 
 
 def warn(prepared: Prepared, to: Console = console) -> None:

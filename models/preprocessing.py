@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError
 
@@ -30,6 +33,10 @@ TOKENIZER_FILES = (  # all that transformers reads of a tokenizer, whichever of 
     "sentencepiece.bpe.model",
     "spiece.model",
     "tokenizer.model",
+    "spm.model",
+    "sentencepiece.model",
+    "bpe.codes",
+    "dict.txt",
 )
 CONFIG = "config.json"  # of it a tokenizer needs the model's type alone, where it does not name its own class
 
@@ -44,6 +51,8 @@ class Preprocessing:
     prompt: stands before every text (of a pair, before the first).
     lower_case: the tokenizer lowers letters first (:func:`lower_letters`).
     normalize: the client divides the vector by its length.
+    truncate_dim: the answer is so many first values of the vector, normalised before, as sentence-transformers cuts it;
+    0: all of them.
 
     :raises LocalConfigError: a field has another type, or is out of range.
     """
@@ -53,9 +62,11 @@ class Preprocessing:
     prompt: str = ""
     lower_case: bool = False
     normalize: bool = False
+    truncate_dim: int = 0
 
     def __post_init__(self) -> None:
         types = {"tokenizer_sha256": str, "max_tokens": int, "prompt": str, "lower_case": bool, "normalize": bool}
+        types |= {"truncate_dim": int}
         wrong = [
             f"{name}: want {kind.__name__}, got {type(getattr(self, name)).__name__}"
             for name, kind in types.items()
@@ -63,10 +74,16 @@ class Preprocessing:
         ]
         if not wrong and not re.fullmatch("[0-9a-f]{64}", self.tokenizer_sha256):
             wrong.append("tokenizer_sha256: want 64 hex digits")
-        if not wrong and self.max_tokens < 0:
-            wrong.append(f"max_tokens: want 0 or more, got {self.max_tokens}")
+        if not wrong:
+            sizes = {"max_tokens": self.max_tokens, "truncate_dim": self.truncate_dim}
+            wrong += [f"{name}: want 0 or more, got {size}" for name, size in sizes.items() if size < 0]
         if wrong:
             raise LocalConfigError("preprocessing: " + "; ".join(wrong))
+
+    def finished(self, vectors: Tensor) -> Tensor:
+        """Embeddings [n, columns] as the answer is: normalised and cut, if these settings say so."""
+        found = torch.nn.functional.normalize(vectors, dim=1) if self.normalize else vectors
+        return found[:, : self.truncate_dim] if self.truncate_dim else found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and msgpack."""

@@ -144,7 +144,10 @@ class AsyncClient(AsyncQuestions):
         if on_error == "return":
             return found
         vectors = [row for row in found if not isinstance(row, MpcError)]
-        return np.stack(vectors) if vectors else np.zeros((0, extent or config.shape.columns), np.float32)
+        if vectors:
+            return np.stack(vectors)
+        size = config.preprocessing.truncate_dim if config.preprocessing else 0
+        return np.zeros((0, extent or config.shape.columns), np.float32)[:, : size or None]
 
     @overload
     async def classify(

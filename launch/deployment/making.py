@@ -15,7 +15,19 @@ import typer
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.deploy import TOKENIZER, write_deployment
-from mpcnet.launch.options import DEMO, Calibration, Model, SoftmaxName, SuiteName, Where, console, screen, warn
+from mpcnet.launch.options import (
+    DEMO,
+    CalibrateOn,
+    Calibration,
+    Model,
+    SoftmaxName,
+    SuiteName,
+    Where,
+    calibrate_first,
+    console,
+    screen,
+    warn,
+)
 from mpcnet.launch.reporting import report
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.bert import Config, Embedding
@@ -33,7 +45,7 @@ Answers = Annotated[
     list[str] | None,
     typer.Option("--answers", help="What clients may ask for: label, logits (and embeddings). Default: all."),
 ]
-OF_THE_MODEL = ("model", "suite", "softmax", "embedding", "length", "calibration", "allowed")
+OF_THE_MODEL = ("model", "suite", "softmax", "embedding", "length", "calibration", "calibrate_on", "allowed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +98,14 @@ def program_command(
     embedding: Where = "private",
     length: Length = 128,
     calibration: Calibration = None,
+    calibrate_on: CalibrateOn = None,
     allowed: Answers = None,
 ) -> None:
     """Make the public program of a model, where its weights are: for who makes the deployment elsewhere."""
     protect_memory()
     if out.exists():
         raise LocalConfigError(f"{out}: want a new folder, got one that is there")
+    calibrate_first(model, calibrate_on, calibration)
     made = make(model, suite, softmax, embedding, length, calibration, allowed or ())
     assert made.salt is not None
     try:
@@ -133,6 +147,7 @@ def init_command(
     embedding: Where = "private",
     length: Length = 128,
     calibration: Calibration = None,
+    calibrate_on: CalibrateOn = None,
     allowed: Answers = None,
 ) -> None:
     """Make a deployment: keys and certificates, the public program, and one folder of settings for each host."""
@@ -146,6 +161,7 @@ def init_command(
     twins = tuple(name for server, name in zip(SERVERS, REPLICAS, strict=True) if server in (replicas or ()))
     more = tuple(f"client:{name}" for name in clients or ())
     if program_file is None:
+        calibrate_first(model, calibrate_on, calibration)
         made = make(model, suite, softmax, embedding, length, calibration, allowed or ())
     else:
         sources = {name: ctx.get_parameter_source(name) for name in OF_THE_MODEL}

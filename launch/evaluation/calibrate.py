@@ -14,11 +14,11 @@ from rich.table import Table
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.options import DEMO, Json, Model, check_folder, console, emit, screen, warn_of
 from mpcnet.launch.reporting import report
-from mpcnet.models.checkpoints.weights import Checkpoint, fold
+from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Kept, Widened
-from mpcnet.models.formats.calibration_batches import own_batches
-from mpcnet.models.private.prepare import calibrated_length, calibration_of, checkpoint
+from mpcnet.models.private.own_calibration import keep, length_of, with_texts
+from mpcnet.models.private.prepare import checkpoint
 from mpcnet.models.texts.inputs import texts_of
 
 SHOWN = 12  # rows of the table
@@ -26,7 +26,9 @@ SHOWN = 12  # rows of the table
 
 def calibrate_command(
     model: Model = DEMO,
-    file: Annotated[Path | None, typer.Option("--texts", help="Texts like yours, in a file as infer reads it.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--texts", "--calibrate-on", help="Texts like yours, in a file as infer reads it.")
+    ] = None,
     length: Annotated[
         int, typer.Option(min=0, help="Tokens of the longest text to calibrate for; 0: all that the model reads.")
     ] = 0,
@@ -44,30 +46,14 @@ def calibrate_command(
     texts = [] if file is None else texts_of(file)
     with console.status(f"loading {model}") as status, torch.inference_mode():
         found = checkpoint(model)
-        longest = _longest(model, found, length)
-        batches = own_batches(found, texts, longest) if texts else []
-        folded = fold(found)
-        before = _before(found, longest, out)
-        after = calibration_of(found, folded, longest, status.update)
-        if batches:
-            single = {name: value.float() for name, value in folded.items()}
-            mine = calibrated.told(batches, status.update, f"on {len(texts)} texts of yours")
-            after = calibrated.widen(after, found.shape, single, mine)
+        before = _before(found, length_of(found, length), out)
+        after = with_texts(found, texts, length, status.update)
     after = _write(found, after, out, asked=bool(texts or length))
     softmax = found.softmax or "exact"
     wider = calibrated.widened(before.calibration, after.calibration, softmax) if before else []
     emit(_document(model, before, after, wider), json_file)
     if json_file != "-":
         _show(model, before, after, wider)
-
-
-def _longest(model: str, found: Checkpoint, length: int) -> int:
-    """:raises LocalConfigError: the weights are random, or the model does not read texts of that length."""
-    if not found.source:
-        raise LocalConfigError(f"calibrate: want a checkpoint, got {model}, whose weights are random")
-    if length > found.shape.positions:
-        raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
-    return length or calibrated_length(found, 1)
 
 
 def _before(found: Checkpoint, longest: int, out: Path | None) -> Kept | None:
@@ -88,11 +74,12 @@ def _write(found: Checkpoint, kept: Kept, out: Path | None, *, asked: bool) -> K
 
     :raises LocalConfigError: it cannot be written.
     """
-    own = calibrated.folder(found) / calibrated.OWN
-    if out is None and not asked:
-        own.unlink(missing_ok=True)
-        return kept
-    return calibrated.write(kept, out or own)
+    if out is not None:
+        return calibrated.write(kept, out)
+    if asked:
+        return keep(found, kept)
+    (calibrated.folder(found) / calibrated.OWN).unlink(missing_ok=True)
+    return kept
 
 
 def _document(model: str, before: Kept | None, after: Kept, wider: Sequence[Widened]) -> dict[str, Any]:

@@ -141,8 +141,7 @@ def _oracle(
 
         found = in_order(grouped, tokens, run, each).double()
     preprocessing, values = prepared.config.preprocessing, found[:, :-1]
-    if preprocessing is not None and preprocessing.normalize:
-        values = torch.nn.functional.normalize(values, dim=1)
+    values = values if preprocessing is None else preprocessing.finished(values)
     return values, found[:, -1].bool().tolist()
 
 

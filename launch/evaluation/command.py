@@ -104,6 +104,7 @@ def ranges_command(
     _check(out, json_file)
     given = _given(task, data, file, limit, seed)
     found = ranges.find(given, model, softmax, calibration, console)
+    alike = ranges_report.alike(found, model)
     if out is not None:
         ranges.append(out, found)
         console.print(f"report: {ranges_report.write(out)}", soft_wrap=True)
@@ -111,7 +112,8 @@ def ranges_command(
         shown = screen()
         shown.print(ranges_report.shown(found))
         shown.print(ranges_report.verdict(found).replace("**", ""))
-    emit(asdict(found), json_file)
+        shown.print(f"Are these texts like those of the calibration? {alike}.", soft_wrap=True)
+    emit(asdict(found) | {"alike": alike}, json_file)
 
 
 def _check(out: Path | None, json_file: str) -> None:

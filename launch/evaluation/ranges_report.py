@@ -65,6 +65,22 @@ def verdict(row: Ranges) -> str:
     )
 
 
+def alike(row: Ranges, model: str) -> str:
+    """Whether the texts are like those that the model was calibrated on, and what to do if they are not.
+
+    A value beyond its limit is no answer; one beyond the margin is a right answer, but not far from none.
+    """
+    shares = row.shares
+    limit, margin, range_ = (count(part, row.n) for part in (shares.limit, shares.margin, shares.beyond["1"]))
+    remedy = f"run mpcnet calibrate --model {model} --texts FILE with them, then mpcnet init again"
+    if limit:
+        return f"no: {limit} of {row.n} texts would get no answer, since a value passes its limit; {remedy}"
+    if margin:
+        return f"nearly: all {row.n} texts would be answered, {margin} of them beyond the planner's margin; {remedy}"
+    inside = row.n - range_
+    return f"yes: all {row.n} texts stay within the planner's margin, {inside} of them within the calibrated ranges"
+
+
 def count(part: float, n: int) -> int:
     """Texts, from their share."""
     return round(part * n)

@@ -307,8 +307,8 @@ class Connection:
                 raise RemoteProtocolError("the servers' results are no shares of one label for each sentence or token")
         elif tokens.places is not None:
             values = values * first_said(tokens.places)[..., None]
-        elif config.preprocessing is not None and config.preprocessing.normalize:
-            values = torch.nn.functional.normalize(values, dim=1)
+        elif config.preprocessing is not None and config.shape.head == "embedding":
+            values = config.preprocessing.finished(values)
         out_of_range = None
         if one.out_of_range is not None and two.out_of_range is not None:
             found = ring.unpack_bits(one.out_of_range ^ two.out_of_range, (size.batch, HASH_BITS))

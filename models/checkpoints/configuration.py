@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.adapters import read_adapter
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.modules import LEAST_LENGTH, DenseModule, Modules
 from mpcnet.models.checkpoints.source import find, find_object, within
 from mpcnet.models.checkpoints.supported import head_of
 from mpcnet.models.checkpoints.tensors import Stored
+from mpcnet.models.checkpoints.weight_files import ADAPTER_SETTINGS
 from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
 from mpcnet.models.shape import HEAD_POOLINGS, LABELLED, BertShape, Dense, Head
 from mpcnet.models.texts.tokens import load_tokenizer
@@ -121,11 +123,21 @@ def labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 
 def tokenizer_folder(source: str, folder: str) -> str:
-    """The local folder of a model's tokenizer, its files fetched from the hub if `source` is a hub name."""
+    """The local folder of a model's tokenizer, its files fetched from the hub if `source` is a hub name; an adapter
+    without one has its base's.
+
+    :raises LocalConfigError: see :func:`mpcnet.models.checkpoints.adapters.read_adapter`.
+    """
+    local = _local_folder(source, folder)
+    adapter = None if has_tokenizer(local) else read_adapter(source, folder)
+    return local if adapter is None else _local_folder(adapter.base, adapter.folder)
+
+
+def _local_folder(source: str, folder: str) -> str:
     for name in TOKENIZER_FILES:
         find(source, within(folder, name))
-    config = find(source, within(folder, "config.json"))
-    return str(config.parent if config is not None else Path(source, folder))
+    found = (find(source, within(folder, name)) for name in ("config.json", ADAPTER_SETTINGS))
+    return next((str(path.parent) for path in found if path is not None), str(Path(source, folder)))
 
 
 def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Preprocessing | None:
@@ -138,7 +150,13 @@ def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Prepr
     """
     if not (modules.given or has_tokenizer(folder)):
         return None
-    own = find_object(folder, "tokenizer_config.json").get("model_max_length")
+    settings = find_object(folder, "tokenizer_config.json")
+    if settings.get("auto_map"):
+        raise LocalConfigError(
+            "tokenizer_config.json: want a tokenizer of transformers' own code, got auto_map; save its tokenizer.json, "
+            "and take auto_map out"
+        )
+    own = settings.get("model_max_length")
     length = own if modules.max_length is None else modules.max_length
     limit = shape.positions if type(length) is not int else min(length, shape.positions)  # "none" is 1e30 in old files
     cuts = modules.given and not (shape.rotary and limit != length)
@@ -154,6 +172,7 @@ def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Prepr
         modules.prompt,
         modules.lower_case,
         modules.normalize,
+        modules.truncate_dim,
     )
 
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.modules import DenseModule
-from mpcnet.models.checkpoints.tensors import floats, stored_tensors
+from mpcnet.models.checkpoints.tensors import floats
+from mpcnet.models.checkpoints.weight_files import stored_tensors
 
 
 def read_dense(source: str, modules: list[DenseModule]) -> dict[str, Tensor]:

@@ -81,6 +81,7 @@ class Modules:
     max_length: int | None = None
     lower_case: bool = False
     prompt: str = ""
+    truncate_dim: int = 0
     activation: str | None = None  # of a cross-encoder's scores, the name of torch's class; None: no file says it
     wrong: list[str] = field(default_factory=list)
 
@@ -233,11 +234,11 @@ def _read_prompts(modules: Modules, values: Mapping[str, Any]) -> None:
     kind, wanted = values.get("model_type"), "CrossEncoder" if modules.classifies else "SentenceTransformer"
     if kind not in (None, wanted):
         modules.wrong.append(f"model_type of sentence-transformers: want {wanted}, got {kind}; save it as one")
-    if values.get("truncate_dim") is not None:
-        modules.wrong.append(
-            f"truncate_dim: want none, got {values['truncate_dim']}; take it out of config_sentence_transformers.json, "
-            "and ask for so many columns: --dim, or embed(texts, dim=...)"
-        )
+    size = values.get("truncate_dim")
+    if size is not None and (type(size) is not int or size < 1):
+        modules.wrong.append(f"truncate_dim: want a whole number of at least 1, got {size!r}; correct it")
+    else:
+        modules.truncate_dim = size or 0
     if modules.classifies:
         modules.activation = values.get("activation_fn")
     prompts, name = values.get("prompts") or {}, values.get("default_prompt_name")

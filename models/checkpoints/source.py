@@ -8,6 +8,8 @@ from typing import Any
 from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError
 
+WHOLE = ".gitattributes"  # which every repository has, and only who fetches all of it
+
 
 def find(source: str, name: str) -> Path | None:
     """The local path of one of a model's files, fetched from the hub if `source` is a hub name; None if it has none.
@@ -17,13 +19,46 @@ def find(source: str, name: str) -> Path | None:
     if Path(source).is_dir():
         path = Path(source, name)
         return path if path.is_file() else None
-    from transformers.utils import cached_file  # two seconds to import: only who reads from the hub waits for it
+    return _from_hub(source, name)
+
+
+def _from_hub(source: str, name: str) -> Path | None:
+    """What is in the cache is taken from there without asking the hub, and the rest from the same commit.
+
+    :raises LocalConfigError: the file is not in the cache, may exist, and the hub cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        found = cached_file(source, name)
-    except OSError:  # no such directory, no such hub name, no network
+        known = try_to_load_from_cache(source, name)
+        if known is not None:  # a path, or that the hub has none
+            return Path(known) if isinstance(known, str) else None
+        snapshot = _snapshot(source)
+        if snapshot is not None and (snapshot / WHOLE).is_file():
+            return None
+        return Path(hf_hub_download(source, name, revision=snapshot.name if snapshot else None))
+    except LocalEntryNotFoundError as error:
+        got = f"no {name}, which it may have" if snapshot else "neither"
+        raise LocalConfigError(
+            f"{source}: want a directory, or a hub model whose files are in the cache, got {got}, and the hub does not "
+            f"answer; run, with a connection: hf download {source}"
+        ) from error
+    except (OSError, ValueError):  # no such name, or none that a hub could have
         return None
-    return None if found is None else Path(found)
+
+
+def _snapshot(source: str) -> Path | None:
+    """The cached commit of a hub model's main branch."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=source, repo_type="model"))
+    try:
+        path = folder / "snapshots" / (folder / "refs" / "main").read_text("utf-8").strip()
+    except OSError:
+        return None
+    return path if path.is_dir() else None
 
 
 def need(source: str, *names: str) -> Path:

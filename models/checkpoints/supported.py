@@ -83,15 +83,10 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     return ""
 
 
-def unsupported_settings(config: Mapping[str, Any], adapter: bool) -> list[str]:
-    """What config.json and a PEFT adapter beside it ask for in vain."""
+def unsupported_settings(config: Mapping[str, Any]) -> list[str]:
+    """What config.json asks for in vain."""
     settings = {**FAMILIES[config["model_type"]].settings, **SETTINGS}
-    wrong = [text for key, setting in settings.items() if (text := setting.wrong(key, config))]
-    if adapter:
-        wrong.append(
-            "adapters: want them merged into the weights, got adapter_config.json; PEFT's merge_and_unload() does that"
-        )
-    return wrong
+    return [text for key, setting in settings.items() if (text := setting.wrong(key, config))]
 
 
 def unsupported_parameters(

@@ -38,16 +38,17 @@ from mpcnet.models.checkpoints.configuration import (
 )
 from mpcnet.models.checkpoints.dense import read_dense
 from mpcnet.models.checkpoints.families import FAMILIES
-from mpcnet.models.checkpoints.modules import Modules, read_modules
+from mpcnet.models.checkpoints.model_files import read_files
+from mpcnet.models.checkpoints.modules import Modules
 from mpcnet.models.checkpoints.parameter_names import common_prefix, known_parameters
-from mpcnet.models.checkpoints.source import find, need, read_object, within
+from mpcnet.models.checkpoints.source import find
 from mpcnet.models.checkpoints.supported import (
     unsupported_family,
     unsupported_head,
     unsupported_parameters,
     unsupported_settings,
 )
-from mpcnet.models.checkpoints.tensors import Stored, apart, floats, stored_tensors
+from mpcnet.models.checkpoints.tensors import Stored, apart, floats
 from mpcnet.models.checkpoints.tied import tie
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import TOKEN_LINEARS, BertShape, Softmax
@@ -140,20 +141,18 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
 
 
 def _load(source: str) -> Checkpoint:
-    modules = read_modules(source)
-    configuration = within(modules.folder, "config.json")
-    if modules.wrong and find(source, configuration) is None:
-        raise LocalConfigError(UNSUPPORTED + "; ".join(modules.wrong))  # with a first module of another kind
-    config = read_object(need(source, configuration))
+    files = read_files(source)
+    modules, config = files.modules, files.config
+    if not config:
+        raise LocalConfigError(UNSUPPORTED + "; ".join(modules.wrong))
     if text := unsupported_family(config):
         raise LocalConfigError(UNSUPPORTED + text)
     family = FAMILIES[config["model_type"]]
-    with stored_tensors(source, modules.folder) as files:
-        stored = apart(files, family.joined)
+    with files.tensors() as found:
+        stored = apart(found, family.joined)
         theirs, unknown = known_parameters(list(stored), config["model_type"])
         unknown = unknown if modules.embeds else tie(config, stored, theirs, unknown)
-        adapter = find(source, within(modules.folder, "adapter_config.json")) is not None
-        shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown, adapter)
+        shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown)
         sizes = parameter_shapes(replace(shape, dense=()))
         tensors = floats(stored, {name: theirs[name] for name in sizes if name in theirs})
         tensors |= {name: torch.zeros(size) for name, size in sizes.items() if name not in theirs}  # biases it lacks
@@ -323,12 +322,12 @@ def _fold_ffn(raw: Mapping[str, Tensor], layer: str, own: str, shape: BertShape)
 
 
 def _supported_shape(
-    config: Mapping[str, Any], modules: Modules, header: Mapping[str, Stored], unknown: list[str], adapter: bool
+    config: Mapping[str, Any], modules: Modules, header: Mapping[str, Stored], unknown: list[str]
 ) -> BertShape:
     """The shape, unless config.json, the files beside it or the parameters ask for anything unsupported."""
     classifier = any(name.startswith("classifier.") for name in header)
     head = "" if modules.embeds else unsupported_head(config, classifier)
-    wrong = [*([head] if head else []), *unsupported_settings(config, adapter), *modules.wrong]
+    wrong = [*([head] if head else []), *unsupported_settings(config), *modules.wrong]
     try:
         shape = read_shape(config, modules, header)
     except (LocalConfigError, *MALFORMED) as error:

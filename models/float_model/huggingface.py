@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from transformers.utils import logging as hf_logging
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.float_model import pipelines
+from mpcnet.models.float_model.rewritten import loadable
 from mpcnet.models.float_model.students import attention_name, load_student
 from mpcnet.models.shape import Head, Softmax
 from mpcnet.models.texts.tokens import Text, Tokens
@@ -62,8 +63,17 @@ class Published:
 def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
     """The folder of a checkpoint, with another softmax in the place of transformers' own if it is not "exact".
 
+    Files that transformers does not read itself are read here, which `by` says.
+
     :raises LocalConfigError: the checkpoint is random, transformers cannot load it, or it is no BERT and not exact.
     """
+    _published(found)
+    with loadable(found) as (written, note):
+        theirs = _own(written, softmax)
+    return replace(theirs, by=theirs.by + note)
+
+
+def _own(found: Checkpoint, softmax: Softmax) -> Published:
     source, head = _published(found), found.shape.head
     folder = pipelines.root(found.origin, source)
     if softmax != "exact" and found.shape.relative_buckets:
@@ -71,6 +81,7 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
     arguments: dict[str, Any] = {"dtype": torch.float64, "key_mapping": _key_mapping(found)}
     arguments |= {} if softmax == "exact" else {"attn_implementation": attention_name(softmax)}
     hf_logging.disable_progress_bar()  # of loading, which takes no time that anybody waits for
+    hf_logging.set_verbosity_error()  # a missing pooler is no news; what is needed and missing is an error below
     try:
         if head == "embedding" and pipelines.installed() and pipelines.has_modules(folder):
             return Published("sentence-transformers", pipelines.by_library(folder, arguments))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.source import read_json
+from mpcnet.models.checkpoints.source import find, read_json
 from mpcnet.models.texts.tokens import Text, parts
 
 OLD_MODES = {  # the names of releases before 6, in the order in which their vectors are joined
@@ -34,13 +34,16 @@ HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def root(origin: str, source: str) -> str:
-    """The folder or hub name that holds modules.json, of what was asked for and where the transformer lies."""
-    return origin if Path(origin).is_dir() or HUB_NAME.fullmatch(origin) else source
+    """The local folder that holds modules.json, of what was asked for and where the transformer lies."""
+    index = find(origin, "modules.json") if Path(origin).is_dir() or HUB_NAME.fullmatch(origin) else None
+    if index is not None:
+        return str(index.parent)
+    return origin if Path(origin).is_dir() else source
 
 
 def has_modules(folder: str) -> bool:
-    """Whether a folder or hub name is one of sentence-transformers'."""
-    return _path(folder, "modules.json") is not None
+    """Whether a folder is one of sentence-transformers'."""
+    return find(folder, "modules.json") is not None
 
 
 def installed() -> bool:
@@ -68,6 +71,7 @@ class Pipeline:
     rows: list[Mapping[str, Any]]
     settings: Mapping[str, Any]
     prompt: str
+    size: int | None  # of the vector, which is cut there
 
     @classmethod
     def of(cls, folder: str) -> Pipeline:
@@ -76,8 +80,9 @@ class Pipeline:
         prompting = _json(folder, "config_sentence_transformers.json")
         prompt = (prompting.get("prompts") or {}).get(prompting.get("default_prompt_name"), "")
         return cls(
-            folder, rows, _json(folder, str(PurePosixPath(inner, "sentence_bert_config.json"))), prompt if rows else ""
-        )
+            folder, rows, _json(folder, str(PurePosixPath(inner, "sentence_bert_config.json"))), prompt if rows else "",
+            prompting.get("truncate_dim") if rows else None,
+        )  # fmt: skip
 
     def tokenised(self, tokenizer: Any, positions: int) -> Callable[[Text], Mapping[str, Tensor]]:
         """One text as [1, n] tensors: cut, lowered and with a prompt before it as the files say."""
@@ -119,7 +124,7 @@ class Pipeline:
         def embed(value: Tensor) -> Tensor:
             for step in steps:
                 value = step(value)
-            return value
+            return value[: self.size]
 
         return embed
 
@@ -160,11 +165,11 @@ def _dense(folder: str, path: str) -> Callable[[Tensor], Tensor]:
     from safetensors.torch import load_file
 
     config = _json(folder, f"{path}/config.json")
-    tensors = _path(folder, f"{path}/model.safetensors")
+    tensors = find(folder, f"{path}/model.safetensors")
     if tensors is not None:
         values = load_file(tensors)
     else:
-        values = torch.load(str(_path(folder, f"{path}/pytorch_model.bin")), weights_only=True, map_location="cpu")
+        values = torch.load(str(find(folder, f"{path}/pytorch_model.bin")), weights_only=True, map_location="cpu")
     weight = values["linear.weight"].double()
     bias = values["linear.bias"].double() if config.get("bias", True) else torch.zeros(len(weight), dtype=torch.float64)
     name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
@@ -175,20 +180,7 @@ def _dense(folder: str, path: str) -> Callable[[Tensor], Tensor]:
     return lambda vector: activation(weight @ vector + bias)
 
 
-def _path(folder: str, name: str) -> Path | None:
-    if Path(folder).is_dir():
-        path = Path(folder, name)
-        return path if path.is_file() else None
-    from transformers.utils import cached_file
-
-    try:
-        found = cached_file(folder, name)
-    except OSError:  # it has none
-        return None
-    return Path(found) if found else None
-
-
 def _json(folder: str, name: str) -> Any:
     """What a JSON file holds; nothing if there is none."""
-    path = _path(folder, name)
+    path = find(folder, name)
     return read_json(path) if path else {}

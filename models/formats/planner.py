@@ -20,6 +20,7 @@ from mpcnet.models.formats.calibrate import Calibration
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.formats.guarantees import guarantees, period_of, row_guarantees, unproved
 from mpcnet.models.formats.limits import MARGIN, score_margin
+from mpcnet.models.formats.remedies import remedies
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.protocols.cells import WIDEST
 from mpcnet.protocols.division import (
@@ -73,10 +74,8 @@ def plan(
     broken += [str(row) for row in found if row.holds and not row.sure and row.name.endswith(UNWATCHED)]
     broken += unproved(shape, formats, bounds)
     if broken:
-        raise LocalConfigError(
-            "planner: values could overflow: " + "; ".join(broken) + "; if the model is sound, calibrate it with texts "
-            "like yours (mpcnet calibrate)"
-        )
+        helping = "; ".join(remedies(broken, softmax, suite))
+        raise LocalConfigError(f"planner: values could overflow: {'; '.join(broken)}; what would help: {helping}")
     return formats
 
 

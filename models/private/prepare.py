@@ -17,6 +17,7 @@ from mpcnet.models.checkpoints.modules import read_modules
 from mpcnet.models.checkpoints.mpnet import mpnet_checkpoint, mpnet_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.models.families.bert import Config, Embedding
+from mpcnet.models.float_model.graph import check_graph
 from mpcnet.models.formats import calibrate, calibrated
 from mpcnet.models.formats.bounds import Bounds
 from mpcnet.models.formats.bounds import bounds as bounds_of
@@ -98,7 +99,9 @@ def checkpoint(model: str) -> Checkpoint:
         return PACKAGED[name][1]()
     if name:
         return random_checkpoint(preset(name), RANDOM_SEED)
-    return load_checkpoint(model)
+    found = load_checkpoint(model)
+    check_graph(found)
+    return found
 
 
 def tokenizer_source(model: str) -> str:

@@ -214,8 +214,10 @@ def wanted_extent(config: Config, wanted: object) -> int:
         return wanted
     if config.shape.head != "embedding":
         raise LocalInputError(f"dim: want a model of embeddings, got {kind_of(config.shape)}")
-    if type(wanted) is not int or not 1 <= wanted <= config.shape.columns:
-        raise LocalInputError(f"dim: want 1 to {config.shape.columns} columns, got {str(wanted)[:20]}")
+    cut = config.preprocessing.truncate_dim if config.preprocessing else 0
+    most = min(config.shape.columns, cut or config.shape.columns)
+    if type(wanted) is not int or not 1 <= wanted <= most:
+        raise LocalInputError(f"dim: want 1 to {most} columns, got {str(wanted)[:20]}")
     return wanted
 
 

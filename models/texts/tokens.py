@@ -5,6 +5,7 @@ Runs at the client: ids are secret, lengths and masks are not.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -248,9 +249,28 @@ def load_tokenizer(tokenizer_dir: str | Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(tokenizer_dir), local_files_only=local, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        _need_sentencepiece(Path(tokenizer_dir))
         raise LocalConfigError(f"{tokenizer_dir}: want a directory or hub name with a tokenizer, got none") from error
     except Exception as error:  # a damaged tokenizer.json, or a library that this kind of tokenizer needs
         said = next(iter(str(error).strip().splitlines()), "")
         raise LocalConfigError(
             f"{tokenizer_dir}: want a tokenizer that runs here, got {type(error).__name__}: {said}"
         ) from error
+
+
+def _need_sentencepiece(folder: Path) -> None:
+    """:raises LocalConfigError: there is a sentencepiece model alone, and a library that reads it is not installed."""
+    models = sorted(path.name for path in folder.glob("*.model"))
+    missing = [name for name in ("sentencepiece", "google.protobuf") if not _installed(name)]
+    if models and missing and not (folder / "tokenizer.json").is_file():
+        raise LocalConfigError(
+            f"{folder}: want sentencepiece and protobuf for {models[0]}, got no {' and '.join(missing)}; run: pip "
+            "install sentencepiece protobuf, or save tokenizer.json beside it"
+        )
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False

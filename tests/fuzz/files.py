@@ -27,7 +27,8 @@ from safetensors.torch import save as save_tensors
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment import settings
-from mpcnet.models.checkpoints.tensors import floats, stored_tensors
+from mpcnet.models.checkpoints.tensors import floats
+from mpcnet.models.checkpoints.weight_files import stored_tensors
 from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.formats import calibrate
 from mpcnet.models.private import program
@@ -281,3 +282,15 @@ def model_config() -> File:
     save_weights(where, hidden_size=4, num_attention_heads=1, intermediate_size=4, max_position_embeddings=4)
     path = where / "config.json"
     return File("config", path, lambda path: load_checkpoint(path.parent), _json(json.loads(path.read_text())))
+
+
+def adapter_settings() -> File:
+    """An adapter's settings, beside its matrices and its base: whatever name it has, nobody is asked for it."""
+    from exported import save_adapter  # tests/support
+    from small_models import save_weights
+
+    where = folder()
+    save_weights(where)
+    save_adapter(where, where)
+    path = where / "adapter_config.json"
+    return File("adapter", path, lambda path: load_checkpoint(path.parent), _json(json.loads(path.read_text())))

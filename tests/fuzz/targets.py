@@ -23,6 +23,7 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "tensors": files.tensors_file,
     "pickle": files.pickle_file,
     "config": files.model_config,
+    "adapter": files.adapter_settings,
     **{f"live-{who}": partial(Live, who) for who in ("client", "owner", "server0", "server1", "dealer")},
 }
 

@@ -81,4 +81,40 @@ def test_refused_in_one_line(calibrate, tmp_path: Path, content: str | None, opt
 
 def test_random_weights_are_refused(calibrate) -> None:
     code, _, said = calibrate(model="bert-tiny")
-    assert code == 78 and "want a checkpoint, got bert-tiny, whose weights are random" in said
+    assert code == 78 and "want a checkpoint, got a model whose weights are random" in said
+
+
+def test_calibrate_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As mpcnet calibrate --texts, within another command: the ranges are kept, and what follows is planned with them."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("bad " * 60 + "\nthe old ship\n", "utf-8")
+
+    def plan(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(
+            sys, "argv", ["mpcnet", "plan", "--model", str(model), "--length", "8", "--json", *map(str, arguments)]
+        )
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        return ended.value.code or 0, shown.err if ended.value.code else shown.out
+
+    built_in = prepare(str(model), "fast").calibration.sentences
+    code, found = plan("--calibrate-on", texts)
+    assert code == 0 and json.loads(found)["rounds"] > 0
+    assert prepare(str(model), "fast").calibration.sentences == built_in + 2
+    code, said = plan("--calibrate-on", texts, "--calibration", tmp_path / "ranges.json")
+    assert code > 0 and "want it or --calibration, got both" in said and said.count("\n") == 1
+    texts.write_text("the cat\n" + "dog " * 200)
+    code, said = plan("--calibrate-on", texts)
+    assert code > 0 and "calibration, text 2 of 2: want at most 64 tokens, got 202" in said and said.count("\n") == 1
+    code, said = plan("--model", "bert-tiny", "--calibrate-on", texts)
+    assert code > 0 and "calibrate: want a checkpoint, got a model whose weights are random" in said
+
+
+def test_it_has_one_more_name(calibrate, model: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("the old ship\n", "utf-8")
+    code, found, _ = calibrate("--calibrate-on", texts, "--json", "-")
+    assert (code, found["own"]) == (0, 1)

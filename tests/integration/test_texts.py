@@ -5,12 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from limits import LIMIT_S
 from parties import Parties
 from served import served
 from small_models import layout, save_classifier, save_embedding
 
+import mpcnet
+from mpcnet.errors import LocalInputError
 from mpcnet.launch import infer
 from mpcnet.launch.party import client
 from mpcnet.launch.requests import asked
@@ -75,3 +78,22 @@ async def test_embeddings_are_cut_and_normalised_as_the_folder_asks(tmp_path: Pa
     assert (
         code == 0 and found[0]["cut_from"] == 7 and abs(mine.norm().item() - 1) < 1e-9 and (mine - theirs).norm() < 0.01
     )
+
+
+async def test_truncated_embeddings(tmp_path: Path) -> None:
+    """The first values alone, of the vector that was normalised; and as many columns of no texts."""
+    folder = save_embedding(tmp_path / "model")
+    layout(folder, "Normalize", config_sentence_transformers={"truncate_dim": 8})
+    theirs = published(load_checkpoint(folder))(["the dog eats a cat"])
+    with served(folder, tmp_path / "made") as parties:
+        parties.serve()
+        async with asyncio.timeout(LIMIT_S), mpcnet.AsyncClient.connect(parties.made.config("client")) as private:
+            found = torch.from_numpy(await private.embed(["the dog eats a cat"]))
+            assert (await private.embed([])).shape == (0, 8)
+            four = torch.from_numpy(await private.embed(["the dog eats a cat"], dim=4))
+            with pytest.raises(LocalInputError, match="dim: want 1 to 8 columns, got 16"):
+                await private.embed(["the dog"], dim=16)
+        await parties.stop()
+    assert found.shape == theirs.shape == (1, 8) and (found - theirs).norm() < 0.01
+    unit = torch.nn.functional.normalize(theirs[:, :4], dim=1)
+    assert four.shape == (1, 4) and (four - unit).norm() < 0.02

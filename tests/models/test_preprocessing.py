@@ -14,7 +14,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models.preprocessing import Preprocessing, copy_tokenizer, lower_letters, tokenizer_digest
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "Old", "old", "ship", "sails")
-SOME = Preprocessing("0" * 64, 256, "query: ", True, True)
+SOME = Preprocessing("0" * 64, 256, "query: ", True, True, 16)
 
 
 def save(folder: Path, **options: Any) -> Path:
@@ -31,6 +31,8 @@ def test_round_trip_and_what_is_wrong() -> None:
         Preprocessing.from_dict(SOME.to_dict() | {"max_tokens": True, "prompt": None})
     with pytest.raises(LocalConfigError, match="want 0 or more, got -1"):
         replace(SOME, max_tokens=-1)
+    with pytest.raises(LocalConfigError, match="truncate_dim: want 0 or more, got -1"):
+        replace(SOME, truncate_dim=-1)
     with pytest.raises(LocalConfigError, match="want 64 hex digits"):
         replace(SOME, tokenizer_sha256="0" * 63)
 

@@ -120,11 +120,6 @@ def tokenise(folder: str | Path, preprocessing: Preprocessing, texts: Sequence[s
     return Tokens(made["input_ids"], made["token_type_ids"], made["attention_mask"])
 
 
-def finished(preprocessing: Preprocessing, vectors: Tensor) -> Tensor:
-    """What the client makes of its vectors."""
-    return torch.nn.functional.normalize(vectors, dim=1) if preprocessing.normalize else vectors
-
-
 def hidden_states(folder: Path, texts: Sequence[str], prompt: str = "", limit: int | None = None) -> list[Tensor]:
     """transformers' own, of each text alone, [tokens, hidden] in float64."""
     tokenizer, model = load_tokenizer(folder), BertModel.from_pretrained(folder, dtype=torch.float64).eval()

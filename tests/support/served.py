@@ -14,7 +14,7 @@ from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.formats.planner import plan
 from mpcnet.models.preprocessing import copy_tokenizer
-from mpcnet.models.private.prepare import random_tokens
+from mpcnet.models.private.prepare import random_tokens, tokenizer_source
 from mpcnet.protocols.suites import SUITES
 
 
@@ -33,5 +33,5 @@ def served(folder: Path, place: Path, *, astray: bool = False) -> Iterator[Parti
         formats = replace(formats, windows=tuple(map(tuple, windows)))
     config = Config(found.shape, formats, SUITES["fast"], "private", found.preprocessing, found.labels)
     with deployed(config, place) as made:
-        copy_tokenizer(folder, made.config("client").parent / TOKENIZER)
+        copy_tokenizer(tokenizer_source(str(folder)), made.config("client").parent / TOKENIZER)
         yield Parties(made, Tiny(found, folded, known))

@@ -59,6 +59,24 @@ def test_the_verdict() -> None:
     assert "layer0.scores, at 1.30 times what was calibrated, where 1.25 times are the limit." in said
 
 
+@pytest.mark.parametrize(
+    ("uses", "says"),
+    [
+        (
+            USES,
+            "no: 1 of 4 texts would get no answer, since a value passes its limit; run mpcnet calibrate --model M --texts",
+        ),
+        (
+            USES[2:],
+            "nearly: all 4 texts would be answered, 1 of them beyond the planner's margin; run mpcnet calibrate",
+        ),
+        (USES[1:2], "yes: all 4 texts stay within the planner's margin, 3 of them within the calibrated ranges"),
+    ],
+)
+def test_whether_texts_are_alike(uses: Sequence[Use], says: str) -> None:
+    assert ranges_report.alike(made(uses), "M").startswith(says)
+
+
 def test_the_table_has_a_row_for_each_kind() -> None:
     """Of the layer that is stretched most; the limit and the shares are the worst of all layers."""
     row = made()

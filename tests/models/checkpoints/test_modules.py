@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from sentences import HIDDEN, IDENTITY, TEXTS, dense, finished, hidden_states, save_encoder, save_modules, tokenise
+from sentences import HIDDEN, IDENTITY, TEXTS, dense, hidden_states, save_encoder, save_modules, tokenise
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -41,7 +41,7 @@ def ours(folder: Path, texts: tuple[str, ...] = TEXTS) -> Tensor:
     assert found.preprocessing is not None
     tokens = tokenise(found.source, found.preprocessing, texts)
     vectors = embed(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask)
-    return finished(found.preprocessing, vectors)
+    return found.preprocessing.finished(vectors)
 
 
 def privately(found: Checkpoint) -> Tensor:
@@ -52,8 +52,8 @@ def privately(found: Checkpoint) -> Tensor:
     formats = plan(found.shape, bounds(found.shape, folded), ranges, "exact", SUITES["fast"])
     config = Config(found.shape, formats, SUITES["fast"], "private", found.preprocessing)
     with torch.inference_mode():
-        return finished(
-            found.preprocessing, oracle_trace.answer(oracle_trace.load_plain(config, folded), folded, tokens)
+        return found.preprocessing.finished(
+            oracle_trace.answer(oracle_trace.load_plain(config, folded), folded, tokens)
         )
 
 
@@ -89,6 +89,18 @@ def test_layouts(tmp_path: Path, name: str) -> None:
     assert (ours(tmp_path) - want).abs().max() < 1e-5
     assert torch.cosine_similarity(private, want).min() > 0.9999
     assert (private - want).abs().max() < 0.01 * want.abs().max()
+
+
+@pytest.mark.parametrize(("size", "columns"), [(8, 8), (64, HIDDEN)])
+def test_truncated_vectors(tmp_path: Path, size: int, columns: int) -> None:
+    """Matryoshka: cut behind Normalize, so shorter than 1. Asked for more than there are, all of them."""
+    save_encoder(tmp_path)
+    save_modules(tmp_path, NORMALIZE)
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"truncate_dim": size}))
+    want = theirs(tmp_path)
+    assert want.shape == (len(TEXTS), columns)
+    assert (ours(tmp_path) - want).abs().max() < 1e-5
+    assert torch.cosine_similarity(privately(load_checkpoint(tmp_path)), want).min() > 0.9999
 
 
 def test_dense_maps_without_an_activation_are_one(tmp_path: Path) -> None:
@@ -299,7 +311,7 @@ def test_refused_modules(tmp_path: Path, after: Any, pooling: Any, says: str) ->
         ("sentence_bert_config.json", {"model_args": {"num_hidden_layers": 1}}, "model_args: want none, got num_hidden_layers"),
         ("sentence_bert_config.json", {"query_length": 32}, "query_length: want none, got 32"),
         ("tokenizer_config.json", {"model_max_length": 2}, "model_max_length: want at least 3 tokens, got 2; correct it"),
-        ("config_sentence_transformers.json", {"truncate_dim": 16}, "truncate_dim: want none, got 16; take it out"),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim: want a whole number of at least 1, got 0; correct it"),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "want SentenceTransformer, got SparseEncoder"),
         ("config_sentence_transformers.json", {"prompts": {"a": "b"}, "default_prompt_name": "c"}, "default_prompt_name: want one of a, got c"),
     ],

@@ -115,6 +115,13 @@ def test_dense_and_normalize(tmp_path):
     assert near(ask(tmp_path), torch.nn.functional.normalize(torch.tanh(means @ weight.T + bias)))
 
 
+def test_truncated_vectors(tmp_path):
+    save_embedding(tmp_path)
+    layout(tmp_path, "Normalize", config_sentence_transformers={"truncate_dim": 8})
+    means = torch.stack([hidden(tmp_path, text).mean(0) for text in TEXTS])
+    assert near(ask(tmp_path), torch.nn.functional.normalize(means)[:, :8])
+
+
 def test_lengths_and_prompts(tmp_path):
     save_embedding(tmp_path)
     prompts = {"prompts": {"q": "the cat sings "}, "default_prompt_name": "q"}

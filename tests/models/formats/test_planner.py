@@ -196,7 +196,10 @@ def test_what_is_not_proved_is_audited() -> None:
 def test_what_no_audit_looks_at_has_to_be_proved() -> None:
     _, known, _ = demo()
     wide = replace(known, sizes={**known.sizes, "layer3.qkv": 2.0**19 + 1})
-    with pytest.raises(LocalConfigError, match=r"overflow: layer3\.qkv: want < 524288, .* no text exceeds 5\.243e\+05"):
+    with pytest.raises(
+        LocalConfigError,
+        match=r"overflow: layer3\.qkv: want < 524288, .* no text exceeds 5\.243e\+05; what would help: weights as",
+    ):
         planned(known=wide)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.tensors import stored_tensors
+from mpcnet.models.checkpoints.weight_files import stored_tensors
 from mpcnet.models.checkpoints.weights import load_checkpoint
 
 SIZES = dict(
@@ -36,6 +36,20 @@ def test_shards(saved: Path) -> None:
     BertModel.from_pretrained(saved).save_pretrained(saved / "shards", max_shard_size="8KB")
     assert len(list((saved / "shards").glob("model-*.safetensors"))) > 2
     assert load_checkpoint(saved / "shards").sha256 == whole
+    index = saved / "shards" / "model.safetensors.index.json"
+    values = json.loads(index.read_text())
+    name = "embeddings.LayerNorm.bias"
+    for changed, where in (
+        ({"more": values["weight_map"][name]}, "more in the index alone"),
+        ({}, f"{name} in a file alone"),
+    ):
+        others = {key: file for key, file in values["weight_map"].items() if changed or key != name}
+        index.write_text(json.dumps(values | {"weight_map": others | changed}))
+        with pytest.raises(
+            LocalConfigError, match=f"want the tensors of its files, got {where}; fetch the model again"
+        ):
+            load_checkpoint(saved / "shards")
+    index.write_text(json.dumps(values))
     next((saved / "shards").glob("model-00002-*")).unlink()
     with pytest.raises(
         LocalConfigError, match=r"want all of its files beside it, got no model-00002-.*; fetch the model"
@@ -119,6 +133,71 @@ def test_a_file_that_is_cut_off(saved: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(LocalConfigError, match=r"want a safetensors file, got .*; fetch the model again"):
         load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_float_types(saved: Path, kind: torch.dtype, suffix: str) -> None:
+    want = {name: value.to(kind) for name, value in load_file(saved / "model.safetensors").items()}
+    if suffix == "bin":
+        (saved / "model.safetensors").unlink()
+        torch.save(want, saved / "pytorch_model.bin")
+    else:
+        save_file(want, saved / "model.safetensors")
+    found = load_checkpoint(saved).tensors
+    assert torch.equal(found["embedding.word.weight"], want["embeddings.word_embeddings.weight"].float())
+
+
+def test_other_types(saved: Path) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    for kind, shown in ((torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")):
+        save_file(
+            tensors
+            | {
+                "pooler.dense.bias": tensors["pooler.dense.bias"],
+                "embeddings.LayerNorm.bias": torch.zeros(16).to(kind),
+            },
+            saved / "model.safetensors",
+        )
+        with pytest.raises(LocalConfigError, match=f"1 not float: embedding.norm.bias {shown}; save them as float32"):
+            load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "consolidated.pt",
+        "model-00001-of-00002.safetensors",
+        "adapter_model.safetensors",
+        "model.fp16.safetensors",
+        "head.bin",
+    ],
+)
+def test_weights_that_nobody_reads(saved: Path, name: str) -> None:
+    """Not in silence: the answer might need them."""
+    (saved / name).touch()
+    with pytest.raises(
+        LocalConfigError, match=f"{name}: want weights in model.safetensors alone, got this file beside it"
+    ):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tf_model.h5",
+        "pytorch_model.bin",
+        "rust_model.ot",
+        "optimizer.pt",
+        "rng_state_0.pth",
+        "training_args.bin",
+        "model.onnx",
+        "a.gguf",
+    ],
+)
+def test_other_forms_of_the_same_weights(saved: Path, name: str) -> None:
+    (saved / name).touch()
+    assert load_checkpoint(saved).shape.hidden == 16
 
 
 def test_safetensors_come_first(saved: Path) -> None:
