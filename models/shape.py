@@ -56,6 +56,7 @@ class BertShape:
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
     head "classification": two linear maps of the first token with `head_activation` between them. multi_label: each
     logit is a label of its own, not one of several to choose from. sigmoid: a cross-encoder's one score is the logit's.
+    head_norm: a LayerNorm stands between the activation and the second map (ModernBERT).
     head "token-classification": logits of every token. head "question-answering": two logits of every token, whether an
     answer to the first text starts and ends there; labels is 0.
 
@@ -83,6 +84,7 @@ class BertShape:
     embedding_width: int = 0
     shared: tuple[int, ...] = ()
     head_activation: HeadActivation = "tanh"
+    head_norm: bool = False
     norm: Norm = "after"
     gated: bool = False
     rotary: tuple[float, ...] = ()
@@ -168,6 +170,8 @@ class BertShape:
             yield f"pooled_from, dense: want none of {self.head}, got some"
         if self.multi_label and not classifies:
             yield f"multi_label: want a classifier, got {self.head}"
+        if type(self.head_norm) is not bool or (self.head_norm and not classifies):
+            yield f"head_norm: want true, of a classifier, or false, got {self.head_norm!r} of {self.head}"
         if self.sigmoid and (not classifies or self.labels > 1):
             yield f"sigmoid: want a classifier of one label, got {self.head} of {self.labels}"
         for place, dense in enumerate(self.dense, 1):

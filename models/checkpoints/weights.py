@@ -96,6 +96,7 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"{_behind(shape, i)}.weight": (d,)}
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
+        sizes |= {"pooler.norm.weight": (d,)} if shape.head_norm else {}
     if shape.tells_tokens:
         sizes[f"{TOKEN_LINEARS[shape.head]}.weight"] = (shape.columns, d)
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
@@ -208,7 +209,9 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     folded |= {"final.gamma": entry.scale, "final.beta": entry.shift}
     if shape.head == "classification":
         folded |= _linear("pooler", *entry.into(raw, "pooler"))
-        folded |= _linear("classifier", raw["classifier.weight"].T, raw["classifier.bias"])
+        last = raw["classifier.weight"].T, raw["classifier.bias"]
+        last = _norm(raw, "pooler.norm").into(raw, "classifier") if shape.head_norm else last
+        folded |= _linear("classifier", *last)
     if shape.tells_tokens:
         name = TOKEN_LINEARS[shape.head]
         folded |= _linear(name, *entry.into(raw, name))
