@@ -56,7 +56,7 @@ from mpcnet.launch.options import (
     screen,
     warn,
 )
-from mpcnet.launch.party import dealer, owner, party
+from mpcnet.launch.party import dealer, owner, party, replica
 from mpcnet.launch.party.node import failed, open_node, run
 from mpcnet.launch.replay import replay_command
 from mpcnet.launch.reporting import formats, report
@@ -252,6 +252,14 @@ def dealer_command(config: Config) -> None:
     protect_memory()
     node = open_node(settings.read(config))
     raise typer.Exit(run(dealer.main(node), node, graceful=True))
+
+
+@app.command("replica")
+def replica_command(config: Config) -> None:
+    """Run a replica of a server (replica0 or replica1), which computes again what that server sends."""
+    protect_memory()
+    node = open_node(settings.read(config))
+    raise typer.Exit(run(replica.main(node), node, graceful=True))
 
 
 @app.command("serve-model")

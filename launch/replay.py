@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,26 +15,17 @@ import torch
 import typer
 
 from mpcnet import checked_json
-from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, LocalStorageError, MpcError, describe
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.options import Config, Json, check_folder, console, write_text
-from mpcnet.launch.party.recording import FORMAT, LOAD, MASK, path
-from mpcnet.models.families.bert import Model, load
+from mpcnet.launch.party.again import Again
+from mpcnet.launch.party.recording import FORMAT, LOAD, path
+from mpcnet.models.families.bert import Model
 from mpcnet.models.private import program
-from mpcnet.models.private.inference import audited_inference
-from mpcnet.models.private.parameters import parameters
-from mpcnet.models.private.program import Plans, Size, token_shapes
-from mpcnet.protocols.party import Party
-from mpcnet.protocols.share import Shared
-from mpcnet.randomness.fss import Hashes
-from mpcnet.randomness.prg import Domain, Guard, Keystream
-from mpcnet.randomness.source import ServerSource
-from mpcnet.rounds import Part, Program
+from mpcnet.models.private.program import Plans
 from mpcnet.runtime import record
-from mpcnet.runtime.record import DEALT, FACTS, INPUT, RECEIVED, SENT, folder_key
-from mpcnet.runtime.session import compute_again
+from mpcnet.runtime.record import FACTS, RECEIVED, SENT, folder_key
 from mpcnet.runtime.stream import Stream
 from mpcnet.transport.rendezvous import SERVERS
 
@@ -68,9 +59,16 @@ class Recorded:
             raise LocalStorageError(f"record {file.name}: want one of this program.json and release, got another")
         return Recorded(facts, entries)
 
-    @property
-    def party(self) -> int:
-        return SERVERS.index(self.facts["role"])
+    def take(self, kind: bytes, index: int, sequence: int) -> Bytes:
+        """See :class:`mpcnet.launch.party.again.Given`.
+
+        :raises LocalStorageError: there is no such entry.
+        """
+        try:
+            return self.entries[kind][index][sequence]
+        except KeyError:
+            where = f"{kind.decode()} {index}/{sequence}"
+            raise LocalStorageError(f"record of run {self.facts['number']}: want entry {where}, got none") from None
 
     def received(self) -> dict[str, str]:
         """The digests of the other server's frames."""
@@ -86,63 +84,34 @@ class Replay:
     others: Mapping[str, str] | None = None
     compared: int = 0
 
-    def stream(self, given: Recorded, index: int, stream: Stream, build: Callable[[Party], Program[Any]]) -> Any:
-        """One stream of a record.
-
-        :raises FrameDiffers: it sent something else.
-        """
-        facts, guard = given.facts, Guard()
-        source = ServerSource(
-            given.party,
-            Keystream(facts["masks"], Domain(facts["dealer"], stream.number, "masks"), guard),
-            Keystream(facts["refresh"], Domain(facts["other"], stream.number, "refresh"), guard),
-            Hashes.of(facts["other"], stream.number),
-        )
-        sent = given.entries[SENT][index]
-
-        def compare(sequence: int, packed: list[Bytes]) -> None:
-            found, label = record.digest(packed), stream.plan.segments[sequence].label
-            where = f"{facts['role']}, stream {stream.number}, segment {sequence} ({label})"
-            if found != sent[sequence].tobytes():
-                raise FrameDiffers(f"{where}: want the frame that follows from what it received, it sent another")
-            theirs = None if self.others is None else self.others.get(f"{index}/{sequence}")
-            if self.others is not None and theirs != found.hex():
-                raise FrameDiffers(f"{where}: want the frame that it computes, the other server received another")
-            self.compared += 1
-
-        dealt, received = given.entries[DEALT][index], given.entries[RECEIVED][index]
-        return compute_again(build(Party(source)), source, stream, dealt, received, compare)
-
     def load(self, given: Recorded) -> Model:
-        """The model of a session."""
-        config, party = self.plans.config, given.party
-        rows = given.entries[INPUT][0]
-        shares = [
-            (q.name, Shared(ring.unpack(rows[i], Part(q.bits, q.shape)), q.bits, q.frac, party))
-            for i, q in enumerate(parameters(config))
-        ]
-        others, self.others = self.others, None  # those are of the run
-        model: Model = self.stream(given, 0, Stream(LOAD, self.plans.load), lambda p: load(p, config, shares))
-        self.others = others
-        return model
+        """The model of a session.
+
+        :raises FrameDiffers: the server sent something else.
+        """
+        return Again(self.plans, partial(self._compare, given, None)).load(given)
 
     def run(self, given: Recorded, model: Model) -> None:
-        """A run, stream by stream."""
-        for index, values in enumerate(given.facts["sizes"]):
-            size = Size(*values)
-            stream = Stream(given.facts["number"] + index, self.plans.infer(size))
-            rows = given.entries[INPUT][index]
-            tokens = [
-                Shared(ring.unpack(rows[k], Part(x.bits, tuple(x.shape))), x.bits, x.frac, given.party)
-                for k, x in enumerate(token_shapes(self.plans.config, size))
-            ]
-            keep = torch.from_numpy(rows[MASK].copy()).reshape(size.batch, size.length).to(torch.int64)
-            build = partial(_inference, model=model, tokens=tokens, keep=keep, size=size)
-            self.stream(given, index, stream, build)
+        """A run, stream by stream.
 
+        :raises FrameDiffers: as :meth:`load`.
+        """
+        again = Again(self.plans, partial(self._compare, given, self.others))
+        inputs = again.inputs(given)
+        for index in range(len(given.facts["sizes"])):
+            again.stream(given, model, inputs, index)
 
-def _inference(p: Party, *, model: Model, tokens: list[Shared], keep: torch.Tensor, size: Size) -> Program[Any]:
-    return audited_inference(p, model, tokens, keep, *size.kind)
+    def _compare(
+        self, given: Recorded, others: Mapping[str, str] | None, index: int, stream: Stream, sequence: int, found: bytes
+    ) -> None:
+        label = stream.plan.segments[sequence].label
+        where = f"{given.facts['role']}, stream {stream.number}, segment {sequence} ({label})"
+        if found != given.take(SENT, index, sequence).tobytes():
+            raise FrameDiffers(f"{where}: want the frame that follows from what it received, it sent another")
+        theirs = None if others is None else others.get(f"{index}/{sequence}")
+        if others is not None and theirs != found.hex():
+            raise FrameDiffers(f"{where}: want the frame that it computes, the other server received another")
+        self.compared += 1
 
 
 def replay_command(

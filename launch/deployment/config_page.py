@@ -18,8 +18,8 @@ from mpcnet.launch.deployment.settings import FILE, KEY, LEADER, PARTIES, SERVER
 from mpcnet.launch.reporting.markdown import table
 
 SECTIONS: Mapping[str, tuple[str, str]] = {
-    "all": ("Every process", "Read by server0, server1, dealer, owner and clients."),
-    PARTIES: ("Parties", "Read by server0, server1 and the dealer."),
+    "all": ("Every process", "Read by server0, server1, dealer, replicas, owner and clients."),
+    PARTIES: ("Parties", "Read by server0, server1, the dealer and replicas."),
     SERVERS: ("Servers", "Read by server0 and server1. The two may differ."),
     LEADER: ("server0", "Read by server0 alone, which decides what runs."),
 }

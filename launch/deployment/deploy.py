@@ -4,6 +4,7 @@
 
     DIR/server0/    ca.pem cert.pem key.pem roster.json program.json party.toml    goes to server0's host, likewise
     DIR/server1/    DIR/dealer/    DIR/owner/                                      the others
+    DIR/replica0/   DIR/replica1/                                                  of servers that have a replica
     DIR/owner/      weights.salt as well, unless the owner made the program elsewhere (mpcnet program)
     DIR/client/     tokenizer/ as well: the model's own, by the digest in program.json
     DIR/authority/  the key that signs certificates; belongs to no host: keep it offline
@@ -39,14 +40,15 @@ def write_deployment(
 
     `addresses` are those of LISTENERS, `more_roles` clients with names of their own (client:NAME), `tokenizer` the
     folder of the one that clients get ("" if there is none), `salt` that of the commitment to the weights, where the
-    owner makes the deployment itself, `settings` more of every process's Settings.
+    owner makes the deployment itself, `settings` more of every process's Settings: its `replicas` get folders too.
 
     :raises LocalConfigError: the folder holds a deployment already, or cannot be written.
     """
-    create_deployment(folder, (*ROLES, *more_roles))
+    roles = (*ROLES, *settings.get("replicas", ()), *more_roles)
+    create_deployment(folder, roles)
     if salt is not None:
         write_salt(salt, folder / "owner")
-    for role in (*ROLES, *more_roles):
+    for role in roles:
         place = folder / role_folder(role)
         program.save(config, place / "program.json")
         if tokenizer and role.startswith("client"):

@@ -24,6 +24,7 @@ from mpcnet.models.private import program
 from mpcnet.models.private.commitment import SALT_FILE, commit, new_salt, write_salt
 from mpcnet.models.private.prepare import prepare
 from mpcnet.models.shape import Softmax
+from mpcnet.transport.rendezvous import REPLICAS, SERVERS
 from mpcnet.transport.tls import parse_address
 
 PROGRAM = "program.json"
@@ -117,6 +118,10 @@ def init_command(
         str, typer.Option("--dealer", help="HOST:PORT of the dealer; without, it dials the servers (behind NAT, say).")
     ] = "",
     clients: Annotated[list[str] | None, typer.Option("--client", help="Name of one more client; repeatable.")] = None,
+    replicas: Annotated[
+        list[str] | None,
+        typer.Option("--replica", help="A server that gets a replica, which checks what it sends; repeatable."),
+    ] = None,
     monitor_port: Annotated[int, typer.Option(help="Health and metrics on 127.0.0.1; 0: off.")] = 0,
     program_file: Annotated[
         Path | None,
@@ -136,6 +141,9 @@ def init_command(
     addresses = {role: address for role, address in given.items() if address}
     for address in addresses.values():
         parse_address(address)
+    if unknown := [server for server in replicas or () if server not in SERVERS]:
+        raise LocalConfigError(f"init: --replica: want {' or '.join(SERVERS)}, got {unknown[0]}")
+    twins = tuple(name for server, name in zip(SERVERS, REPLICAS, strict=True) if server in (replicas or ()))
     more = tuple(f"client:{name}" for name in clients or ())
     if program_file is None:
         made = make(model, suite, softmax, embedding, length, calibration, allowed or ())
@@ -146,7 +154,9 @@ def init_command(
                 f"init: want --program alone, which says all of the model, got {', '.join(taken)} too"
             )
         made = made_before(program_file)
-    write_deployment(folder, made.config, addresses, more, made.tokenizer, made.salt, monitor_port=monitor_port)
+    write_deployment(
+        folder, made.config, addresses, more, made.tokenizer, made.salt, monitor_port=monitor_port, replicas=twins
+    )
     named = model if program_file is None else "DIR"
     table = f"--model {named} " if made.config.embedding == "client" else ""
     serve = f"mpcnet serve-model --config {folder}/owner/party.toml --model {named}"
@@ -154,6 +164,7 @@ def init_command(
         "server0": f"mpcnet party --config {folder}/server0/party.toml",
         "server1": f"mpcnet party --config {folder}/server1/party.toml",
         "dealer": f"mpcnet dealer --config {folder}/dealer/party.toml",
+        **{twin: f"mpcnet replica --config {folder}/{twin}/party.toml" for twin in twins},
         "owner": serve if made.salt else f"put your {SALT_FILE} into {folder}/owner, then {serve}",
         "client": f'mpcnet infer --config {folder}/client/party.toml {table}"A text."',
     }

@@ -29,7 +29,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.certs import LISTENERS
 from mpcnet.models.private.program import Size
 from mpcnet.transport.latency import Link, parse_link
-from mpcnet.transport.rendezvous import dials
+from mpcnet.transport.rendezvous import REPLICAS, dials
 from mpcnet.transport.tls import parse_address
 
 T = TypeVar("T")
@@ -115,6 +115,10 @@ class Settings:
         "corrections and waiting requests is refused. 0: four fifths of the machine's, or of the control group's.",
         roles=PARTIES, unit="MiB", between=(0, 1 << 24),
     )  # fmt: skip
+    replicas: tuple[str, ...] = _key(
+        (), "Replicas of the deployment, the same at these three: `[\"replica0\", \"replica1\"]`. A replica computes "
+        "again what its server sends; without its word the other server gives no answer.", roles=PARTIES,
+    )  # fmt: skip
     buffer_mib: int = _key(
         BUFFER_MIB, "Memory for corrections that wait for their use, at most half of what the weights leave. A run "
         "that needs more begins when it is full.", roles=SERVERS, unit="MiB", between=(0, 1 << 24),
@@ -174,6 +178,9 @@ def read(path: Path) -> Settings:
     dials(values["role"], values["addresses"])
     sizes = tuple(_size(path, text) for text in values.get("ahead", ()))
     values["ahead"] = tuple(values.get("ahead", ()))
+    values["replicas"] = tuple(values.get("replicas", ()))
+    if unknown := [name for name in values["replicas"] if name not in REPLICAS]:
+        raise LocalConfigError(f"{path}: replicas: want some of {', '.join(REPLICAS)}, got {unknown[0]!r}")
     return Settings(folder=path.parent, link=parse_link(values.get("net", "none")), ahead_sizes=sizes, **values)
 
 

@@ -34,11 +34,12 @@ from mpcnet.launch.doctor.keys import COPY, check_keys, utc_now
 from mpcnet.launch.doctor.peers import visit_all
 from mpcnet.launch.doctor.running import check_monitor, check_port
 from mpcnet.launch.options import console, screen
+from mpcnet.launch.party.node import COMPUTING
 from mpcnet.models.families.bert import Config
 from mpcnet.models.private import program
 from mpcnet.models.private.program import Plans
 from mpcnet.transport.identity import Identity, Roster
-from mpcnet.transport.rendezvous import SERVERS, dials
+from mpcnet.transport.rendezvous import REPLICAS, SERVERS, dials
 
 COLOURS: dict[Level, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
@@ -63,14 +64,14 @@ async def examine(
     config = attempt("program", COPY, lambda: program.read(settings.program_path), found)
     if config is not None:
         found += check_program(config)
-    if settings.role in (*SERVERS, "dealer"):
+    if settings.role in COMPUTING:
         found += [check_kernels(), *check_device(settings)]
     sound = None if _broken(found, "calibration") else config
     found += await _network(settings, sound, timeout_s, say)
     if sound is not None and canary_s and settings.role.startswith("client") and _met(found):
         say(f"asking one word: up to {canary_s:g} s")
         found.append(await ask_canary(settings, canary_s))
-    if sound is not None and settings.role in SERVERS:
+    if sound is not None and settings.role in (*SERVERS, *REPLICAS):
         say("planning a request's memory")
         found += await asyncio.to_thread(_resources, sound, settings)
     return found

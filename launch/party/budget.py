@@ -21,6 +21,7 @@ RUNTIME_BYTES = 300_000_000  # Python and torch before the first array, as a cli
 OF_MACHINE = 0.8  # of its memory, by default: the system and other programs need the rest
 RUN_FACTOR = 2.0  # a run's memory over its metered arrays: frames under way, kernels, gaps of the heap; 1.0 to 1.7 seen
 OF_BUFFER, OF_QUEUE = 2, 8  # the most that corrections and requests take: half and an eighth of what weights leave
+HELD_BYTES = 256 << 20  # of what its server passes on to a replica, and no thread of it has taken
 AHEAD_BYTES = 128 << 20  # of corrections that the dealer made and has not sent
 
 
@@ -92,6 +93,14 @@ def of_dealer(settings: Settings, plans: Plans) -> Budget:
     :raises LocalConfigError: as :func:`of_server`.
     """
     return _checked(Budget(_total(settings), RUNTIME_BYTES + plans.load.kept_bytes, AHEAD_BYTES, 0), plans)
+
+
+def of_replica(settings: Settings, plans: Plans) -> Budget:
+    """A replica keeps no requests, and corrections until its threads have used them.
+
+    :raises LocalConfigError: as :func:`of_server`.
+    """
+    return _checked(Budget(_total(settings), RUNTIME_BYTES + plans.load.kept_bytes, HELD_BYTES, 0), plans)
 
 
 def _total(settings: Settings) -> int:

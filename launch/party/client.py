@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks
 from mpcnet.arrays import ring
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import (
     ChannelError,
     ChannelTimeout,
@@ -29,8 +30,19 @@ from mpcnet.errors import (
 )
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.party import frames, sharing
-from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, REQUEST, RESULT, SHARES, TAKEN
+from mpcnet.launch.party.control_frames import (
+    FETCH,
+    OTHERS,
+    QUEUED,
+    READY,
+    REQUEST,
+    RESULT,
+    SHARES,
+    TAG,
+    TAKEN,
+)
 from mpcnet.launch.party.node import Node, end
+from mpcnet.launch.party.outputs import check_tag
 from mpcnet.launch.party.request import PICKUP_S
 from mpcnet.launch.reporting.report import read as read_report
 from mpcnet.models.checkpoints.weights import fold
@@ -45,6 +57,7 @@ from mpcnet.models.texts.tokens import Reader, Tokens
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part
+from mpcnet.runtime.record import digest
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.rendezvous import SERVERS
 from mpcnet.transport.wire import Header
@@ -252,13 +265,17 @@ class Connection:
             (Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1)),
             sharing.split_tokens(config, size, encode_tokens(config, tokens, table), sharing.TOKENS),
         )
-        for party, peer in enumerate(self.peers):
+        uploads = [
+            [mask, (sharing.SEED, np.frombuffer(seed, np.uint8)), *explicit]
+            for seed, explicit in zip(split.seeds, split.explicit, strict=True)
+        ]
+        digests = [digest([raw for _, raw in upload]) for upload in uploads]
+        for peer, upload, others in zip(self.peers, uploads, reversed(digests), strict=True):
             await frames.send(
                 peer, REQUEST, id=name, wait_s=wait_s, batch=size.batch, length=size.length, answer=size.answer,
                 audit=size.audit, extent=size.extent,
             )  # fmt: skip
-            seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
-            await frames.send(peer, SHARES, [mask, seed, *split.explicit[party]])
+            await frames.send(peer, SHARES, upload, **{OTHERS: others})
         await self._queue()
         self.queued, queued = True, time.perf_counter()
         while True:
@@ -273,6 +290,8 @@ class Connection:
             with suppress(MpcError):  # we have the answer; a server that does not hear it forgets it in a while
                 await frames.send(peer, TAKEN)
         done = time.perf_counter()
+        for server, seed, mine, other in zip(SERVERS, split.seeds, (one, two), (two, one), strict=True):
+            check_tag(server, seed, mine.arrays, other.tag)
         first, second = one.values, two.values
         if (first.bits, first.shape) != (second.bits, second.shape):
             raise RemoteProtocolError(
@@ -299,11 +318,16 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Result:
-    """One server's share of the result and of the audit's bits, and its report."""
+    """One server's share of the result and of the audit's bits, and its report.
+
+    `tag` is that of the other server's share, b"" if no replica looks at that server.
+    """
 
     values: Shared
     out_of_range: Tensor | None
     report: dict[str, Any]
+    arrays: Sequence[Bytes]
+    tag: bytes
 
 
 async def _result(peer: Peer, node: Node, size: Size) -> _Result:
@@ -329,9 +353,12 @@ async def _result(peer: Peer, node: Node, size: Size) -> _Result:
         report = read_report(text.tobytes())
     except ValueError as error:
         raise RemoteProtocolError(f"{peer.name}: want a report of the cost, got {error}") from error
-    part = header.parts[0]
+    part, arrays, tag = header.parts[0], [raw, *flags], b""
+    if TAG in header.fields:
+        tag = frames.digest(peer, header, TAG)
     value = ring.unpack(raw, part)
     out_of_range = ring.unpack(flags[0], audited[0]) if audited else None
     if part.bits == 1:
-        return _Result(Shared(ring.unpack_bits(value, part.shape), 1, 0, 0), out_of_range, report)
-    return _Result(Shared(value, part.bits, LOGIT_FRAC, 0), out_of_range, report)
+        value = ring.unpack_bits(value, part.shape)
+    share = Shared(value, part.bits, 0 if part.bits == 1 else LOGIT_FRAC, 0)
+    return _Result(share, out_of_range, report, arrays, tag)

@@ -24,11 +24,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mpcnet.aio.tasks import race
-from mpcnet.arrays import ring
 from mpcnet.errors import ChannelError, ChannelParted, RemoteAbort, RemoteError, RemoteProtocolError
-from mpcnet.launch.party import frames, upload
+from mpcnet.launch.party import frames, outputs, upload
 from mpcnet.launch.party.budget import Budget
-from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, REQUEST, RESULT, TAKEN
+from mpcnet.launch.party.control_frames import FETCH, QUEUED, READY, REQUEST, RESULT, TAG, TAKEN
 from mpcnet.launch.party.node import Node, public
 from mpcnet.launch.party.queue import Queue
 from mpcnet.launch.party.request import PICKUP_S, Request
@@ -104,15 +103,12 @@ class Clients:
         for request in requests:
             request.begun.set()
 
-    def reply(self, request: Request, result: Response, report: bytes) -> None:
-        """The answer's share, the audit's, if there is one, and a public report of the cost."""
-        values = result.values
-        value = ring.pack_bits(values.value) if values.bits == 1 else values.value
-        arrays = [(Part(values.bits, values.shape), ring.pack(value, values.bits))]
-        if result.out_of_range is not None:
-            arrays.append((Part(1, result.out_of_range.shape), ring.pack(result.out_of_range.packed, 1)))
-        arrays.append((Part(8, (len(report),)), np.frombuffer(report, np.uint8)))
-        self._end(request, result=arrays)
+    def reply(self, request: Request, result: Response, report: bytes, tag: bytes = b"") -> None:
+        """The answer's share, the audit's, if there is one, a public report of the cost, and the tag of the other
+        server's share, if its replica made one."""
+        text = Part(8, (len(report),)), np.frombuffer(report, np.uint8)
+        request.tag = tag
+        self._end(request, result=[*outputs.arrays(result), text])
 
     def fail(self, requests: Sequence[Request], reason: str) -> None:
         """There will be no answers: each client is told why."""
@@ -209,7 +205,7 @@ class Clients:
                 self.queue.forget(request)
                 peer.channel.abort(f"{self.node.role}: {request.failure}; ask again")
                 raise _Left
-            await frames.send(peer, RESULT, request.result)
+            await frames.send(peer, RESULT, request.result, **({TAG: request.tag} if request.tag else {}))
             await frames.receive_bare(peer, TAKEN)
             self.queue.forget(request)
         except (RemoteAbort, ChannelParted):

@@ -28,10 +28,11 @@ from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.rounds import Program
 from mpcnet.runtime.dealing import run_dealer
+from mpcnet.runtime.dealt_sum import DealtSum
 from mpcnet.runtime.stream import Stream
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, Seed, agree_seed
-from mpcnet.transport.rendezvous import SERVERS, join
+from mpcnet.transport.rendezvous import REPLICAS, SERVERS, join
 from mpcnet.transport.wire import Header, Scalar
 
 T = TypeVar("T")
@@ -141,7 +142,15 @@ class _Dealer:
             return {**seconds, "peak_bytes": peak_bytes(), "run_bytes": self._budget.run_bytes}
 
         dealings = [self._dealing(make, stream) for make, stream in zip(builds, streams, strict=True)]
-        return await run_dealer(dealings, streams, self._peers, facts)
+        sums = [self._sums(party, streams) for party in range(len(self._peers))]
+        return await run_dealer(dealings, streams, self._peers, facts, sums)
+
+    def _sums(self, party: int, streams: Sequence[Stream]) -> list[DealtSum]:
+        """Of what this server gets; of nothing if it has no replica."""
+        if REPLICAS[party] not in self._node.settings.replicas:
+            return []
+        peer, seed = self._peers[party], self._seeds[party]
+        return [DealtSum(seed.reveal(), peer.session, stream.number) for stream in streams]
 
     def _dealing(self, make: Callable[[Party], Program[T]], stream: Stream) -> Generator[Corrections, None, T]:
         source = self._source(stream.number)

@@ -11,7 +11,7 @@ from mpcnet.errors import LocalInputError, RemoteProtocolError, describe
 from mpcnet.launch.party import frames
 from mpcnet.launch.party.control_frames import HAVE, ORDER, USABLE
 from mpcnet.launch.party.leader import GRACE_S, MOST_REQUESTS
-from mpcnet.launch.party.request import Request, mask_digest
+from mpcnet.launch.party.request import Request, uploads_digest
 from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.launch.party.service import unless
 from mpcnet.launch.party.upload import MAX_BATCH
@@ -33,7 +33,7 @@ async def follow(server: Server, model: Model) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """What server0 wants to know: whether we have these requests, of which it has told size, kind and mask."""
+    """What server0 wants to know: whether we have these requests, of which it has told size, kind and uploads."""
 
     number: int
     names: list[bytes]
@@ -94,14 +94,14 @@ class _Follower:
 
     def _ask(self, order: Header) -> _Ask:
         names = _names(order)
-        given = [order.fields.get(name) for name in ("sizes", "answers", "audits", "extents", "masks")]
+        given = [order.fields.get(name) for name in ("sizes", "answers", "audits", "extents", "uploads")]
         lists = [each for each in given if isinstance(each, list)]
         if [len(each) for each in lists] != [2 * len(names), *[len(names)] * 4]:
             raise RemoteProtocolError(
-                f"{self.server.other.name}, order: want sizes, an answer, audit, extent and mask of each, got others"
+                f"{self.server.other.name}, order: want sizes, an answer, audit, extent and uploads of each, got others"
             )
-        flat, answers, audits, extents, masks = lists
-        facts = list(zip(flat[::2], flat[1::2], answers, audits, extents, masks, strict=True))
+        flat, answers, audits, extents, uploads = lists
+        facts = list(zip(flat[::2], flat[1::2], answers, audits, extents, uploads, strict=True))
         number = frames.whole_number(order, "ask", 1, 1 << 62)
         grace_s = min(GRACE_S, self.server.node.settings.timeout_s / 2)
         until_s = asyncio.get_running_loop().time() + grace_s
@@ -113,7 +113,7 @@ class _Follower:
         for name, fact in zip(ask.names, ask.facts, strict=True):
             request = clients.queue.find(name)
             if request is not None and request.waits and not _same(request, fact):
-                clients.fail([request], "server0 has got another size, mask or answer of this request")
+                clients.fail([request], "server0 has got another size, mask, upload or answer of this request")
             there.append(request if request is not None and request.waits else None)
         return there
 
@@ -151,6 +151,7 @@ class _Follower:
             raise RemoteProtocolError(f"{self.server.other.name}: it runs requests that it has not asked about")
         group = [self.found[name] for name in names]
         bundle = self._material(number, group)
+        await bundle.buffer.check()
         usable = bundle.buffer.failed is None
         if not usable:
             self._drop(number)
@@ -176,7 +177,7 @@ class _Follower:
 
 def _same(request: Request, fact: Sequence[object]) -> bool:
     size = request.size
-    return (size.batch, size.length, *size.kind, mask_digest(request.held.keep)) == tuple(fact)
+    return (size.batch, size.length, *size.kind, uploads_digest(request.held, 1)) == tuple(fact)
 
 
 def deal_order(order: Header, config: Config) -> tuple[int, list[Size]]:

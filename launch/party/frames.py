@@ -12,7 +12,7 @@ from mpcnet.launch.party.control_frames import FIELDS
 from mpcnet.rounds import Part
 from mpcnet.runtime.stream import sizes
 from mpcnet.transport.channel import CONTROL, check_control
-from mpcnet.transport.handshake import Peer
+from mpcnet.transport.handshake import DIGEST_BYTES, Peer
 from mpcnet.transport.wire import Header, Value
 
 Check = Callable[[Header], None]
@@ -31,11 +31,18 @@ async def receive(peer: Peer, name: str, check: Check, *, patient: bool = False)
 
     :raises RemoteProtocolError: another frame came, or `check` refused it.
     """
+    return await receive_any(peer, (name,), check, patient=patient)
+
+
+async def receive_any(
+    peer: Peer, names: Sequence[str], check: Check, *, patient: bool = False
+) -> tuple[Header, list[Bytes]]:
+    """Likewise one of these, whichever comes."""
     memory: Bytes = np.empty(0, np.uint8)
 
     def expect(header: Header) -> memoryview:
         nonlocal memory
-        check_control(header, name, peer.session, peer.name)
+        check_control(header, header.label if header.label in names else names[0], peer.session, peer.name)
         check_fields(peer, header)
         check(header)
         memory = np.empty(header.payload_bytes, np.uint8)
@@ -95,6 +102,25 @@ async def receive_bare(peer: Peer, name: str, *, patient: bool = False) -> Heade
     """The control frame `name`, which has fields only."""
     header, _ = await receive(peer, name, exactly(peer, name, ()), patient=patient)
     return header
+
+
+def digest(peer: Peer, header: Header, name: str) -> bytes:
+    """A field that must be a SHA-256.
+
+    :raises RemoteProtocolError: it is not.
+    """
+    return digests([header.fields.get(name)], 1, f"{peer.name}, {header.label}: {name}")[0]
+
+
+def digests(values: object, count: int, where: str) -> list[bytes]:
+    """A list of so many SHA-256.
+
+    :raises RemoteProtocolError: it is not.
+    """
+    found = [value for value in values if isinstance(value, bytes)] if isinstance(values, list) else []
+    if isinstance(values, list) and len(found) == len(values) == count and {DIGEST_BYTES} >= set(map(len, found)):
+        return found
+    raise RemoteProtocolError(describe(where, f"{count} digest(s) of {DIGEST_BYTES} bytes", "something else"))
 
 
 def whole_number(header: Header, name: str, low: int, high: int) -> int:

@@ -12,7 +12,7 @@ from mpcnet.errors import RemoteProtocolError
 from mpcnet.launch.party import frames
 from mpcnet.launch.party.control_frames import HAVE, LOAD_STREAM, ORDER, USABLE
 from mpcnet.launch.party.queue import fits, layout
-from mpcnet.launch.party.request import Request, mask_digest
+from mpcnet.launch.party.request import Request, uploads_digest
 from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.models.families.bert import Model
 from mpcnet.models.private.program import Size
@@ -98,7 +98,7 @@ class _Leader:
             return
         with clients.taken(group):
             sizes = [request.size for request in group]
-            prepared = self._prepared(sizes)
+            prepared = await self._prepared(sizes)
             bundle = prepared or await self._deal(layout(sizes, settings.streams), ahead=False)
             await self.order_ahead()  # the dealer works on it while we compute
             if not await self._run(bundle, group):
@@ -107,17 +107,26 @@ class _Leader:
                     raise RemoteProtocolError(f"{self.server.other.name}: it has no use for material dealt just now")
             await self.server.answer(self.model, group, bundle, rooms)
 
-    def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
-        """Complete material in which such requests fit, the smallest; it is taken out of the buffer."""
-        fitting = [
-            bundle
-            for bundle in self.ahead
-            if bundle.buffer.complete and bundle.buffer.failed is None and fits(sizes, bundle.sizes)
-        ]
-        chosen = min(fitting, key=lambda bundle: sum(size.batch * size.length for size in bundle.sizes), default=None)
-        if chosen is not None:
-            self.ahead.remove(chosen)
-        return chosen
+    async def _prepared(self, sizes: Sequence[Size]) -> Bundle | None:
+        """Complete material in which such requests fit, the smallest; it is taken out of the buffer.
+
+        A tape is read once before. One that is bad stays where it is, and is dropped when material is ordered next.
+        """
+        while True:
+            fitting = [
+                bundle
+                for bundle in self.ahead
+                if bundle.buffer.complete and bundle.buffer.failed is None and fits(sizes, bundle.sizes)
+            ]
+            chosen = min(
+                fitting, key=lambda bundle: sum(size.batch * size.length for size in bundle.sizes), default=None
+            )
+            if chosen is None:
+                return None
+            await chosen.buffer.check()
+            if chosen.buffer.failed is None:
+                self.ahead.remove(chosen)
+                return chosen
 
     async def _there(self) -> tuple[list[Request], tuple[int, int]]:
         """Those of our requests that server1 has too, as soon as there is one; and the bytes that each server has room
@@ -162,10 +171,10 @@ class _Leader:
         answers: list[Scalar] = [request.size.answer for request in asked]
         audits: list[Scalar] = [request.size.audit for request in asked]
         extents: list[Scalar] = [request.size.extent for request in asked]
-        masks: list[Scalar] = [mask_digest(request.held.keep) for request in asked]
+        uploads: list[Scalar] = [uploads_digest(request.held, 0) for request in asked]
         await frames.send(
             self.server.other, ORDER, what="ask", ask=self.asks, ids=names, sizes=sizes, answers=answers,
-            audits=audits, extents=extents, masks=masks, room=room,
+            audits=audits, extents=extents, uploads=uploads, room=room,
         )  # fmt: skip
         return asked, room
 
@@ -183,7 +192,7 @@ class _Leader:
         alone = [request for request, there in zip(asked, found, strict=True) if not there]
         clients.fail(
             [request for request in alone if request.came_s <= long_ago_s],
-            "server1 has not got this request, or got another size, mask or answer",
+            "server1 has not got this request, or got another size, mask, upload or answer",
         )
         return [request for request, there in zip(asked, found, strict=True) if there]
 

@@ -34,10 +34,11 @@ from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, handshake
 from mpcnet.transport.identity import Identity, Shown, check_private, read_certificate
 from mpcnet.transport.latency import shaped
-from mpcnet.transport.rendezvous import SERVERS
+from mpcnet.transport.rendezvous import REPLICAS, SERVERS
 from mpcnet.transport.roster_file import RosterFile
 from mpcnet.transport.tls import dial
 
+COMPUTING = (*SERVERS, "dealer", *REPLICAS)
 console = Console(stderr=True, highlight=False)
 SKEW_S = 60.0  # clocks further apart than this are worth a warning
 TRACEBACK = "MPCNET_TRACEBACK"  # set it, and an error is raised as Python does
@@ -66,8 +67,8 @@ class Node:
 
     @property
     def party(self) -> int:
-        """The number of a server."""
-        return 0 if self.role == "server0" else 1
+        """The number of a server, and of its replica."""
+        return 0 if self.role in (SERVERS[0], REPLICAS[0]) else 1
 
     def say(self, text: str, level: Level = "info", **facts: Fact) -> None:
         """One event in the log."""
@@ -139,7 +140,7 @@ def open_node(settings: Settings) -> Node:
     :raises LocalConfigError: a file is missing or malformed, others may use our key, or the device is not there.
     """
     torch.set_num_threads(settings.threads or torch.get_num_threads())
-    combine = accelerator.on(settings.device) if settings.role in (*SERVERS, "dealer") else ring.combine
+    combine = accelerator.on(settings.device) if settings.role in COMPUTING else ring.combine
     folder = settings.folder
     config = program.read(settings.program_path)
     program.agreement(config)  # takes a moment, once: not when the first peer waits for it
@@ -149,7 +150,7 @@ def open_node(settings: Settings) -> Node:
     check_private(identity.key)
     log_file = folder / settings.log_file if settings.log_file else None
     log = Log(settings.role, as_json=settings.log == "json", file=log_file)
-    if settings.role in (*SERVERS, "dealer") and library.best() < 0:
+    if settings.role in COMPUTING and library.best() < 0:
         log.say(library.MISSING, level="warning")
     metrics = Metrics(settings.role)
     metrics.certificate_expires(read_certificate(identity.certificate).not_valid_after_utc)
@@ -186,7 +187,7 @@ def run(main: Coroutine[Any, Any, int], node: Node, *, graceful: bool) -> int:
 
     A `graceful` one looks at `node.stopping` itself.
     """
-    if node.role in (*SERVERS, "dealer"):
+    if node.role in COMPUTING:
         keep_freed()
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import together
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import ChannelError, LocalConfigError, RemoteError, RemoteProtocolError
 from mpcnet.launch.party import frames, sharing
-from mpcnet.launch.party.control_frames import READY, WANT, WEIGHTS
+from mpcnet.launch.party.control_frames import OTHERS, READY, WANT, WEIGHTS
 from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.node import Node, end
 from mpcnet.launch.party.service import unless
@@ -22,6 +23,7 @@ from mpcnet.models.private.matching import mismatches, overflows
 from mpcnet.models.private.parameters import encode, parameters
 from mpcnet.models.private.prepare import other_softmax
 from mpcnet.rounds import Part
+from mpcnet.runtime.record import digest
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.rendezvous import SERVERS
 
@@ -88,7 +90,10 @@ async def _share(node: Node, peers: list[Peer], words: Mapping[str, Tensor]) -> 
     session = await _agreed(node, peers)
     parts = sharing.weight_parts(parameters(node.config))
     shares = await asyncio.to_thread(sharing.split, [(part, words[part.label]) for part in parts], WEIGHTS)
-    await asyncio.gather(*(_hand_over(peer, shares, party, session) for party, peer in enumerate(peers)))
+    uploads = [_upload(shares, party) for party in range(len(peers))]
+    digests = await asyncio.to_thread(lambda: [digest([raw for _, raw in upload]) for upload in uploads])
+    handing = [_hand_over(*row, session) for row in zip(peers, uploads, reversed(digests), strict=True)]
+    await asyncio.gather(*handing)
     count = sum(word.numel() for word in words.values())
     node.metrics.ready()
     node.say(f"shared {count / 1e6:.1f} M weights between server0 and server1", weights=count)
@@ -121,9 +126,18 @@ async def _wanted(peer: Peer) -> bytes:
     return value
 
 
-async def _hand_over(peer: Peer, shares: sharing.Split, party: int, session: bytes) -> None:
-    """One frame a parameter, so that neither side holds all of them twice."""
-    await frames.send(peer, WEIGHTS, [(sharing.SEED, np.frombuffer(shares.seeds[party], np.uint8))], id=session)
-    for part, raw in shares.explicit[party]:
+def _upload(shares: sharing.Split, party: int) -> list[tuple[Part, Bytes]]:
+    """What a server gets: its seed, and its explicit shares."""
+    return [(sharing.SEED, np.frombuffer(shares.seeds[party], np.uint8)), *shares.explicit[party]]
+
+
+async def _hand_over(peer: Peer, upload: Sequence[tuple[Part, Bytes]], others: bytes, session: bytes) -> None:
+    """One frame a parameter, so that neither side holds all of them twice.
+
+    `others` is the digest of what the other server gets: that server's replica compares.
+    """
+    seed, *rest = upload
+    await frames.send(peer, WEIGHTS, [seed], id=session, **{OTHERS: others})
+    for part, raw in rest:
         await frames.send(peer, WEIGHTS, [(Part(part.bits, part.shape), raw)])
     await frames.receive_bare(peer, READY)

@@ -12,16 +12,18 @@ from mpcnet.launch.party.budget import of_server
 from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.follower import follow
+from mpcnet.launch.party.forward import Forward
 from mpcnet.launch.party.leader import lead
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.recording import Recording
 from mpcnet.launch.party.server import Server
 from mpcnet.launch.party.service import Service, outlasting
+from mpcnet.launch.party.witness import Witness
 from mpcnet.models.private.program import Plans
 from mpcnet.runtime.correction_buffer import CorrectionReceiver
 from mpcnet.runtime.sealed_tape import SealedTapes
 from mpcnet.transport.handshake import Peer, agree_seed
-from mpcnet.transport.rendezvous import SERVERS, join
+from mpcnet.transport.rendezvous import REPLICAS, SERVERS, join
 
 
 async def main(node: Node) -> int:
@@ -43,8 +45,11 @@ async def main(node: Node) -> int:
         settings = node.settings
         limit_bytes, memory = budget.buffer_bytes, node.buffers.empty
         receiver = CorrectionReceiver(peers["dealer"], node.party, limit_bytes, settings.timeout_s, tapes, memory)
-        recording = Recording(node, peers["dealer"], other, seed, refresh)
-        server = Server(node, peers, edge, plans, seed, refresh, receiver, recording)
+        own, others = (peers.get(REPLICAS[party]) for party in (node.party, 1 - node.party))
+        forward = None if own is None else Forward(own)
+        witness = None if others is None else Witness(others, name, refresh, settings.timeout_s)
+        recording = Recording(node, peers["dealer"], other, seed, refresh, forward, witness is not None)
+        server = Server(node, peers, edge, plans, seed, refresh, receiver, recording, witness)
 
         async def work() -> None:
             model = await server.load(name)
@@ -55,7 +60,8 @@ async def main(node: Node) -> int:
 
         serving[:] = [server]
         try:
-            await together(work(), outlasting(receiver.run, server.at_rest))
+            beside = [] if forward is None else [forward.run()]
+            await together(work(), outlasting(receiver.run, server.at_rest), *beside)
         finally:
             receiver.close()
 

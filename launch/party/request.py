@@ -7,23 +7,40 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.models.private.program import Size
 from mpcnet.rounds import Part
+from mpcnet.runtime.record import digest
 
 PICKUP_S = 60.0  # an answer that its client has not taken is kept so long: a link that was cut is up again by then
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Shares:
-    """What a server's shares of the tokens are expanded from, and the public padding mask [B, n]."""
+    """What a server's shares of the tokens are expanded from, and the public padding mask [B, n].
+
+    `others` is a digest of what the other server got, as the client says: of a seed among it, so it tells nothing.
+    """
 
     keep: Tensor
+    mask: Bytes  # the same, as it came
     seed: bytes
     explicit: Sequence[Bytes]
+    others: bytes
+
+    @property
+    def pieces(self) -> list[Bytes]:
+        """All that came."""
+        return [self.mask, np.frombuffer(self.seed, np.uint8), *self.explicit]
+
+    @property
+    def digest(self) -> bytes:
+        """Of what this server got, as the client tells the other one."""
+        return digest(self.pieces)
 
 
 @dataclass(slots=True, repr=False, eq=False)
@@ -41,6 +58,7 @@ class Request:
     end_s: float
     shares: Shares | None = None  # until they come, and after they were used
     result: Sequence[tuple[Part, Bytes]] = ()
+    tag: bytes = b""  # of the other server's share of the answer, if its replica made one
     failure: str = ""  # why there is no result, a public line
     pinned: bool = False  # server1 has said that it has it: it is not forgotten before it runs
     left: bool = False  # its client wants no answer any more
@@ -71,6 +89,10 @@ class Request:
             self.ended.set()
 
 
-def mask_digest(keep: Tensor) -> bytes:
-    """Of a public padding mask: both servers must have been given the same."""
-    return hashlib.blake2b(keep.to(torch.uint8).numpy().tobytes(), digest_size=16, person=b"mpcnet mask 1").digest()
+def uploads_digest(shares: Shares, party: int) -> bytes:
+    """Of what a client gave both servers, as server `party` sees it: the padding mask, and the digests of the uploads.
+    Both servers must see the same.
+    """
+    both = (shares.digest, shares.others) if party == 0 else (shares.others, shares.digest)
+    mask = shares.keep.to(torch.uint8).numpy().tobytes()
+    return hashlib.blake2b(b"".join((*both, mask)), digest_size=16, person=b"mpcnet upload 1").digest()

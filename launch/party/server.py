@@ -9,28 +9,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import torch
-
 from mpcnet.aio.threads import in_thread
-from mpcnet.arrays import ring
-from mpcnet.errors import LocalSizeError, RemoteProtocolError
-from mpcnet.launch.party import frames, sharing
+from mpcnet.errors import ChannelTimeout, LocalSizeError, RemoteProtocolError
+from mpcnet.launch.party import frames
 from mpcnet.launch.party.budget import run_bytes
 from mpcnet.launch.party.control_frames import DONE, LOAD_STREAM, ORDER, ROOM
 from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.heap import loading, release_freed
+from mpcnet.launch.party.inputs import keeps_of, tokens_of
 from mpcnet.launch.party.node import Node, peak_bytes
-from mpcnet.launch.party.queue import layout, stack, stack_masks
-from mpcnet.launch.party.recording import LOAD, Recording
+from mpcnet.launch.party.outputs import responses
+from mpcnet.launch.party.queue import layout
+from mpcnet.launch.party.recording import LOAD, Recording, Unrecorded
 from mpcnet.launch.party.request import Request
 from mpcnet.launch.party.service import unless
+from mpcnet.launch.party.witness import Seen, Witness
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import Ledger, overlapped
 from mpcnet.models.families.bert import Model, load
 from mpcnet.models.private.inference import Response, audited_inference
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.party import Party
-from mpcnet.protocols.share import Bits, Shared
 from mpcnet.randomness.fss import Hashes
 from mpcnet.randomness.prg import Domain, Guard, Keystream
 from mpcnet.randomness.source import ServerSource
@@ -39,7 +38,7 @@ from mpcnet.runtime.correction_buffer import CorrectionBuffer, CorrectionReceive
 from mpcnet.runtime.prefill import prefill
 from mpcnet.runtime.record import Frames
 from mpcnet.runtime.session import run_streams
-from mpcnet.runtime.stream import Stream
+from mpcnet.runtime.stream import SUMS, Stream
 from mpcnet.transport.handshake import DIGEST_BYTES, Peer, Seed
 from mpcnet.transport.rendezvous import SERVERS
 
@@ -69,6 +68,7 @@ class Server:
     refresh: Seed  # of what refreshes clients' shares, in common with the other server
     receiver: CorrectionReceiver
     recording: Recording
+    witness: Witness | None = None  # for the other server's replica, if it has one
     guard: Guard = field(default_factory=Guard)
     dealers_room: int = 0  # bytes that the dealer has for a run
     _running: CorrectionBuffer | None = None
@@ -92,8 +92,8 @@ class Server:
 
     async def _load(self, session: bytes) -> Model | None:
         self.node.waiting(OWNER, "it has the weights; start mpcnet serve-model")
-        shares = await unless(self.node.stopping, self.edge.owner.weights(session))
-        if shares is None:
+        upload = await unless(self.node.stopping, self.edge.owner.weights(session))
+        if upload is None:
             return None
         self.node.waits.pop(OWNER, None)
         if self.node.party == 0:
@@ -101,11 +101,13 @@ class Server:
         start = time.perf_counter()
         stream = Stream(LOAD_STREAM, self.plans.load)
         buffer = self.receiver.expect([stream])
-        config, record = self.node.config, self.recording.begin(LOAD, ())
-        given = record.weights(shares)
-        [(model, ledger)] = await self._compute([lambda p: load(p, config, given)], [stream], buffer, record.frames)
-        await in_thread(record.end)
+        config, record = self.node.config, await self.recording.begin(LOAD, (), ())
+        await record.upload(0, upload.pieces)
+        build = lambda p: load(p, config, upload.shares())  # noqa: E731
+        [(model, ledger)] = await self._compute([build], [stream], buffer, record.frames)
+        await record.end()
         await buffer.settled()
+        await self._confirmed(LOAD, (), (), record, [upload.others], buffer, time.perf_counter() - start)
         self.dealers_room = frames.whole_numbers(
             [buffer.facts.get("run_bytes")], f"{self.dealer.name}, facts: run_bytes", 0, frames.MOST_ROOM
         )[0]
@@ -153,18 +155,26 @@ class Server:
         shown = " + ".join(f"{size.batch} x {size.length}" for size in bundle.sizes)
         self.node.say(f"run {bundle.number}: {len(requests)} request(s), {shown} tokens, running")
         start, ready_cpu = time.perf_counter(), time.process_time()
-        tokens = await asyncio.to_thread(self._tokens, requests, bundle.sizes)
-        keeps = stack_masks([request.held.keep for request in requests], bundle.sizes)
+        given = [(request.size, request.held) for request in requests]
+        tokens = await asyncio.to_thread(tokens_of, self.node.config, self.node.party, given, bundle.sizes)
+        keeps = keeps_of(given, bundle.sizes)
         kind = bundle.sizes[0].kind
         builds: list[Build[Response]] = [
             lambda p, share=share, keep=keep: audited_inference(p, model, share, keep, *kind)  # type: ignore[misc]
             for share, keep in zip(tokens, keeps, strict=True)
         ]
         streams = await self.streams(bundle.number, bundle.sizes)
-        record = self.recording.begin(bundle.number, bundle.sizes)
-        await in_thread(record.tokens, tokens, keeps)
+        record = await self.recording.begin(bundle.number, bundle.sizes, requests)
+        for index, request in enumerate(requests):
+            await record.upload(index, request.held.pieces)
         done = await self._compute(builds, streams, bundle.buffer, record.frames)
-        await self._agree(bundle.number, await in_thread(record.end))
+        ran_s = time.perf_counter() - start
+        seen = await record.end()
+        await bundle.buffer.settled()  # the dealer's facts come behind its last frame
+        others = [held.others for _, held in given]
+        names = [request.name for request in requests]
+        tags = await self._confirmed(bundle.number, bundle.sizes, names, record, others, bundle.buffer, ran_s)
+        await self._agree(bundle.number, seen, ran_s)
         ledger = overlapped(ledger for _, ledger in done)
         seconds = {
             "seconds_queued": queued_s,
@@ -173,18 +183,20 @@ class Server:
             "cpu_offline_s": ready_cpu - cpu,
             "cpu_online_s": time.process_time() - ready_cpu,
         }
-        await bundle.buffer.settled()  # the dealer's facts come behind its last frame
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
             "answer": kind[0], "audit": kind[1], "extent": kind[2],
             "dealer": dict(bundle.buffer.facts),
         }  # fmt: skip
-        self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())
+        text = json.dumps(report.measured(ledger, facts)).encode()
+        self._reply(requests, [result for result, _ in done], text, tags)
         self._count(bundle, requests, ledger, offline_s, seconds["seconds_online"])
 
     async def agree_on_room(self) -> None:
         """All three have so much memory for runs, and admit no request that needs more."""
         mine = min(self.edge.budget.run_bytes, self.dealers_room)
+        if self.witness is not None:
+            mine = min(mine, self.witness.room)
         await frames.send(self.other, ROOM, bytes=mine)
         theirs = frames.whole_number(await frames.receive_bare(self.other, ROOM), "bytes", 0, frames.MOST_ROOM)
         clients = self.edge.clients
@@ -200,15 +212,43 @@ class Server:
         streams = layout(sizes, self.node.settings.streams)
         return sum(run_bytes(self.plans.infer(size)) for size in streams) <= self.edge.clients.budget.run_bytes
 
-    async def _agree(self, number: int, seen: bytes) -> None:
+    async def _confirmed(
+        self, number: int, sizes: Sequence[Size], ids: Sequence[bytes], record: Unrecorded, uploads: Sequence[bytes],
+        buffer: CorrectionBuffer, ran_s: float,
+    ) -> list[bytes]:  # fmt: skip
+        """Returns when the other server's replica has computed what that server sent us: the tags of its shares.
+
+        None if it has no replica.
+
+        :raises MpcError: it has computed something else, or does not answer in time.
+        """
+        if self.witness is None:
+            return []
+        watched = record.frames
+        assert watched is not None
+        where = f"{self.dealer.name}, facts: {SUMS} (replicas in its party.toml)"
+        sums = frames.digests(buffer.sums, len(buffer.streams), where)
+        seen = Seen(number, sizes, ids, watched.table, uploads, sums)
+        return await self.witness.confirmed(seen, ran_s)
+
+    async def _agree(self, number: int, seen: bytes, ran_s: float) -> None:
         """Returns when the other server has finished the run too, before any share of the answer leaves.
 
-        If both keep records, they have seen the same frames, by the digests of their contents.
+        If both look at frames, they have seen the same, by the digests of their contents. A server whose peer has a
+        replica says so only when that has confirmed the run.
 
         :raises RemoteProtocolError: they have not.
+        :raises ChannelTimeout: the other server does not say so in time.
         """
         await frames.send(self.other, DONE, frames=seen)
-        theirs = (await frames.receive_bare(self.other, DONE)).fields.get("frames")
+        timeout_s, checked = self.node.settings.timeout_s, bool(self.node.settings.replicas)
+        wait_s = timeout_s + (ran_s + timeout_s if checked else 0.0)  # it may be waiting for the replica
+        try:
+            async with asyncio.timeout(wait_s):
+                header = await frames.receive_bare(self.other, DONE, patient=checked)
+        except TimeoutError:
+            raise ChannelTimeout(f"waited {wait_s:.1f} s for {self.other.name} to finish run {number}") from None
+        theirs = header.fields.get("frames")
         if not isinstance(theirs, bytes) or len(theirs) not in (0, DIGEST_BYTES):
             raise RemoteProtocolError(f"{self.other.name}, done: want a digest of the run's frames, got another")
         if seen and theirs and seen != theirs:
@@ -242,30 +282,12 @@ class Server:
     def _keystream(self, seed: Seed, peer: Peer, stream: Stream, purpose: str) -> Keystream:
         return Keystream(seed.reveal(), Domain(peer.session, stream.number, purpose), self.guard)
 
-    def _tokens(self, requests: Sequence[Request], sizes: Sequence[Size]) -> list[list[Shared]]:
-        """What the clients shared, as this server's share, by stream."""
-        config, party = self.node.config, self.node.party
-        shares = [
-            sharing.expand_tokens(config, request.size, party, request.held.seed, request.held.explicit, sharing.TOKENS)
-            for request in requests
-        ]
-        columns = [
-            [Shared(share, given.bits, given.frac, party) for share in stack(array, sizes)]
-            for array, given in zip(zip(*shares, strict=True), config.inputs, strict=True)
-        ]
-        return [list(arrays) for arrays in zip(*columns, strict=True)]
-
-    def _reply(self, requests: Sequence[Request], results: Sequence[Response], text: bytes) -> None:
-        values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0
-        found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.out_of_range)]
-        out_of_range = torch.cat(found) if found else None
-        of_tokens = self.node.config.shape.tells_tokens  # a request's own ones: a run is as long as its longest
-        for request in requests:
-            rows = slice(row, row := row + request.size.batch)
-            mine = values[rows, : request.size.length].contiguous() if of_tokens else values[rows]
-            share = Shared(mine, first.bits, first.frac, first.party)
-            bits = None if out_of_range is None else Bits.of(out_of_range[rows], first.party)
-            self.edge.clients.reply(request, Response(share, bits), text)
+    def _reply(
+        self, requests: Sequence[Request], results: Sequence[Response], text: bytes, tags: Sequence[bytes]
+    ) -> None:
+        cut = responses(self.node.config.shape, results, [request.size for request in requests])
+        for index, (request, response) in enumerate(zip(requests, cut, strict=True)):
+            self.edge.clients.reply(request, response, text, tags[index] if tags else b"")
 
     def _count(
         self, bundle: Bundle, requests: Sequence[Request], ledger: Ledger, offline_s: float, online_s: float

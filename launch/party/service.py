@@ -80,7 +80,7 @@ class Service:
 
     @property
     def _awaited(self) -> tuple[str, ...]:
-        return awaits(self.node.role, self.node.settings.addresses)
+        return awaits(self.node.role, self.node.settings.addresses, self.node.settings.replicas)
 
     async def _listen(self, rendezvous: Rendezvous) -> None:
         node = self.node

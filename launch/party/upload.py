@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import torch
 
 from mpcnet.arrays import ring
+from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalInputError, RemoteProtocolError
 from mpcnet.launch.party import frames, sharing
-from mpcnet.launch.party.control_frames import SHARES
+from mpcnet.launch.party.control_frames import OTHERS, SHARES
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.request import Request, Shares
 from mpcnet.models.families.bert import Config
@@ -67,8 +69,19 @@ async def shares(node: Node, peer: Peer, size: Size) -> Shares:
     :raises RemoteProtocolError: they are none of this size.
     """
     wanted = parts(node.config, size, node.party)
-    _, (mask, seed, *explicit) = await frames.receive(peer, SHARES, frames.exactly(peer, SHARES, wanted))
-    keep = ring.unpack_bits(ring.unpack(mask, wanted[0]), wanted[0].shape).to(torch.int64)
+    header, pieces = await frames.receive(peer, SHARES, frames.exactly(peer, SHARES, wanted))
+    others = frames.digest(peer, header, OTHERS)
+    return made(pieces, size, others, peer.name)
+
+
+def made(pieces: Sequence[Bytes], size: Size, others: bytes, where: str) -> Shares:
+    """What came, in the order of :func:`parts`.
+
+    :raises RemoteProtocolError: a sentence has no token.
+    """
+    mask, seed, *explicit = pieces
+    part = Part(1, (size.batch, size.length))
+    keep = ring.unpack_bits(ring.unpack(mask, part), part.shape).to(torch.int64)
     if not bool(keep.any(1).all()):
-        raise RemoteProtocolError(f"{peer.name}: want a token in every sentence, got a sentence without")
-    return Shares(keep, seed.tobytes(), explicit)
+        raise RemoteProtocolError(f"{where}: want a token in every sentence, got a sentence without")
+    return Shares(keep, mask, seed.tobytes(), explicit, others)

@@ -132,8 +132,9 @@ def _load(path: Path) -> Any:
             f"{path}: want tensors alone, got another file, or a pickle of objects, which might run code; save the "
             "model by save_pretrained, which writes model.safetensors"
         ) from error
-    except (RuntimeError, ValueError, EOFError, OSError) as error:
-        raise LocalConfigError(f"{path}: want a file of torch.save, got {error}; fetch the model again") from error
+    except Exception as error:  # a pickle is a program: a broken one ends as a program of Python may
+        got = f"{type(error).__name__}: {error}"
+        raise LocalConfigError(f"{path}: want a file of torch.save, got {got}; fetch the model again") from error
 
 
 def floats(stored: Mapping[str, Stored], names: Mapping[str, str]) -> dict[str, Tensor]:

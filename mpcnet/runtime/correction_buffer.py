@@ -17,7 +17,7 @@ from mpcnet.errors import ChannelTimeout, LocalStateError, LocalStorageError, Re
 from mpcnet.randomness.source import Tape
 from mpcnet.runtime.correction_store import CorrectionStore, MemoryStore, TapeStore
 from mpcnet.runtime.sealed_tape import SealedTapes
-from mpcnet.runtime.stream import DEAL, DEALT, Awaited, Stream, in_heap, nbytes, turns
+from mpcnet.runtime.stream import DEAL, DEALT, SUMS, Awaited, Stream, in_heap, nbytes, turns
 from mpcnet.transport.channel import Expect, check_control
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header, Value
@@ -35,6 +35,7 @@ class CorrectionBuffer:
         self.streams = tuple(streams)
         self.nbytes = 0  # held in memory now
         self.facts: Mapping[str, Value] = {}  # the dealer's, once the bundle is complete
+        self.sums: Value = None  # and digests of what the other server got, if it has a replica
         self.complete = False
         self.arrived: int | None = None  # segments, in dealing order; None: bundles before this one still come
         self.failed: str | None = None  # why the disk failed, a public line; the bundle can not be used then
@@ -59,6 +60,12 @@ class CorrectionBuffer:
             return self.complete or (self.limited and self.arrived is not None and self.arrived >= segments)
 
         await self._until(enough, starving=True)
+
+    async def check(self) -> None:
+        """Of a complete bundle, before its run: read its tape once, if it is on one. `failed` says if that is bad: the
+        bundle is of no use, and another can be dealt."""
+        if self.complete and not self._dropped:
+            await self._stored(self._store.check())
 
     async def settled(self) -> None:
         """Wait until the bundle is complete, or will never be; for who has time.
@@ -157,7 +164,8 @@ class CorrectionBuffer:
 
     async def finish(self, facts: Mapping[str, Value]) -> None:
         """Every frame was put."""
-        self.facts = facts
+        self.facts = {name: fact for name, fact in facts.items() if name != SUMS}
+        self.sums = facts.get(SUMS)
         if not self._dropped:
             await self._stored(self._store.finish())
         self.complete = not self._dropped
@@ -345,7 +353,8 @@ class CorrectionReceiver:
         check_control(header, DEALT, self._dealer.session, self._dealer.name)
         if header.parts:
             raise RemoteProtocolError(f"{self._dealer.name}: control frame {DEALT!r} has a payload")
-        if any(isinstance(fact, (bytes, list)) for fact in header.fields.values()):  # they go into reports, as JSON
+        facts = [fact for name, fact in header.fields.items() if name != SUMS]
+        if any(isinstance(fact, (bytes, list)) for fact in facts):  # they go into reports, as JSON
             raise RemoteProtocolError(f"{self._dealer.name}: want facts that are numbers and texts, got bytes or lists")
         return memoryview(b"")
 

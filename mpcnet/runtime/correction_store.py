@@ -40,6 +40,12 @@ class CorrectionStore(Protocol):
         :raises LocalStorageError: the disk is full or failed; the store is of no further use.
         """
 
+    async def check(self) -> None:
+        """Between `finish` and the first `take`: every payload can be taken, as far as can be known.
+
+        :raises LocalStorageError: the disk failed, or somebody changed the file; the store is of no further use.
+        """
+
     async def take(self) -> Bytes:
         """The next payload. After an error, or when cancelled, the store is of no further use.
 
@@ -68,6 +74,9 @@ class MemoryStore:
         self.nbytes += payload.nbytes
 
     async def finish(self) -> None:
+        """See :class:`CorrectionStore`."""
+
+    async def check(self) -> None:
         """See :class:`CorrectionStore`."""
 
     async def take(self) -> Bytes:
@@ -112,12 +121,22 @@ class TapeStore:
             self._tape = await in_thread(self._writer.finish)
         self.readable = True
 
+    async def check(self) -> None:
+        """See :class:`CorrectionStore`. It is burned, and read twice: most of it comes from the system's cache then."""
+        reader = await self._burn()
+        await in_thread(reader.check)
+        self._read_ahead(reader)
+
+    async def _burn(self) -> TapeReader:
+        assert self._tape is not None
+        self._reader = await in_thread(self._tape.burn)
+        return self._reader
+
     async def take(self) -> Bytes:
         """See :class:`CorrectionStore`."""
         if self._reader is None:
-            assert self._tape is not None
-            self._reader = await in_thread(self._tape.burn)
-            self._read_ahead(self._reader)
+            self._read_ahead(await self._burn())
+        assert self._reader is not None
         record = self._reader.next() if self._ahead is None else await self._ahead
         self._ahead = None
         self._lengths.popleft()

@@ -16,10 +16,11 @@ from mpcnet.aio.tasks import group
 from mpcnet.aio.threads import in_thread
 from mpcnet.arrays import ring
 from mpcnet.randomness.dealer import Corrections
-from mpcnet.runtime.stream import DEAL, DEALT, Stream, nbytes, turns
+from mpcnet.runtime.dealt_sum import DealtSum
+from mpcnet.runtime.stream import DEAL, DEALT, SUMS, Stream, nbytes, turns
 from mpcnet.transport.channel import CONTROL
 from mpcnet.transport.handshake import Peer
-from mpcnet.transport.wire import Header, Scalar
+from mpcnet.transport.wire import Header, Scalar, Value
 
 T = TypeVar("T")
 Frame: TypeAlias = tuple[Stream, Header, Sequence[ring.Bytes]]
@@ -31,14 +32,16 @@ async def run_dealer(
     streams: Sequence[Stream],
     peers: Sequence[Peer],
     facts: Callable[[], Mapping[str, Scalar]],
+    sums: Sequence[Sequence[DealtSum]] = ((), ()),
 ) -> list[T]:
     """Send the corrections of every segment to both servers, as fast as they take them; returns the programs' results.
 
     Segments are made while those before them are sent. `facts` are public, and sent to each server behind its last one.
+    `sums`, by server and stream, are taken of what a server gets, and sent to the other one; none of a server without.
 
     :raises MpcError: a server is gone.
     """
-    lanes = [_Lane(peer) for peer in peers]
+    lanes = [_Lane(peer, mine, theirs) for peer, mine, theirs in zip(peers, sums, reversed(sums), strict=True)]
     try:
         async with group() as tasks:
             sending = [tasks.create_task(lane.send_all(facts)) for lane in lanes]
@@ -98,8 +101,9 @@ class _Lane:
     made for it must not take the room of the other, or keep back its last frame. We wait for it as long as it lives.
     """
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, sums: Sequence[DealtSum], others: Sequence[DealtSum]) -> None:
         self.peer, self.room = peer, _Room(AHEAD_BYTES)
+        self.sums, self._others = sums, others
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()  # None is the end
 
     def put(self, frame: Frame) -> None:
@@ -114,7 +118,10 @@ class _Lane:
         """Until the end, and the facts."""
         while await self._send_next():
             pass
-        await self._send(Header(CONTROL, self.peer.session, label=DEALT, fields=dict(facts())))
+        fields: dict[str, Value] = dict(facts())
+        if self._others:
+            fields[SUMS] = [each.digest for each in self._others]
+        await self._send(Header(CONTROL, self.peer.session, label=DEALT, fields=fields))
 
     async def _send_next(self) -> bool:
         if (frame := await self._frames.get()) is None:
@@ -146,6 +153,8 @@ def _make(
             if parts:
                 if not lane.room.take(nbytes(parts)):
                     return
+                if lane.sums:
+                    lane.sums[index].add([correction.payload for correction in made])
                 header = stream.header(DEAL, lane.peer.session, sequence, parts)
                 loop.call_soon_threadsafe(lane.put, (stream, header, [correction.payload for correction in made]))
 

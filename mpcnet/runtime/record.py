@@ -21,13 +21,15 @@ import os
 import secrets
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from mpcnet.aio.threads import in_thread
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, LocalStorageError
 from mpcnet.transport.identity import check_private
@@ -37,6 +39,8 @@ SUFFIX, KEY = ".record", "record.key"
 KEY_BYTES, SALT_BYTES = 32, 16
 _ENTRY, _LENGTH = struct.Struct(">cHI"), struct.Struct(">Q")
 MOST_BYTES = 1 << 40  # of a chunk
+
+Tell: TypeAlias = Callable[[bytes, int, int, Sequence[Bytes]], Awaitable[None]]  # kind, stream's index, segment, pieces
 
 
 def folder_key(folder: Path) -> bytes:
@@ -89,7 +93,8 @@ class RecordWriter:
         if self.failed:
             return
         number, self._chunks = self._chunks, self._chunks + 1  # before its nonce is used
-        entry = b"".join((_ENTRY.pack(kind, index, sequence), *(bytes(piece) for piece in payload)))
+        pieces = (piece if isinstance(piece, bytes) else piece.data for piece in payload)
+        entry = b"".join((_ENTRY.pack(kind, index, sequence), *pieces))
         sealed = self._seal.encrypt(number.to_bytes(12, "big"), entry, None)
         try:
             self._file.write(_LENGTH.pack(len(sealed)))
@@ -150,28 +155,38 @@ def digest(packed: Sequence[Bytes]) -> bytes:
 
 
 class Frames:
-    """The contents of all frames of a run, as one digest that both servers must have.
+    """The contents of all frames of a run: of each a digest, which both servers must have.
 
-    `party` tells whose are ours. A record gets what came, and the digests of what went.
+    `party` tells whose are ours. A record gets what came, and the digests of what went; `tell` gets what came.
     """
 
-    def __init__(self, party: int, streams: int, record: RecordWriter | None = None) -> None:
-        self._party, self._record = party, record
+    def __init__(self, party: int, streams: int, record: RecordWriter | None = None, tell: Tell | None = None) -> None:
+        self._party, self._record, self._tell = party, record, tell
         self._digests: list[dict[tuple[int, int], bytes]] = [{} for _ in range(streams)]
 
-    def dealt(self, index: int, sequence: int, payload: Bytes) -> None:
+    async def dealt(self, index: int, sequence: int, payload: Bytes) -> None:
         """Corrections of a segment."""
         if self._record is not None:
-            self._record.add(DEALT, index, sequence, payload)
+            await in_thread(self._record.add, DEALT, index, sequence, payload)
+        if self._tell is not None:
+            await self._tell(DEALT, index, sequence, [payload])
 
-    def sent(self, index: int, sequence: int, packed: Sequence[Bytes]) -> None:
+    async def sent(self, index: int, sequence: int, packed: Sequence[Bytes]) -> None:
         """Our half of the exchange that ends a segment."""
+        await in_thread(self._sent, index, sequence, packed)
+
+    async def received(self, index: int, sequence: int, payload: Bytes) -> None:
+        """The peer's half."""
+        await in_thread(self._received, index, sequence, payload)
+        if self._tell is not None:
+            await self._tell(RECEIVED, index, sequence, [payload])
+
+    def _sent(self, index: int, sequence: int, packed: Sequence[Bytes]) -> None:
         found = self._digests[index][sequence, self._party] = digest(packed)
         if self._record is not None:
             self._record.add(SENT, index, sequence, found)
 
-    def received(self, index: int, sequence: int, payload: Bytes) -> None:
-        """The peer's half."""
+    def _received(self, index: int, sequence: int, payload: Bytes) -> None:
         self._digests[index][sequence, 1 - self._party] = digest([payload])
         if self._record is not None:
             self._record.add(RECEIVED, index, sequence, payload)
@@ -179,8 +194,9 @@ class Frames:
     @property
     def digest(self) -> bytes:
         """Of all of them, in the order of streams, segments and servers."""
-        found = hashlib.sha256()
-        for frames in self._digests:
-            for place in sorted(frames):
-                found.update(frames[place])
-        return found.digest()
+        return hashlib.sha256(b"".join(self.table)).digest()
+
+    @property
+    def table(self) -> list[bytes]:
+        """By stream: the frames' digests, those of server0 and server1 of one segment after the other."""
+        return [b"".join(frames[place] for place in sorted(frames)) for frames in self._digests]

@@ -222,6 +222,20 @@ class TapeReader:
             self._index += 1
             return record
 
+    def check(self) -> None:
+        """Read all records once and drop them, before the first one is used.
+
+        :raises LocalStorageError: the disk failed, or somebody changed the file; the tape is closed.
+        """
+        with self._lock:
+            try:
+                for index, nbytes in enumerate(self._lengths):
+                    self._open(index, nbytes)
+                self._file.seek(0)
+            except BaseException:
+                self._file.close()
+                raise
+
     def close(self) -> None:
         """Give the disk space back. Idempotent."""
         with self._lock:

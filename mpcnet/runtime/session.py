@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -154,7 +154,7 @@ class _Servers:
             assert due is not None
             frame.run.deliver(frame.awaited.payload)
             if self._watch is not None:
-                await in_thread(self._watch.received, self._places[frame.run.stream.number], due, frame.awaited.payload)
+                await self._watch.received(self._places[frame.run.stream.number], due, frame.awaited.payload)
 
     def awaited(self, number: int, instead: _Run[Any]) -> tuple[_Run[Any], Awaited]:
         """The run of this stream and the frame that it may get now; of `instead`, if there is none."""
@@ -215,21 +215,21 @@ async def run_streams(
 
 
 def compute_again(
-    program: Program[T], source: ServerSource, stream: Stream, dealt: Mapping[int, ring.Bytes],
-    received: Mapping[int, ring.Bytes], compare: Callable[[int, list[ring.Bytes]], None],
+    program: Program[T], source: ServerSource, stream: Stream, dealt: Callable[[int], ring.Bytes],
+    received: Callable[[int], ring.Bytes], compare: Callable[[int, list[ring.Bytes]], None],
 ) -> T:  # fmt: skip
-    """A stream once more, from what a server received by segment; `compare` is told every frame that it sends.
+    """A stream once more, from what a server received, by segment; `compare` is told every frame that it sends.
 
     :raises RemoteProtocolError: the corrections are not those of the plan.
     """
     run: _Run[T] = _Run(program, source, stream)
     for sequence, segment in enumerate(stream.plan.segments):
         parts = segment.dealt[source.party]
-        source.tape = Tape(parts, dealt[sequence]) if parts else Tape()
+        source.tape = Tape(parts, dealt(sequence)) if parts else Tape()
         packed = run.work(segment, time.perf_counter)
         if segment.exchange:
             compare(sequence, packed)
-            run.deliver(received[sequence])
+            run.deliver(received(sequence))
     assert isinstance(run.step, Done)
     return run.step.value
 
@@ -248,7 +248,7 @@ async def _drive(
             start = arrived
         tape = run.source.tape = await buffer.next(index)
         if watch is not None and tape.payload is not None:
-            await in_thread(watch.dealt, index, sequence, tape.payload)
+            await watch.dealt(index, sequence, tape.payload)
         cost = run.ledger.of(segment.label)
         was_heavy, run.heavy = run.heavy, nbytes(segment.exchange) > HEAVY_BYTES
         if was_heavy or run.heavy or nbytes(segment.dealt[run.source.party]) > HEAVY_BYTES:
@@ -261,7 +261,7 @@ async def _drive(
         run.book(segment, packed)
         if segment.exchange:
             if watch is not None:
-                await in_thread(watch.sent, index, sequence, packed)
+                await watch.sent(index, sequence, packed)
             start = clock()
             await servers.exchange(run, sequence, packed)
             cost.wait_s += clock() - start

@@ -20,7 +20,8 @@ from mpcnet.rounds import Part
 from mpcnet.transport.wire import Header
 
 ROUND, DEAL = "round", "deal"  # kinds of frames
-DEALT = "dealt"  # the control frame behind a bundle's last correction
+DEALT = "dealt"  # the control frame behind a bundle's last correction,
+SUMS = "sums"  # and its field with digests of what the other server got, by stream
 HEAVY_BYTES = 1 << 16  # more of them are moved by a task or a thread, so that the loop goes on moving other frames
 
 

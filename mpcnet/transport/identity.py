@@ -26,13 +26,13 @@ from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError, RemoteIdentityError, describe
 
 ROLE_URI = "mpcnet:"
-ROLE_PATTERN = re.compile(r"(server0|server1|dealer|owner|client(:[A-Za-z0-9_.-]{1,64})?)")
+ROLE_PATTERN = re.compile(r"(server0|server1|dealer|replica0|replica1|owner|client(:[A-Za-z0-9_.-]{1,64})?)")
 OPEN = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP  # what nobody may have of a private key
 ALPN = "mpcnet/1"  # keeps a stray TLS client of another protocol from getting further
 
 
 def is_role(text: str) -> bool:
-    """True for server0, server1, dealer, owner, client and client:NAME."""
+    """True for server0, server1, dealer, replica0, replica1, owner, client and client:NAME."""
     return ROLE_PATTERN.fullmatch(text) is not None
 
 

@@ -4,6 +4,7 @@
 
     dealer  <--  server0  <--  server1          an arrow points at who listens
        ^------------------------'
+    server0, server1  <--  replicas             if the settings name them
     server0, server1  <--  owner, client        they come and go
 
 A party without an address cannot be dialled (it may be behind NAT): whoever would dial it is dialled instead.
@@ -12,7 +13,7 @@ A party without an address cannot be dialled (it may be behind NAT): whoever wou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks, race, together
@@ -25,6 +26,7 @@ from mpcnet.transport.tls import OnRefused, Server, listen
 PAIRS = (("server1", "server0"), ("server0", "dealer"), ("server1", "dealer"))  # who dials, who listens
 SERVERS = ("server0", "server1")
 VISITORS = ("owner", "client")
+REPLICAS = ("replica0", "replica1")  # of the servers
 MET, JOIN = "met", "join"
 
 Greet = Callable[[Channel], Awaitable[Peer]]
@@ -41,14 +43,15 @@ def dials(role: str, addresses: Collection[str]) -> tuple[str, ...]:
         raise LocalConfigError(
             f"addresses: want one for {' and '.join(missing)}, whom owner and clients dial; got none"
         )
-    if role.partition(":")[0] in VISITORS:
+    if role.partition(":")[0] in (*VISITORS, *REPLICAS):
         return SERVERS
     return tuple(sorted(to for dialler, to in _pairs(addresses) if dialler == role))
 
 
-def awaits(role: str, addresses: Collection[str]) -> tuple[str, ...]:
-    """Which computing parties dial `role`."""
-    return tuple(sorted(dialler for dialler, to in _pairs(addresses) if to == role))
+def awaits(role: str, addresses: Collection[str], replicas: Sequence[str] = ()) -> tuple[str, ...]:
+    """Which computing parties dial `role`; all of the deployment's `replicas` dial both servers."""
+    found = tuple(sorted(dialler for dialler, to in _pairs(addresses) if to == role))
+    return (*found, *replicas) if role in SERVERS else found
 
 
 def _pairs(addresses: Collection[str]) -> list[tuple[str, str]]:

@@ -255,7 +255,7 @@ async def _ask_for_much(world: World, visitor: Visitor) -> None:
 async def upload(peer: Peer, name: bytes, tokens: Tokens, party: int, wait_s: float = WAIT_S) -> None:
     """A client's request to one server."""
     await frames.send(peer, REQUEST, **request_fields(tokens, name, wait_s))
-    await frames.send(peer, SHARES, request_arrays(tokens, party))
+    await frames.send(peer, SHARES, request_arrays(tokens, party), others=bytes(32))
 
 
 def request_fields(tokens: Tokens, name: bytes, wait_s: float = WAIT_S, audit: bool = False) -> dict[str, Any]:

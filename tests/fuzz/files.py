@@ -6,13 +6,18 @@ Each is read whole, or refused with a `LocalConfigError`; the operator learns wh
 from __future__ import annotations
 
 import atexit
+import io
 import json
+import os
+import pickle
 import random
 import shutil
 import struct
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +143,81 @@ def _safetensors() -> Callable[[random.Random], bytes]:
     return make
 
 
+EXECUTED: list[str] = []  # what a pickle has called: nothing
+
+
+def executed(*given: Any) -> str:
+    """What a hostile pickle would call."""
+    EXECUTED.append(repr(given))
+    return "x"
+
+
+class _Calls:
+    """Its pickle calls a function when it is loaded."""
+
+    def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.call, self.arguments
+
+
+def _torch_save() -> Callable[[random.Random], bytes]:
+    """Files of torch.save, of both kinds: changed anywhere, in their pickle, or with a pickle that calls functions."""
+    tensors = {"a": torch.ones(2, 3), "b.weight": torch.zeros(4, dtype=torch.float16)}
+    valid = [_saved(tensors, new=new) for new in (True, False)]
+    members = {name: zipfile.ZipFile(io.BytesIO(valid[0])).read(name) for name in _names(valid[0])}
+    (inner,) = (name for name in members if name.endswith("/data.pkl"))
+    calls = (executed, eval, exec, os.system, print, open, __import__, getattr, Path, bytearray, torch.load)
+    words = ("1", "raise SystemExit", "touch executed", "/dev/null", "os")
+
+    def hostile(draw: random.Random) -> Any:
+        call = _Calls(draw.choice(calls), *(draw.choice(words) for _ in range(draw.randrange(3))))
+        return draw.choice((call, {"a": call}, {"state_dict": {"a": call}}, {**tensors, "c": call}, [call], {call: 1}))
+
+    def make(draw: random.Random) -> bytes:
+        how = draw.random()
+        if how < 0.3:
+            return changed_bytes(draw, draw.choice(valid))
+        if how < 0.4:
+            return pickle.dumps(hostile(draw), protocol=draw.randrange(6))
+        if how < 0.5:
+            return _saved(hostile(draw), new=draw.random() < 0.5)
+        text = changed_bytes(draw, members[inner]) if how < 0.9 else pickle.dumps(hostile(draw), protocol=2)
+        if draw.random() < 0.05:
+            text = b"\x80\x02" + deep(draw, b"(", b"t") + b"."
+        return _archive(members | {inner: text})
+
+    return make
+
+
+def _saved(value: Any, *, new: bool) -> bytes:
+    memory = io.BytesIO()
+    torch.save(value, memory, _use_new_zipfile_serialization=new)
+    return memory.getvalue()
+
+
+def _names(archive: bytes) -> list[str]:
+    return zipfile.ZipFile(io.BytesIO(archive)).namelist()
+
+
+def _archive(members: Mapping[str, bytes]) -> bytes:
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return memory.getvalue()
+
+
+def _read_pickle(path: Path) -> None:
+    """Whatever comes of it, nothing was called."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            _read_tensors(path)
+    finally:
+        assert not EXECUTED, f"a pickle has called a function: {EXECUTED}"
+
+
 def _read_program(path: Path) -> None:
     """What is read is what would be written, and can be shown to peers."""
     config = program.read(path)
@@ -187,6 +267,10 @@ def calibration_file() -> File:
 
 def tensors_file() -> File:
     return File("tensors", folder() / "model.safetensors", _read_tensors, _safetensors())
+
+
+def pickle_file() -> File:
+    return File("pickle", folder() / "pytorch_model.bin", _read_pickle, _torch_save())
 
 
 def model_config() -> File:

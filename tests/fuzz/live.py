@@ -206,7 +206,10 @@ def _request(world: World, draw: random.Random, session: bytes, party: int) -> l
     parts = tuple(part for part, _ in arrays)
     return [
         (Header("control", session, label=REQUEST, fields=fields), b""),
-        (Header("control", session, label=SHARES, parts=parts), b"".join(raw.tobytes() for _, raw in arrays)),
+        (
+            Header("control", session, label=SHARES, parts=parts, fields={"others": world.secrets.randbytes(32)}),
+            b"".join(raw.tobytes() for _, raw in arrays),
+        ),
     ]
 
 

@@ -21,6 +21,7 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "settings": files.settings_file,
     "calibration": files.calibration_file,
     "tensors": files.tensors_file,
+    "pickle": files.pickle_file,
     "config": files.model_config,
     **{f"live-{who}": partial(Live, who) for who in ("client", "owner", "server0", "server1", "dealer")},
 }

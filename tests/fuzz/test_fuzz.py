@@ -1,11 +1,13 @@
 """Every fuzz target for a while."""
 
 import pytest
+import torch
 
+from tests.fuzz import files
 from tests.fuzz.target import Fault, Tried, fuzz, one
 from tests.fuzz.targets import TARGETS, target
 
-QUICK = {name: 3000 for name in TARGETS} | {"decoder": 50_000, "config": 300}
+QUICK = {name: 3000 for name in TARGETS} | {"decoder": 50_000, "config": 300, "pickle": 1000}
 QUICK |= {"live-client": 2, **{f"live-{who}": 2 for who in ("owner", "server0", "server1", "dealer")}}
 LONG = {name: 10 * count for name, count in QUICK.items()} | {"decoder": 1_000_000, "config": 2000}
 
@@ -29,6 +31,17 @@ def run(name: str, seed: int, count: int) -> None:
     assert tried.count == count
     if not name.startswith("live-"):
         assert len(tried.ends) > 1, "all cases ended alike"
+
+
+def test_a_pickle_that_calls_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target fails if weights were read as pickles of any kind."""
+    honest, chosen = torch.load, files.pickle_file()
+    case = files._saved({"a": files._Calls(files.executed, "x")}, new=True)
+    assert chosen.check(case) == "refused"
+    monkeypatch.setattr(files, "EXECUTED", [])
+    monkeypatch.setattr(torch, "load", lambda path, **named: honest(path, **named | {"weights_only": False}))
+    with pytest.raises(AssertionError, match="a pickle has called a function"):
+        chosen.check(case)
 
 
 def test_a_fault_can_be_replayed() -> None:

@@ -15,6 +15,7 @@ from limits import LIMIT_S
 from parties import SERVERS, Parties, some_tokens
 from rogue import RogueNode
 
+from mpcnet.arrays.ring import Bytes
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.runtime.sealed_tape import SealedTape, TapeReader, TapeWriter
 from mpcnet.runtime.tape_folder import SUFFIX
@@ -222,14 +223,8 @@ DAMAGES = {
 }
 
 
-@pytest.mark.slow
-@ON_TAPES
-@pytest.mark.parametrize("role", SERVERS)
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-async def test_a_tape_that_fails_in_use(
-    parties: Parties, damage: Damage, role: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It costs the session and who asked: all say why, and the parties live on with another tape."""
+async def on_tapes(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both servers have theirs."""
     finish, finished = TapeWriter.finish, Semaphore(0)
 
     def told(writer: TapeWriter) -> SealedTape:
@@ -242,11 +237,48 @@ async def test_a_tape_that_fails_in_use(
     for _ in SERVERS:  # server0 says when its own tape is whole, and the other may not be
         assert await asyncio.to_thread(finished.acquire, timeout=LIMIT_S)
     await parties.said("server0", "buffered: 1")
+
+
+@ON_TAPES
+@pytest.mark.parametrize("role", SERVERS)
+@pytest.mark.parametrize(
+    "damage",
+    [changed, *(pytest.param(damage, marks=pytest.mark.slow) for damage in DAMAGES if damage is not changed)],
+    ids=lambda damage: damage.__name__,
+)
+async def test_a_bad_tape_is_dealt_afresh(
+    parties: Parties, damage: Damage, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found before its run begins: its server says why, and nobody loses anything."""
+    await on_tapes(parties, monkeypatch)
     [tape] = tapes(parties, role)
     damage(tape, monkeypatch)
+    await parties.answered(TOKENS)
+    line = await parties.has_said(role, r"run 1: .*tape")
+    assert re.search(f"tape [0-9a-f]{{16}}-1: {DAMAGES[damage]}", line), line
+    await parties.stop()
+    assert parties.lost() == []
+    assert not [tape for role in SERVERS for tape in tapes(parties, role)]
+
+
+@pytest.mark.slow
+@ON_TAPES
+@pytest.mark.parametrize("role", SERVERS)
+async def test_a_disk_that_fails_in_mid_run(parties: Parties, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs the session and who asked: all say why, and the parties live on with another tape."""
+    await on_tapes(parties, monkeypatch)
+    [tape] = tapes(parties, role)
+    read = TapeReader.next
+
+    def failing(reader: TapeReader) -> Bytes:
+        if reader._seal.name == tape.stem and reader._index == 3:
+            unreadable(tape, monkeypatch)
+        return read(reader)
+
+    monkeypatch.setattr(TapeReader, "next", failing)
     lost = await parties.refused(parties.ask(TOKENS))
     for line in (lost, *await parties.all_say("the session ended: .*; connecting anew")):
-        assert re.search(f"tape [0-9a-f]{{16}}-1: {DAMAGES[damage]}", line), line
+        assert re.search(f"tape [0-9a-f]{{16}}-1: {DAMAGES[unreadable]}", line), line
     await parties.said("server0", "buffered: 1")
     await answered_by(parties, 1, [5], "1 x 5")
     await parties.stop()

@@ -26,7 +26,7 @@ from mpcnet.transport.handshake import Peer
 from mpcnet.transport.tls import TlsChannel, parse_address
 from mpcnet.transport.wire import Header
 
-NOT_AT_SERVER1 = "server1 has not got this request, or got another size, mask or answer"
+NOT_AT_SERVER1 = "server1 has not got this request, or got another size, mask, upload or answer"
 
 
 def open_channels(parties: Parties, *roles: str) -> list[TlsChannel]:
@@ -91,8 +91,13 @@ async def test_requests_that_are_none(parties: Parties) -> None:
     for arrays, words in shared:
         peer = await dial("server1")
         await announce(peer)
-        await frames.send(peer, SHARES, arrays)
+        await frames.send(peer, SHARES, arrays, others=bytes(32))
         assert words in await turned_away(peer)
+    for none in ({}, {"others": b"short"}, {"others": "0" * 32}):
+        peer = await dial("server1")
+        await announce(peer)
+        await frames.send(peer, SHARES, good, **none)
+        assert "client, shares: others: want 1 digest(s) of 32 bytes, got something else" in await turned_away(peer)
     peer = await dial("server0")
     await frames.send(peer, RESULT)
     assert "want control frame 'request', got control frame 'result'" in await turned_away(peer)
@@ -227,7 +232,7 @@ async def test_client_that_tells_the_servers_different_sizes(
         await parties.said(role, "queued: 2")
     parties.start("owner")
     await parties.answered(TOKENS, honest)
-    words = "server1: server0 has got another size, mask or answer of this request; ask again"
+    words = "server1: server0 has got another size, mask, upload or answer of this request; ask again"
     assert await turned_away(second) == words
     monkeypatch.setattr(leader, "GRACE_S", 0.0)
     await parties.answered(TOKENS)

@@ -16,7 +16,7 @@ from torch import Tensor
 from mpcnet.errors import MpcError, one_line
 from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.deploy import write_deployment
-from mpcnet.launch.party import client, dealer, owner, party
+from mpcnet.launch.party import client, dealer, owner, party, replica
 from mpcnet.launch.party.log import Log
 from mpcnet.launch.party.monitor import Metrics
 from mpcnet.launch.party.node import Node, open_node
@@ -33,6 +33,7 @@ from mpcnet.models.shape import BertShape, Dense
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.suites import SUITES
 from mpcnet.transport.handshake import Peer
+from mpcnet.transport.rendezvous import REPLICAS
 from mpcnet.transport.tls import TlsChannel
 
 SHAPE = BertShape(layers=1, hidden=32, heads=2, ffn=64, vocab=64, positions=16)
@@ -198,15 +199,17 @@ class Parties:
         main: Coroutine[Any, Any, int]
         if role in SERVERS:
             main = party.main(node)
+        elif role in REPLICAS:
+            main = replica.main(node)
         else:
             main = dealer.main(node) if role == "dealer" else owner.main(node, self.model.checkpoint, once=False)
         self.tasks[role] = asyncio.ensure_future(main)
         return self.tasks[role]
 
     def serve(self, *nodes: OpenNode) -> None:
-        """server0, server1, the dealer and the owner; `nodes` replaces some of them."""
+        """server0, server1, the dealer, the owner and replicas; `nodes` replaces some of them."""
         given = {node.role: node for node in nodes}
-        for role in (*ALL, "owner"):
+        for role in (*ALL, "owner", *settings_file.read(self.made.config("server0")).replicas):
             self.start(role, given.get(role))
 
     def ask(
@@ -256,7 +259,7 @@ class Parties:
 
     async def stop(self, *roles: str) -> None:
         """As one SIGTERM each (to all of them, if none is named): each ends in order."""
-        roles = roles or tuple(role for role in (*ALL, "owner") if role in self.tasks)
+        roles = roles or tuple(role for role in (*ALL, "owner", *REPLICAS) if role in self.tasks)
         for role in roles:
             self.nodes[role].stopping.set()
         async with asyncio.timeout(LIMIT_S):

@@ -60,7 +60,7 @@ class Running:
     def start(self, role: str) -> None:
         """For the first time, or after its end."""
         extra = ("--model", str(self.folder)) if role == "owner" else ()
-        self.made.start(role, COMMANDS[role], *extra)
+        self.made.start(role, COMMANDS.get(role, "replica"), *extra)
         self._read[role] = 0
 
     async def restart(self, role: str) -> None:

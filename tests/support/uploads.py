@@ -12,11 +12,12 @@ from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import RemoteAbort
 from mpcnet.launch.party import frames, sharing
-from mpcnet.launch.party.control_frames import QUEUED, REQUEST, SHARES
+from mpcnet.launch.party.control_frames import OTHERS, QUEUED, REQUEST, SHARES
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.program import Size
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.rounds import Part
+from mpcnet.runtime.record import digest
 from mpcnet.transport.handshake import Peer
 
 TOKENS = some_tokens([5])
@@ -29,10 +30,21 @@ def mask_of(values: torch.Tensor) -> tuple[Part, Bytes]:
 
 def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
     """What a client uploads to a server."""
+    return uploads(parties, tokens)[party]
+
+
+def uploads(parties: Parties, tokens: Tokens = TOKENS) -> tuple[Arrays, Arrays]:
+    """What a client uploads to both."""
     config = parties.node("client").config
     split = sharing.split_tokens(config, Size(*tokens.ids.shape), encode_tokens(config, tokens), sharing.TOKENS)
-    seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
-    return [mask_of(tokens.mask), seed, *split.explicit[party]]
+    seeds = [(sharing.SEED, np.frombuffer(seed, np.uint8)) for seed in split.seeds]
+    one, two = ([mask_of(tokens.mask), seed, *more] for seed, more in zip(seeds, split.explicit, strict=True))
+    return one, two
+
+
+def others(upload: Arrays) -> dict[str, bytes]:
+    """What the other server is told of an upload."""
+    return {OTHERS: digest([raw for _, raw in upload])}
 
 
 async def announce(peer: Peer, tokens: Tokens = TOKENS, **changes: Any) -> None:
@@ -53,11 +65,12 @@ async def upload(
     parties: Parties, name: bytes, *roles: str, tokens: Tokens = TOKENS, client: str = "client", **changes: Any
 ) -> list[Peer]:
     """A client that has a request queued at these servers."""
-    peers = []
+    peers, both = [], uploads(parties, tokens)
     for role in roles:
+        party = SERVERS.index(role)
         peer = await parties.node(client).dial(role)
         await announce(peer, tokens, id=name, **changes)
-        await frames.send(peer, SHARES, request(parties, SERVERS.index(role), tokens))
+        await frames.send(peer, SHARES, both[party], **others(both[1 - party]))
         await frames.receive_bare(peer, QUEUED)
         peers.append(peer)
     return peers

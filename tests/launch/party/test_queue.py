@@ -20,7 +20,8 @@ CLIENTS = ("client", "client:alice", "client:bob", "client:carol")
 
 
 def request(name: int, client: str = "client", batch: int = 1, length: int = 8, nbytes: int = 0) -> Request:
-    shares = Shares(torch.ones(batch, length, dtype=torch.int64), bytes(32), [np.zeros(nbytes, np.uint8)])
+    keep, nothing = torch.ones(batch, length, dtype=torch.int64), np.zeros(0, np.uint8)
+    shares = Shares(keep, nothing, bytes(32), [np.zeros(nbytes, np.uint8)], bytes(32))
     return Request(name.to_bytes(16, "big"), client, Size(batch, length), nbytes, 0.0, 600.0, shares)
 
 
@@ -185,7 +186,7 @@ def test_a_request_that_comes_alone_may_take_it_all() -> None:
 
 def test_requests_show_nothing_of_what_they_hold() -> None:
     secret = request(1)
-    secret.shares = Shares(secret.held.keep, b"\x5e" * 32, [])
+    secret.shares = Shares(secret.held.keep, secret.held.mask, b"\x5e" * 32, [], bytes(32))
     for shown in (repr(secret), repr(secret.shares)):
         assert "\\x5e" not in shown and "^" not in shown
 

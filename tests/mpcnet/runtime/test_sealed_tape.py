@@ -12,7 +12,7 @@ from checks import few
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
-from tapes import PIECE, RECORDS, failing, rest, sealed
+from tapes import PIECE, RECORDS, TAG, failing, rest, sealed
 
 from mpcnet.errors import LocalConfigError, LocalInputError, LocalStateError, LocalStorageError
 from mpcnet.runtime.sealed_tape import SealedTape, SealedTapes, TapeReader
@@ -231,6 +231,22 @@ def test_threads_that_append_at_once_never_share_a_nonce(tapes: SealedTapes) -> 
     reader = writer.finish().burn()
     assert sorted(rest(reader, 32)) == records
     reader.close()
+
+
+def test_a_tape_is_checked_before_its_first_record_is_used(tapes: SealedTapes, folder: Path) -> None:
+    reader = sealed(tapes, "1").burn()
+    reader.check()
+    assert rest(reader, len(RECORDS)) == RECORDS
+    tape = sealed(tapes, "2")
+    (file,) = folder.iterdir()
+    raw = bytearray(file.read_bytes())
+    raw[len(RECORDS[0]) + 2 * TAG] ^= 1  # of the last record
+    file.write_bytes(raw)
+    reader = tape.burn()
+    with pytest.raises(LocalStorageError, match="record 2 of 3: its seal does not fit"):
+        reader.check()
+    with pytest.raises(LocalStateError, match="read after close or an error"):
+        reader.next()
 
 
 def test_discarded_tapes_are_gone(tapes: SealedTapes, folder: Path) -> None:
