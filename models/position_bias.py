@@ -59,10 +59,11 @@ def distance_rows(length: int, rows: int, farthest: int) -> Tensor:
     half = rows // 2
     # half + ceil(log(n / half) / log((farthest - 1) / half) (half - 1)), in powers of integers: see `buckets`
     last = farthest - 1
-    starts = [
-        next(n for n in range(half, last + 2) if n ** (half - 1) * half**i > half ** (half - 1) * last**i)
-        for i in range(half - 1)
-    ]
+    starts, n = [], half
+    for i in range(half - 1):
+        while n ** (half - 1) * half**i <= half ** (half - 1) * last**i:
+            n += 1
+        starts.append(n)
     distance = torch.arange(length)
     row = half + torch.bucketize(distance, torch.tensor(starts), right=True)
     row = torch.where(distance <= half, distance, row)

@@ -26,6 +26,8 @@ LABELLED = ("classification", "token-classification")  # heads whose columns are
 TOKEN_LINEARS: Mapping[str, str] = {"token-classification": "classifier", "question-answering": "span"}  # parameters
 SPAN_COLUMNS = 2  # of a token: does an answer start with it, does one end with it
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
+MOST_BASE, MOST_PLACES = 1e12, 1 << 19  # of RoPE, whose angles are then exact enough in words of 64 bits
+MOST_DISTANCES, MOST_FARTHEST = 1024, 1 << 15  # of DeBERTa, whose rows take a second to number then
 MOST, MOST_LAYERS = 1 << 24, 1024  # of any size, and of layers: far above any encoder; products of two sizes fit a word
 
 
@@ -57,6 +59,7 @@ class BertShape:
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
     head "classification": two linear maps of the first token with `head_activation` between them. multi_label: each
     logit is a label of its own, not one of several to choose from. sigmoid: a cross-encoder's one score is the logit's.
+    head_norm: a LayerNorm stands between the activation and the second map (ModernBERT).
     head "token-classification": logits of every token. head "question-answering": two logits of every token, whether an
     answer to the first text starts and ends there; labels is 0. head "fill-mask": a logit of every word, at the places
     that a client names in secret; labels is 0.
@@ -85,6 +88,7 @@ class BertShape:
     embedding_width: int = 0
     shared: tuple[int, ...] = ()
     head_activation: HeadActivation = "tanh"
+    head_norm: bool = False
     norm: Norm = "after"
     gated: bool = False
     rotary: tuple[float, ...] = ()
@@ -117,6 +121,11 @@ class BertShape:
         for name, kinds in (("activation", Activation), ("head_activation", HeadActivation), ("norm", Norm)):
             if getattr(self, name) not in get_args(kinds):
                 wrong.append(f"{name}: want {' or '.join(get_args(kinds))}, got {getattr(self, name)!r}")
+        wrong += [
+            f"{name}: want a list, got {given!r}"
+            for name, given in (("shared", self.shared), ("rotary", self.rotary), ("windows", self.windows))
+            if type(given) is not tuple
+        ]
         if not wrong:
             wrong += self._wrong_layers()
         wrong += self._wrong_head()
@@ -127,20 +136,25 @@ class BertShape:
         """What is said by layer, and what does not go together."""
         if self.shared and not self._shares():
             yield f"shared: want the weights of {self.layers} layers, counted as they come, got {self.shared}"
-        for name, kind, least in (("rotary", float, 1.0), ("windows", int, 0)):
+        for name, kind, least, most in (("rotary", float, 1.0, MOST_BASE), ("windows", int, 0, MOST)):
             values = getattr(self, name)
-            if values and (len(values) != self.layers or any(type(x) is not kind or not least <= x for x in values)):
-                yield f"{name}: want {self.layers} numbers of at least {least}, got {values}"
+            if values and (
+                len(values) != self.layers or any(type(x) is not kind or not least <= x <= most for x in values)
+            ):
+                yield f"{name}: want {self.layers} numbers from {least} to {most}, got {values}"
+        if self.rotary and self.positions > MOST_PLACES:
+            yield f"rotary: want at most {MOST_PLACES} positions, got {self.positions}"
         if self.rotary and (self.head_dim % 2 or self.relative_buckets or self.skipped_positions):
             yield "rotary: want an even width of heads and no other positions, got both"
         if self.distances and (self.rotary or self.relative_buckets or self.skipped_positions or self.shared):
             yield "distances: want no other positions, and no shared layers, got both"
         if any(self.windows) and (self.distances or self.relative_buckets):
             yield "windows: want none beside biases or tables of distances, got both"
-        if self.distances and not (2 <= self.distances // 2 < self.farthest - 1 and self.positions <= self.farthest):
+        known = 2 <= self.distances // 2 < self.farthest - 1 and self.positions <= self.farthest <= MOST_FARTHEST
+        if self.distances and not (known and self.distances <= MOST_DISTANCES):
             yield (
-                "distances, farthest: want 4 or more, and at least all positions, and more than half of the distances, "
-                f"got {self.distances}, {self.farthest}"
+                f"distances, farthest: want 4 to {MOST_DISTANCES}, and from all positions, and more than half of the "
+                f"distances, to {MOST_FARTHEST}, got {self.distances}, {self.farthest}"
             )
         if type(self.gated) is not bool or (self.gated and self.activation == "quad"):
             yield f"gated: want true, or false for quad, got {self.gated!r}"
@@ -172,6 +186,8 @@ class BertShape:
             yield f"multi_label: want a classifier, got {self.head}"
         if self.head == "fill-mask" and self.activation != "gelu":
             yield f"activation: want gelu before a mask is filled, got {self.activation}"
+        if type(self.head_norm) is not bool or (self.head_norm and not classifies):
+            yield f"head_norm: want true, of a classifier, or false, got {self.head_norm!r} of {self.head}"
         if self.sigmoid and (not classifies or self.labels > 1):
             yield f"sigmoid: want a classifier of one label, got {self.head} of {self.labels}"
         for place, dense in enumerate(self.dense, 1):

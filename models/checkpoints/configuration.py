@@ -35,8 +35,9 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     """
     values = _values(config)
     head: Head = "embedding" if modules.embeds else head_of(config, header)
+    described = FAMILIES[config["model_type"]].describe(values)
     shape = BertShape(
-        **FAMILIES[config["model_type"]].describe(values),
+        **(described if head == "classification" else described | {"head_norm": False}),
         head=head,
         labels=_count(header, values) if head in LABELLED else 0,
         pooling=HEAD_POOLINGS.get(head, "+".join(modules.pooling)),

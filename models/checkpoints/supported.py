@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpcnet.models.checkpoints.families import FAMILIES
-from mpcnet.models.checkpoints.families.family import HEADS_BY_ARCHITECTURE, Setting, fills
+from mpcnet.models.checkpoints.families.family import HEADS_BY_ARCHITECTURE, Setting
 from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.shape import Head
 
+KINDS_OF_HEADS = dict(
+    zip(HEADS_BY_ARCHITECTURE, ("texts", "tokens", "questions", "masks"), strict=True)
+)  # what they are for
 HEADS = (  # what an encoder's checkpoint may bring beside it
     "cls.", "lm_head.", "classifier.", "pre_classifier.", "qa_outputs.", "predictions.", "sop_classifier.", "vocab_",
     "generator_", "discriminator_predictions.", "head.", "decoder.",
@@ -72,10 +75,10 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     architectures = list(config.get("architectures") or [])
     accepted = FAMILIES[config["model_type"]].architectures
     if len(architectures) > 1 or not set(architectures) <= set(accepted):
-        heads = ", tokens, questions or masks" if any(map(fills, accepted)) else ", tokens or questions"
-        want = f"{accepted[0]} or its head for texts{heads}" if len(accepted) > 1 else accepted[0]
+        kinds = [kind for end, kind in KINDS_OF_HEADS.items() if any(name.endswith(end) for name in accepted)]
+        want = f"{accepted[0]} or its head for {', '.join(kinds[:-1])}{' or ' * (len(kinds) > 1)}{kinds[-1]}"
         return f"architectures: want {want}, got {', '.join(architectures)}; {ALONE}"
-    if not architectures and classifier and len(accepted) > 1:
+    if not architectures and classifier:
         return (
             f"architectures: want {' or '.join(accepted[:2])}, got none beside a classifier's weights; "
             f'if it is one for whole texts, add "architectures": ["{accepted[1]}"] to config.json'

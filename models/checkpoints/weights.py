@@ -98,6 +98,7 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"{_behind(shape, i)}.weight": (d,)}
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
+        sizes |= {"pooler.norm.weight": (d,)} if shape.head_norm else {}
     if shape.fills:
         sizes |= {"transform.weight": (d, d), "transform.norm.weight": (d,), "decoder.weight": (shape.vocab, d)}
     if shape.tells_tokens:
@@ -211,7 +212,9 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     folded |= {"final.gamma": entry.scale, "final.beta": entry.shift}
     if shape.head == "classification":
         folded |= _linear("pooler", *entry.into(raw, "pooler"))
-        folded |= _linear("classifier", raw["classifier.weight"].T, raw["classifier.bias"])
+        last = raw["classifier.weight"].T, raw["classifier.bias"]
+        last = _norm(raw, "pooler.norm").into(raw, "classifier") if shape.head_norm else last
+        folded |= _linear("classifier", *last)
     if shape.fills:
         folded |= _linear("transform", *entry.into(raw, "transform"))
         folded |= _linear("decoder", *_norm(raw, "transform.norm").into(raw, "decoder"))

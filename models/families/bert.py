@@ -512,12 +512,22 @@ async def _dense(p: Party, model: Model, name: str, x: Shared, dense: Dense) -> 
 async def classify(p: Party, model: Model, normal: Shared) -> Shared:
     """Logits from the first token: classifier(f(pooler(N_0))), f the head's activation: [B, n, d] -> [B, labels].
 
-    Rounds   5, or 6 if f is GeLU in SecFormer's suites
+    Rounds   5, or 6 if f is GeLU in SecFormer's suites; and those of a LayerNorm, if one stands before the classifier
     """
     config, first = model.config, normal.take(np.s_[:, 0])
     pooled = _linear(p.at("pooler"), model, "pooler", await p.at("pooler").open_one(first))
     pooled = p.rescale(pooled, N.UP_FRAC).reduce(N.UP_BITS)
     kind = config.shape.head_activation
     activated = await activate(p.at(kind), config.suite, kind, pooled, N.POOLER_BITS, sure=True)
+    if config.shape.head_norm:
+        activated = await _norm(p.at("head"), model, "head", _centred(p, activated))
     logits = _linear(p.at("classifier"), model, "classifier", await p.at("classifier").open_one(activated))
     return p.rescale(logits, N.LOGIT_FRAC)
+
+
+def _centred(p: Party, x: Shared) -> Shared:
+    """x less its mean, as a LayerNorm's input: [B, d] in 48 bits -> [B, d]."""
+    scale = 1 << N.HEAD_MEAN_FRAC
+    mean = x.sum(-1, keepdim=True).scale(round(scale / x.shape[-1]), N.HEAD_MEAN_FRAC)
+    centred = x.scale(scale, N.HEAD_MEAN_FRAC)
+    return p.rescale(replace(centred, value=centred.value - mean.value), N.CENTRED_FRAC).reduce(N.CENTRED_BITS)

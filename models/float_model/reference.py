@@ -134,6 +134,9 @@ def classify(
     normal = _encoder(shape, folded, token_ids, type_ids, softmax, _Watch(mask.bool(), observe))
     pooled = normal[:, 0] @ folded["pooler.weight"] + folded["pooler.bias"]
     activated = ACTIVATIONS[shape.head_activation](pooled)
+    if shape.head_norm:
+        every = torch.ones(len(activated), 1, dtype=torch.bool)
+        activated = _norm(centre(activated)[:, None], shape, "head", _Watch(every, observe))[:, 0]
     logits = activated @ folded["classifier.weight"] + folded["classifier.bias"]
     if observe is not None:
         observe("pooler.input", pooled)

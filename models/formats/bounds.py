@@ -69,16 +69,20 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
         columns = _linear(folded, "pooler")
         sizes["pooler.input"] = SLACK * float(columns.max())
         weight, bias = folded["classifier.weight"], folded["classifier.bias"]
-        active = _active(shape.head_activation, columns)[:, None, None]
-        differences = ((weight[:, :, None] - weight[:, None, :]).abs() * active).sum(0)
+        active = _active(shape.head_activation, columns)
+        differences = ((weight[:, :, None] - weight[:, None, :]).abs() * active[:, None, None]).sum(0)
         sizes["logits"] = SLACK * float((differences + (bias[:, None] - bias[None, :]).abs()).max())
+        if shape.head_norm:
+            least = shape.hidden * shape.eps
+            sizes["head.centred"] = SLACK * float(active.max() + active.mean())
+            sums["head.square_sum"] = (least, SLACK * float(active.norm()) ** 2 + least)
     if shape.fills:
         up = _linear(folded, "transform")
         sizes["transform.up"] = SLACK * float(up.max())
         sizes["transform.centred"] = SLACK * 2 * float(up.max())  # |GeLU(u)| <= |u|, and so is their mean
         added = shape.hidden * shape.eps
         sums["transform.square_sum"] = (added, SLACK * float(up.square().sum()) + added)
-    if shape.head == "token-classification":
+    if shape.head == "token-classification" or shape.head_norm:
         sizes["logits"] = SLACK * _label_differences(shape, folded)
     relative = float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0
     distances = [sum(map(max, _distances(folded, f"layer{i}"))) for i in range(shape.layers if shape.distances else 0)]

@@ -42,6 +42,7 @@ CONTEXT_FRAC, CONTEXT_BITS = 12, 40
 CONTEXT_ERROR = 2.0**-9  # what each factor's rounding before the division may do to a context, at a range's end
 MEAN_SHIFT = 6  # the mean of a residual is computed from weights of a d-th: 6 more fraction bits keep it exact enough
 POOLER_BITS = 48
+HEAD_MEAN_FRAC = 22  # of 1/d, for the mean that a classifier's own LayerNorm subtracts: wrong by 1e-4 of it for 768
 TOKEN_BITS = 40  # of the product that makes every token's logits: |x| < 2^13
 LOGIT_FRAC = 16
 

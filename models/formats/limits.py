@@ -72,6 +72,8 @@ def limits(shape: BertShape, formats: Formats) -> Iterator[Limit]:
     if shape.fills:
         yield fits("transform.up", N.UP_FRAC, N.UP_BITS)
         yield fits("transform.centred", N.CENTRED_FRAC, N.CENTRED_BITS)
+    if shape.head_norm:
+        yield fits("head.centred", N.CENTRED_FRAC, N.CENTRED_BITS)
     if shape.chooses:
         yield Limit("logits", 2.0 ** (DIFFERENCE_BITS - 1 - N.LOGIT_FRAC), span=True)
 

@@ -92,13 +92,14 @@ class _Planner:
     def formats(self) -> Formats:
         layers = range(self.shape.layers)
         table_bits, table_frac = self._table_format()
-        streams = tuple(self._stream_frac(site) for site in self._square_sites() if self.shape.norm == "before")[1:]
+        sites = list(self._square_sites())
+        halves = sites[1 : 1 + 2 * self.shape.layers] if self.shape.norm == "before" else []
+        streams = tuple(self._stream_frac(site) for site in halves)
         attention = [self._attention(i) for i in layers]
         fracs, norm_limits = tuple(row[0] for row in attention), tuple(row[1] for row in attention)
-        centred = [table_frac, *(streams or (N.CENTRED_FRAC,) * (2 * self.shape.layers))]
-        rows = {site: self._square_sums(site, frac) for site, frac in zip(self._square_sites(), centred, strict=True)}
-        if self.shape.fills:
-            rows["transform.square_sum"] = self._square_sums("transform.square_sum", N.CENTRED_FRAC)
+        centred = [table_frac, *streams]
+        centred += [N.CENTRED_FRAC] * (len(sites) - len(centred))
+        rows = {site: self._square_sums(site, frac) for site, frac in zip(sites, centred, strict=True)}
         windows: tuple[tuple[Window, ...], ...] = ()
         if self.softmax == "exact":
             windows = tuple(self._windows(i, norm_limits[i]) for i in layers)
@@ -189,6 +190,10 @@ class _Planner:
         yield "embedding.square_sum"
         for i in range(self.shape.layers):
             yield from (f"layer{i}.out.square_sum", f"layer{i}.down.square_sum")
+        if self.shape.head_norm:
+            yield "head.square_sum"
+        if self.shape.fills:
+            yield "transform.square_sum"
 
     def _stream_frac(self, site: str) -> int:
         """Of a residual where it is normalised: as many bits below its standard deviation as 1/sigma has below it."""

@@ -127,7 +127,7 @@ def test_options(mpcnet: Cli, tmp_path: Path) -> None:
 def test_unsupported_layers(tmp_path: Path) -> None:
     """All of them are named at once, and no party is started; as a process of its own."""
     settings = {
-        "model_type": "bert", "architectures": ["BertModel"], "hidden_act": "relu", "is_decoder": True,
+        "model_type": "bert", "architectures": ["BertModel"], "hidden_act": "mish", "is_decoder": True,
         "position_embedding_type": "relative_key", "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1,
         "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 16,
     }  # fmt: skip
@@ -136,7 +136,7 @@ def test_unsupported_layers(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "mpcnet.launch.cli", "simulate", "--model", str(tmp_path)]
     ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     said = [
-        "cannot run privately", "hidden_act: want gelu or quad", "got relu", "is_decoder: want false, got True",
+        "cannot run privately", "hidden_act: want gelu, gelu_new", "got mish", "is_decoder: want false, got True",
         "position_embedding_type: want absolute, got relative_key", "1 unknown parameters", "missing parameters",
     ]  # fmt: skip
     assert ended.stdout == ""

@@ -133,7 +133,7 @@ def test_cos_and_sin_in_integers(size: int) -> None:
     angle = torch.arange(0, count, max(1, count // 50_000))
     angle = torch.cat([angle, torch.tensor([0, 1, count - 1, count // 4, count // 2, 5 * count + 3, -1])])
     turn = angle.to(torch.float64) * (2 * math.pi / count)
-    cos, sin = (table.to(torch.float64) * 2.0**-S.TRIG_FRAC for table in S._cos_sin(angle, size))
+    cos, sin = (table.to(torch.float64) * 2.0**-S.TRIG_FRAC for table in S.turned(angle, size))
     assert distance(cos, torch.cos(turn)) <= 1e-8
     assert distance(sin, torch.sin(turn)) <= 1e-8
 

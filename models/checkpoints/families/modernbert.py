@@ -6,11 +6,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.families.family import ACTIVATIONS, FUNCTION, LONGEST, Family, rope_base
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
     kinds, ropes = values["layer_types"], values["rope_parameters"]
+    classifies = any(name.endswith("ForSequenceClassification") for name in values.get("architectures") or [])
+    if classifies and values["classifier_pooling"] != "cls":
+        raise LocalConfigError(
+            f"classifier_pooling: want cls, got {values['classifier_pooling']}; train a classifier of the first token"
+        )
     return {
         "layers": values["num_hidden_layers"],
         "hidden": values["hidden_size"],
@@ -21,6 +27,8 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
         "types": 0,
         "eps": float(values["norm_eps"]),
         "activation": ACTIVATIONS.get(values["hidden_activation"], "gelu"),
+        "head_activation": values["classifier_activation"],
+        "head_norm": classifies,
         "norm": "before",
         "gated": True,
         "rotary": tuple(rope_base(ropes[kind]) for kind in kinds),
@@ -34,17 +42,21 @@ def lacks(config: Mapping[str, Any]) -> re.Pattern[str]:
         (config.get("attention_bias", False), r"layer\d+\.(query|key|value|out)\.bias"),
         (config.get("mlp_bias", False), r"layer\d+\.(up|gate|down)\.bias"),
         (config.get("norm_bias", False), r"(.+\.)?norm\.bias"),
+        (config.get("classifier_bias", False), r"pooler\.bias"),
     ]
     return re.compile("|".join(["(?!)", *(pattern for there, pattern in kinds if not there)]))
 
 
 MODERNBERT = Family(
-    ("ModernBertModel",),
+    ("ModernBertModel", "ModernBertForSequenceClassification"),
     "model.",
     {
         "embeddings.tok_embeddings": "embedding.word",
         "embeddings.norm": "embedding.norm",
         "final_norm": "final.norm",
+        "head.dense": "pooler",
+        "head.norm": "pooler.norm",
+        "classifier": "classifier",
     },
     {
         "attn.Wqkv.query": "query",

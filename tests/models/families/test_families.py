@@ -14,7 +14,7 @@ import pytest
 import small_models
 import torch
 from encoders import save_encoder, small_encoder, small_tokens
-from private import Private, audit, private_model
+from private import Private, audit, private_model, share_model
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForTokenClassification
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
@@ -31,6 +31,7 @@ from mpcnet.models.position_bias import distance_rows
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
+from mpcnet.protocols.division import RowRange
 
 ROTARY = ("gte", "modernbert", "nomic_bert")
 SINGLE = (*ROTARY, "deberta-v2")  # of whose angles, or factor of scores, transformers has float32
@@ -56,7 +57,7 @@ def test_float_model_is_transformers(kind: str) -> None:
     assert want[valid].std() > 0.3
 
 
-@pytest.mark.parametrize("kind", (*POST_NORM, "gte", "nomic_bert"))
+@pytest.mark.parametrize("kind", (*POST_NORM, *ROTARY))
 def test_classifier_is_transformers(kind: str) -> None:
     checkpoint, tokens, want = small(kind, 3)
     got = classify(checkpoint.shape, fold(checkpoint), tokens.ids, tokens.types, tokens.mask)
@@ -79,7 +80,7 @@ def test_private_is_float(kind: str) -> None:
     assert (result - floats).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("kind", POST_NORM)
+@pytest.mark.parametrize("kind", (*POST_NORM, "modernbert"))
 def test_private_classifier_is_float(kind: str) -> None:
     result, _, floats = private(kind, "fast", 3).run(small(kind, 3)[1])
     assert (result - floats).abs().max() < 0.02
@@ -164,10 +165,21 @@ def test_nothing_is_flagged_of_what_was_calibrated(kind: str) -> None:
     assert flagged == [False] * len(values)
 
 
+def test_a_head_that_normalises_is_audited() -> None:
+    """Its sum of squares has a range of its own, which only what was calibrated is sure to keep."""
+    model, tokens = private("modernbert", "fast", 3), small("modernbert", 3)[1]
+    values, flagged, _ = audit(model, tokens)
+    assert flagged == [False] * len(values)
+    rows = model.config.formats.rows
+    narrow = replace(model.config.formats, rows=rows | {"head.square_sum": RowRange(1e-3, 1e-2, 1e6)})
+    other = share_model(replace(model.config, formats=narrow), model.folded)
+    assert audit(other, tokens)[1] == [True] * len(values)
+
+
 @pytest.mark.parametrize("kind", (*POST_NORM, *ROTARY))
 def test_bounds_hold(kind: str) -> None:
     """No calibrated value exceeds what the weights prove."""
-    checkpoint, tokens, _ = small(kind, 0 if kind == "modernbert" else 3)
+    checkpoint, tokens, _ = small(kind, 3)
     folded = fold(checkpoint)
     proved = bounds(checkpoint.shape, folded)
     seen = calibrate(checkpoint.shape, folded, [tokens], checkpoint.sha256).ranges["exact"]
@@ -260,6 +272,11 @@ def test_older_names_of_modernberts_settings_are_read(tmp_path: Path) -> None:
         ("deberta-v2", {"share_att_key": None}, "share_att_key: want true, got None"),
         ("deberta-v2", {"position_biased_input": True}, "position_biased_input: want false, got True"),
         ("deberta-v2", {"position_buckets": -1}, "distances: want a whole number of at least 0, got -1"),
+        (
+            "modernbert",
+            {"architectures": ["ModernBertForSequenceClassification"], "classifier_pooling": "mean"},
+            "classifier_pooling: want cls, got mean; train a classifier of the first token",
+        ),
         ("modernbert", {"hidden_activation": "mish"}, "hidden_activation: want gelu, gelu_new, .*, got mish"),
     ],
 )
