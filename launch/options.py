@@ -14,7 +14,7 @@ from rich.markup import escape
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.requests.asked import Blank
 from mpcnet.models.families.bert import AnswerKind, Embedding
-from mpcnet.models.private.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, other_softmax
+from mpcnet.models.private.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, off_domain, other_softmax
 from mpcnet.models.shape import PRESETS, Softmax
 from mpcnet.models.texts.inputs import Format
 from mpcnet.protocols.suites import SUITES
@@ -90,6 +90,8 @@ def warn(prepared: Prepared, to: Console = console) -> None:
     if prepared.note:
         warn_of(prepared.note, to)
     if text := other_softmax(prepared.checkpoint, prepared.config):
+        warn_of(text, to, "bold red")
+    if text := off_domain(prepared):
         warn_of(text, to, "bold red")
 
 

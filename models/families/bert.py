@@ -42,7 +42,7 @@ from mpcnet.protocols.maximum import largest
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.quad import quad
 from mpcnet.protocols.share import Bits, Masked, Shared, Weight
-from mpcnet.protocols.softmax import RELU_EPS, exponentials, relus, squares, weigh
+from mpcnet.protocols.softmax import RELU_EPS, exponentials, mix, relus, squares, weigh
 from mpcnet.protocols.suites import Suite
 from mpcnet.randomness.source import Secret
 from mpcnet.rounds import parallel
@@ -277,16 +277,23 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     scores = p.rescale(scores, N.SCORE_FRAC)
     bits, rows = formats.weigh_bits(layer, n), formats.softmax_rows(layer, n)
     grown = lift(p, v, bits.product, sure=True).shared()
-    weights, eps = await _numerators(p, formats, layer, scores, keep[:, None, None, :], bits.product)
-    context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps)
+    weights, eps = await _numerators(p, model.config, layer, scores, keep[:, None, None, :], bits.product)
+    if (inverse := model.config.suite.reciprocal) is None:
+        context = await mix(p, weights, grown, bits)
+    else:
+        context = await weigh(p, weights, grown, rows, bits, inverse, eps)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
 
 
 async def _numerators(
-    p: Party, formats: Formats, layer: int, scores: Shared, keep: Tensor, bits: int
+    p: Party, config: Config, layer: int, scores: Shared, keep: Tensor, bits: int
 ) -> tuple[Shared, float]:
     """What softmax weighs the values by, and what it adds to their sum: [B, h, n, n] -> [B, h, n, n]."""
+    formats = config.formats
     frac = formats.numerator_frac()
+    if config.suite.numerators is not None:
+        sure = all(formats.sure(f"layer{layer}.head{head}.row_span") for head in range(config.shape.heads))
+        return await config.suite.numerators(p.at(config.suite.name), scores, keep, frac, sure=sure), 0.0
     if formats.softmax == "exact":
         return await exponentials(p.at("exp"), scores, keep, frac, formats.windows[layer]), 0.0
     sure = formats.sure(f"layer{layer}.scores")

@@ -19,7 +19,7 @@ from mpcnet.models.formats.bounds import Bounds
 from mpcnet.models.formats.calibrate import Calibration
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.formats.guarantees import guarantees, period_of, row_guarantees, unproved
-from mpcnet.models.formats.limits import MARGIN, score_margin
+from mpcnet.models.formats.limits import MARGIN, OWN_SCORES, score_margin
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.protocols.cells import WIDEST
 from mpcnet.protocols.division import (
@@ -41,6 +41,7 @@ UNWATCHED = ("qkv", "pooler.input")  # sites that no audit looks at: they have t
 ENOUGH_VALUE_FRAC = 7  # V's bound counts if it leaves so many: their rounding costs 1e-6 of a cosine
 WINDOW_BITS = (6, 7, 8, 9, 10)  # of row maxima: a score's material grows by a byte with each bucket of 2
 PERIOD_BITS = range(9, 13)  # scores are opened modulo: a score's material grows by a byte with each 64
+OWN_QUERY_FRACS = range(N.QUERY_FRAC, N.QUERY_FRAC - 3, -1)  # where a suite compares scores in their own ring
 RANDOM_WINDOW, RANDOM_PERIOD = 7, 10  # of random weights, whose scores are narrow: as wide as a trained model's
 UNITS = 32.0  # of a LayerNorm's input are its standard deviation at least: its rounding is 1% of a result then
 
@@ -96,11 +97,11 @@ class _Planner:
         fracs, norm_limits = tuple(row[0] for row in attention), tuple(row[1] for row in attention)
         rows = {site: self._square_sums(site, table_frac) for site in self._square_sites()}
         windows: tuple[tuple[Window, ...], ...] = ()
-        if self.softmax == "exact":
+        if self.softmax == "exact" and self.suite.numerators is None:
             windows = tuple(self._windows(i, norm_limits[i]) for i in layers)
             periods = [max(window.period_bits for window in layer) for layer in windows]
             fracs = tuple(min(N.QUERY_FRAC, N.QUERY_BITS - period) for period in periods)
-        else:
+        elif self.softmax != "exact":
             rows |= {f"layer{i}.row_sum": self._row_sum(i) for i in layers}
         sizes = tuple(float(math.ceil(self.bounds.sizes[f"layer{i}.value"])) for i in layers)
         formats = Formats(
@@ -127,6 +128,12 @@ class _Planner:
     def _attention(self, i: int) -> tuple[int, float]:
         """Fraction bits of queries and keys, and what their squared norms are audited for; 0 if nothing is."""
         most = max(self.bounds.scores[i])
+        if self.suite.numerators is not None:
+            largest = {frac: OWN_SCORES * 2.0 ** (N.QUERY_BITS - 1 - frac) for frac in OWN_QUERY_FRACS}
+            for frac, limit in largest.items():
+                if most < limit:
+                    return frac, 0.0
+            return N.QUERY_FRAC, largest[N.QUERY_FRAC] - self.bounds.relative
         if self.softmax == "exact":
             return N.QUERY_FRAC, 0.0 if most < self._largest(PERIOD_BITS[-1]) else self._norms(i)
         extra = SHIFT if self.softmax == "2quad" else 0.0
