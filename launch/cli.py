@@ -14,6 +14,7 @@ from mpcnet.errors import LocalInputError
 from mpcnet.launch.api.planning import plan_of
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
+from mpcnet.launch.bench.paper.command import paper_command
 from mpcnet.launch.dashes import TextCommand
 from mpcnet.launch.deployment import clients, settings
 from mpcnet.launch.deployment.making import init_command, program_command
@@ -66,6 +67,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 ))  # fmt: skip
 bench.app.command("layers")(layers_command)
 bench.app.command("corpus")(corpus_command)
+bench.app.command("paper")(paper_command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(netem.app, name="netem")
 app.add_typer(distill.app, name="distill")
