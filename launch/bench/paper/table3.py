@@ -230,17 +230,18 @@ class Plan:
 
 
 def merged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each point: medians over turns of what was run."""
+    """One row for each point: medians over turns of what was run, or the plan of what was not."""
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault((row["model"], row["length"], row["suite"], row["softmax"]), []).append(row)
     return [_median(same) for same in found.values()]
 
 
-def _median(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _median(same: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    rows = [row for row in same if row["how"] == "run"]
+    if not rows:
+        return dict(same[-1])
     last = dict(rows[-1])
-    if last["how"] != "run":
-        return last
     for key in ("offline_s", "online_s", "total_s"):
         last[key] = statistics.median(row[key] for row in rows)
         last[f"{key}_min"], last[f"{key}_max"] = (
