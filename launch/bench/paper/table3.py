@@ -38,8 +38,11 @@ LINKS = {"none": "none", "lan": "rtt=0.5ms,bw=10gbps", "wan": "wan"}  # the pape
 PUBLISHED_SOFTMAX = {"secformer": "2quad", "secformer-v1": "2quad"}  # of suites that have several
 OPERATIONS = ("GeLU", "softmax", "LayerNorm", "others", "audit")
 ERRORS: Mapping[str, tuple[str, ...]] = {  # of mpcnet.models.private.layer_errors
-    "GeLU": ("activation",), "softmax": ("softmax",), "LayerNorm": ("norm", "out norm", "down norm"),
-}  # fmt: skip
+    "GeLU": ("activation",),
+    "softmax": ("softmax",),
+    "division": ("context",),
+    "LayerNorm": ("norm", "out norm", "down norm"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,8 @@ def _names(point: Point, prepared: Prepared) -> dict[str, Any]:
 def errors(prepared: Prepared) -> dict[str, dict[str, float]]:
     """Largest and mean error of each operation by itself on real texts, against float64, by the oracle; of all layers.
 
-    Of softmax, errors are those of probabilities.
+    Of softmax, errors are those of its numerators as shares of their row; of the division, which comes after the
+    product with V, those of attention's result.
     """
     found, config = prepared.checkpoint, prepared.config
     tokens = encode(found.source, [*DEFAULT_TEXTS], config.formats.longest, found.preprocessing, found.shape)

@@ -74,7 +74,15 @@ def _errors(rows: Sequence[Mapping[str, Any]]) -> Columns:
             seen.add(key)
             cells = [f"{size['largest']:.1e}, {size['mean']:.1e}" for size in row["errors"].values()]
             shown.append([_name(row)[0], _name(row)[2], *cells, "; ".join(row["departures"])])
-    return ["model", "suite", "GeLU", "softmax (probabilities)", "LayerNorm", "outside of the published domain"], shown
+    return [
+        "model",
+        "suite",
+        "GeLU",
+        "softmax's numerators",
+        "product with V, divided",
+        "LayerNorm",
+        "outside of the published domain",
+    ], shown
 
 
 def _rounds() -> Columns:

@@ -9,16 +9,21 @@ from typing import Any
 import pytest
 import torch
 from protocol_programs import NARROW_ROWS, ROW_SUMS, shared
+from small_models import save_embedding
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.bench.paper import published, table3, table3_report
 from mpcnet.launch.cli import app
-from mpcnet.models.private.prepare import prepare
+from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.formats import calibrate
+from mpcnet.models.formats.calibrated import Coverage, Kept, write
+from mpcnet.models.private.prepare import prepare, random_tokens, with_activation
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols import compare, crypten, division, gelu, puma, quad, shaft, softmax
 from mpcnet.protocols.maximum import largest
 from mpcnet.protocols.party import Party
+from mpcnet.protocols.suites import SUITES
 from mpcnet.randomness.meter import MeterSource, measure
 
 KEYS = 16
@@ -144,3 +149,16 @@ def test_a_run_and_a_plan(tmp_path: Path) -> None:
     assert ran["links"]["none"] < ran["links"]["lan"] < ran["links"]["wan"]
     assert (tmp_path / "table3.md").read_text().startswith("# Table 3")
     assert (tmp_path / "table3.png").stat().st_size > 10_000
+
+
+def test_errors_with_real_weights(tmp_path: Path) -> None:
+    """The division's own error is told apart from the numerators': Newton's, on sums of squares that it is not for."""
+    model = str(save_embedding(tmp_path / "model"))
+    found = with_activation(load_checkpoint(model), SUITES["mpcformer"])
+    made = calibrate.calibrate(found.shape, fold(found), [random_tokens(found, 4, 48)], found.sha256)
+    write(Kept(made, Coverage(48, "by hand")), tmp_path / "ranges.json")
+    sizes = table3.errors(prepare(model, "mpcformer", None, 48, tmp_path / "ranges.json"))
+    assert list(sizes) == ["GeLU", "softmax", "division", "LayerNorm"]
+    assert sizes["GeLU"]["largest"] < 1e-3 and sizes["softmax"]["largest"] < 1e-3
+    assert sizes["division"]["largest"] > 1 and sizes["LayerNorm"]["largest"] > 1e-2
+    assert all(0 < size["mean"] <= size["largest"] for size in sizes.values())
