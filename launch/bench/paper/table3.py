@@ -141,6 +141,7 @@ def run(point: Point, runs: int, console: Console) -> dict[str, Any]:
         **spread("offline_s", [request["seconds_offline"] for request in requests]),
         **spread("online_s", [request["seconds_online"] for request in requests]),
         **spread("total_s", [request["seconds_offline"] + request["seconds_online"] for request in requests]),
+        "server_cpu_s": statistics.median(request["cpu_offline_s"] + request["cpu_online_s"] for request in requests),
         "links": {name: _over(link, offline, online, counts, max(dealt)) for name, link in LINKS.items()},
         "cosine": document["min_cosine"],
         "compared_with": document["compared_with"],
@@ -222,15 +223,17 @@ class Plan:
                     yield row
 
     def _first(self, point: Point, console: Console) -> dict[str, Any]:
-        """The plan, errors with real weights, and whether the point is to be run."""
+        """The plan, and whether the point is to be run; then, with real weights, errors."""
         softmax = None if SUITES[point.suite].softmax else point.softmax
         with console.status("preparing") as status:
             prepared = prepare(point.model, point.suite, softmax, point.length, say=status.update)
             row = planned(point, prepared)
+            if row["dealt_bytes"] > self.most_dealt_bytes:
+                return row
             if not prepared.random:
                 status.update("errors by operation")
                 row["errors"] = errors(prepared)
-        return row if row["dealt_bytes"] > self.most_dealt_bytes else row | {"how": "run"}
+        return row | {"how": "run"}
 
 
 def merged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -251,6 +254,7 @@ def _median(same: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         last[f"{key}_min"], last[f"{key}_max"] = (
             end(row[f"{key}_{name}"] for row in rows) for end, name in ((min, "min"), (max, "max"))
         )
+    last["server_cpu_s"] = statistics.median(row["server_cpu_s"] for row in rows)
     last["links"] = {name: statistics.median(row["links"][name] for row in rows) for name in last["links"]}
     last["operations"] = {
         name: {**cost, "seconds": statistics.median(row["operations"][name]["seconds"] for row in rows)}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.launch.bench.paper import published
-from mpcnet.launch.bench.paper.table3 import LINKS, OPERATIONS, merged
+from mpcnet.launch.bench.paper.table3 import OPERATIONS, merged
 from mpcnet.launch.reporting import jsonlines, markdown
 from mpcnet.models.private.prepare import BUILTIN
 
+LINK_TEXTS = {"lan": "0.5 ms and 10 Gbit/s", "wan": "40 ms and 100 Mbit/s"}  # of table3.LINKS
 LINES, MARKDOWN, PLOT = "table3.jsonl", "table3.md", "table3"
 Columns = tuple[list[str], list[list[str]]]
 
@@ -42,9 +43,19 @@ def _costs(rows: Sequence[Mapping[str, Any]], nets: Sequence[str]) -> Columns:
         known = row.get("cosine") is not None and not row["random_weights"]
         sizes = [f"{row['sent_bytes'] / 1e6:.1f}", f"{row['dealt_bytes'] / 1e6:.0f}"]
         right = [f"{row['cosine']:.5f}" if known else "", _flagged(row)]
-        shown.append([*_name(row), str(row["rounds"]), *sizes, seconds, *links, *right])
+        cpu = f"{row['server_cpu_s']:.2f}" if ran else ""
+        shown.append([*_name(row), str(row["rounds"]), *sizes, seconds, cpu, *links, *right])
     over = [f"s over {net}, modelled" for net in nets if net != "none"]
-    head = ["model", "tokens", "suite", "rounds", "MB online, each way", "MB dealt", "s offline + online"]
+    head = [
+        "model",
+        "tokens",
+        "suite",
+        "rounds",
+        "MB online, each way",
+        "MB dealt",
+        "s offline + online",
+        "server's CPU s",
+    ]
     return [*head, *over, "cosine", "of the domain"], shown
 
 
@@ -120,8 +131,11 @@ def write(rows: Sequence[Mapping[str, Any]], nets: Sequence[str], out: Path) -> 
             + f"{n}.",
             "",
         ]
-    links = ", ".join(f"{name} {LINKS[name]}" for name in nets)
-    lines += [f"Links: {links}. Seconds are medians; those over a link are modelled from the run over none.", ""]
+    links = "; ".join(f"{name}: {LINK_TEXTS[name]}" for name in nets if name != "none")
+    lines += [
+        f"Links: {links or 'none'}. Seconds are medians; those over a link are modelled from the run over none.",
+        "",
+    ]
     for title, (columns, cells) in tables(rows, nets).items():
         if cells:
             lines += [

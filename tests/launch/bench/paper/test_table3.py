@@ -115,11 +115,16 @@ def test_medians_over_turns() -> None:
     rows = [
         base
         | {f"{key}{end}": second for key in ("offline_s", "online_s", "total_s") for end in ("", "_min", "_max")}
-        | {"links": {"wan": 2 * second}, "operations": {"GeLU": {"rounds": 3, "seconds": second}}}
+        | {
+            "links": {"wan": 2 * second},
+            "server_cpu_s": second / 2,
+            "operations": {"GeLU": {"rounds": 3, "seconds": second}},
+        }
         for second in (1.0, 5.0, 2.0)
     ]
     (found,) = table3.merged([*rows, base | {"how": "planned"}])
     assert (found["total_s"], found["total_s_min"], found["total_s_max"], found["n"]) == (2.0, 1.0, 5.0, 6)
+    assert found["server_cpu_s"] == 1.0
     assert found["links"] == {"wan": 4.0} and found["operations"]["GeLU"] == {"rounds": 3, "seconds": 2.0}
 
 
