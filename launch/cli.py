@@ -29,16 +29,23 @@ from mpcnet.launch.netem import command as netem
 from mpcnet.launch.options import (
     DEMO,
     Accept,
+    AggregationName,
+    AnswerLength,
     AnswerName,
     BlankName,
     Calibration,
     Config,
     Device,
+    Dim,
     FormatName,
+    Impossible,
     Json,
     Model,
     NoAudit,
+    Paired,
     PairFile,
+    Query,
+    Question,
     SoftmaxName,
     SuiteName,
     TextFile,
@@ -55,10 +62,11 @@ from mpcnet.launch.replay import replay_command
 from mpcnet.launch.reporting import formats, report
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
+from mpcnet.launch.requests.view import Choices
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
-from mpcnet.models.private.program import Size, wanted_answer
+from mpcnet.models.private.program import Size, wanted_answer, wanted_extent
 from mpcnet.models.texts.inputs import entries
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
@@ -111,6 +119,13 @@ def simulate_command(
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
     accept: Accept = False,
+    paired: Paired = False,
+    question: Question = None,
+    query: Query = None,
+    aggregation: AggregationName = None,
+    max_answer_len: AnswerLength = None,
+    impossible: Impossible = None,
+    dim: Dim = None,
     device: Device = "cpu",
     json_file: Json = "",
 ) -> None:
@@ -127,8 +142,9 @@ def simulate_command(
     chosen = Options(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
         answer, not no_audit, device, accept, blank,
+        Choices(question, query, aggregation, max_answer_len, impossible, dim),
     )  # fmt: skip
-    outcome = simulate_each(entries(texts or [], file, pairs, form), chosen, console)
+    outcome = simulate_each(entries(texts or [], file, pairs, form, paired=paired), chosen, console)
     emit(outcome.document, json_file)
     if json_file != "-":
         _show(outcome)
@@ -192,13 +208,15 @@ def plan_command(
     embedding: Where = "private",
     calibration: Calibration = None,
     answer: AnswerName = "logits",
+    dim: Dim = None,
     no_audit: NoAudit = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
-        size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit)
+        extent = wanted_extent(prepared.config, dim or 0)
+        size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit, extent)
         document = plan_of(prepared, model, size).to_dict()
     warn(prepared)
     if as_json:

@@ -20,14 +20,21 @@ from mpcnet.launch.deployment import settings
 from mpcnet.launch.options import (
     MODELS,
     Accept,
+    AggregationName,
+    AnswerLength,
     AnswerName,
     Batch,
     BlankName,
     Config,
+    Dim,
     FormatName,
+    Impossible,
     Json,
     NoAudit,
+    Paired,
     PairFile,
+    Query,
+    Question,
     TextFile,
     check_folder,
     read_text,
@@ -37,9 +44,10 @@ from mpcnet.launch.party import client
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
+from mpcnet.launch.requests.view import VIEW, Choices, View
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.bert import AnswerKind
-from mpcnet.models.private.program import wanted_answer
+from mpcnet.models.private.program import wanted_answer, wanted_extent
 from mpcnet.models.texts.inputs import entries
 from mpcnet.models.texts.tokens import Tokens
 
@@ -52,6 +60,9 @@ class Wanted:
     audit: bool
     accept: bool
     attempts: int
+    view: View = VIEW
+    extent: int = 0
+    ranking: bool = False
     wait_s: float = client.WAIT_S
 
 
@@ -71,6 +82,13 @@ def infer_command(
     answer: AnswerName = "logits",
     no_audit: NoAudit = False,
     accept: Accept = False,
+    paired: Paired = False,
+    question: Question = None,
+    query: Query = None,
+    aggregation: AggregationName = None,
+    max_answer_len: AnswerLength = None,
+    impossible: Impossible = None,
+    dim: Dim = None,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each request may take, waiting included.")] = (
         client.WAIT_S
@@ -85,14 +103,18 @@ def infer_command(
     protect_memory()
     check_folder(json_file)
     node = open_node(settings.read(config))
-    wanted = Wanted(wanted_answer(node.config, answer), not no_audit, accept, attempts, timeout)
+    choices = Choices(question, query, aggregation, max_answer_len, impossible, dim)
+    view = choices.view(node.config.shape)
+    extent, ranking = wanted_extent(node.config, dim or 0), query is not None
+    kind = wanted_answer(node.config, answer)
+    wanted = Wanted(kind, not no_audit, accept, attempts, view, extent, ranking, timeout)
     if tokens is not None:
         if texts or file or pairs:
             raise LocalInputError("texts: want texts or --tokens, got both")
         batches = _token_batches(tokens)
         table = client.public_table(node, model)
         raise typer.Exit(run(_ask_tokens(node, batches, table, wanted, json_file), node, graceful=False))
-    given = entries(texts or [], file, pairs, form)
+    given = asked.asking(entries(texts or [], file, pairs, form, paired=paired), choices.first)
     found = asked.ask(given, client.reader(node, model), blank)
     for line in filter(None, (found.refused(), found.cuts())):
         node.say(line, "warning")
@@ -114,22 +136,26 @@ def _token_batches(path: Path) -> list[Tokens]:
 
 async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Wanted, size: int, target: str) -> int:
     """One entry for each text, in its place."""
-    where = [found.entries[place].where for place in found.good]
+    where, known = [found.entries[place].where for place in found.good], found.known
     given: list[dict[str, Any]] = []
     costs = []
     async with Session(node, table, attempts=wanted.attempts) as session:
         for tokens in found.batches(size):
-            for answer in await session.ask_all(tokens, wanted.answer, wanted.audit, wanted.wait_s):
+            for answer in await session.ask_all(tokens, wanted.answer, wanted.audit, wanted.wait_s, wanted.extent):
                 _say(node, answer)
                 out_of_range = answer.out_of_range or [False] * len(answer.values)
-                names = where[len(given) : len(given) + len(out_of_range)]
+                chosen = slice(len(given), len(given) + len(out_of_range))
+                names = where[chosen]
                 _warn(node, [name for name, left in zip(names, out_of_range, strict=True) if left], wanted)
                 given += [
-                    answers.guarded(answers.entry(node.config, wanted.answer, values), left, name, wanted.accept)
-                    for values, left, name in zip(answer.values, out_of_range, names, strict=True)
+                    answers.guarded(
+                        answers.entry(node.config, wanted.answer, values, about, wanted.view), left, name, wanted.accept
+                    )
+                    for values, left, name, about in zip(answer.values, out_of_range, names, known[chosen], strict=True)
                 ]
                 costs.append(_cost(answer))
-    document = {"answers": found.in_place(given), "requests": costs}
+    rows = found.in_place(given)
+    document = {"answers": answers.ranked(rows) if wanted.ranking else rows, "requests": costs}
     await _write(target, document)
     return LocalInputError.exit_code if any("error" in entry for entry in document["answers"]) else 0
 
@@ -139,14 +165,14 @@ async def _ask_tokens(node: Node, batches: Sequence[Tokens], table: client.Table
     documents, code = [], 0
     async with Session(node, table, attempts=wanted.attempts) as session:
         for number, tokens in enumerate(batches, 1):
-            answer = await session.ask(tokens, wanted.answer, wanted.audit, wanted.wait_s)
+            answer = await session.ask(tokens, wanted.answer, wanted.audit, wanted.wait_s, wanted.extent)
             _say(node, answer)
             out_of_range = answer.out_of_range or [False] * len(tokens.ids)
             names = [f"batch {number}, row {row}" for row, left in enumerate(out_of_range, 1) if left]
             _warn(node, names, wanted)
             hidden = [left and not wanted.accept for left in out_of_range]
             values = [None if hide else row for hide, row in zip(hidden, answer.values.tolist(), strict=True)]
-            labels = [None if row is None else row.index(max(row)) for row in values]
+            labels = [None if row is None else torch.tensor(row).argmax(-1).tolist() for row in values]
             more = {"labels": labels} if wanted.answer == "label" else {}
             documents.append({"values": values, "out_of_range": answer.out_of_range, **more, **_cost(answer)})
             code = LocalInputError.exit_code if any(hidden) else code

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.requests.asked import Blank
+from mpcnet.launch.requests.view import Aggregation
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, PACKAGED, Prepared, folder_of_that_name, off_domain, other_softmax
 from mpcnet.models.shape import PRESETS, Softmax
@@ -58,6 +59,28 @@ SoftmaxName = Annotated[
 AnswerName = Annotated[
     AnswerKind,
     typer.Option("--answer", help="label: a classifier's client learns which logit is the largest, no more."),
+]
+Question = Annotated[
+    str | None,
+    typer.Option("--question", help="For a model that answers questions: each text is a context of this."),
+]
+Query = Annotated[
+    str | None,
+    typer.Option("--query", help="For a cross-encoder: texts are documents, ranked by their scores for this."),
+]
+Paired = Annotated[bool, typer.Option("--pair", help="The texts of the command line are pairs, two by two.")]
+AnswerLength = Annotated[
+    int | None, typer.Option("--max-answer-len", min=1, help="Tokens that an answer in a context may have: 15.")
+]
+Impossible = Annotated[
+    bool | None, typer.Option("--impossible", help="There may be no answer in a context: then it is empty.")
+]
+Dim = Annotated[
+    int | None, typer.Option("--dim", min=1, help="Of an embedding, so many columns: servers compute and send no more.")
+]
+AggregationName = Annotated[
+    Aggregation | None,
+    typer.Option("--aggregation", help="How labels of tokens become entities, as transformers' pipeline does: simple."),
 ]
 Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to this file; - for standard output.")]
 Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, made by mpcnet calibrate --out.")]

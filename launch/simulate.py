@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -23,12 +22,15 @@ from mpcnet.launch.options import DEMO, warn, warn_of
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.reporting import report
 from mpcnet.launch.requests import asked, compare
+from mpcnet.launch.requests.answers import as_labels, ranked
 from mpcnet.launch.requests.asked import Asked, Blank
+from mpcnet.launch.requests.compare import stacked
+from mpcnet.launch.requests.view import NO_CHOICES, Choices
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.ledger import overlapped
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
-from mpcnet.models.private.program import Plans, Size, wanted_answer
+from mpcnet.models.private.program import Plans, Size, wanted_answer, wanted_extent
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Entry
 from mpcnet.models.texts.tokens import Reader, Text, Tokens
@@ -74,6 +76,7 @@ class Options:
     device: str = "cpu"
     accept: bool = False  # answers that the audit found out of range
     blank: Blank = "error"
+    choices: Choices = NO_CHOICES  # of how to ask and to show answers
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -124,6 +127,8 @@ def simulate_each(
             options.embedding, status.update,
         )  # fmt: skip
         wanted_answer(prepared.config, options.answer)
+        wanted_extent(prepared.config, options.choices.dim or 0)
+        options.choices.view(prepared.config.shape)
         found = None if prepared.random else _ask(prepared, entries, options)
     if found is not None and strict and found.refused():
         raise LocalInputError(found.refused())
@@ -139,7 +144,8 @@ def simulate_each(
 
 def _ask(prepared: Prepared, entries: Sequence[Entry], options: Options) -> Asked:
     found, limit = prepared.checkpoint, options.length or prepared.config.formats.longest
-    return asked.ask(entries, Reader.of(found.source, limit, found.preprocessing, found.shape), options.blank)
+    reader = Reader.of(found.source, limit, found.preprocessing, found.shape)
+    return asked.ask(asked.asking(entries, options.choices.first), reader, options.blank)
 
 
 def _random_batches(prepared: Prepared, count: int, options: Options) -> list[Tokens]:
@@ -168,28 +174,39 @@ def run(
     start = time.perf_counter()
     replies = _ask_all(prepared, batches, options, console, network)
     seconds = time.perf_counter() - start
-    private = torch.cat([reply.values.double() for reply in replies])
+    private = stacked([reply.values.double() for reply in replies])
     with console.status("running the plaintext model"):
-        plain = compare.plain(prepared, found.texts if found else None, batches)
+        plain = compare.plain(prepared, found.texts if found else None, batches, options.choices.dim or 0)
     operations, totals = _combine(replies)
     with console.status("checking the measured cost against the plan"):
         _check_plan(prepared, replies)
     out_of_range = [left for reply in replies for left in reply.out_of_range or [False] * len(reply.values)]
     document = {
         **totals,
-        **compare.findings(prepared.config, options.answer, private, plain, out_of_range, options.accept, found),
+        **compare.findings(
+            prepared.config,
+            options.answer,
+            private,
+            plain,
+            out_of_range,
+            options.accept,
+            found,
+            options.choices.view(prepared.config.shape),
+        ),
         **_facts(prepared, options),
         "network": network.name,
         "seconds_run": seconds,
         "out_of_range": out_of_range if options.audit else None,
         "operations": operations,
     }
+    if options.choices.query is not None:
+        document["answers"] = ranked(document["answers"])
     return Outcome(prepared, private, _as_asked(plain.values, options), document, operations, found)
 
 
 def _as_asked(plain: Tensor, options: Options) -> Tensor:
     """Logits as one-hot rows, if labels were asked for."""
-    return torch.nn.functional.one_hot(plain.argmax(1), plain.shape[1]).double() if options.answer == "label" else plain
+    return as_labels(plain) if options.answer == "label" else plain
 
 
 def _ask_all(
@@ -207,7 +224,7 @@ def _ask_all(
     with console.status(starting) as status, Client(servers, progress=False, on_thread=entering) as client:
         for tokens in batches:
             status.update(f"{asking}, {len(replies)} answered")
-            replies.append(client.ask_tokens(tokens, options.answer, options.audit))
+            replies.append(client.ask_tokens(tokens, options.answer, options.audit, options.choices.dim or 0))
         status.update("waiting for the parties to end in order")
         servers.finish()
     return replies
@@ -218,8 +235,11 @@ def _check_plan(prepared: Prepared, replies: Sequence[Answer]) -> None:
     plans = Plans(prepared.config)
     for reply in replies:
         for party, measured in enumerate(reply.reports):
+            kind = measured["answer"], measured["audit"], measured["extent"]
             sizes = [
-                Size(batch, length, measured["answer"], measured["audit"]) for batch, length in measured["streams"]
+                Size(batch, length, *kind)
+                for batch, length in measured["streams"]
+                for batch, length in measured["streams"]
             ]
             plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
             if missed := report.same(plan, measured):

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.shape import BertShape
+from mpcnet.models.shape import TOKEN_LINEARS, BertShape
 
 SHARE_FRAC = 22  # fraction bits of a token's weight: 512 of them are wrong by 6e-5 of a value together, at most
 POOLED_FRAC = 16  # of pooled values
 POOLED_BITS = 30  # the ring they are opened in, which a sum over tokens leaves of LayerNorm's 48 bits: |x| < 2^12
 RESULT_BITS = 40  # of an embedding: |x| < 2^23 with 16 fraction bits
 MAX_FRAC, MAX_BITS = 14, 26  # the ring of a maximum: differences below 2^11, compared in one round
+TOKEN_LOGIT_BITS = 12  # before the point, of every token's logits: their ring is twice as wide
 DENSE_FRAC, DENSE_BITS = 14, 48  # of what a dense map takes; its result is below 2^19
 
 
@@ -55,10 +56,15 @@ def check_pooled(shape: BertShape, keep: Tensor) -> None:
 
 
 def too_large(shape: BertShape, folded: Mapping[str, Tensor]) -> Iterator[str]:
-    """What of an embedding's head may leave its ring for some text: proved from the weights, since LayerNorm's result
-    has the norm sqrt(d), and tanh is below 1.
+    """What of a head, but for a classifier's of whole texts, may leave its ring for some text: proved from the weights,
+    since LayerNorm's result has the norm sqrt(d), and tanh is below 1.
     """
-    if shape.head == "classification":
+    if shape.tells_tokens:
+        name = TOKEN_LINEARS[shape.head]
+        weight = folded[f"{name}.weight"]
+        sizes = math.sqrt(shape.hidden) * (weight - weight.mean(0)).norm(dim=0) + folded[f"{name}.bias"].abs()
+        yield from _needs("logits of tokens", float(sizes.max()), TOKEN_LOGIT_BITS)
+    if shape.head != "embedding":
         return
     root, longest = math.sqrt(shape.hidden), math.sqrt(shape.positions)
     gamma, beta = folded["final.gamma"].abs(), folded["final.beta"].abs()

@@ -12,6 +12,15 @@ from mpcnet.models.position_bias import BUCKETS
 Activation: TypeAlias = Literal["gelu", "quad"]  # of the feed-forward: erf-GeLU, or MPCFormer's Quad
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
 DenseActivation: TypeAlias = Literal["tanh", "identity"]
+Head: TypeAlias = Literal["embedding", "classification", "token-classification", "question-answering"]
+HEAD_POOLINGS: Mapping[str, str] = {
+    "classification": "first",
+    "token-classification": "none",
+    "question-answering": "none",
+}
+LABELLED = ("classification", "token-classification")  # heads whose columns are labels
+TOKEN_LINEARS: Mapping[str, str] = {"token-classification": "classifier", "question-answering": "span"}  # parameters
+SPAN_COLUMNS = 2  # of a token: does an answer start with it, does one end with it
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
 MOST, MOST_LAYERS = 1 << 24, 1024  # of any size, and of layers: far above any encoder; products of two sizes fit a word
 
@@ -34,7 +43,9 @@ class BertShape:
     head "embedding": hidden states, pooled as `pooling` says: one of POOLINGS, or several joined by "+" whose vectors
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
     head "classification": BertForSequenceClassification, the pooler reads the first token. multi_label: each logit is a
-    label of its own, not one of several to choose from.
+    label of its own, not one of several to choose from. sigmoid: a cross-encoder's one score is the logit's.
+    head "token-classification": logits of every token. head "question-answering": two logits of every token, whether an
+    answer to the first text starts and ends there; labels is 0.
 
     :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head or activation is unknown.
     """
@@ -47,7 +58,7 @@ class BertShape:
     positions: int = 512
     types: int = 2
     eps: float = 1e-12  # what BERT was trained with
-    head: str = "embedding"
+    head: Head = "embedding"
     labels: int = 0
     pooling: str = "mean"
     relative_buckets: int = 0
@@ -56,6 +67,7 @@ class BertShape:
     pooled_from: int = 0
     dense: tuple[Dense, ...] = ()
     multi_label: bool = False
+    sigmoid: bool = False
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
@@ -87,17 +99,21 @@ class BertShape:
         if not isinstance(self.pooling, str) or type(self.labels) is not int or self.labels > MOST:
             yield f"pooling, labels: want a text and a whole number, got {self.pooling!r} and {self.labels!r}"
             return
-        classifies = self.head == "classification"
-        known = self.pooling == "first" if classifies else all(kind in POOLINGS for kind in self.pooling.split("+"))
-        if self.head not in ("embedding", "classification") or not known or (self.labels > 0) != classifies:
+        embeds, classifies = self.head == "embedding", self.head == "classification"
+        kinds = self.pooling.split("+")
+        known = all(kind in POOLINGS for kind in kinds) if embeds else self.pooling == HEAD_POOLINGS.get(self.head)
+        if self.head not in get_args(Head) or not known or (self.labels > 0) != (self.head in LABELLED):
             yield (
-                "head, pooling, labels: want embedding, pooling kinds, 0 or classification, first, > 0, "
+                "head, pooling, labels: want embedding, pooling kinds, 0 or classification, first, > 0 or "
+                "token-classification, none, > 0 or another head, none, 0, "
                 f"got {self.head}, {self.pooling}, {self.labels}"
             )
-        if classifies and (self.pooled_from or self.dense):
-            yield "pooled_from, dense: want none of a classifier, got some"
+        if not embeds and (self.pooled_from or self.dense):
+            yield f"pooled_from, dense: want none of {self.head}, got some"
         if self.multi_label and not classifies:
-            yield "multi_label: want a classifier, got an embedding"
+            yield f"multi_label: want a classifier, got {self.head}"
+        if self.sigmoid and (not classifies or self.labels > 1):
+            yield f"sigmoid: want a classifier of one label, got {self.head} of {self.labels}"
         for place, dense in enumerate(self.dense, 1):
             if (
                 type(dense.columns) is not int
@@ -115,10 +131,22 @@ class BertShape:
 
     @property
     def columns(self) -> int:
-        """Numbers of an answer: logits, or an embedding's."""
-        if self.head == "classification":
+        """Numbers of an answer, or of each token of one: logits, or an embedding's."""
+        if self.head in LABELLED:
             return self.labels
+        if self.head == "question-answering":
+            return SPAN_COLUMNS
         return self.dense[-1].columns if self.dense else self.hidden * len(self.kinds)
+
+    @property
+    def tells_tokens(self) -> bool:
+        """Whether an answer has a row for every token."""
+        return self.head in TOKEN_LINEARS
+
+    @property
+    def chooses(self) -> bool:
+        """Whether one of several labels can be asked for."""
+        return self.head in LABELLED and self.labels >= 2 and not self.multi_label
 
     @property
     def head_dim(self) -> int:

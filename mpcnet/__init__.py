@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any
 from mpcnet import errors
 
 if TYPE_CHECKING:
-    from mpcnet.launch.api import AsyncClient, Classification, Client, Operation, Plan, Usage, connect, local, plan
+    from mpcnet.launch.api import (
+        AsyncClient,
+        Classification,
+        Client,
+        Entity,
+        Operation,
+        Plan,
+        Ranked,
+        Span,
+        Usage,
+        connect,
+        local,
+        plan,
+    )
 
 __version__ = "0.1.0"
 
@@ -20,8 +33,11 @@ __all__ = [
     "AsyncClient",
     "Classification",
     "Client",
+    "Entity",
     "Operation",
     "Plan",
+    "Ranked",
+    "Span",
     "Usage",
     "__version__",
     "connect",

@@ -41,9 +41,9 @@ LARGEST_ARGUMENT = 512  # from there on 1 - 2 |u| / 512 is below -1, and its pow
 SIGMOID_START = 0.75
 
 
-async def numerators(p: Party, scores: Shared, keep: Tensor, frac: int, *, sure: bool = False) -> Shared:
+async def numerators(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int, *, sure: bool = False) -> Shared:
     """(1 + d / 256)^256 for d = s - max s, zero where `keep` is 0: [..., query, key]. Needs d > -2^(k-2) as an integer;
-    `sure`: that is proved. `frac` fraction bits in a ring of 24 + frac.
+    `sure`: that is proved. `frac` fraction bits in a ring of `bits`.
 
     Rounds   3 ceil(log2 n) + 8: the maximum, the difference, and seven of eight squarings
     Sends    24 bytes a score each way for scores of 22 bits, and what the maximum takes
@@ -53,8 +53,9 @@ async def numerators(p: Party, scores: Shared, keep: Tensor, frac: int, *, sure:
     """
     below = await below_largest(p, scores, keep)
     wide = lift(p, below, 64, sure=sure).affine(1, 1.0, EXP_STEPS)
-    last = await p.open_one(await squared(p, wide, EXP_STEPS - 1, sure=True))
-    return p.rescale(square(p, lift(p, last, 64, sure=True)), frac).reduce(24 + frac).scale(keep)
+    power = await squared(p, wide, EXP_STEPS - 1, sure=True)
+    last = await p.open_one(p.rescale(power, min(FRAC, (64 - bits + frac) // 2)))  # what its square's rescale leaves
+    return p.rescale(square(p, lift(p, last, 64, sure=True)), frac).reduce(bits).scale(keep)
 
 
 async def reciprocal(p: Party, x: Shared, rows: RowRange) -> tuple[Shared, int]:

@@ -33,8 +33,8 @@ from mpcnet.protocols.share import Masked, Shared
 
 BUCKET_BITS = 3  # e^8: the public factor stays below 2^12
 ENTRY_BITS = 3
-DEALT_FRAC = 26  # of e^(-r_lo): times e^8 its rounding is still below 2^-15
-PUBLIC_FRAC = 14
+DEALT_FRAC = 23  # of e^(-r_lo): times e^8 its rounding is below 2^-12 of the result, and 2^-15 of it on average
+PUBLIC_FRAC = 15  # of e^(8 j + x_lo): its rounding, times an entry of at most 1, is what small results differ by
 LARGEST = 2981.0  # e^8: what no result exceeds that an audit was not told of; a literal, the same on every host
 LAST = -2  # the last bucket that can hold more than 2^-23
 EXACT_FRAC = 25  # of the two table digits; e^8 in 37 bits times the other in 26 fits an int64
@@ -46,14 +46,14 @@ def reach(bits: int) -> int:
 
 
 def exponential(p: Party, x: Masked, frac: int, keep: Tensor) -> Shared:
-    """e^x for an opened x in [-56, 0], zero where `keep` is 0; `frac` fraction bits in a ring of 24 + frac bits.
+    """e^x for an opened x in [-56, 0], zero where `keep` is 0; `frac` fraction bits in a ring of 26 + frac bits.
 
     An audit is told of every x from 8 on or below -64, and of none in [-56, 0]. Where it is not told of one above 0, by
     chance, the result is right, and below e^8.
 
     Rounds   0
     Offline  64 bytes an element, and 2^(k - 6) for a period of 2^k: 8 for k = 9
-    Error    <= 5e-5 absolute
+    Error    <= 2e-4 relative and 2e-5 absolute
     Source   docs/protocol.md, "Exponential"
     """
     inside = _inside(BUCKET_BITS + ENTRY_BITS)

@@ -42,9 +42,9 @@ MIDDLE_BITS = 16  # of GeLU's polynomials on their segments, from -0.2 to 3.1 at
 SLACK_BITS = 6  # below a power of two that a comparison may be early by: 2^-6 of it
 
 
-async def numerators(p: Party, scores: Shared, keep: Tensor, frac: int, *, sure: bool = False) -> Shared:
+async def numerators(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int, *, sure: bool = False) -> Shared:
     """(1 + d / 32)^32 for d = s - max s from -14 on, and 0 below; zero where `keep` is 0: [..., query, key]. Needs
-    d > -2^(k-2) as an integer; `sure`: that is proved. `frac` fraction bits in a ring of 24 + frac.
+    d > -2^(k-2) as an integer; `sure`: that is proved. `frac` fraction bits in a ring of `bits`.
 
     Rounds   3 ceil(log2 n) + 6: the maximum, the difference, four of five squarings, the product with the bit
     Sends    19.125 bytes a score each way for scores of 22 bits, and what the maximum takes
@@ -56,9 +56,9 @@ async def numerators(p: Party, scores: Shared, keep: Tensor, frac: int, *, sure:
     base = lift(p, below, BITS + 2 * (below.frac + EXP_STEPS) - FRAC, sure=sure).affine(1, 1.0, EXP_STEPS)
     (near,), power = await parallel(at_least(p, below, [LEAST]), squared(p, base, EXP_STEPS, sure=True))
     (bit,), (value,) = await parallel(p.open_bits(near), p.open(power))
-    width = 24 + FRAC
+    width = bits + max(FRAC - frac, 0)
     chosen = product(p, lift_bit(p, bit, width), lift(p, value, width, sure=True))
-    return p.rescale(chosen, frac).reduce(24 + frac).scale(keep)
+    return p.rescale(chosen, frac).scale(keep)
 
 
 async def gelu(p: Party, x: Shared, bits: int, sure: bool = False) -> Shared:

@@ -35,9 +35,9 @@ SINES = (-0.0818, -0.0809, -0.0424, -0.0176, -0.0079, -0.0043, -0.0026, -0.0017)
 BEND = Series(8, sine=tuple(enumerate(SINES, 1)))
 
 
-async def probabilities(p: Party, scores: Shared, keep: Tensor, frac: int, *, sure: bool = False) -> Shared:
+async def probabilities(p: Party, scores: Shared, keep: Tensor, bits: int, frac: int, *, sure: bool = False) -> Shared:
     """Softmax of clipped scores by 16 Euler steps, zero where `keep` is 0: [..., query, key]. Rows add up to 1. `frac`
-    fraction bits in a ring of 24 + frac.
+    fraction bits in a ring of `bits`.
 
     Rounds   35: scores, comparisons, their bits, clipped scores, and two a step; the first starts from public values
     Sends    53.25 bytes a score and 48 a row each way for scores of 22 bits with 12 fraction bits
@@ -56,12 +56,12 @@ async def probabilities(p: Party, scores: Shared, keep: Tensor, frac: int, *, su
     g = p.rescale(change, FRAC).reduce(BITS) + start
     for step in range(1, 1 << STEP_BITS):
         last = step + 1 == 1 << STEP_BITS
-        bits, left = (24 + INNER_FRAC + FRAC, frac) if last else (STEP_RING, FRAC)
-        wide_x = lift(p, x, bits, sure=True).affine(1, 0.0, STEP_BITS) if last else fine
-        wide_g = lift(p, await p.open_one(g), bits, sure=True)
+        ring, left = (bits + INNER_FRAC + FRAC - frac, frac) if last else (STEP_RING, FRAC)
+        wide_x = lift(p, x, ring, sure=True).affine(1, 0.0, STEP_BITS) if last else fine
+        wide_g = lift(p, await p.open_one(g), ring, sure=True)
         moved = product(p, wide_g, wide_x)
         mean = p.rescale(moved.sum(-1, keepdim=True), INNER_FRAC).reduce(INNER_FRAC + 4)
-        inner = lift(p, await p.open_one(mean), bits, sure=True)
+        inner = lift(p, await p.open_one(mean), ring, sure=True)
         total = p.rescale(wide_g.shared(), moved.frac) + moved + -product(p, wide_g, inner)
         g = p.rescale(total, left)
         g = g if last else g.reduce(BITS)

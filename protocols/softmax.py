@@ -126,7 +126,7 @@ async def windowed_exponentials(p: Party, scores: Shared, keep: Tensor, frac: in
     score below comes out in the window 2^bits too high, and then m is above that, and s - m below -2^bits. Where s - m
     is above 0 by less than 8, it may not be told: the result is right then, but larger than 1, up to `LARGEST`, and
     whoever sums a row has to serve that, or look. What lies more than 24 below the maximum counts as 0. Result in a
-    ring of 24 + frac bits.
+    ring of 26 + frac bits.
 
     The argument s - m needs no opening: s and m are opened, so it is, under the difference of their masks.
 

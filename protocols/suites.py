@@ -18,10 +18,12 @@ from mpcnet.protocols.softmax import Inverse
 
 
 class Numerators(Protocol):
-    """A suite's own numerators of softmax, [..., query, key]: `frac` fraction bits in a ring of 24 + frac, zero where
+    """A suite's own numerators of softmax, [..., query, key]: `frac` fraction bits in a ring of `bits`, zero where
     `keep` [..., 1, key] is 0. `sure`: no row spans a quarter of the scores' ring."""
 
-    async def __call__(self, p: Party, scores: Shared, keep: Tensor, frac: int, *, sure: bool = False) -> Shared: ...
+    async def __call__(
+        self, p: Party, scores: Shared, keep: Tensor, bits: int, frac: int, *, sure: bool = False
+    ) -> Shared: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,24 @@
 from mpcnet.launch.api.aclient import AsyncClient
 from mpcnet.launch.api.client import Client
 from mpcnet.launch.api.planning import Operation, Plan, plan
-from mpcnet.launch.api.results import Classification, Usage
+from mpcnet.launch.api.results import Classification, Ranked, Usage
+from mpcnet.launch.requests.entities import Entity
+from mpcnet.launch.requests.spans import Span
 
-__all__ = ["AsyncClient", "Classification", "Client", "Operation", "Plan", "Usage", "connect", "local", "plan"]
+__all__ = [
+    "AsyncClient",
+    "Classification",
+    "Client",
+    "Entity",
+    "Operation",
+    "Plan",
+    "Ranked",
+    "Span",
+    "Usage",
+    "connect",
+    "local",
+    "plan",
+]
 
 connect = Client.connect
 local = Client.local

@@ -12,20 +12,23 @@ from typing import Literal, Self, Unpack, overload
 import numpy as np
 
 from mpcnet.errors import LocalInputError, LocalStateError, MpcError
+from mpcnet.launch.api.aquestions import AsyncQuestions
 from mpcnet.launch.api.call import Call, How, OnError, Value
+from mpcnet.launch.api.methods import check_method
 from mpcnet.launch.api.progress import shown
 from mpcnet.launch.api.results import Classification, Usage, Vectors, classification, vector
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.api.sources import Opened, Source, elsewhere, here
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.requests import answers
+from mpcnet.launch.requests.asked import Check, anything
 from mpcnet.models.families.bert import AnswerKind, Config, Embedding
-from mpcnet.models.private.program import wanted_answer
+from mpcnet.models.private.program import wanted_answer, wanted_extent
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Reader, Text, Tokens
 
 
-class AsyncClient:
+class AsyncClient(AsyncQuestions):
     """Private inference from asyncio. Make one with :meth:`connect` or :meth:`local`; close it, or use `async with`.
 
     It opens when it is entered or first asked, and may then be used by any tasks of that event loop. `last` is what the
@@ -117,34 +120,31 @@ class AsyncClient:
 
     @overload
     async def embed(
-        self, texts: Iterable[Text], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["raise"] = "raise", **how: Unpack[How]
     ) -> Vectors: ...  # fmt: skip
 
     @overload
     async def embed(
-        self, texts: Iterable[Text], *, on_error: Literal["return"], **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["return"], **how: Unpack[How]
     ) -> list[Vectors | MpcError]: ...  # fmt: skip
 
     @overload
     async def embed(
-        self, texts: Iterable[Text], *, on_error: OnError, **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: OnError, **how: Unpack[How]
     ) -> Vectors | list[Vectors | MpcError]: ...
 
     async def embed(
-        self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: OnError = "raise", **how: Unpack[How]
     ) -> Vectors | list[Vectors | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.embed`."""
-        config = await self._config()
-        if config.shape.head == "classification":
-            raise LocalInputError(
-                f"embed: want a model of embeddings, got a classifier of {config.shape.labels} label(s); call classify"
-            )
-        entries = await self._call("embed", "logits", texts, on_error, how)
+        config = await self._asked("embed")
+        extent = wanted_extent(config, dim)
+        entries = await self._call("embed", "logits", texts, on_error, how, extent=extent)
         found = [vector(entry.row) if isinstance(entry, Value) else entry for entry in entries]
         if on_error == "return":
             return found
         vectors = [row for row in found if not isinstance(row, MpcError)]
-        return np.stack(vectors) if vectors else np.zeros((0, config.shape.columns), np.float32)
+        return np.stack(vectors) if vectors else np.zeros((0, extent or config.shape.columns), np.float32)
 
     @overload
     async def classify(
@@ -165,9 +165,7 @@ class AsyncClient:
         self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
     ) -> list[Classification] | list[Classification | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.classify`."""
-        config = await self._config()
-        if config.shape.head != "classification":
-            raise LocalInputError("classify: want a classifier, got a model of embeddings; call embed")
+        config = await self._asked("classify")
         entries = await self._call("classify", "logits", texts, on_error, how)
         return [
             classification(config, entry.row, entry.out_of_range) if isinstance(entry, Value) else entry
@@ -193,19 +191,21 @@ class AsyncClient:
         self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
     ) -> list[str] | list[str | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.labels`."""
-        config = await self._config()
+        config = await self._asked("labels")
         wanted_answer(config, "label")
         names = answers.names(config)
         entries = await self._call("labels", "label", texts, on_error, how)
         return [names[int(entry.row.argmax())] if isinstance(entry, Value) else entry for entry in entries]
 
-    async def ask_tokens(self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True) -> Answer:
+    async def ask_tokens(
+        self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True, extent: int = 0
+    ) -> Answer:
         """One request of token ids as they are, for who measures: values, reports and seconds.
 
         :raises MpcError: as :meth:`mpcnet.launch.api.session.Session.ask`.
         """
         _, session = await self._open()
-        return await self._source.guard(session.ask(tokens, answer, audit))
+        return await self._source.guard(session.ask(tokens, answer, audit, extent=extent))
 
     # --- within -----------------------------------------------------------------------------------------------
 
@@ -228,17 +228,19 @@ class AsyncClient:
             await self._source.guard(session.open())
             return opened, session
 
-    async def _config(self) -> Config:
+    async def _asked(self, method: str) -> Config:
         opened, _ = await self._open()
+        check_method(method, opened.node.config.shape)
         return opened.node.config
 
     async def _call(
-        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How
-    ) -> list[Value | MpcError]:
+        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How,
+        check: Check = anything, extent: int = 0,
+    ) -> list[Value | MpcError]:  # fmt: skip
         opened, session = await self._open()
         how = How(**{"timeout": self._timeout, **how})
-        call = Call(what, answer, self._audit, on_error, progress=self._progress, **how)
+        call = Call(what, answer, self._audit, on_error, progress=self._progress, extent=extent, **how)
         if self._reader is None:
             self._reader = await asyncio.to_thread(opened.reader)
-        found, self.last = await self._source.guard(call.run(session, self._reader, texts))
+        found, self.last = await self._source.guard(call.run(session, self._reader, texts, check))
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.party.upload import MAX_BATCH
@@ -22,19 +22,25 @@ def texts_of(given: Iterable[Text]) -> list[Text]:
     return list(given)
 
 
-def read(reader: Reader, texts: Sequence[Text]) -> list[Row | LocalInputError]:
-    """Each text's tokens, or what is wrong with it."""
-    return [_row(reader, number, text) for number, text in enumerate(texts, 1)]
+def read(
+    reader: Reader, texts: Sequence[Text], check: Callable[[Text], None] = lambda text: None
+) -> list[Row | LocalInputError]:
+    """Each text's tokens, or what is wrong with it; `check` raises what else is."""
+    return [_row(reader, number, as_text(text), check) for number, text in enumerate(texts, 1)]
 
 
-def _row(reader: Reader, number: int, text: Text) -> Row | LocalInputError:
-    if isinstance(text, list) and len(text) == 2:
-        text = text[0], text[1]
+def as_text(text: Text) -> Text:
+    """A pair may be a list."""
+    return (text[0], text[1]) if isinstance(text, list) and len(text) == 2 else text
+
+
+def _row(reader: Reader, number: int, text: Text, check: Callable[[Text], None]) -> Row | LocalInputError:
     words = text if isinstance(text, tuple) else (text,)
     if not all(isinstance(word, str) for word in words) or not 1 <= len(words) <= 2:
         got = f"a tuple of {len(words)}" if isinstance(text, tuple) else type(text).__name__
         return LocalInputError(f"text {number}: want a text or a pair of texts, got {got}")
     try:
+        check(text)
         return reader.row(text)
     except LocalInputError as error:
         return LocalInputError(f"text {number}: {error}")

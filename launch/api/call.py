@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 from torch import Tensor
@@ -19,6 +19,7 @@ from mpcnet.launch.party import client
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
+from mpcnet.launch.requests.view import Known
 from mpcnet.models.families.bert import AnswerKind
 from mpcnet.models.texts.tokens import Reader, Row, Text
 
@@ -36,10 +37,11 @@ class How(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A row of an answer [columns]; `out_of_range` if it was accepted although a value left its range."""
+    """A text's answer, [columns] or [n, columns]; `out_of_range` if it was accepted although a value left its range."""
 
     row: Tensor
     out_of_range: bool
+    known: Known = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Call:
     batch_size: int = BATCH_SIZE
     timeout: float | None = None
     progress: bool = True
+    extent: int = 0  # of each answer; see mpcnet.models.private.program.Size
 
     def __post_init__(self) -> None:
         """:raises LocalInputError: an argument is none that there is."""
@@ -63,9 +66,11 @@ class Call:
             raise LocalInputError(f"timeout: want more than 0 s, got {self.timeout:g}")
 
     async def run(
-        self, session: Session, reader: Reader, texts: Iterable[Text]
+        self, session: Session, reader: Reader, texts: Iterable[Text], check: Callable[[Text], None] = lambda text: None
     ) -> tuple[list[Value | MpcError], Usage]:
         """One entry for each text, in the order of the texts; requests go one after the other.
+
+        `check` refuses a text that the method cannot take, by a LocalInputError.
 
         :raises LocalInputError: a text cannot be asked (nothing is sent then), or left its range, and `on_error` is
             "raise".
@@ -74,7 +79,11 @@ class Call:
         """
         start = time.perf_counter()
         given = batches.texts_of(texts)
-        rows = await asyncio.to_thread(batches.read, reader, given)
+        rows = await asyncio.to_thread(batches.read, reader, given, check)
+        known = [
+            Known(batches.as_text(text), row, reader.tokenizer) if isinstance(row, Row) else None
+            for text, row in zip(given, rows, strict=True)
+        ]
         places = batches.requests(rows, self.batch_size)
         wrong = [str(row) for row in rows if isinstance(row, LocalInputError)]
         if wrong and self.on_error == "raise":
@@ -89,7 +98,7 @@ class Call:
                     for chosen in places:
                         for answer in await self._ask(session, reader, rows, chosen):
                             replies.append(answer)
-                            self._place(found, chosen[: len(answer.values)], answer)
+                            self._place(found, chosen[: len(answer.values)], answer, known)
                             chosen = chosen[len(answer.values) :]
                             step.advance(len(answer.values))
         except TimeoutError:
@@ -107,9 +116,11 @@ class Call:
         self, session: Session, reader: Reader, rows: Sequence[Row | LocalInputError], chosen: Sequence[int]
     ) -> list[Answer]:
         tokens = reader.pad([row for place in chosen if isinstance(row := rows[place], Row)])
-        return await session.ask_all(tokens, self.answer, self.audit, self.timeout or client.WAIT_S)
+        return await session.ask_all(tokens, self.answer, self.audit, self.timeout or client.WAIT_S, self.extent)
 
-    def _place(self, found: list[Value | MpcError | None], chosen: Sequence[int], reply: Answer) -> None:
+    def _place(
+        self, found: list[Value | MpcError | None], chosen: Sequence[int], reply: Answer, known: Sequence[Known | None]
+    ) -> None:
         """:raises LocalRangeError: values left their ranges, which is neither accepted nor returned."""
         out_of_range = reply.out_of_range or [False] * len(chosen)
         names = [f"text {place + 1}" for place, left in zip(chosen, out_of_range, strict=True) if left]
@@ -117,8 +128,9 @@ class Call:
         if names and not self.accept_out_of_range and self.on_error == "raise":
             raise LocalRangeError(f"{listed(names)}: {hint}")
         for place, row, left in zip(chosen, reply.values, out_of_range, strict=True):
-            hidden = left and not self.accept_out_of_range
-            found[place] = LocalRangeError(f"text {place + 1}: {hint}") if hidden else Value(row, left)
+            hidden, about = left and not self.accept_out_of_range, known[place]
+            assert about is not None
+            found[place] = LocalRangeError(f"text {place + 1}: {hint}") if hidden else Value(row, left, about)
 
 
 def _left_its_range(entry: Value | MpcError | None) -> bool:

@@ -12,6 +12,7 @@ from mpcnet.errors import MpcError
 from mpcnet.launch.api.aclient import AsyncClient
 from mpcnet.launch.api.call import How, OnError
 from mpcnet.launch.api.loop import LoopThread
+from mpcnet.launch.api.questions import Questions
 from mpcnet.launch.api.results import Classification, Usage, Vectors
 from mpcnet.launch.api.sources import Source, elsewhere, here
 from mpcnet.launch.party.client import Answer
@@ -20,12 +21,14 @@ from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Text, Tokens
 
 
-class Client:
+class Client(Questions):
     """Private inference. Make one with :func:`mpcnet.connect` or :func:`mpcnet.local`; close it, or use `with`.
 
     It is open when you have it. Any thread may use it, and several at once; a notebook too. Ctrl-C cancels a call, and
     the servers forget it.
     """
+
+    _client: AsyncClient
 
     def __init__(
         self, source: Source, *, timeout: float | None = None, attempts: int = 1, audit: bool = True,
@@ -121,16 +124,16 @@ class Client:
 
     @overload
     def embed(
-        self, texts: Iterable[Text], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["raise"] = "raise", **how: Unpack[How]
     ) -> Vectors: ...  # fmt: skip
 
     @overload
     def embed(
-        self, texts: Iterable[Text], *, on_error: Literal["return"], **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["return"], **how: Unpack[How]
     ) -> list[Vectors | MpcError]: ...  # fmt: skip
 
     def embed(
-        self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
+        self, texts: Iterable[Text], *, dim: int = 0, on_error: OnError = "raise", **how: Unpack[How]
     ) -> Vectors | list[Vectors | MpcError]:  # fmt: skip
         """Embeddings, float32 [n, dim], in the order of the texts; each a str, or a pair of them.
 
@@ -138,13 +141,14 @@ class Client:
         that cannot be asked is refused before anything is sent; with "return" the result is a list that has an error
         in its place, and the vectors [dim] of the others. A text on which a value left its range has no answer, unless
         `accept_out_of_range`; then its place is in `last.out_of_range`. `timeout` (seconds) is of the whole call.
+        `dim`: the first columns alone, of length 1 again where the model normalises; servers compute and send no more.
 
         :raises LocalInputError: a text cannot be asked, or the model is a classifier.
         :raises LocalRangeError: a value left its range.
         :raises ChannelTimeout: not all was answered in time.
         :raises MpcError: a server is gone or refused, or the client is closed.
         """
-        return self._loop.call(self._client.embed(texts, on_error=on_error, **how))
+        return self._loop.call(self._client.embed(texts, dim=dim, on_error=on_error, **how))
 
     @overload
     def classify(
@@ -188,6 +192,6 @@ class Client:
         """
         return self._loop.call(self._client.labels(texts, on_error=on_error, **how))
 
-    def ask_tokens(self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True) -> Answer:
+    def ask_tokens(self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True, extent: int = 0) -> Answer:
         """See :meth:`mpcnet.launch.api.aclient.AsyncClient.ask_tokens`."""
-        return self._loop.call(self._client.ask_tokens(tokens, answer, audit))
+        return self._loop.call(self._client.ask_tokens(tokens, answer, audit, extent))

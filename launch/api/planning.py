@@ -14,7 +14,7 @@ from mpcnet.launch.deployment import settings
 from mpcnet.launch.reporting import formats, report
 from mpcnet.models.families.bert import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare
-from mpcnet.models.private.program import Plans, Size, wanted_answer
+from mpcnet.models.private.program import Plans, Size, wanted_answer, wanted_extent
 from mpcnet.models.shape import Softmax
 from mpcnet.randomness.meter import Plan as Metered
 
@@ -51,6 +51,7 @@ class Plan:
     embedding: Embedding
     answer: AnswerKind
     audit: bool
+    extent: int  # columns of an embedding that are computed; 0: all
     random_weights: bool  # an architecture without weights: its cost is real, an answer would mean nothing
     load: dict[str, Any]  # the cost of loading the weights, once for each session of the servers
     formats: tuple[dict[str, Any], ...]  # by site: its limit, proved for every text or not, and its room
@@ -71,9 +72,12 @@ def plan(
     calibration: str | Path | None = None,
     answer: AnswerKind = "logits",
     audit: bool = True,
+    dim: int = 0,
     progress: bool = True,
 ) -> Plan:
     """The cost of a request of `batch` texts of `length` tokens each; the arguments are those of `mpcnet plan`.
+
+    `dim`: the first columns of an embedding; 0: all.
 
     :raises LocalConfigError: there is no such model, suite or calibration, or it takes fewer tokens.
     :raises LocalInputError: the model has no such answer.
@@ -82,7 +86,8 @@ def plan(
 
     def work(say: Callable[[str], None]) -> Plan:
         prepared = prepare(str(model), suite, softmax, length, file, embedding, say)
-        return plan_of(prepared, str(model), Size(batch, length, wanted_answer(prepared.config, answer), audit))
+        kind = wanted_answer(prepared.config, answer), audit, wanted_extent(prepared.config, dim)
+        return plan_of(prepared, str(model), Size(batch, length, *kind))
 
     async def planned() -> Plan:
         with shown("preparing", enabled=progress) as step:
@@ -120,6 +125,7 @@ def plan_of(prepared: Prepared, model: str, size: Size) -> Plan:
         embedding=prepared.config.embedding,
         answer=size.answer,
         audit=size.audit,
+        extent=size.extent,
         random_weights=prepared.random,
         load={key: loading[key] for key in report.COST_KEYS},
         formats=tuple(formats.row(site) for site in formats.known(prepared)),

@@ -21,13 +21,24 @@ class Classification:
     """A classifier's answer to one text or pair of texts.
 
     `scores` has every label. Of a model with several labels they are probabilities that add up to 1; of a multi-label
-    model each label's own probability; of a model with a single label its raw value. `label` has the largest, `score`.
+    model each label's own probability; of a model with a single label its raw value, or of a cross-encoder its score as
+    its folder says. `label` has the largest, `score`.
     """
 
     label: str
     score: float
     scores: Mapping[str, float]
     out_of_range: bool = False  # accepted although a value left its range: the answer may be wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A document's place among those that were ranked: its number from 0, the score for the query, and its text."""
+
+    index: int
+    score: float
+    document: str = field(repr=False)
+    out_of_range: bool = False  # accepted although a value left its range: the score may be wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +81,18 @@ def usage(found: Sequence[Answer], seconds: float, out_of_range: Sequence[int]) 
 def classification(config: Config, logits: Tensor, out_of_range: bool) -> Classification:
     """Of one row of logits [labels]."""
     names, shape = answers.names(config), config.shape
-    values = logits.sigmoid() if shape.multi_label else logits if shape.labels == 1 else logits.softmax(0)
+    if shape.labels == 1 and not shape.multi_label:
+        values = answers.as_score(shape, logits)
+    else:
+        values = logits.sigmoid() if shape.multi_label else logits.softmax(0)
     best = int(values.argmax())
     scores = dict(zip(names, values.tolist(), strict=True))
     return Classification(names[best], values[best].item(), scores, out_of_range)
+
+
+def ranked(config: Config, place: int, logit: Tensor, document: str, out_of_range: bool) -> Ranked:
+    """Of one document's logit [1]."""
+    return Ranked(place, answers.as_score(config.shape, logit).item(), document, out_of_range)
 
 
 def vector(values: Tensor) -> Vectors:

@@ -58,11 +58,12 @@ class Session:
         self._free.append(await Connection.open(self.node))
 
     async def ask_all(
-        self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True, wait_s: float = client.WAIT_S
-    ) -> list[Answer]:
+        self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True, wait_s: float = client.WAIT_S,
+        extent: int = 0,
+    ) -> list[Answer]:  # fmt: skip
         """As :meth:`ask`, in as many requests as servers need that have no memory for one: answers of rows in order."""
         try:
-            return [await self.ask(tokens, answer, audit, wait_s)]
+            return [await self.ask(tokens, answer, audit, wait_s, extent)]
         except RemoteAbort as error:
             rows = len(tokens.ids)
             if not error.largest or error.largest >= rows:
@@ -72,12 +73,13 @@ class Session:
             for start in range(0, rows, error.largest):
                 part = slice(start, start + error.largest)
                 rest = Tokens(tokens.ids[part], tokens.types[part], tokens.mask[part])
-                found += await self.ask_all(rest, answer, audit, wait_s)
+                found += await self.ask_all(rest, answer, audit, wait_s, extent)
             return found
 
     async def ask(
-        self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True, wait_s: float = client.WAIT_S
-    ) -> Answer:
+        self, tokens: Tokens, answer: AnswerKind = "logits", audit: bool = True, wait_s: float = client.WAIT_S,
+        extent: int = 0,
+    ) -> Answer:  # fmt: skip
         """One request; each attempt is one of its own, with fresh shares. Values out of range are in the answer.
 
         :raises LocalInputError: the tokens are none of this model's, or it has no such answer.
@@ -86,7 +88,7 @@ class Session:
         """
         if self._closed:
             raise LocalStateError("client: want an open one, got one that was closed; make another")
-        size = client.size_of(self.node, tokens, answer, audit)
+        size = client.size_of(self.node, tokens, answer, audit, extent)
         loop = asyncio.get_running_loop()
         end_s = loop.time() + wait_s
         async with self._places:

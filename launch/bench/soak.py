@@ -122,10 +122,11 @@ def _questions(prepared: Prepared) -> list[tuple[Tokens, Tensor]]:
     else:
         found = prepared.checkpoint
         batches = [encode(found.source, [text], positions, found.preprocessing, found.shape) for text in TEXTS]
-    run = reference.classify if prepared.config.shape.head == "classification" else reference.embed
     with torch.inference_mode():
         shape = prepared.config.shape
-        return [(b, run(shape, prepared.folded, b.ids, b.types, b.mask, "exact").double()) for b in batches]
+        return [
+            (b, reference.answer(shape, prepared.folded, b.ids, b.types, b.mask, "exact").double()) for b in batches
+        ]
 
 
 async def _disturb(plan: Soak, made: Deployment, model: str) -> None:

@@ -40,7 +40,7 @@ from mpcnet.models.formats.fixed_point import LOGIT_FRAC
 from mpcnet.models.preprocessing import tokenizer_digest
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.prepare import checkpoint, tokenizer_source
-from mpcnet.models.private.program import Size, wanted_answer
+from mpcnet.models.private.program import Size, answer_shape, wanted_answer, wanted_extent
 from mpcnet.models.texts.tokens import Reader, Tokens
 from mpcnet.protocols.audit import HASH_BITS
 from mpcnet.protocols.share import Shared
@@ -131,7 +131,7 @@ async def ask(
     return found
 
 
-def size_of(node: Node, tokens: Tokens, answer: AnswerKind, audit: bool) -> Size:
+def size_of(node: Node, tokens: Tokens, answer: AnswerKind, audit: bool, extent: int = 0) -> Size:
     """What is public of such a request, which the servers will take.
 
     :raises LocalInputError: the tokens are none of this model's, or it has no such answer.
@@ -143,7 +143,7 @@ def size_of(node: Node, tokens: Tokens, answer: AnswerKind, audit: bool) -> Size
             f"texts: the program was calibrated for up to {node.config.formats.longest} tokens, got "
             f"{length}; shorten them, or make a program with --length"
         )
-    return Size(batch, length, wanted_answer(node.config, answer), audit)
+    return Size(batch, length, wanted_answer(node.config, answer), audit, wanted_extent(node.config, extent))
 
 
 @dataclass(slots=True, eq=False)
@@ -255,7 +255,7 @@ class Connection:
         for party, peer in enumerate(self.peers):
             await frames.send(
                 peer, REQUEST, id=name, wait_s=wait_s, batch=size.batch, length=size.length, answer=size.answer,
-                audit=size.audit,
+                audit=size.audit, extent=size.extent,
             )  # fmt: skip
             seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
             await frames.send(peer, SHARES, [mask, seed, *split.explicit[party]])
@@ -281,8 +281,9 @@ class Connection:
         values = ring.decode(first.value + second.value, first.frac, first.bits)
         if size.answer == "label":
             values = values.abs()  # 1 reads as -1 in a ring of one bit
-            if not bool((values.sum(1) == 1).all()):
-                raise RemoteProtocolError("the servers' results are no shares of one label for each sentence")
+            each = tokens.mask if config.shape.tells_tokens else 1
+            if not bool((values.sum(-1) == each).all()):
+                raise RemoteProtocolError("the servers' results are no shares of one label for each sentence or token")
         elif config.preprocessing is not None and config.preprocessing.normalize:
             values = torch.nn.functional.normalize(values, dim=1)
         out_of_range = None
@@ -306,11 +307,14 @@ class _Result:
 
 
 async def _result(peer: Peer, node: Node, size: Size) -> _Result:
-    columns = node.config.shape.columns
+    of_answer = answer_shape(node.config.shape, size)
     audited = [Part(1, (size.batch, HASH_BITS))] if size.audit else []
 
     def check(header: Header) -> None:
-        sizes, wanted = [part.shape for part in header.parts], [(size.batch, columns), *(x.shape for x in audited)]
+        sizes, wanted = (
+            [part.shape for part in header.parts],
+            [of_answer, *(x.shape for x in audited)],
+        )
         if sizes[:-1] != wanted or header.parts[-1].nbytes > REPORT_LIMIT:
             raise RemoteProtocolError(f"{peer.name}, result: want {wanted} and a report, got {sizes}")
         if any(part.bits != 1 for part in header.parts[1:-1]):

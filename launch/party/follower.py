@@ -16,7 +16,7 @@ from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.launch.party.service import unless
 from mpcnet.launch.party.upload import MAX_BATCH
 from mpcnet.models.families.bert import Config, Model
-from mpcnet.models.private.program import Size, wanted_answer
+from mpcnet.models.private.program import Size, wanted_answer, wanted_extent
 from mpcnet.transport.wire import Header, Scalar
 
 
@@ -94,18 +94,18 @@ class _Follower:
 
     def _ask(self, order: Header) -> _Ask:
         names = _names(order)
-        given = [order.fields.get(name) for name in ("sizes", "answers", "audits", "masks")]
+        given = [order.fields.get(name) for name in ("sizes", "answers", "audits", "extents", "masks")]
         lists = [each for each in given if isinstance(each, list)]
-        if [len(each) for each in lists] != [2 * len(names), len(names), len(names), len(names)]:
+        if [len(each) for each in lists] != [2 * len(names), *[len(names)] * 4]:
             raise RemoteProtocolError(
-                f"{self.server.other.name}, order: want sizes, an answer, audit and mask of each request, got others"
+                f"{self.server.other.name}, order: want sizes, an answer, audit, extent and mask of each, got others"
             )
-        flat, answers, audits, masks = lists
-        facts = list(zip(flat[::2], flat[1::2], answers, audits, masks, strict=True))
+        flat, answers, audits, extents, masks = lists
+        facts = list(zip(flat[::2], flat[1::2], answers, audits, extents, masks, strict=True))
         number = frames.whole_number(order, "ask", 1, 1 << 62)
         grace_s = min(GRACE_S, self.server.node.settings.timeout_s / 2)
         until_s = asyncio.get_running_loop().time() + grace_s
-        return _Ask(number, names, facts, frames.room(order), until_s)  # type: ignore[arg-type]
+        return _Ask(number, names, facts, frames.room(order), until_s)
 
     def _look(self, ask: _Ask) -> list[Request | None]:
         """Those of the requests that we have too. One that differs is failed: it costs nobody else the session."""
@@ -187,11 +187,12 @@ def deal_order(order: Header, config: Config) -> tuple[int, list[Size]]:
     number, positions = frames.whole_number(order, "stream", 1, (1 << 32) - 1), config.formats.longest
     try:
         answer = wanted_answer(config, order.fields.get("answer"))
+        extent = wanted_extent(config, order.fields.get("extent"))
     except LocalInputError as error:
         raise RemoteProtocolError(f"order, {error}") from error
     flat = frames.whole_numbers(order.fields.get("sizes"), "order, sizes", 1, max(MAX_BATCH * MOST_REQUESTS, positions))
     audit = order.fields.get("audit") is True
-    sizes = [Size(batch, length, answer, audit) for batch, length in zip(flat[::2], flat[1::2], strict=False)]
+    sizes = [Size(batch, length, answer, audit, extent) for batch, length in zip(flat[::2], flat[1::2], strict=False)]
     if not sizes or len(flat) % 2 or any(size.length > positions for size in sizes):
         raise RemoteProtocolError(f"order, sizes: want pairs of a batch and up to {positions} tokens, got others")
     return number, sizes

@@ -161,10 +161,11 @@ class _Leader:
         sizes: list[Scalar] = [n for request in asked for n in (request.size.batch, request.size.length)]
         answers: list[Scalar] = [request.size.answer for request in asked]
         audits: list[Scalar] = [request.size.audit for request in asked]
+        extents: list[Scalar] = [request.size.extent for request in asked]
         masks: list[Scalar] = [mask_digest(request.held.keep) for request in asked]
         await frames.send(
             self.server.other, ORDER, what="ask", ask=self.asks, ids=names, sizes=sizes, answers=answers,
-            audits=audits, masks=masks, room=room,
+            audits=audits, extents=extents, masks=masks, room=room,
         )  # fmt: skip
         return asked, room
 
@@ -201,8 +202,16 @@ class _Leader:
         flat: list[Scalar] = [n for size in sizes for n in (size.batch, size.length)]
         bundle = await self.server.expect(number, sizes, ahead=ahead)
         for peer in (self.server.other, self.server.dealer):
-            answer, audit = sizes[0].kind
+            answer, audit, extent = sizes[0].kind
             await frames.send(
-                peer, ORDER, what="deal", stream=number, sizes=flat, answer=answer, audit=audit, ahead=ahead
+                peer,
+                ORDER,
+                what="deal",
+                stream=number,
+                sizes=flat,
+                answer=answer,
+                audit=audit,
+                extent=extent,
+                ahead=ahead,
             )
         return bundle

@@ -69,7 +69,7 @@ class Recording:
         writer = RecordWriter(path(self.folder, self.other.session, number), folder_key(self.folder))
         facts = {
             "format": FORMAT, "role": self.node.role, "program": program.digest(self.node.config), "number": number,
-            "sizes": [[size.batch, size.length, size.answer, size.audit] for size in sizes],
+            "sizes": [[size.batch, size.length, *size.kind] for size in sizes],
             "dealer": self.dealer.session, "other": self.other.session,
             "masks": self.masks.reveal(), "refresh": self.refresh.reveal(),
         }  # fmt: skip

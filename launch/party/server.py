@@ -176,7 +176,7 @@ class Server:
         await bundle.buffer.settled()  # the dealer's facts come behind its last frame
         facts = {
             **seconds, "peak_bytes": peak_bytes(), "streams": [[size.batch, size.length] for size in bundle.sizes],
-            "answer": kind[0], "audit": kind[1],
+            "answer": kind[0], "audit": kind[1], "extent": kind[2],
             "dealer": dict(bundle.buffer.facts),
         }  # fmt: skip
         self._reply(requests, [result for result, _ in done], json.dumps(report.measured(ledger, facts)).encode())
@@ -259,9 +259,11 @@ class Server:
         values, first, row = torch.cat([result.values.value for result in results]), results[0].values, 0
         found = [ring.unpack_bits(bits.packed, bits.shape) for result in results if (bits := result.out_of_range)]
         out_of_range = torch.cat(found) if found else None
+        of_tokens = self.node.config.shape.tells_tokens  # a request's own ones: a run is as long as its longest
         for request in requests:
             rows = slice(row, row := row + request.size.batch)
-            share = Shared(values[rows], first.bits, first.frac, first.party)
+            mine = values[rows, : request.size.length].contiguous() if of_tokens else values[rows]
+            share = Shared(mine, first.bits, first.frac, first.party)
             bits = None if out_of_range is None else Bits.of(out_of_range[rows], first.party)
             self.edge.clients.reply(request, Response(share, bits), text)
 

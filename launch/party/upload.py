@@ -13,7 +13,7 @@ from mpcnet.launch.party.control_frames import SHARES
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.request import Request, Shares
 from mpcnet.models.families.bert import Config
-from mpcnet.models.private.program import Size, wanted_answer
+from mpcnet.models.private.program import Size, wanted_answer, wanted_extent
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header
@@ -33,6 +33,7 @@ def announced(node: Node, peer: Peer, header: Header) -> Request:
     length = frames.whole_number(header, "length", 1, positions)
     try:
         answer = wanted_answer(config, fields.get("answer"))
+        extent = wanted_extent(config, fields.get("extent"))
     except LocalInputError as error:
         raise RemoteProtocolError(f"{peer.name}, {error}") from error
     audit, wait_s = fields.get("audit"), fields.get("wait_s")
@@ -40,7 +41,7 @@ def announced(node: Node, peer: Peer, header: Header) -> Request:
         raise RemoteProtocolError(f"{peer.name}: want a request to say if it is audited, got one that does not")
     if type(wait_s) is not float or not 0 < wait_s <= LONGEST_WAIT_S:
         raise RemoteProtocolError(f"{peer.name}: want a request to say how long it waits, got one that does not")
-    size = Size(batch, length, answer, audit)
+    size = Size(batch, length, answer, audit, extent)
     now_s = asyncio.get_running_loop().time()
     nbytes = sum(part.nbytes for part in parts(config, size, node.party))
     return Request(request_id(peer, header), peer.name, size, nbytes, now_s, now_s + wait_s)

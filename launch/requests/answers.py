@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,7 +13,11 @@ from torch import Tensor
 
 from mpcnet.errors import one_line
 from mpcnet.launch.requests.asked import listed
+from mpcnet.launch.requests.entities import entities
+from mpcnet.launch.requests.spans import best_span
+from mpcnet.launch.requests.view import VIEW, Known, View
 from mpcnet.models.families.bert import AnswerKind, Config
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Text
 
 SHOWN = 48  # characters of a text in a table
@@ -24,22 +29,49 @@ LEFT_RANGE = (
 OUT_OF_RANGE = f"{LEFT_RANGE}; --accept-out-of-range shows the answer all the same"
 
 
-def entry(config: Config, kind: AnswerKind, values: Tensor) -> dict[str, Any]:
+def entry(
+    config: Config, kind: AnswerKind, values: Tensor, known: Known | None = None, view: View = VIEW
+) -> dict[str, Any]:
     """What one row of results says: of a label its name; a classifier's likelier label, its probability and all logits;
-    the score of a model with one label; an embedding.
+    the score of a model with one label; an embedding; the entities of a text; the answer in a context. Without the
+    text, which is `known`, the logits of tokens.
     """
+    if config.shape.tells_tokens:
+        return {"logits": values.tolist()} if known is None else _of_tokens(config, kind, values, known, view)
     if kind == "label":
         return {"label": names(config)[int(values.argmax())]}
-    if config.shape.head != "classification":
+    if config.shape.head == "embedding":
         return {"values": values.tolist()}
     if config.shape.multi_label:  # each holds or does not
         chances = dict(zip(names(config), values.sigmoid().tolist(), strict=True))
         holding = [name for name, chance in chances.items() if chance > 0.5]
         return {"labels": holding, "probabilities": chances, "logits": values.tolist()}
     if config.shape.labels == 1:
-        return {"name": names(config)[0], "score": values.item()}
+        named = {"name": names(config)[0], "score": as_score(config.shape, values).item()}
+        return named | ({"logit": values.item()} if config.shape.sigmoid else {})
     place = int(values.argmax())
     return {"label": names(config)[place], "probability": values.softmax(0)[place].item(), "logits": values.tolist()}
+
+
+def as_score(shape: BertShape, logits: Tensor) -> Tensor:
+    """A cross-encoder's score, as its folder says; another model's single value as it is."""
+    return logits.sigmoid() if shape.sigmoid else logits
+
+
+def ranked(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries with a rank of each that has a score, 1 for the largest."""
+    scored = [place for place, row in enumerate(found) if "score" in row]
+    best = sorted(scored, key=lambda place: -float(found[place]["score"]))
+    ranks = {place: {"rank": number} for number, place in enumerate(best, 1)}
+    return [row | ranks.get(place, {}) for place, row in enumerate(found)]
+
+
+def _of_tokens(config: Config, kind: AnswerKind, values: Tensor, known: Known, view: View) -> dict[str, Any]:
+    if config.shape.head == "question-answering":
+        span = best_span(values, known, view.max_answer_len, impossible=view.impossible)
+        return {"answer": span.text, "score": span.score, "start": span.start, "end": span.end}
+    found = entities(names(config), values, known, view.aggregation, labels=kind == "label")
+    return {"entities": [asdict(entity) for entity in found]}
 
 
 def names(config: Config) -> tuple[str, ...]:
@@ -55,15 +87,26 @@ def guarded(answer: dict[str, Any], out_of_range: bool, where: str, accept: bool
     return answer | marked if accept else {"error": f"{where}: {OUT_OF_RANGE}"} | marked
 
 
-def beside(config: Config, kind: AnswerKind, private: Tensor, plain: Tensor) -> dict[str, Any]:
+def beside(
+    config: Config, kind: AnswerKind, private: Tensor, plain: Tensor, known: Known | None = None, view: View = VIEW
+) -> dict[str, Any]:
     """One text's private answer and the plaintext model's, under the same names with plain_ before them.
 
     Of embeddings only their cosine: what a run compares has hundreds of values a text.
     """
-    if config.shape.head != "classification":
+    if config.shape.head == "embedding":
         return {"cosine": torch.cosine_similarity(private, plain, dim=0).item()}
-    theirs = entry(config, kind, plain)
-    return entry(config, kind, private) | {f"plain_{name}": value for name, value in theirs.items() if name != "name"}
+    if kind == "label":
+        plain = as_labels(plain)
+    theirs = entry(config, kind, plain, known, view)
+    return entry(config, kind, private, known, view) | {
+        f"plain_{name}": value for name, value in theirs.items() if name != "name"
+    }
+
+
+def as_labels(logits: Tensor) -> Tensor:
+    """One-hot rows of the largest of [..., labels]."""
+    return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).double()
 
 
 def nearness(figures: Mapping[str, Any]) -> str:
@@ -96,8 +139,14 @@ def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, p
         columns = ("text", "private label", "float model", "same")
     elif "labels" in kinds:
         columns = ("text", "private labels", "float model", "same")
+    elif "answer" in kinds:
+        columns = ("text", "private answer", "float model", "same")
+    elif "entities" in kinds:
+        columns = ("text", "private entities", "float model", "same")
     elif "score" in kinds:
         columns = ("text", "private score", "float model", "error")
+    if "rank" in kinds:
+        columns = ("rank", *columns)
     made = Table(title="private answers beside the float model's", title_justify="left")
     for column in columns:
         made.add_column(column, justify="right" if column in ("probability", "error") else "left")
@@ -106,11 +155,19 @@ def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, p
 
 def _filled(made: Table, rows: Sequence[tuple[Text, Mapping[str, Any]]], private: Tensor, plain: Tensor) -> Table:
     answered = iter(zip(private, plain, strict=True))
-    for text, row in rows[:ROWS]:
+    ranked = any("rank" in row for _, row in rows)
+    lines = []
+    for text, row in rows if ranked else rows[:ROWS]:
         pair = next(answered) if _answered(row) else None
         cells = _cells(row, pair)
         mark = " (out of range)" if row.get("out_of_range") and "error" not in row else ""
-        made.add_row(escape(_short(text)), escape(cells[0] + mark), *(escape(cell) for cell in cells[1:]))
+        shown = [escape(_short(text)), escape(cells[0] + mark), *(escape(cell) for cell in cells[1:])]
+        lines.append((row.get("rank", 0), shown))
+    if ranked:
+        by_rank = sorted(lines, key=lambda line: line[0] or len(lines) + 1)  # what has none comes last
+        lines = [(rank, [str(rank or ""), *shown]) for rank, shown in by_rank]
+    for _, shown in lines[:ROWS]:
+        made.add_row(*shown)
     return made
 
 
@@ -132,12 +189,30 @@ def _cells(row: Mapping[str, Any], pair: tuple[Tensor, Tensor] | None) -> list[s
     if "labels" in row:
         same = "yes" if row["labels"] == row["plain_labels"] else "no"
         return [", ".join(row["labels"]), ", ".join(row["plain_labels"]), same]
+    if "answer" in row:
+        shown = [f"{row[f'{by}answer'] or '(none)'} ({row[f'{by}score']:.2f})" for by in ("", "plain_")]
+        alike = all(row[name] == row[f"plain_{name}"] for name in ("start", "end"))
+        return [*(one_line(text, SHOWN) for text in shown), "yes" if alike else "no"]
+    if "entities" in row:
+        mine, theirs = (_shown_entities(row[name]) for name in ("entities", "plain_entities"))
+        return [mine, theirs, "yes" if _places(row["entities"]) == _places(row["plain_entities"]) else "no"]
     if "score" in row:
         error = abs(row["score"] - row["plain_score"])
         return [f"{row['name']} {row['score']:+.4f}", f"{row['plain_score']:+.4f}", f"{error:.4f}"]
     assert pair is not None
     shown = [" ".join(f"{value:+.4f}" for value in values[:4].tolist()) for values in pair]
     return [*shown, f"{row['cosine']:.6f}"]
+
+
+def _shown_entities(found: Sequence[Mapping[str, Any]]) -> str:
+    """Each with its label, and its score if it is known."""
+    scores = ["" if one["score"] is None else f" {one['score']:.2f}" for one in found]
+    shown = [f"{one['text']} ({one['label']}{score})" for one, score in zip(found, scores, strict=True)]
+    return one_line(", ".join(shown), 2 * SHOWN) or "none"
+
+
+def _places(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int]]:
+    return [(one["label"], one["start"], one["end"]) for one in found]
 
 
 def _short(text: Text) -> str:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from mpcnet.errors import LocalInputError
+from mpcnet.launch.requests.entities import check_one
+from mpcnet.launch.requests.spans import check_pair
+from mpcnet.launch.requests.view import Known
+from mpcnet.models.shape import Head
 from mpcnet.models.texts.inputs import Entry, is_blank
 from mpcnet.models.texts.tokens import Reader, Row, Text, Tokens
 
+Check: TypeAlias = Callable[[Text], None]  # raises a LocalInputError if a model's head cannot take a text
 Blank: TypeAlias = Literal["error", "empty"]  # what the answer to a blank line is
+CHECKS: Mapping[Head, Check] = {"token-classification": check_one, "question-answering": check_pair}
 LISTED = 3  # errors that a refusal shows
 PAIR = (  # to a classifier a pair and a text with a tab in it are different things, and which was meant is not guessed
     "want one text, got a tab in it; pairs of texts are read with --pairs FILE --format tsv, "
     "a text that holds a tab from JSON lines"
 )
+
+
+def anything(text: Text) -> None:
+    """No text is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,12 @@ class Asked:
     def good(self) -> list[int]:
         """The places of the texts that can be asked."""
         return [place for place, row in enumerate(self.rows) if row is not None]
+
+    @property
+    def known(self) -> list[Known]:
+        """What is known of each of those."""
+        both = [(self.entries[place].text, self.rows[place]) for place in self.good]
+        return [Known(text, row, self.reader.tokenizer) for text, row in both if text is not None and row is not None]
 
     @property
     def texts(self) -> list[Text]:
@@ -62,6 +78,21 @@ class Asked:
         return listed([error for error in self.errors if error], "; ")
 
 
+def asking(entries: Sequence[Entry], first: str | None) -> Sequence[Entry]:
+    """The texts as the second ones of pairs with `first`, a question or a query; as they are if there is none."""
+    if first is None:
+        return entries
+    return [_behind(entry, first) for entry in entries]
+
+
+def _behind(entry: Entry, first: str) -> Entry:
+    if entry.text is None or is_blank(entry.text):
+        return replace(entry, plain=False)
+    if not isinstance(entry.text, str):
+        return replace(entry, text=None, error="want one text to go with it, got a pair")
+    return replace(entry, text=(first, entry.text), plain=False)
+
+
 def ask(entries: Sequence[Entry], reader: Reader, blank: Blank = "error") -> Asked:
     """Tokenise each text by itself.
 
@@ -84,10 +115,11 @@ def _read(entry: Entry, reader: Reader, blank: Blank) -> tuple[Row | None, str]:
         return None, entry.error
     if blank == "empty" and is_blank(entry.text):
         return None, ""
-    classifies = reader.shape is not None and reader.shape.head == "classification"
-    if classifies and entry.plain and isinstance(entry.text, str) and "\t" in entry.text.strip():
+    head = reader.shape.head if reader.shape is not None else "embedding"
+    if head == "classification" and entry.plain and isinstance(entry.text, str) and "\t" in entry.text.strip():
         return None, PAIR
     try:
+        CHECKS.get(head, anything)(entry.text)
         return reader.row(entry.text), ""
     except LocalInputError as error:
         return None, str(error)

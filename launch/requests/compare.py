@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Asked
+from mpcnet.launch.requests.view import VIEW, Known, View
 from mpcnet.models.families.bert import AnswerKind, Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.private.prepare import Prepared
@@ -35,49 +37,81 @@ class Plain:
     published_by: str = ""
 
 
-def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[Tokens]) -> Plain:
+def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[Tokens], dim: int = 0) -> Plain:
     """The float model's answers in float64; `batches` are the tokens of the same texts, or all that there is.
+
+    `dim` is how many columns of an embedding were asked for; 0: all.
 
     :raises LocalConfigError: transformers cannot load the folder.
     """
+    made = _plain(prepared, texts, batches)
+    if dim:
+        first = None if made.published is None else first_columns(prepared.config, made.published, dim)
+        return replace(made, values=first_columns(prepared.config, made.values, dim), published=first)
+    if not prepared.config.shape.tells_tokens:
+        return made
+    width = max(tokens.ids.shape[1] for tokens in batches)  # with the padding that the requests had
+    theirs = None if made.published is None else _as_wide(made.published, width)
+    return replace(made, values=_as_wide(made.values, width), published=theirs)
+
+
+def first_columns(config: Config, vectors: Tensor, dim: int) -> Tensor:
+    """Of embeddings [B, d]; of length 1 again, if the model's folder asks for that."""
+    first = vectors[:, :dim]
+    normal = config.preprocessing is not None and config.preprocessing.normalize
+    return torch.nn.functional.normalize(first, dim=1) if normal else first
+
+
+def _as_wide(values: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(values, (0, 0, 0, width - values.shape[1]))
+
+
+def _plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[Tokens]) -> Plain:
     from mpcnet.models.float_model.huggingface import published  # transformers: only who compares waits for it
 
     found, used = prepared.checkpoint, prepared.config.formats.softmax
     own, activation = found.softmax or "exact", prepared.config.shape.activation
     if texts is None:
-        return Plain(torch.cat([plain_answer(prepared, tokens) for tokens in batches]), "the float model")
+        return Plain(stacked([plain_answer(prepared, tokens) for tokens in batches]), "the float model")
     put_in = activation if activation != found.shape.activation else ""
     if used == own and not put_in:
         theirs = published(found, own)
         return Plain(theirs(texts), theirs.by)
     theirs = published(found, own)
     if found.shape.relative_buckets or put_in:  # transformers' MPNet has its own attention, always exact
-        here = torch.cat([plain_answer(prepared, tokens) for tokens in batches])
+        here = stacked([plain_answer(prepared, tokens) for tokens in batches])
         kinds = f"{used} softmax" + (f" and {put_in}" if put_in else "")
         return Plain(here, f"the float model with {kinds}", theirs(texts), theirs.by)
     same = published(found, used)
     return Plain(same(texts), f"{same.by} with {used} softmax", theirs(texts), theirs.by)
 
 
+def stacked(found: Sequence[Tensor]) -> Tensor:
+    """Answers of batches [B, ...] in one; those of tokens [B, n, columns] with 0 behind the shorter ones."""
+    return pad_sequence([row for rows in found for row in rows], batch_first=True)
+
+
 def plain_answer(prepared: Prepared, tokens: Tokens) -> Tensor:
     """The folded float model's, with the same softmax."""
     config = prepared.config
-    call = reference.classify if config.shape.head == "classification" else reference.embed
     with torch.inference_mode():
-        found = call(config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, config.formats.softmax)
+        found = reference.answer(
+            config.shape, prepared.folded, tokens.ids, tokens.types, tokens.mask, config.formats.softmax
+        )
         return found.double()
 
 
 def differing(private: Tensor, plain: Tensor, answer: AnswerKind, classifies: bool) -> list[int]:
     """The rows that are wrong: beyond rounding for logits and labels, too far in angle or length for embeddings.
 
-    `private` holds one-hot rows if the answer is a label; `plain` are logits or embeddings in any case.
+    `private` holds one-hot rows if the answer is a label; `plain` are logits or embeddings in any case. Logits of
+    tokens are [B, n, columns], 0 at padding.
     """
     if answer == "label":
-        chosen = (plain * private).sum(1)
-        good = plain.max(1).values - chosen <= 2 * _rounding(plain)  # both logits may be off
+        short = plain.amax(-1) - (plain * private).sum(-1)
+        good = short.reshape(len(plain), -1).amax(1) <= 2 * _rounding(plain)  # both logits may be off
     elif classifies:
-        good = (private - plain).abs().max(1).values <= _rounding(plain)
+        good = (private - plain).abs().flatten(1).amax(1) <= _rounding(plain)
     else:
         distance = (private - plain).norm(dim=1) / plain.norm(dim=1)
         good = (torch.cosine_similarity(private, plain, dim=1) >= LEAST_COSINE) & (distance <= MOST_DISTANCE)
@@ -85,7 +119,7 @@ def differing(private: Tensor, plain: Tensor, answer: AnswerKind, classifies: bo
 
 
 def _rounding(logits: Tensor) -> Tensor:
-    return ROUNDING * logits.abs().max(1).values.clamp(min=1)
+    return ROUNDING * logits.abs().flatten(1).amax(1).clamp(min=1)
 
 
 def findings(
@@ -96,6 +130,7 @@ def findings(
     out_of_range: Sequence[bool],
     accept: bool,
     found: Asked | None,
+    view: View = VIEW,
 ) -> dict[str, Any]:
     """For a run's document: how near the answers are that are given out, which are wrong, and an entry for each text.
 
@@ -104,11 +139,12 @@ def findings(
     names = [found.entries[place].where for place in found.good] if found else _numbered(len(private))
     shown = [row for row, left in enumerate(out_of_range) if not left or accept]
     checked = [row for row, left in enumerate(out_of_range) if not left]
-    classifies = config.shape.head == "classification"
+    classifies = config.shape.head != "embedding"
+    known: Sequence[Known | None] = found.known if found else [None] * len(private)
     wrong = differing(private[checked], plain.values[checked], kind, classifies)
     given = [
-        answers.guarded(answers.beside(config, kind, mine, theirs), left, name, accept)
-        for mine, theirs, left, name in zip(private, plain.values, out_of_range, names, strict=True)
+        answers.guarded(answers.beside(config, kind, mine, theirs, about, view), left, name, accept)
+        for mine, theirs, left, name, about in zip(private, plain.values, out_of_range, names, known, strict=True)
     ]
     document = figures(config, kind, private[shown], plain.values[shown]) | {
         "sentences": len(private),
@@ -129,7 +165,10 @@ def _numbered(count: int) -> list[str]:
 
 def figures(config: Config, kind: AnswerKind, private: Tensor, plain: Tensor) -> dict[str, Any]:
     """Labels side by side, or errors and cosines."""
-    return agreement(answers.names(config), private, plain) if kind == "label" else accuracy(private, plain)
+    if kind == "label":
+        there = private.amax(-1) > 0  # of tokens, those that are no padding
+        return agreement(answers.names(config), private[there], plain[there])
+    return accuracy(private.flatten(1), plain.flatten(1))
 
 
 def accuracy(private: Tensor, plain: Tensor) -> dict[str, Any]:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.modules import LEAST_LENGTH, DenseModule, Modules
 from mpcnet.models.checkpoints.source import find, find_object, within
+from mpcnet.models.checkpoints.supported import head_of
 from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
-from mpcnet.models.shape import BertShape, Dense
+from mpcnet.models.shape import HEAD_POOLINGS, LABELLED, BertShape, Dense, Head
 from mpcnet.models.texts.tokens import load_tokenizer
 
+OLD_ACTIVATION = "sbert_ce_default_activation_function"  # in config.json, before release 4 of sentence-transformers
+ACTIVATIONS: Mapping[str, str] = {  # of a cross-encoder, by torch's names
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+    "torch.nn.Sigmoid": "sigmoid",
+    "torch.nn.modules.linear.Identity": "identity",
+    "torch.nn.Identity": "identity",
+}
 MPNET_SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
 
 
@@ -26,9 +35,7 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
 
     mpnet = config["model_type"] == "mpnet"
     values = (MPNetConfig() if mpnet else BertConfig()).to_dict() | dict(config)
-    classifies = not modules.embeds and any(
-        name.endswith("ForSequenceClassification") for name in config.get("architectures") or []
-    )
+    head: Head = "embedding" if modules.embeds else head_of(config)
     skipped = MPNET_SKIPPED if mpnet else 0
     shape = BertShape(
         layers=values["num_hidden_layers"],
@@ -39,21 +46,45 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
         positions=values["max_position_embeddings"] - skipped,
         types=0 if mpnet else values["type_vocab_size"],
         eps=float(values["layer_norm_eps"]),
-        head="classification" if classifies else "embedding",
-        labels=_count(header, values) if classifies else 0,
-        pooling="first" if classifies else "+".join(modules.pooling),
+        head=head,
+        labels=_count(header, values) if head in LABELLED else 0,
+        pooling=HEAD_POOLINGS.get(head, "+".join(modules.pooling)),
         relative_buckets=values["relative_attention_num_buckets"] if mpnet else 0,
         skipped_positions=skipped,
         activation="quad" if values["hidden_act"] == "quad" else "gelu",  # another is refused by its name
-        dense=() if classifies else _dense(modules.dense),
-        multi_label=classifies and values.get("problem_type") == "multi_label_classification",
+        dense=_dense(modules.dense) if head == "embedding" else (),
+        multi_label=head == "classification" and values.get("problem_type") == "multi_label_classification",
     )
-    wrong = [] if classifies else list(_sizes(shape, modules))
-    if modules.classifies and not classifies:
+    wrong = list(_sizes(shape, modules)) if head == "embedding" else []
+    if head == "classification":
+        activation, unknown = _activation(config, modules, shape)
+        shape, wrong = replace(shape, sigmoid=activation == "sigmoid"), unknown
+        if values.get("problem_type") == "regression" and shape.labels > 1:
+            wrong.append(
+                f"problem_type: want regression of one label, got one of {shape.labels}; train a model for each"
+            )
+    if modules.classifies and head != "classification":
         wrong.append("modules.json: want the architecture of a classifier, got that of an encoder; save it again")
     if wrong:
         raise LocalConfigError("; ".join(wrong))
     return shape
+
+
+def _activation(config: Mapping[str, Any], modules: Modules, shape: BertShape) -> tuple[str, list[str]]:
+    """What a cross-encoder makes of its logits, which sentence-transformers has written in several places; and what of
+    it is not supported. A classifier that is none leaves them as they are.
+    """
+    own = config.get("sentence_transformers")
+    known = own.get("activation_fn") if isinstance(own, dict) else config.get(OLD_ACTIVATION)
+    name = known if modules.activation is None else modules.activation
+    crossed = modules.classifies or isinstance(own, dict) or known is not None
+    if name is None:
+        return "sigmoid" if crossed and shape.labels == 1 else "identity", []
+    found = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    if found is None or (found == "sigmoid" and shape.labels > 1 and not shape.multi_label):
+        want = "Sigmoid of one label, or Identity"
+        return "identity", [f"activation_fn: want {want}, got {str(name)[:80]} of {shape.labels}; train it with these"]
+    return found if shape.labels == 1 else "identity", []
 
 
 def _count(header: Mapping[str, Stored], values: Mapping[str, Any]) -> int:

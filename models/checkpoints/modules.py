@@ -81,6 +81,7 @@ class Modules:
     max_length: int | None = None
     lower_case: bool = False
     prompt: str = ""
+    activation: str | None = None  # of a cross-encoder's scores, the name of torch's class; None: no file says it
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -235,8 +236,10 @@ def _read_prompts(modules: Modules, values: Mapping[str, Any]) -> None:
     if values.get("truncate_dim") is not None:
         modules.wrong.append(
             f"truncate_dim: want none, got {values['truncate_dim']}; take it out of config_sentence_transformers.json, "
-            "and cut the vectors that the client gets"
+            "and ask for so many columns: --dim, or embed(texts, dim=...)"
         )
+    if modules.classifies:
+        modules.activation = values.get("activation_fn")
     prompts, name = values.get("prompts") or {}, values.get("default_prompt_name")
     if name is None:
         return

@@ -18,6 +18,7 @@ _FEED_FORWARD = {
     "output.dense": "down",
     "output.LayerNorm": "down.norm",
 }
+_HEADS = {"classifier": "classifier", "qa_outputs": "span"}
 MODULES: Mapping[str, Mapping[str, str]] = {  # by model_type, which is also the prefix below a head
     "bert": {
         **_EMBEDDINGS,
@@ -29,7 +30,7 @@ MODULES: Mapping[str, Mapping[str, str]] = {  # by model_type, which is also the
         "attention.output.LayerNorm": "out.norm",
         **_FEED_FORWARD,
         "pooler.dense": "pooler",
-        "classifier": "classifier",
+        **_HEADS,
     },
     "mpnet": {
         **_EMBEDDINGS,
@@ -43,12 +44,13 @@ MODULES: Mapping[str, Mapping[str, str]] = {  # by model_type, which is also the
         "pooler.dense": "pooler",
         "classifier.dense": "pooler",  # a classifier has a dense layer of its own, and then no pooler below it
         "classifier.out_proj": "classifier",
+        **_HEADS,  # its classifier of tokens is a single map
     },
 }
 LEAVES = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}  # gamma, beta: TensorFlow's names
 UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids")  # buffers that old releases of transformers saved
 WORDS = "embeddings.word_embeddings.weight"  # which every checkpoint has
-OUTSIDE = ("embeddings.", "pooler.", "classifier", "encoder.relative")
+OUTSIDE = ("embeddings.", "pooler.", "classifier", "qa_outputs", "encoder.relative")
 
 
 def parameter_name(theirs: str, model_type: str = "bert") -> str | None:

@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpcnet.models.checkpoints.tensors import Stored
+from mpcnet.models.shape import Head
 
-ARCHITECTURES: Mapping[str, tuple[str, ...]] = {  # by model_type
-    "bert": ("BertModel", "BertForSequenceClassification"),
-    "mpnet": ("MPNetModel", "MPNetForSequenceClassification", "MPNetForMaskedLM"),  # without the head of the last
+HEADS_BY_ARCHITECTURE: Mapping[str, Head] = {  # by how an architecture's name ends
+    "ForSequenceClassification": "classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
 }
+ARCHITECTURES: Mapping[str, tuple[str, ...]] = {  # by model_type
+    "bert": ("BertModel", *(f"Bert{name}" for name in HEADS_BY_ARCHITECTURE)),
+    # without the head of the last
+    "mpnet": ("MPNetModel", *(f"MPNet{name}" for name in HEADS_BY_ARCHITECTURE), "MPNetForMaskedLM"),
+}
+KINDS_OF_HEADS = "texts, tokens or questions"
 HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")  # what an encoder's checkpoint may bring beside it
 ALONE = "save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
 FAMILY = "take a BERT or an MPNet, or distil one from it"
@@ -71,6 +79,15 @@ def unsupported_family(config: Mapping[str, Any]) -> str:
     return ""
 
 
+def head_of(config: Mapping[str, Any]) -> Head:
+    """The head that an architecture's name stands for."""
+    for name in config.get("architectures") or []:
+        for end, head in HEADS_BY_ARCHITECTURE.items():
+            if name.endswith(end):
+                return head
+    return "embedding"
+
+
 def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     """Another head than ours; "" for none. `classifier`: there are weights of one.
 
@@ -79,7 +96,8 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     architectures = list(config.get("architectures") or [])
     accepted = ARCHITECTURES[config["model_type"]]
     if len(architectures) > 1 or not set(architectures) <= set(accepted):
-        return f"architectures: want {' or '.join(accepted)}, got {', '.join(architectures)}; {ALONE}"
+        want = f"{accepted[0]} or its head for {KINDS_OF_HEADS}"
+        return f"architectures: want {want}, got {', '.join(architectures)}; {ALONE}"
     if not architectures and classifier:
         return (
             f"architectures: want {' or '.join(accepted[:2])}, got none beside a classifier's weights; "
@@ -104,7 +122,9 @@ def unsupported_parameters(
     """Parameters by our names against the wanted sizes, before a weight is read; `heads` may stand beside them."""
     here = [name for name in want if name in header]
     sizes = {name: header[name].size for name in here}
-    unused = ("pooler.", "classifier.") if heads else ("pooler.",)  # BertModel saves a pooler although it needs none
+    unused = (
+        ("pooler.", "classifier.", "span.") if heads else ("pooler.",)
+    )  # BertModel saves a pooler although it needs none
     groups = {
         "unknown parameters": ([name for name in unknown if not (heads and name.startswith(HEADS))], ALONE),
         "parameters the configuration does not have": (

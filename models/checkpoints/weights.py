@@ -41,7 +41,7 @@ from mpcnet.models.checkpoints.supported import (
 )
 from mpcnet.models.checkpoints.tensors import Stored, floats, stored_tensors
 from mpcnet.models.preprocessing import Preprocessing
-from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.shape import TOKEN_LINEARS, BertShape, Softmax
 
 UNSUPPORTED = "cannot run privately: "
 
@@ -85,6 +85,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"layer{i}.down.norm.weight": (d,)}
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
+    if shape.tells_tokens:
+        sizes[f"{TOKEN_LINEARS[shape.head]}.weight"] = (shape.columns, d)
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
     rows = d * len(shape.kinds)
     for i, dense in enumerate(shape.dense):
@@ -182,6 +184,9 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
         folded["pooler.weight"], folded["pooler.bias"] = _after_norm(raw, "pooler", entry)
         folded["classifier.weight"] = raw["classifier.weight"].T
         folded["classifier.bias"] = raw["classifier.bias"]
+    if shape.tells_tokens:
+        name = TOKEN_LINEARS[shape.head]
+        folded[f"{name}.weight"], folded[f"{name}.bias"] = _after_norm(raw, name, entry)
     for i in range(len(shape.dense)):
         folded |= {f"dense{i}.weight": raw[f"dense{i}.weight"].T, f"dense{i}.bias": raw[f"dense{i}.bias"]}
     return {name: value.contiguous() for name, value in folded.items()}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
+from mpcnet.models.families.heads import at_tokens, bits_at_tokens, tag
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.pooling import (
@@ -153,9 +154,10 @@ def _standing(x: Masked) -> Masked:
 
 
 async def infer(
-    p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits"
+    p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits", extent: int = 0
 ) -> Shared:
     """Tokens to sentence embeddings [B, columns], to logits [B, labels], or to a label as one-hot bits [B, labels].
+    A head for each token has [B, n, columns], all 0 at padding. `extent`: the first columns of embeddings; 0: all.
 
     `tokens` are what a client shares (:attr:`Config.inputs`): indices [B, n] of the vocabulary, and of the types if
     there are several; or embeddings [B, n, d] where the client looks them up. `keep` [B, n] is 1 for tokens and 0 for
@@ -163,17 +165,22 @@ async def infer(
     """
     normal = await encode(p, model, tokens, keep)
     p.audit.tell(p)
-    if model.config.shape.head == "classification":
+    shape, of_tokens = model.config.shape, keep if model.config.shape.tells_tokens else None
+    if shape.head == "classification":
         result = await classify(p, model, normal)
+    elif of_tokens is not None:
+        result = at_tokens(await tag(p.at("tokens"), model, normal), of_tokens)
     else:
-        result = await pool(p.at("pool"), model, normal, keep)
+        result = await pool(p.at("pool"), model, normal, keep, extent or shape.columns)
     if answer == "label":
-        return await label(p, result, sure=model.config.formats.sure("logits"))
+        return await label(p, result, of_tokens, sure=model.config.formats.sure("logits"))
     return result + p.at("result").zero(result.shape, result.bits, result.frac)
 
 
-async def label(p: Party, logits: Shared, *, sure: bool = False) -> Shared:
+async def label(p: Party, logits: Shared, keep: Tensor | None = None, *, sure: bool = False) -> Shared:
     """The one-hot bits of the largest logit, the first of equal ones: [B, labels] in the ring of 1 bit, unpacked.
+
+    Or [B, n, labels] of the tokens of the public mask `keep` [B, n], and 0 at padding.
 
     Fresh shares of them are uniform but for their sum, so whoever sees both learns the label and nothing else: no
     logit, and not the order of the others.
@@ -182,6 +189,7 @@ async def label(p: Party, logits: Shared, *, sure: bool = False) -> Shared:
     Sends    4 bytes and 8 bits a sentence with two labels each way; each of the 8 in whole bytes for all sentences
     """
     hot = await one_hot_argmax(p.at("argmax"), logits, sure=sure)
+    hot = hot if keep is None else bits_at_tokens(hot, keep)
     hot = hot ^ p.at("result").zero_bits(hot.shape)
     return Shared(ring.unpack_bits(hot.packed, hot.shape), 1, 0, hot.party)
 
@@ -290,10 +298,10 @@ async def _numerators(
 ) -> tuple[Shared, float]:
     """What softmax weighs the values by, and what it adds to their sum: [B, h, n, n] -> [B, h, n, n]."""
     formats = config.formats
-    frac = formats.numerator_frac()
+    frac = formats.numerator_frac(keep.shape[-1])
     if config.suite.numerators is not None:
         sure = all(formats.sure(f"layer{layer}.head{head}.row_span") for head in range(config.shape.heads))
-        return await config.suite.numerators(p.at(config.suite.name), scores, keep, frac, sure=sure), 0.0
+        return await config.suite.numerators(p.at(config.suite.name), scores, keep, bits, frac, sure=sure), 0.0
     if formats.softmax == "exact":
         return await exponentials(p.at("exp"), scores, keep, frac, formats.windows[layer]), 0.0
     sure = formats.sure(f"layer{layer}.scores")
@@ -312,15 +320,18 @@ async def feed_forward(p: Party, model: Model, projected: Shared, *, sure: bool)
     return p.rescale(activated, N.GELU_FRAC).reduce(N.GELU_BITS)
 
 
-async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
+async def pool(p: Party, model: Model, normal: Shared, keep: Tensor, columns: int) -> Shared:
     """gamma P(N) + beta for every kind of pooling P, concatenated, and the dense maps of it: [B, n, d] -> [B, columns].
 
+    Fewer `columns` than the model has are the first of them. Where nothing follows the pooling, no others are opened.
     Nothing of it can leave its ring, whatever the text (mpcnet.models.pooling.too_large), so nothing is audited.
 
     Rounds   1 for sums over tokens; 2 more than mpcnet.protocols.maximum for the maximum, beside them; 1 for each dense
              map, and 3 for its tanh
     """
     shape = model.config.shape
+    if not shape.dense:
+        normal = normal.take(np.s_[..., :columns])
     sums = [kind for kind in shape.kinds if kind != "max"]
     branches: dict[str, Coroutine[Any, Any, Any]] = {"sums": _sums(p, model, normal, keep, sums)} if sums else {}
     if "max" in shape.kinds:
@@ -331,8 +342,13 @@ async def pool(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
     pooled = replace(parts[0], value=torch.cat([part.value for part in parts], -1))
     for i, dense in enumerate(shape.dense):
         pooled = await _dense(p.at(f"dense{i}"), model, f"dense{i}", pooled, dense)
-    result = p.rescale(pooled, N.LOGIT_FRAC)
+    result = p.rescale(pooled.take(np.s_[..., :columns]), N.LOGIT_FRAC)
     return result.reduce(min(result.bits, RESULT_BITS))
+
+
+def _final(model: Model, columns: int) -> tuple[Masked, Shared]:
+    """The last LayerNorm's gamma and beta, of the first columns."""
+    return model.opened["final.gamma"].map(lambda x: x[:columns]), model.shared["final.beta"].take(slice(columns))
 
 
 async def _sums(p: Party, model: Model, normal: Shared, keep: Tensor, kinds: Sequence[str]) -> list[Shared]:
@@ -346,7 +362,7 @@ async def _sums(p: Party, model: Model, normal: Shared, keep: Tensor, kinds: Seq
     summed = [normal.scale(words[:, i, :, None], SHARE_FRAC).sum(1) for i in range(len(kinds))]
     stacked = replace(summed[0], value=torch.stack([x.value for x in summed], 1))
     opened = await p.open_one(p.rescale(stacked, POOLED_FRAC).reduce(POOLED_BITS))
-    gamma, beta = model.opened["final.gamma"], model.shared["final.beta"]
+    gamma, beta = _final(model, normal.shape[-1])
     scaled = product(p, lift(p, opened, gamma.bits, sure=True), own_ring(gamma))
     total = torch.round(shares.sum(-1) * 2.0**POOLED_FRAC).to(torch.int64)
     scaled = scaled + beta.map(lambda x: x[None, None]).scale(total[..., None], POOLED_FRAC)
@@ -356,9 +372,9 @@ async def _sums(p: Party, model: Model, normal: Shared, keep: Tensor, kinds: Seq
 async def _largest(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
     """The largest gamma N + beta of each column over the pooled tokens: [B, n, d] -> [B, d] in 64 bits."""
     opened = await p.open_one(normal)
-    gamma = model.opened["final.gamma"].reduce(opened.bits)
-    scaled = product(p, own_ring(opened), own_ring(gamma))
-    beta = p.rescale(model.shared["final.beta"].reduce(scaled.bits), scaled.frac)
+    gamma, shift = _final(model, normal.shape[-1])
+    scaled = product(p, own_ring(opened), own_ring(gamma.reduce(opened.bits)))
+    beta = p.rescale(shift.reduce(scaled.bits), scaled.frac)
     values = p.rescale(scaled + beta, MAX_FRAC).reduce(MAX_BITS)
     found = await largest(p, values, counted(keep, model.config.shape.pooled_from))
     wide = lift(p, await p.open_one(found), ring.MAX_BITS, sure=True).shared()

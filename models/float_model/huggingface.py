@@ -9,15 +9,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoModel,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as hf_logging
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.float_model import pipelines
 from mpcnet.models.float_model.students import attention_name, load_student
-from mpcnet.models.shape import Softmax
+from mpcnet.models.shape import Head, Softmax
 from mpcnet.models.texts.tokens import Text, Tokens
+
+MODELS: Mapping[Head, Any] = {
+    "embedding": AutoModel,
+    "classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +46,15 @@ class Published:
     one: Callable[[Text], Tensor] = field(repr=False)
 
     def __call__(self, texts: Sequence[Text]) -> Tensor:
-        """Embeddings [B, d] or logits [B, labels], float64, each text alone and without padding."""
+        """Embeddings [B, d] or logits [B, labels], float64, each text alone and without padding.
+
+        Logits of tokens are [B, n, columns], 0 behind those of each text.
+        """
         known: dict[Text, Tensor] = {}
         with torch.inference_mode():
             for text in dict.fromkeys(texts):
                 known[text] = self.one(text)
-        return torch.stack([known[text] for text in texts])
+        return pad_sequence([known[text] for text in texts], batch_first=True)
 
 
 def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
@@ -45,7 +62,7 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
 
     :raises LocalConfigError: the checkpoint is random, transformers cannot load it, or it is no BERT and not exact.
     """
-    source, classifies = _published(found), found.shape.head == "classification"
+    source, head = _published(found), found.shape.head
     folder = pipelines.root(found.origin, source)
     if softmax != "exact" and found.shape.relative_buckets:
         raise LocalConfigError(f"{folder}: transformers' MPNet runs exact softmax only, got {softmax}")
@@ -53,23 +70,30 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
     arguments |= {} if softmax == "exact" else {"attn_implementation": attention_name(softmax)}
     hf_logging.disable_progress_bar()  # of loading, which takes no time that anybody waits for
     try:
-        if not classifies and pipelines.installed() and pipelines.has_modules(folder):
+        if head == "embedding" and pipelines.installed() and pipelines.has_modules(folder):
             return Published("sentence-transformers", pipelines.by_library(folder, arguments))
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
         raise LocalConfigError(
             f"{folder}: want a folder that the sentence-transformers here loads, got {error}; upgrade it"
         ) from error
     try:
-        model = _loaded(AutoModelForSequenceClassification if classifies else AutoModel, source, arguments)
+        model = _loaded(MODELS[head], source, arguments)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise LocalConfigError(f"{folder}: want a folder that transformers loads, got {error}") from error
     pipeline = pipelines.Pipeline.of(folder)
     tokens = pipeline.tokenised(tokenizer, model.config.max_position_embeddings)
-    if classifies:
+    if head == "question-answering":
+        return Published("transformers", lambda text: _ends(model(**tokens(text))))
+    if head != "embedding":
         return Published("transformers", lambda text: model(**tokens(text)).logits[0])
     vector = pipeline.vector(tokenizer)
     return Published("transformers", lambda text: vector(model(**tokens(text)).last_hidden_state[0]))
+
+
+def _ends(output: Any) -> Tensor:
+    """Where an answer starts and ends, logits [n, 2]."""
+    return torch.stack([output.start_logits[0], output.end_logits[0]], -1)
 
 
 def _key_mapping(found: Checkpoint) -> dict[str, str]:

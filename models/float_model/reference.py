@@ -20,7 +20,7 @@ from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.pooling import check_pooled, counted, weights
 from mpcnet.models.position_bias import bias
-from mpcnet.models.shape import BertShape, Softmax
+from mpcnet.models.shape import TOKEN_LINEARS, BertShape, Softmax
 from mpcnet.protocols.softmax import RELU_EPS
 
 Observe: TypeAlias = Callable[[str, Tensor], Tensor | None]
@@ -134,6 +134,43 @@ def classify(
         observe("pooler.input", pooled)
         observe("logits", logits)
     return logits
+
+
+def tag(
+    shape: BertShape,
+    folded: Folded,
+    token_ids: Tensor,
+    type_ids: Tensor,
+    mask: Tensor,
+    softmax: Softmax = "exact",
+    observe: Observe | None = None,
+) -> Tensor:
+    """Logits of every token, [batch, seq, columns]: one linear map. 0 at padding.
+
+    :raises LocalConfigError: the model has no such head.
+    """
+    if not shape.tells_tokens:
+        raise LocalConfigError(f"tag: want a model with a head for each token, got {shape.head}")
+    check_tokens(shape, token_ids, type_ids, mask)
+    watch = _Watch(mask.bool(), observe)
+    normal = _encoder(shape, folded, token_ids, type_ids, softmax, watch)
+    name = TOKEN_LINEARS[shape.head]
+    logits = watch.rows("logits", normal @ folded[f"{name}.weight"] + folded[f"{name}.bias"])
+    return logits * mask[..., None]
+
+
+def answer(
+    shape: BertShape,
+    folded: Folded,
+    token_ids: Tensor,
+    type_ids: Tensor,
+    mask: Tensor,
+    softmax: Softmax = "exact",
+    observe: Observe | None = None,
+) -> Tensor:
+    """What the model's head says: :func:`embed`, :func:`classify` or :func:`tag`."""
+    runs = {"embedding": embed, "classification": classify}
+    return runs.get(shape.head, tag)(shape, folded, token_ids, type_ids, mask, softmax, observe)
 
 
 def check_tokens(shape: BertShape, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> None:

@@ -56,6 +56,8 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
         weight, bias = folded["classifier.weight"], folded["classifier.bias"]
         differences = (weight[:, :, None] - weight[:, None, :]).abs().sum(0) + (bias[:, None] - bias[None, :]).abs()
         sizes["logits"] = SLACK * float(differences.max())  # tanh is below 1
+    if shape.head == "token-classification":
+        sizes["logits"] = SLACK * _label_differences(shape, folded)
     return Bounds(
         sizes, sums, tuple(scores), float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0
     )
@@ -90,6 +92,12 @@ def _linear(shape: BertShape, folded: Folded, name: str) -> Tensor:
     weight = centre(folded[f"{name}.weight"].T).T
     columns: Tensor = sqrt(shape.hidden) * weight.norm(dim=0) + folded[f"{name}.bias"].abs()
     return columns
+
+
+def _label_differences(shape: BertShape, folded: Folded) -> float:
+    """Of any two logits of a token: the norm of the difference of their columns, with what N leaves of it."""
+    weight, bias = centre(folded["classifier.weight"].T), folded["classifier.bias"]
+    return float((sqrt(shape.hidden) * torch.cdist(weight, weight) + (bias[:, None] - bias[None, :]).abs()).max())
 
 
 def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[Tensor, Tensor]]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from mpcnet import checked_json
 from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.float_model.reference import Folded, classify, embed
+from mpcnet.models.float_model.reference import Folded, answer
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
 
@@ -90,9 +90,8 @@ def record(shape: BertShape, folded: Folded, batch: Tokens, softmax: Softmax, ra
 
     :raises LocalConfigError: a value is not finite.
     """
-    run = classify if shape.head == "classification" else embed
     with torch.inference_mode():
-        run(shape, folded, batch.ids, batch.types, batch.mask, softmax, _Recorder(ranges))
+        answer(shape, folded, batch.ids, batch.types, batch.mask, softmax, _Recorder(ranges))
 
 
 @dataclass(frozen=True, slots=True)

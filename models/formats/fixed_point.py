@@ -21,6 +21,7 @@ from mpcnet.protocols.softmax import WeighBits, Window
 
 LEAST_ROW_SUM = 0.0174  # of exact softmax: e^-SLACK = 0.0183 less 5% for rounding; a literal, the same on every host
 VALUE_FRAC = 12  # of V, at most; long rows take bits from it
+LONG_ROW = 128  # keys; rounding many small numerators adds up, so longer rows have them in six bytes instead of five
 
 WEIGHT_FRAC = 14  # weights' rounding dominates the model's error
 QKV_FRAC = 15  # of the weights of queries, keys and values: what the ring of queries leaves of LayerNorm's
@@ -40,6 +41,7 @@ CONTEXT_FRAC, CONTEXT_BITS = 12, 40
 CONTEXT_ERROR = 2.0**-9  # what each factor's rounding before the division may do to a context, at a range's end
 MEAN_SHIFT = 6  # the mean of a residual is computed from weights of a d-th: 6 more fraction bits keep it exact enough
 POOLER_BITS = 48
+TOKEN_BITS = 40  # of the product that makes every token's logits: |x| < 2^13
 LOGIT_FRAC = 16
 
 
@@ -73,26 +75,29 @@ class Formats:
             return RowRange(LEAST_ROW_SUM, most, most * LARGEST)
         return self.rows[f"layer{layer}.row_sum"]
 
-    def numerator_frac(self) -> int:
-        return 16 if self.softmax == "exact" else 12
+    def numerator_frac(self, keys: int) -> int:
+        """Fraction bits of the numerators of rows of `keys` keys."""
+        if self.softmax != "exact":
+            return 12
+        return 22 if keys > LONG_ROW else 16
 
     def weigh_bits(self, layer: int, keys: int) -> WeighBits:
         """Widths of the product with V for rows of `keys` keys."""
         rows = self.softmax_rows(layer, keys)
         both = 64 - CONTEXT_BITS + CONTEXT_FRAC  # fraction bits of the factors, so that the quotient keeps its ring
         even = (both - ring.floor_log2(rows.low * rows.high)) // 2  # rounding them costs as much at the range's ends
-        return WeighBits(self._product_bits(), min(max(2, even), 22), CONTEXT_BITS, CONTEXT_FRAC)
+        return WeighBits(self._product_bits(keys), min(max(2, even), 22), CONTEXT_BITS, CONTEXT_FRAC)
 
     def value_frac(self, layer: int, keys: int) -> int:
         """Fraction bits of V: what its own ring leaves, and |sum_j a_j v_j| <= sum_j a_j max |v| of the product's."""
         size = self.value_sizes[layer]
         own = VALUE_BITS - 2 - ring.ceil_log2(size)
-        total = self._sum_bits() - ring.ceil_log2(size * self._most(layer, keys))
+        total = self._sum_bits(keys) - ring.ceil_log2(size * self._most(layer, keys))
         return min(VALUE_FRAC, own, total)
 
     def value_limit(self, layer: int, keys: int) -> int:
         """What an audit holds |V| to, as an integer: so that the weighted sum over the keys stays in its ring."""
-        limit = 2 ** self._sum_bits() / self._most(layer, keys)
+        limit = 2 ** self._sum_bits(keys) / self._most(layer, keys)
         return min(int(limit), 1 << (VALUE_BITS - 2))
 
     def score_bits(self, layer: int) -> int:
@@ -103,12 +108,13 @@ class Formats:
         """What no row sum exceeds that an audit lets pass."""
         return BEYOND * self.softmax_rows(layer, keys).high
 
-    def _product_bits(self) -> int:
-        return 40 if self.softmax == "exact" else 48
+    def _product_bits(self, keys: int) -> int:
+        """What the ring of exact softmax's numerators has, in whole bytes."""
+        return 40 if self.softmax == "exact" and keys <= LONG_ROW else 48
 
-    def _sum_bits(self) -> int:
+    def _sum_bits(self, keys: int) -> int:
         """For V's fraction and the sum over a row, in the product with V."""
-        return self._product_bits() - 2 - self.numerator_frac()
+        return self._product_bits(keys) - 2 - self.numerator_frac(keys)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "audited": sorted(self.audited)}

@@ -68,7 +68,7 @@ def limits(shape: BertShape, formats: Formats) -> Iterator[Limit]:
         yield fits(f"{layer}.down.centred", N.CENTRED_FRAC, down)
     if shape.head == "classification":
         yield fits("pooler.input", N.UP_FRAC, N.UP_BITS)
-    if shape.labels >= 2:
+    if shape.chooses:
         yield Limit("logits", 2.0 ** (DIFFERENCE_BITS - 1 - N.LOGIT_FRAC), span=True)
 
 

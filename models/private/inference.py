@@ -22,12 +22,13 @@ class Response:
 
 
 async def audited_inference(
-    p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits", audit: bool = True
-) -> Response:
+    p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor, answer: AnswerKind = "logits", audit: bool = True,
+    extent: int = 0,
+) -> Response:  # fmt: skip
     """:func:`mpcnet.models.families.bert.infer`, and the verdict of a :class:`mpcnet.protocols.audit.Audit` on its
     values; without `audit`, the answer alone."""
     if not audit:
-        return Response(await infer(p, model, tokens, keep, answer))
+        return Response(await infer(p, model, tokens, keep, answer, extent))
     watching = Audit(keep)
-    values = await infer(replace(p, audit=watching), model, tokens, keep, answer)
+    values = await infer(replace(p, audit=watching), model, tokens, keep, answer, extent)
     return Response(values, await watching.verdict(p))

@@ -120,7 +120,7 @@ def _functions(config: Config, seen: _Seen) -> None:
         "up": ((1, ROWS, COLUMNS), N.UP_BITS, N.UP_FRAC),
         "centred": ((1, ROWS, COLUMNS), N.CENTRED_BITS, N.CENTRED_FRAC),
         "scores": ((1, 2, ROWS, ROWS), N.QUERY_BITS + 1, N.SCORE_FRAC),
-        "numerators": ((1, 2, ROWS, ROWS), bits.product, formats.numerator_frac()),
+        "numerators": ((1, 2, ROWS, ROWS), bits.product, formats.numerator_frac(ROWS)),
         "value": ((1, 2, ROWS, HEAD_DIM), bits.product, formats.value_frac(0, ROWS)),
     }
     shares = [session.share_words(_words(name, shape, k), k, frac) for name, (shape, k, frac) in forms.items()]
@@ -149,11 +149,11 @@ async def _run(p: Party, config: Config, x: _Inputs) -> list[Shared | Bits]:
     bits, sums = formats.weigh_bits(0, ROWS), formats.softmax_rows(0, ROWS)
     keys = keep[:, None, None, :]
     if formats.softmax == "2quad":
-        found.append(await squares(q, x.scores, keys, bits.product, formats.numerator_frac()))
+        found.append(await squares(q, x.scores, keys, bits.product, formats.numerator_frac(ROWS)))
     elif formats.softmax == "2relu":
         found.append(await relus(q, x.scores, keys, bits.product))
     if suite.numerators is not None:
-        found.append(await suite.numerators(q, x.scores, keys, formats.numerator_frac()))
+        found.append(await suite.numerators(q, x.scores, keys, bits.product, formats.numerator_frac(ROWS)))
     if suite.reciprocal is None:
         found.append(await mix(q, x.numerators, x.value, bits))
     else:
@@ -175,7 +175,7 @@ def _exponentials(config: Config, seen: _Seen) -> None:
         watching = Audit(keep)
         columns = torch.ones(1, 1, 1, KEYS, dtype=torch.int64)
         q = replace(p, audit=watching)
-        found = await exponentials(q, scores, columns, formats.numerator_frac(), formats.windows[0])
+        found = await exponentials(q, scores, columns, formats.numerator_frac(KEYS), formats.windows[0])
         return found, await watching.verdict(p)
 
     for value in evaluate(run, seen.look):
@@ -206,7 +206,7 @@ def _model(config: Config, seen: _Seen) -> None:
     if config.shape.relative_buckets:  # few tokens are never far from each other
         far = buckets(config.formats.longest)
         seen.add(Part(8, tuple(far.shape), "buckets"), far.to(torch.uint8))
-    if tiny.shape.labels >= 2:
+    if tiny.shape.chooses:
         seen.result(evaluate(lambda p: infer(p, model, rows, keep, "label"), seen.look))
 
 

@@ -132,8 +132,7 @@ class _Floats:
     def run(self, observe: Observe) -> Tensor:
         """The answers, [batch, columns]."""
         shape, tokens = self.config.shape, self.tokens
-        run = reference.classify if shape.head == "classification" else reference.embed
-        return run(
+        return reference.answer(
             shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax, observe=observe
         )
 

@@ -155,5 +155,5 @@ def _scores(formats: Formats, layer: int) -> Iterator[Place]:
 
 def numerators(config: Config, layer: int, length: int) -> Place:
     """Where softmax's numerators are opened: the float model's weights, under exact softmax up to a factor a row."""
-    bits, frac = config.formats.weigh_bits(layer, length).product, config.formats.numerator_frac()
+    bits, frac = config.formats.weigh_bits(layer, length).product, config.formats.numerator_frac(length)
     return Place(f"layer{layer}/attention", bits, 0, f"layer{layer}.weights", frac, "pairs")

@@ -14,6 +14,7 @@ from mpcnet.models.families.bert import POSITIONS, TABLE, TYPES, Config
 from mpcnet.models.float_model.reference import look_up
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.pooling import DENSE_BITS
+from mpcnet.models.shape import TOKEN_LINEARS
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.lookup import table_bits, table_shape
 
@@ -63,6 +64,8 @@ def parameters(config: Config) -> list[Parameter]:
     if shape.head == "classification":
         found += linear("pooler", d, d, wide)
         found += linear("classifier", d, shape.labels, N.POOLER_BITS)
+    elif shape.tells_tokens:
+        found += linear(TOKEN_LINEARS[shape.head], d, shape.columns, N.TOKEN_BITS)
     else:
         found += [Parameter(f"final.{name}", (d,), ring.MAX_BITS, N.WEIGHT_FRAC) for name in ("gamma", "beta")]
         rows = d * len(shape.kinds)

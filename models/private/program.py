@@ -162,22 +162,47 @@ def _computed(program: _Once) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What is public of a request: sentences, tokens of the longest, what it asks for, and whether it is audited."""
+    """What is public of a request: sentences, tokens of the longest, what it asks for, and whether it is audited.
+
+    extent: how much of each answer: the first columns of an embedding; 0: all of it.
+    """
 
     batch: int
     length: int
     answer: AnswerKind = "logits"
     audit: bool = False
+    extent: int = 0
 
     @property
-    def kind(self) -> tuple[AnswerKind, bool]:
+    def kind(self) -> tuple[AnswerKind, bool, int]:
         """What requests must have in common to run together."""
-        return self.answer, self.audit
+        return self.answer, self.audit, self.extent
 
 
 def possible_answers(shape: BertShape) -> tuple[AnswerKind, ...]:
-    """What a model can be asked for: the label of a classifier that has several to choose one from."""
-    return ("logits", "label") if shape.labels >= 2 and not shape.multi_label else ("logits",)
+    """What a model can be asked for: the label, of a text or of each token, where there are several to choose from."""
+    return ("logits", "label") if shape.chooses else ("logits",)
+
+
+def answer_shape(shape: BertShape, size: Size) -> tuple[int, ...]:
+    """Of the array that a client gets."""
+    if shape.tells_tokens:
+        return size.batch, size.length, shape.columns
+    return size.batch, size.extent or shape.columns
+
+
+def wanted_extent(config: Config, wanted: object) -> int:
+    """How much of each answer was asked for, by somebody else or by an option; 0: all of it.
+
+    :raises LocalInputError: the model's answers have no such part.
+    """
+    if type(wanted) is int and wanted == 0:
+        return 0
+    if config.shape.head != "embedding":
+        raise LocalInputError(f"dim: want a model of embeddings, got {kind_of(config.shape)}")
+    if type(wanted) is not int or not 1 <= wanted <= config.shape.columns:
+        raise LocalInputError(f"dim: want 1 to {config.shape.columns} columns, got {str(wanted)[:20]}")
+    return wanted
 
 
 def answers(config: Config) -> tuple[AnswerKind, ...]:
@@ -196,6 +221,14 @@ def allowing(config: Config, wanted: Sequence[str]) -> Config:
     return replace(config, answers=tuple(answer for answer in possible if answer in wanted)) if wanted else config
 
 
+def kind_of(shape: BertShape) -> str:
+    """What kind of model it is, for people."""
+    kinds = {"classification": f"a classifier of {shape.labels} label(s)",
+             "token-classification": f"a classifier of tokens of {shape.labels} label(s)",
+             "question-answering": "a model that answers questions"}  # fmt: skip
+    return kinds.get(shape.head, "a model of embeddings")
+
+
 def wanted_answer(config: Config, wanted: object) -> AnswerKind:
     """What was asked for, by somebody else or by an option.
 
@@ -204,7 +237,7 @@ def wanted_answer(config: Config, wanted: object) -> AnswerKind:
     for answer in answers(config):
         if wanted == answer:
             return answer
-    kind = f"a classifier of {config.shape.labels} label(s)" if config.shape.labels else "a model of embeddings"
+    kind = kind_of(config.shape)
     if config.shape.multi_label:
         kind += ", of which several may hold at once (those above 0.5 by the logits' sigmoid)"
     if wanted in possible_answers(config.shape):

@@ -36,9 +36,16 @@ class Entry:
 
 
 def entries(
-    words: Sequence[str] = (), file: Path | None = None, pairs: Path | None = None, form: Format | None = None
+    words: Sequence[str] = (),
+    file: Path | None = None,
+    pairs: Path | None = None,
+    form: Format | None = None,
+    *,
+    paired: bool = False,
 ) -> list[Entry]:
     """The texts of a command line, or of one file. Without a `form` the file's name tells: .jsonl, .tsv; else lines.
+
+    With `paired` the words are pairs, two by two.
 
     A file of pairs holds JSON lines, unless its name or `form` says tsv, and nothing but pairs.
 
@@ -49,8 +56,13 @@ def entries(
         raise LocalInputError("texts: want words, --file or --pairs, got more than one of them")
     if form and not (file or pairs):
         raise LocalInputError("--format: want --file or --pairs, whose lines it is of, got neither")
+    if paired and (len(words) % 2 or not words):
+        raise LocalInputError(f"--pair: want an even number of words, got {len(words)}; put each text into quotes")
     path = file or pairs
-    if path is None:
+    if paired:
+        both = zip(words[::2], words[1::2], strict=True)
+        found = [Entry(f"text {number}", pair) for number, pair in enumerate(both, 1)]
+    elif path is None:
         found = [Entry(f"text {number}", word, plain=True) for number, word in enumerate(words, 1)]
     else:
         found = read_file(path, _form(path, form, pairs is not None), only_pairs=pairs is not None)

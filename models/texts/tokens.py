@@ -6,7 +6,7 @@ Runs at the client: ids are secret, lengths and masks are not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -38,11 +38,15 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text's tokens; `uncut` is how many there were, if some had to go, and 0 if none had."""
+    """One text's tokens; `uncut` is how many there were, if some had to go, and 0 if none had.
+
+    `encoding` says where in the text each of them is; None if the tokenizer does not.
+    """
 
     ids: list[int] = field(repr=False)
     types: list[int] = field(repr=False)
     uncut: int = 0
+    encoding: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ class Reader:
             raise LocalInputError(
                 f"want at most {self.limit} tokens, got {len(row['input_ids'])}; shorten the text, or cut it in two"
             )
-        found = Row(row["input_ids"], row.get("token_type_ids") or [0] * len(row["input_ids"]), uncut)
+        encoding = (row.encodings or [None])[0]
+        found = Row(row["input_ids"], row.get("token_type_ids") or [0] * len(row["input_ids"]), uncut, encoding)
         return self._checked(found)
 
     def pad(self, rows: Sequence[Row], length: int = 0) -> Tokens:
@@ -144,7 +149,7 @@ class Reader:
         if shape.skipped_positions and shape.skipped_positions - 1 in row.ids:  # MPNet gives padding no position
             raise LocalInputError("want a text without the padding token, got one that spells it")
         if not shape.types:
-            return Row(row.ids, [0] * len(row.ids), row.uncut)
+            return replace(row, types=[0] * len(row.ids))
         if max(row.types) >= shape.types:
             raise LocalInputError(f"want one text: the model has {shape.types} type(s) of token, got a pair")
         return row

@@ -20,7 +20,7 @@ from mpcnet.rounds import Part
 from mpcnet.transport.channel import CONTROL, NO_SESSION, Channel, check_control, receive_control
 from mpcnet.transport.wire import Header, Scalar, Value, encode
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """Of all that parties of one deployment must do alike. Peers exchange it, program.json holds it, and releases with the
 same one work together, whatever their own versions are. It is raised by whatever makes another release
 

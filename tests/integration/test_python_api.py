@@ -90,7 +90,9 @@ async def test_one_bad_text_among_good_ones(tmp_path: Path) -> None:
                 LocalInputError, match="classify: want a classifier, got a model of embeddings; call emb"
             ):
                 await private.classify(TEXTS)
-            with pytest.raises(LocalInputError, match="answer: want logits of a model of embeddings, got 'label'"):
+            with pytest.raises(
+                LocalInputError, match="labels: want a classifier, got a model of embeddings; call embed"
+            ):
                 await private.labels(TEXTS)
             assert private.last.requests == 0, "nothing was asked"
             found = await private.embed(texts, on_error="return")

@@ -12,7 +12,7 @@ from parties import deployed, tiny
 from small_models import VOCABULARY, add_word, save_embedding, save_words
 from typer.testing import CliRunner
 
-from mpcnet.errors import LocalConfigError
+from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.cli import app
 from mpcnet.launch.deployment.deploy import TOKENIZER
@@ -70,6 +70,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         found.append((tokens, kind[:2]))
         counts = tokens.mask.sum(1).double()
         values = counts[:, None] * torch.arange(1, 1 + session.node.config.shape.columns)
+        if session.node.config.shape.tells_tokens:
+            values = values[:, None].expand(-1, tokens.ids.shape[1], -1)
         out_of_range = [count == 5 for count in counts.tolist()] if kind[1] else None
         return Answer(values, out_of_range, ({}, {}), 0.1, 0.2, 0.3, 0.4)
 
@@ -182,3 +184,41 @@ def test_a_public_table_needs_its_model(deploy: Any, words: Path, tmp_path: Path
     save_embedding(tmp_path / "other", hidden_size=16)
     with pytest.raises(LocalConfigError, match="want a model of the program's shape, got another"):
         client.public_table(node, str(tmp_path / "other"))
+
+
+def test_a_question_goes_before_every_context(deploy: Any, words: Path, asked: Asked) -> None:
+    """And options of one kind of model are refused for another, before anything is asked."""
+    made = deploy(
+        replace(program(words), shape=replace(program(words).shape, head="question-answering", pooling="none"))
+    )
+    code, found, _ = run(made, "--question", "the dog?", "cat", "good cat", "", "--blank", "empty", "--no-audit")
+    assert code == 0 and [set(row) for row in found["answers"]] == [{"answer", "score", "start", "end"}] * 2 + [
+        {"empty"}
+    ]
+    assert asked[0][0].types.tolist() == [[0] * 5 + [1] * 2 + [0], [0] * 5 + [1] * 3]
+    assert run(made, "cat", "--question", "the dog?", "--impossible", "--no-audit")[0] == 0
+    with pytest.raises(
+        LocalInputError, match="--aggregation: want a model of token-classification, got one of questio"
+    ):
+        run(made, "cat", "--aggregation", "first")
+    with pytest.raises(LocalInputError, match="text 1: want a question and a context, got one text"):
+        run(made, "cat")
+    assert len(asked) == 2
+
+
+def test_documents_of_a_query_and_pairs(deploy: Any, words: Path, asked: Asked) -> None:
+    made = deploy(program(words, ["relevance"]))
+    code, found, _ = run(made, "--query", "dog", "cat", "good cat", "--no-audit")
+    assert code == 0 and [row["rank"] for row in found["answers"]] == [2, 1]
+    assert asked[0][0].types.tolist() == [[0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1]]
+    code, found, _ = run(made, "--pair", "dog", "cat", "dog", "good cat", "--no-audit")
+    assert code == 0 and [sorted(row) for row in found["answers"]] == [["name", "score"]] * 2
+    assert asked[1][0].ids.tolist() == asked[0][0].ids.tolist()
+    with pytest.raises(LocalInputError, match="--pair: want an even number of words, got 3; put each text into quotes"):
+        run(made, "--pair", "dog", "cat", "dog")
+
+
+def test_a_query_wants_one_label(deploy: Any, words: Path, asked: Asked) -> None:
+    with pytest.raises(LocalInputError, match="--query: want a cross-encoder, which has one label, got 2 labels"):
+        run(deploy(program(words, ["no", "yes"])), "--query", "dog", "cat")
+    assert not asked

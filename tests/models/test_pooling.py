@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_shapes_that_make_no_sense() -> None:
         ({"dense": (Dense(4, "relu"),)}, "dense: want columns and tanh or identity"),  # type: ignore[arg-type]
         ({"dense": (Dense(4, "identity"), Dense(4, "tanh"))}, "as one, got two"),
         ({"multi_label": True}, "multi_label: want a classifier"),
-        ({"head": "classification", "labels": 2, "pooling": "first", "pooled_from": 1}, "want none of a classifier"),
+        ({"head": "classification", "labels": 2, "pooling": "first", "pooled_from": 1}, "want none of classification"),
     ):  # fmt: skip
         with pytest.raises(LocalConfigError, match=says):
             replace(TINY, **changes)  # type: ignore[arg-type]
@@ -126,3 +127,26 @@ def test_labels_of_their_own_have_no_largest() -> None:
         wanted_answer(model.config, "label")
     private, _, floats = model.run(tokens)
     assert (private - floats).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("shape", "sent"),
+    [
+        ({"pooling": "mean"}, 3 * 8 * 4),
+        ({"pooling": "cls+mean"}, 2 * 3 * 8 * 4),
+        ({"pooling": "max"}, None),
+        ({"dense": (Dense(12, "tanh"),)}, 3 * 32 * 4),
+    ],
+)
+def test_the_first_columns_alone(shape: dict[str, Any], sent: int | None) -> None:
+    """As those of the whole; servers open no others where nothing follows the pooling."""
+    model, tokens = tiny_model("fast", "exact", replace(TINY, layers=1, **shape))
+    few, whole, floats = model.run(tokens, extent=8)
+    assert few.shape == whole.shape == (3, 8)
+    assert (few - floats[:, :8]).abs().max() < 0.02 and (few - whole).abs().max() < 0.02
+    size = Size(*tokens.ids.shape, extent=8)
+    least, most = (model.plans.infer(x).ledger for x in (size, replace(size, extent=0)))
+    assert sum(least.total().dealt_bytes) < sum(most.total().dealt_bytes) or "dense" in shape
+    assert least.total().rounds == most.total().rounds
+    if sent is not None:
+        assert least.of("pool").sent_bytes == sent

@@ -40,22 +40,23 @@ class Private:
     plain: Any
     plans: Plans
 
-    def run(self, tokens: Tokens, kind: AnswerKind = "logits", *, floats: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-        """Private, oracle and float results; the measured cost must equal the plan.
+    def run(
+        self, tokens: Tokens, kind: AnswerKind = "logits", *, floats: bool = True, extent: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Private, oracle and float results, the last whole; the measured cost must equal the plan.
 
         Without `floats`, for tokens that the float model refuses, the last is the oracle's.
         """
         shape = self.config.shape
         shares, whole = share_tokens(self, tokens)
         measured = self.session.run(
-            lambda p, model, *x: infer(p, model, x, tokens.mask, kind), self.loaded.results, *shares
+            lambda p, model, *x: infer(p, model, x, tokens.mask, kind, extent), self.loaded.results, *shares
         )
-        check_cost(measured.ledger, self.plans.infer(Size(*tokens.ids.shape, kind)))
-        answer = evaluate(lambda p: infer(p, self.plain, whole, tokens.mask, kind))
+        check_cost(measured.ledger, self.plans.infer(Size(*tokens.ids.shape, kind, extent=extent)))
+        answer = evaluate(lambda p: infer(p, self.plain, whole, tokens.mask, kind, extent))
         if not floats:
             return measured.value(), reveal(answer), reveal(answer)
-        call = reference.classify if shape.head == "classification" else reference.embed
-        plain = call(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax)
+        plain = reference.answer(shape, self.folded, tokens.ids, tokens.types, tokens.mask, self.config.formats.softmax)
         return measured.value(), reveal(answer), plain
 
 

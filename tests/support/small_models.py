@@ -51,6 +51,13 @@ def save_classifier(folder: Path, labels: int, std: float = 0.25, **sizes: Any) 
     return folder
 
 
+def save_head(folder: Path, kind: Any, std: float = 0.25, **sizes: Any) -> Path:
+    """A model of another class, and a WordPiece tokenizer."""
+    save_weights(folder, kind, std=std, **sizes)
+    save_words(folder)
+    return folder
+
+
 def save_weights(
     folder: Path, kind: Any = BertModel, *, words: int = len(VOCABULARY), std: float = 0.15, seed: int = 7, **more: Any
 ) -> None:

@@ -38,7 +38,14 @@ def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
 async def announce(peer: Peer, tokens: Tokens = TOKENS, **changes: Any) -> None:
     """The first frame of a request, with other fields if they are given."""
     batch, length = tokens.ids.shape
-    usual = {"id": secrets.token_bytes(16), "batch": batch, "length": length, "answer": "logits", "audit": False}
+    usual = {
+        "id": secrets.token_bytes(16),
+        "batch": batch,
+        "length": length,
+        "answer": "logits",
+        "audit": False,
+        "extent": 0,
+    }
     await frames.send(peer, REQUEST, **{**usual, "wait_s": 600.0, **changes})
 
 

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from parties import tiny
 from rich.console import Console
 
-from mpcnet.launch.requests.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, table, warning
+from mpcnet.launch.requests.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, ranked, table, warning
+from mpcnet.launch.requests.view import Known
 from mpcnet.models.families.bert import Config
-from mpcnet.models.texts.tokens import Text
+from mpcnet.models.texts.tokens import Row, Text
 
 
 def config(*labels: str, multi_label: bool = False) -> Config:
@@ -112,3 +114,41 @@ def test_rows_of_embeddings_scores_and_labels() -> None:
     accepted = guarded({"cosine": 0.5}, True, "text 1", True)
     (vector,) = shown(["a"], [accepted], hot[:1], hot[:1])
     assert "+1.0000 +0.0000 (out of range)" in vector and "0.500000" in vector
+
+
+def test_entities_are_shown_in_their_text() -> None:
+    shape = replace(tiny(2).config().shape, head="token-classification", pooling="none")
+    made = replace(config("O", "B-PER"), shape=shape)
+    tokenizer = SimpleNamespace(unk_token_id=None)
+    encoding = SimpleNamespace(
+        ids=[2, 9, 8, 3], tokens="abcd", offsets=[(0, 0), (0, 3), (4, 7), (0, 0)], special_tokens_mask=[1, 0, 0, 1]
+    )
+    known = Known("the dog", Row([2, 9, 8, 3], [0] * 4, encoding=encoding), tokenizer)
+    logits = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.0, 0.0]], dtype=torch.float64)
+    row = beside(made, "logits", logits, -logits, known)
+    chance = pytest.approx(0.880797, abs=1e-6)
+    assert row["entities"] == [{"label": "PER", "score": chance, "text": "dog", "start": 4, "end": 7}]
+    assert row["plain_entities"] == [{"label": "PER", "score": chance, "text": "the", "start": 0, "end": 3}]
+    (line,) = shown(["the dog"], [row], logits[None], logits[None])
+    assert "dog (PER 0.88)" in line and "the (PER 0.88)" in line and " no " in line
+    label = beside(made, "label", torch.eye(2)[[0, 0, 1, 0]], logits, known)
+    (line,) = shown(["the dog"], [label], logits[None], logits[None])
+    assert "dog (PER)" in line and " yes " in line
+    assert entry(made, "logits", logits) == {"logits": logits.tolist()}
+
+
+def test_documents_are_ranked() -> None:
+    """By the sigmoid of the logit, as a cross-encoder's folder says; what has no score has no rank, and is last."""
+    made = config("relevance")
+    made = replace(made, shape=replace(made.shape, sigmoid=True))
+    private = torch.tensor([[0.0], [2.0], [1.0]], dtype=torch.float64)
+    rows = [beside(made, "logits", row, row + 0.25) for row in private]
+    assert rows[0] == {
+        "name": "relevance", "score": 0.5, "logit": 0.0, "plain_score": pytest.approx(0.5621765), "plain_logit": 0.25
+    }  # fmt: skip
+    found = ranked([*rows[:2], {"error": "text 3: want words, got an empty text"}, rows[2]])
+    assert [row.get("rank") for row in found] == [3, 1, None, 2]
+    lines = shown(["a", "b", "", "c"], found, private, private + 0.25)
+    assert [line.split()[1] for line in lines] == ["1", "2", "3", "│"]
+    assert [line.split("│")[2].strip() for line in lines] == ["b", "c", "a", ""]
+    assert "relevance +0.8808" in lines[0] and "error: want words" in lines[3]

@@ -65,7 +65,12 @@ def test_labels() -> None:
 def test_findings_leave_out_what_is_out_of_range() -> None:
     config = replace(tiny(2).config(), labels=("no", "yes"))
     entries = [Entry(f"line {number}", "text") for number in range(1, 5)]
-    asked = Asked(entries, [Row([], []), None, Row([], []), Row([], [])], ["", "line 2: bad", "", ""], None)  # type: ignore[arg-type]
+    asked = Asked(
+        entries,
+        [Row([], []), None, Row([], []), Row([], [])],
+        ["", "line 2: bad", "", ""],
+        SimpleNamespace(tokenizer=None),
+    )  # type: ignore[arg-type]
     private = rows([2.0, 0.0], [9.0, -9.0], [0.0, 2.0])
     theirs = Plain(
         rows([2.0, 0.0], [0.0, 2.0], [2.0, 0.0]), "transformers", rows([0.0, 2.0], [0.0, 2.0], [0.0, 2.0]), "T"

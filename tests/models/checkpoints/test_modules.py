@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.requests.answers import as_score
 from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
 from mpcnet.models.families.bert import Config
@@ -192,8 +193,59 @@ def test_a_cross_encoder_is_a_classifier_that_cuts(tmp_path: Path) -> None:
     (tmp_path / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
     found = load_checkpoint(tmp_path)
     assert (found.shape.head, found.shape.labels, found.preprocessing.max_tokens) == ("classification", 1, 24)  # type: ignore[union-attr]
+    assert found.shape.sigmoid
+    identity = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(identity))
+    assert not load_checkpoint(tmp_path).shape.sigmoid
     (tmp_path / "sentence_bert_config.json").write_text("{}")  # an encoder then, of which nothing is pooled
     with pytest.raises(LocalConfigError, match="want a Pooling behind the Transformer, got none; add one"):
+        load_checkpoint(tmp_path)
+
+
+def save_cross_encoder(folder: Path, labels: int = 1, **config: Any) -> None:
+    """As save_pretrained of transformers; `config` goes into config.json."""
+    save_encoder(folder)
+    made = BertConfig.from_pretrained(folder, num_labels=labels)
+    torch.manual_seed(2)
+    BertForSequenceClassification(made).save_pretrained(folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+
+
+@pytest.mark.parametrize(
+    ("config", "sigmoid"),
+    [
+        ({}, False),  # no cross-encoder: a regression
+        ({"sentence_transformers": {"version": "5.0.0"}}, True),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}, True),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, False),
+        ({"sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid"}, True),
+        ({"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, False),
+    ],
+)
+def test_what_a_cross_encoder_makes_of_its_logit(tmp_path: Path, config: dict[str, Any], sigmoid: bool) -> None:
+    save_cross_encoder(tmp_path, **config)
+    found = load_checkpoint(tmp_path)
+    assert found.shape.sigmoid is sigmoid
+    package = pytest.importorskip("sentence_transformers")
+    if config:
+        model = package.CrossEncoder(str(tmp_path), device="cpu")
+        logit = model.predict([("the dog", "a cat")], activation_fn=torch.nn.Identity(), convert_to_tensor=True)
+        score = model.predict([("the dog", "a cat")], convert_to_tensor=True)
+        assert torch.allclose(as_score(found.shape, logit), score)
+
+
+@pytest.mark.parametrize(
+    ("labels", "config", "says"),
+    [
+        (1, {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Tanh"}}, "Identity, got torch.nn.m"),
+        (3, {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}, "want Sigmoid of one l"),
+        (3, {"problem_type": "regression"}, "problem_type: want regression of one label, got one of 3"),
+    ],
+)  # fmt: skip
+def test_what_else_it_may_not_make_of_it(tmp_path: Path, labels: int, config: dict[str, Any], says: str) -> None:
+    save_cross_encoder(tmp_path, labels, **config)
+    with pytest.raises(LocalConfigError, match=says):
         load_checkpoint(tmp_path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AlbertConfig,
@@ -22,12 +23,16 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertModel,
+    MPNetConfig,
+    MPNetForQuestionAnswering,
+    MPNetForTokenClassification,
     RobertaConfig,
     RobertaModel,
 )
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.float_model.reference import answer
 
 SIZES = dict(
     vocab_size=30,
@@ -58,8 +63,6 @@ def refusal(folder: Path) -> str:
     [
         BertForMaskedLM,
         BertForPreTraining,
-        BertForTokenClassification,
-        BertForQuestionAnswering,
         BertForNextSentencePrediction,
         BertForMultipleChoice,
     ],
@@ -68,9 +71,39 @@ def test_another_head(tmp_path: Path, cls: Any) -> None:
     """Nothing is said of its weights, which its class explains."""
     cls(BertConfig(**SIZES)).save_pretrained(tmp_path)
     assert refusal(tmp_path) == (
-        f"{tmp_path}: cannot run privately: architectures: want BertModel or BertForSequenceClassification, got "
-        f"{cls.__name__}; save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
+        f"{tmp_path}: cannot run privately: architectures: want BertModel or its head for texts, tokens or "
+        f"questions, got {cls.__name__}; save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
     )
+
+
+@pytest.mark.parametrize(
+    ("cls", "head", "labels"),
+    [
+        (BertForTokenClassification, "token-classification", 5),
+        (BertForQuestionAnswering, "question-answering", 0),
+        (MPNetForTokenClassification, "token-classification", 5),
+        (MPNetForQuestionAnswering, "question-answering", 0),
+    ],
+)
+def test_heads_for_tokens(tmp_path: Path, cls: Any, head: str, labels: int) -> None:
+    """Their weights are transformers', at every token, and two of them in one folder are refused."""
+    config = (MPNetConfig if "MPNet" in cls.__name__ else BertConfig)(**SIZES, num_labels=labels or 2)
+    model = cls(config).double().eval()
+    model.save_pretrained(tmp_path)
+    found = load_checkpoint(tmp_path)
+    assert (found.shape.head, found.shape.labels, found.shape.tells_tokens) == (head, labels, True)
+    ids = torch.tensor([[5, 9, 2, 7]])
+    mask = torch.ones_like(ids)
+    with torch.inference_mode():
+        output = model(input_ids=ids, attention_mask=mask)
+    want = output.logits[0] if labels else torch.stack([output.start_logits[0], output.end_logits[0]], -1)
+    mine = answer(found.shape, fold(found), ids, torch.zeros_like(ids), mask)[0]
+    assert torch.allclose(mine, want, atol=1e-9)
+    edit(
+        tmp_path,
+        architectures=[cls.__name__.replace("Token", "Sequence").replace("QuestionAnswering", "TokenClassification")],
+    )
+    assert "cannot run privately" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -207,9 +207,9 @@ def test_the_planner_names_every_site_that_could_overflow() -> None:
 
 def test_values_that_leave_a_long_row_too_few_bits_are_refused() -> None:
     with pytest.raises(
-        LocalConfigError, match=r"layer0\.value: want 6 fraction bits or more, got 5 for values up to 135"
+        LocalConfigError, match=r"layer0\.value: want 6 fraction bits or more, got 5 for values up to 540"
     ):
-        planned(known=larger(100.0), layer0__value=Range(-90.0, 90.0, 1))
+        planned(known=larger(100.0), layer0__value=Range(-360.0, 360.0, 1))
 
 
 def test_calibrated_values_serve_where_proved_ones_would_leave_too_few_bits() -> None:
