@@ -22,6 +22,7 @@ from mpcnet.models.private.prepare import (
     Prepared,
     checkpoint,
     folder_of_that_name,
+    off_domain,
     other_softmax,
 )
 from mpcnet.models.shape import PRESETS, Softmax
@@ -142,6 +143,8 @@ def warn(prepared: Prepared, to: Console = console) -> None:
     if prepared.note:
         warn_of(prepared.note, to)
     if text := other_softmax(prepared.checkpoint, prepared.config):
+        warn_of(text, to, "bold red")
+    if text := off_domain(prepared):
         warn_of(text, to, "bold red")
 
 

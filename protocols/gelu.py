@@ -209,7 +209,7 @@ async def pi_gelu_polynomial(p: Party, x: Shared, bits: int, sure: bool = False)
     wide_square = lift(p, u2, bits, sure=True)
     cube = product(p, wide_square, wide_u)
     powers = [wide_u.shared(), wide_square.shared(), p.rescale(cube, x.frac)]
-    middles = [_polynomial(p, powers, c, x.frac).reduce(x.bits + 4) for c in (INNER, OUTER)]
+    middles = [polynomial(p, powers, c, x.frac).reduce(x.bits + 4) for c in (INNER, OUTER)]
     half = grown.shared().reduce(x.bits + 4)
     first, second = await p.open(*(middle + p.rescale(half.halve(), x.frac) for middle in middles))
     total = product(p, lift_bit(p, b_inner, bits), lift(p, first, bits, sure=True))
@@ -217,7 +217,7 @@ async def pi_gelu_polynomial(p: Party, x: Shared, bits: int, sure: bool = False)
     return total + product(p, lift_bit(p, b_above, bits), grown)
 
 
-def _polynomial(p: Party, powers: Sequence[Shared], coefficients: Sequence[float], frac: int) -> Shared:
+def polynomial(p: Party, powers: Sequence[Shared], coefficients: Sequence[float], frac: int) -> Shared:
     """c_0 + sum c_i powers_i with 24-bit coefficients (the cube of 18 multiplies the last), rescaled once."""
     scale = 24
     bits = min(power.bits for power in powers)

@@ -14,7 +14,7 @@ from torch import Tensor
 from mpcnet.protocols.arith import lift_bit, own_ring, product
 from mpcnet.protocols.compare import at_least
 from mpcnet.protocols.party import Party
-from mpcnet.protocols.share import Shared
+from mpcnet.protocols.share import Masked, Shared
 
 
 async def largest(p: Party, x: Shared, keep: Tensor) -> Shared:
@@ -42,3 +42,16 @@ async def largest(p: Party, x: Shared, keep: Tensor) -> Shared:
         x = replace(won, value=torch.cat([won.value, left.value], -2))
         keep = torch.cat([mine | theirs, keep[..., 2 * pairs :]], -1)
     return x.take(np.s_[..., 0, :])
+
+
+async def below_largest(p: Party, x: Shared, keep: Tensor) -> Masked:
+    """x less the largest of its row, opened; 0 where `keep` is 0: [..., query, key], `keep` [..., 1, key], public.
+
+    Needs |x_i - x_j| < 2^(bits - 1) in a row.
+
+    Rounds   1 more than :func:`largest`
+    Sends    ceil(bits / 8) bytes an element each way, and what the maximum takes
+    Error    none
+    """
+    top = await largest(p, x.map(lambda value: value.transpose(-1, -2)), keep.squeeze(-2).bool())
+    return await p.open_one((x - top.map(lambda value: value.unsqueeze(-1))).scale(keep))

@@ -152,6 +152,19 @@ def _below(x: Masked, top: Masked) -> Masked:
     return replace(x, opened=ring.reduce(opened, x.bits), mask=x.mask.less(top.mask, bucket))
 
 
+async def mix(p: Party, weights: Shared, value: Shared, bits: WeighBits) -> Shared:
+    """sum_j g_j v_j for rows of weights that add up to 1: [..., query, key] and [..., key, dim] -> [..., query, dim].
+
+    Rounds   2
+    Sends    words of the product's ring for weights and V, then those of the product, which grows
+    Error    roundings
+    Source   docs/protocol.md, "Softmax"
+    """
+    a, v = await p.open(weights.reduce(bits.product), value.reduce(bits.product))
+    result = p.rescale(matmul(p, a, v), bits.frac)
+    return lift(p, await p.open_one(result), bits.result, sure=True).shared()  # a mean of V's rows
+
+
 async def weigh(
     p: Party,
     numerators: Shared,

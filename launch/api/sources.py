@@ -23,7 +23,7 @@ from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.models.families.bert import Embedding
-from mpcnet.models.private.prepare import Prepared, other_softmax, prepare
+from mpcnet.models.private.prepare import Prepared, off_domain, other_softmax, prepare
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Reader
 from mpcnet.transport.latency import parse_link
@@ -192,7 +192,7 @@ def here(
         file = None if calibration is None else Path(calibration)
         made = prepare(str(model), suite, softmax, 1, file, embedding, say)
         missing = library.MISSING if library.best() < 0 else ""
-        for note in filter(None, (made.note, other_softmax(made.checkpoint, made.config), missing)):
+        for note in filter(None, (made.note, other_softmax(made.checkpoint, made.config), off_domain(made), missing)):
             LibraryLog("client").say(note, level="warning")
         return made
 

@@ -34,7 +34,7 @@ from mpcnet.models.families.bert import Config, Embedding
 from mpcnet.models.preprocessing import copy_tokenizer, tokenizer_digest
 from mpcnet.models.private import program
 from mpcnet.models.private.commitment import SALT_FILE, commit, new_salt, write_salt
-from mpcnet.models.private.prepare import prepare
+from mpcnet.models.private.prepare import off_domain, prepare
 from mpcnet.models.shape import Softmax
 from mpcnet.transport.rendezvous import REPLICAS, SERVERS
 from mpcnet.transport.tls import parse_address
@@ -67,6 +67,8 @@ def make(
     """
     with console.status("preparing") as status:
         prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
+    if text := off_domain(prepared):
+        raise LocalConfigError(text)
     warn(prepared)
     salt = new_salt()
     config = replace(program.allowing(prepared.config, allowed), weights=commit(prepared.checkpoint.sha256, salt))

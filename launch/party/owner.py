@@ -38,6 +38,8 @@ async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
     _refuse(mismatches(node.config, checkpoint))
     if text := other_softmax(checkpoint, node.config):
         node.say(text, "warning")
+    if (used := node.config.shape.activation) != checkpoint.shape.activation:
+        node.say(f"these weights were trained with {checkpoint.shape.activation}, and are run with {used}", "warning")
     if text := check_weights(node.config, checkpoint.sha256, node.settings.folder):
         node.say(text, "warning")
     words = await asyncio.to_thread(_encoded, node, checkpoint)

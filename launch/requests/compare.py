@@ -85,16 +85,18 @@ def _plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[T
     from mpcnet.models.float_model.huggingface import published  # transformers: only who compares waits for it
 
     found, used = prepared.checkpoint, prepared.config.formats.softmax
-    own = found.softmax or "exact"
+    own, activation = found.softmax or "exact", prepared.config.shape.activation
     if texts is None:
         return Plain(stacked([plain_answer(prepared, tokens) for tokens in batches]), "the float model")
-    if used == own:
+    put_in = activation if activation != found.shape.activation else ""
+    if used == own and not put_in:
         theirs = published(found, own)
         return Plain(theirs(texts), theirs.by)
     theirs = published(found, own)
-    if found.shape.relative_buckets:  # transformers' MPNet has its own attention, always exact
+    if found.shape.relative_buckets or put_in:  # transformers' MPNet has its own attention, always exact
         here = stacked([plain_answer(prepared, tokens) for tokens in batches])
-        return Plain(here, f"the float model with {used} softmax", theirs(texts), theirs.by)
+        kinds = f"{used} softmax" + (f" and {put_in}" if put_in else "")
+        return Plain(here, f"the float model with {kinds}", theirs(texts), theirs.by)
     same = published(found, used)
     return Plain(same(texts), f"{same.by} with {used} softmax", theirs(texts), theirs.by)
 

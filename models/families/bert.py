@@ -46,7 +46,7 @@ from mpcnet.protocols.maximum import largest
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.quad import quad
 from mpcnet.protocols.share import Bits, Masked, Shared, Weight
-from mpcnet.protocols.softmax import RELU_EPS, exponentials, relus, squares, weigh
+from mpcnet.protocols.softmax import RELU_EPS, exponentials, mix, relus, squares, weigh
 from mpcnet.protocols.suites import Suite
 from mpcnet.randomness.source import Secret
 from mpcnet.rounds import parallel
@@ -344,9 +344,12 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     keys = band.pairs(keep) if band else keep[:, None, None, :]
     if not band and (near := near_pairs(shape.window(layer), n)) is not None:
         keys = keys * near
-    weights, eps = await _numerators(p, formats, layer, scores, keys, bits.product)
-    multiply = band.weighted if band else matmul
-    context = await weigh(p, weights, grown, rows, bits, model.config.suite.reciprocal, eps, multiply)
+    weights, eps = await _numerators(p, model.config, layer, scores, keys, bits.product, formats.numerator_frac(n))
+    if (inverse := model.config.suite.reciprocal) is None:
+        context = await mix(p, weights, grown, bits)
+    else:
+        multiply = band.weighted if band else matmul
+        context = await weigh(p, weights, grown, rows, bits, inverse, eps, multiply)
     return context.map(lambda x: x.transpose(1, 2).reshape(batch, n, d))  # [B, h, n, k] -> [B, n, d]
 
 
@@ -392,10 +395,13 @@ async def turn(p: Party, query: Shared, key: Shared, base: float) -> tuple[Share
 
 
 async def _numerators(
-    p: Party, formats: Formats, layer: int, scores: Shared, keep: Tensor, bits: int
+    p: Party, config: Config, layer: int, scores: Shared, keep: Tensor, bits: int, frac: int
 ) -> tuple[Shared, float]:
     """What softmax weighs the values by, and what it adds to their sum: [B, h, n, n] -> [B, h, n, n]."""
-    frac = formats.numerator_frac(keep.shape[-1])
+    formats = config.formats
+    if config.suite.numerators is not None:
+        sure = all(formats.sure(f"layer{layer}.head{head}.row_span") for head in range(config.shape.heads))
+        return await config.suite.numerators(p.at(config.suite.name), scores, keep, bits, frac, sure=sure), 0.0
     if formats.softmax == "exact":
         return await exponentials(p.at("exp"), scores, keep, frac, formats.windows[layer]), 0.0
     sure = formats.sure(f"layer{layer}.scores")

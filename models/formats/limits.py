@@ -14,6 +14,7 @@ from mpcnet.protocols.rowmax import window_limit
 from mpcnet.protocols.softmax import SHIFT
 
 MARGIN = 1.5  # of what is audited: texts that the demo model was not calibrated on reach 1.21 of its ranges on SST-2
+OWN_SCORES = 0.75  # of half the ring: a row that spans 3/2 of it comes out beyond a quarter, where an audit looks
 SCORE_MARGIN = 1.2  # of scores where windows are wide, which doubles what they cost
 
 
@@ -85,6 +86,11 @@ def _score_limits(shape: BertShape, formats: Formats, i: int) -> Iterator[Limit]
     if formats.softmax != "exact":
         shift = SHIFT if formats.softmax == "2quad" else 0.0
         yield Limit(f"{layer}.scores", 2.0 ** (formats.score_bits(i) - 2 - N.SCORE_FRAC), extra=shift)
+        return
+    if not formats.windows:  # a suite's own: differences of scores are compared in their ring, and grow from it
+        whole = formats.score_bits(i) - N.SCORE_FRAC
+        yield Limit(f"{layer}.scores", OWN_SCORES * 2.0 ** (whole - 1))
+        yield from (Limit(f"{layer}.head{head}.row_span", 2.0 ** (whole - 2)) for head in range(shape.heads))
         return
     for window in formats.windows[i]:
         margin = score_margin(window.bits)

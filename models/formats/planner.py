@@ -19,7 +19,7 @@ from mpcnet.models.formats.bounds import Bounds
 from mpcnet.models.formats.calibrate import Calibration
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.formats.guarantees import guarantees, period_of, row_guarantees, unproved
-from mpcnet.models.formats.limits import MARGIN, score_margin
+from mpcnet.models.formats.limits import MARGIN, OWN_SCORES, score_margin
 from mpcnet.models.formats.remedies import remedies
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.protocols.cells import WIDEST
@@ -43,6 +43,7 @@ UNWATCHED = ("qkv", "pooler.input")  # sites that no audit looks at: they have t
 ENOUGH_VALUE_FRAC = 7  # V's bound counts if it leaves so many: their rounding costs 1e-6 of a cosine
 WINDOW_BITS = (6, 7, 8, 9, 10)  # of row maxima: a score's material grows by a byte with each bucket of 2
 PERIOD_BITS = range(9, 13)  # scores are opened modulo: a score's material grows by a byte with each 64
+OWN_QUERY_FRACS = range(N.QUERY_FRAC, N.QUERY_FRAC - 3, -1)  # where a suite compares scores in their own ring
 RANDOM_WINDOW, RANDOM_PERIOD = 7, 10  # of random weights, whose scores are narrow: as wide as a trained model's
 UNITS = 32.0  # of a LayerNorm's input are its standard deviation at least: its rounding is 1% of a result then
 
@@ -61,8 +62,14 @@ def plan(
 
     `random` weights are planned as a trained model's.
 
-    :raises LocalConfigError: a value could leave its format; every such site is named.
+    :raises LocalConfigError: a value could leave its format, and every such site is named; or the suite's own softmax
+        does not take this attention.
     """
+    if suite.numerators is not None and (any(shape.windows) or shape.distances):
+        raise LocalConfigError(
+            f"suite {suite.name}: want attention to all tokens by queries and keys alone, got "
+            f"{'local windows' if any(shape.windows) else 'tables of distances'}; take fast or secformer"
+        )
     longest = min(calibrated_length or shape.positions, shape.positions) if softmax != "exact" else shape.positions
     planner = _Planner(shape, bounds, calibration, softmax, suite, longest, random)
     formats = planner.formats()
@@ -101,11 +108,11 @@ class _Planner:
         centred += [N.CENTRED_FRAC] * (len(sites) - len(centred))
         rows = {site: self._square_sums(site, frac) for site, frac in zip(sites, centred, strict=True)}
         windows: tuple[tuple[Window, ...], ...] = ()
-        if self.softmax == "exact":
+        if self.softmax == "exact" and self.suite.numerators is None:
             windows = tuple(self._windows(i, norm_limits[i]) for i in layers)
             periods = [max(window.period_bits for window in layer) for layer in windows]
             fracs = tuple(min(N.QUERY_FRAC, N.QUERY_BITS - period) for period in periods)
-        else:
+        elif self.softmax != "exact":
             rows |= {f"layer{i}.row_sum": self._row_sum(i) for i in layers}
         sizes = tuple(float(math.ceil(self.bounds.sizes[f"layer{i}.value"])) for i in layers)
         formats = Formats(
@@ -133,6 +140,12 @@ class _Planner:
     def _attention(self, i: int) -> tuple[int, float]:
         """Fraction bits of queries and keys, and what their squared norms are audited for; 0 if nothing is."""
         most = max(self.bounds.scores[i])
+        if self.suite.numerators is not None:
+            largest = {frac: OWN_SCORES * 2.0 ** (N.QUERY_BITS - 1 - frac) for frac in OWN_QUERY_FRACS}
+            for frac, limit in largest.items():
+                if most < limit:
+                    return frac, 0.0
+            return N.QUERY_FRAC, largest[N.QUERY_FRAC] - self.bounds.relative
         if self.softmax == "exact":
             return N.QUERY_FRAC, 0.0 if most < self._largest(PERIOD_BITS[-1]) else self._norms(i)
         extra = SHIFT if self.softmax == "2quad" else 0.0

@@ -41,7 +41,7 @@ from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.quad import quad
 from mpcnet.protocols.share import Bits, Shared
-from mpcnet.protocols.softmax import exponentials, relus, squares, weigh
+from mpcnet.protocols.softmax import exponentials, mix, relus, squares, weigh
 from mpcnet.rounds import Part
 
 SEED = 0  # public, as are all inputs: nothing of a deployment is masked by it
@@ -154,14 +154,19 @@ async def _run(p: Party, config: Config, x: _Inputs) -> list[Shared | Bits]:
         found.append(await squares(q, x.scores, keys, bits.product, formats.numerator_frac(ROWS)))
     elif formats.softmax == "2relu":
         found.append(await relus(q, x.scores, keys, bits.product))
-    found.append(await weigh(q, x.numerators, x.value, sums, bits, suite.reciprocal))
+    if suite.numerators is not None:
+        found.append(await suite.numerators(q, x.scores, keys, bits.product, formats.numerator_frac(ROWS)))
+    if suite.reciprocal is None:
+        found.append(await mix(q, x.numerators, x.value, bits))
+    else:
+        found.append(await weigh(q, x.numerators, x.value, sums, bits, suite.reciprocal))
     return [*found, await watching.verdict(p)]
 
 
 def _exponentials(config: Config, seen: _Seen) -> None:
     """Exact softmax's numerators of the first layer, by the oracle, of scores all over their ring."""
     formats = config.formats
-    if formats.softmax != "exact":
+    if formats.softmax != "exact" or config.suite.numerators is not None:
         return
     heads, bits = config.shape.heads, formats.score_bits(0)
     shape = (1, heads, KEYS, KEYS) if heads <= 4 else (1, heads, ROWS, KEYS)

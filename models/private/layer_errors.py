@@ -201,7 +201,7 @@ def _own_errors(model: Model, folded: Folded, tokens: Tokens, floats: _Floats) -
     want, given = _on_grids(floats, list(find.values()))
     layers = [f"layer{i}" for i in range(config.shape.layers)]
     weights = {place.key: place for place in (numerators(config, i, length) for i in range(config.shape.layers))}
-    own: Values = {site: torch.zeros_like(value) for site, value in given.items()}
+    own: Values = {site: torch.zeros_like(value) for site, value in (want | given).items()}
 
     def look(part: Part, count: int, word: Tensor) -> Tensor:
         key = (part.label, part.bits, count)

@@ -12,11 +12,12 @@ from mpcnet.models.families.bert import Config
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.guarantees import unproved
 from mpcnet.models.pooling import too_large
+from mpcnet.models.private.prepare import with_activation
 
 
 def mismatches(config: Config, checkpoint: Checkpoint) -> Iterator[str]:
     """Where the model is of another shape, or its texts are prepared otherwise, than the program says."""
-    yield from _differences(config.shape.to_dict(), checkpoint.shape.to_dict())
+    yield from _differences(config.shape.to_dict(), with_activation(checkpoint, config.suite).shape.to_dict())
     texts = (None if x is None else x.to_dict() for x in (config.preprocessing, checkpoint.preprocessing))
     ours, theirs = (found or {"tokenizer": "none"} for found in texts)
     yield from _differences(ours, theirs)

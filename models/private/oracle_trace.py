@@ -126,7 +126,8 @@ def places(config: Config, length: int) -> Iterator[Place]:
         query, key = ((N.QUERY_BITS + query_frac, query_frac, count) for count in (0, 1))
         for j, (bits, frac, count) in enumerate((query, key, (N.VALUE_BITS, value_frac, 0))):
             yield Place(f"{layer}/attention", bits, count, f"{layer}.qkv", frac, "heads", slice(j * d, (j + 1) * d))
-        yield from _scores(formats, i)
+        if config.suite.numerators is None:  # a suite's own softmax opens no score as it is
+            yield from _scores(formats, i)
         yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
         yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
         yield Place(f"{layer}/up", N.NORMAL_BITS, 0, f"{layer}.out.normal", N.NORMAL_FRAC)

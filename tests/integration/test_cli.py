@@ -114,7 +114,7 @@ def test_files_and_settings(mpcnet: Cli, made: Deployment, tmp_path: Path) -> No
 
 def test_options(mpcnet: Cli, tmp_path: Path) -> None:
     (tmp_path / "calibration").write_text("{}")
-    one_line(mpcnet("simulate", "--suite", "slow"), 78, "suite: want one of secformer, secformer-v1, fast, got slow")
+    one_line(mpcnet("simulate", "--suite", "slow"), 78, "suite: want one of secformer, secformer-v1, fast, crypten")
     one_line(mpcnet("simulate", "--net", "rtt=1"), 78, "link 'rtt=1': want a number and one of us, ms, s")
     one_line(mpcnet("simulate", "--model", tmp_path), 78, "want a directory or hub name that holds config.json")
     one_line(

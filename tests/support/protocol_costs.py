@@ -10,7 +10,7 @@ import torch
 from protocol_programs import COUNT, GIVEN, NARROW_ROWS, ROW_SUMS, WIDE_ROWS, Program, elements, shared
 
 from mpcnet.ledger import Cost
-from mpcnet.protocols import arith, cells, compare, division, gelu, softmax
+from mpcnet.protocols import arith, cells, compare, crypten, division, gelu, puma, shaft, softmax
 from mpcnet.protocols.argmax import one_hot_argmax
 from mpcnet.protocols.maximum import largest
 from mpcnet.protocols.party import Party
@@ -52,6 +52,7 @@ class Row:
 
 SQUARES = partial(shared, (8, 128), 22, 12)
 KEEP = torch.ones(128)
+OWN_SCORES, OWN_KEEP = shared((128, 128), 22, 12), torch.ones(1, 128)
 ELEMENT = ("element", COUNT)
 ROWS: tuple[Row, ...] = (
     Row("masked opening", "party", "24 bits", *ELEMENT, lambda p: P.open_words(p, 24), "none"),
@@ -172,6 +173,41 @@ ROWS: tuple[Row, ...] = (
     Row(
         "lookup, short table", "lookup", "2 rows of 384 words, 16 bits", "index", COUNT,
         lambda p: P.look_up_short(p, 2, 384, 16), "none",
+    ),
+    Row("GeLU of CrypTen", "crypten", "24 bits to 40", *ELEMENT, lambda p: crypten.gelu(p, elements(24), 40), "1.1e-3"),
+    Row(
+        "numerators of CrypTen", "crypten", "128 keys, 22 bits", "score", 128 * 128,
+        lambda p: crypten.numerators(p, OWN_SCORES, OWN_KEEP, 40, 16), "1.2e-3",
+    ),
+    Row(
+        "1/x of CrypTen", "crypten", "x from 1/8 to 253", "row", COUNT,
+        lambda p: crypten.reciprocal(p, elements(40, 16), ROW_SUMS), "2e-4 relative",
+    ),
+    Row(
+        "1/sqrt(x) of CrypTen", "crypten", "x from 0.105 to 153.8", "row", COUNT,
+        lambda p: crypten.rsqrt(p, elements(64, 28), NARROW_ROWS), "4e-3 relative",
+    ),
+    Row("GeLU of PUMA", "puma", "24 bits to 64", *ELEMENT, lambda p: puma.gelu(p, elements(24), 64), "2.1e-2"),
+    Row(
+        "numerators of PUMA", "puma", "128 keys, 22 bits", "score", 128 * 128,
+        lambda p: puma.numerators(p, OWN_SCORES, OWN_KEEP, 40, 16), "8.7e-3",
+    ),
+    Row(
+        "1/x of PUMA", "puma", "x from 0.0174 to 128", "row", COUNT,
+        lambda p: puma.reciprocal(p, elements(40, 16), ROW_SUMS), "7e-5 relative",
+    ),
+    Row(
+        "1/sqrt(x) of PUMA", "puma", "x from 0.8 to 17", "row", COUNT,
+        lambda p: puma.rsqrt(p, elements(64, 28), NARROW_ROWS), "1e-4 relative",
+    ),
+    Row("GeLU of SHAFT", "shaft", "24 bits to 40", *ELEMENT, lambda p: shaft.gelu(p, elements(24), 40), "4.9e-3"),
+    Row(
+        "softmax of SHAFT", "shaft", "128 keys, 22 bits", "score", 128 * 128,
+        lambda p: shaft.probabilities(p, OWN_SCORES, OWN_KEEP, 40, 16), "0.05",
+    ),
+    Row(
+        "1/sqrt(x) of SHAFT", "shaft", "x from 0.0234 to 181.8", "row", COUNT,
+        lambda p: shaft.rsqrt(p, elements(64, 28), NARROW_ROWS), "4e-3 relative",
     ),
     Row("audit: range", "audit", "24 bits, limit 2^22", *ELEMENT, P.within, "see Audit"),
     Row("audit: norms", "audit", "rows of 64", "row", COUNT, P.norms, "see Audit"),
