@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,29 +80,27 @@ def train(
     )
     say("loading the model")
     model, losses = _models(task, options, accelerator)
-    if accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(str(out / OPTIONS), json.dumps(wanted, indent=1))
-    run = Run(task, options.batch, options.seed, options.max_steps, save_every)
-    trainer = Trainer(accelerator, model, run, out / STATE, show)
-    history = trainer.train(options.stages, losses, train_rows, held_out)
-    document = {
-        "options": wanted,
-        "examples": {"train": len(sets.train), "held_out": len(sets.held_out), "dev": len(sets.dev)},
-        "metric": task.headline,
-        "epochs": history,
-        "seconds": time.perf_counter() - started,  # of the last start, if there were several
-        "machine": report.machine(),
-        "commit": report.commit(),
-        "processes": accelerator.num_processes,
-        "torch": torch.__version__,
-    }
-    if accelerator.is_main_process:
-        say("scoring what is saved on dev")
-        _save(model, task, options, out)
-        document["dev"] = _scores(task, out, dev, accelerator.device)
-        write_text(str(out / RESULTS), json.dumps(document, indent=1))
-        (out / STATE).unlink(missing_ok=True)
+    with _claimed(out, wanted) if accelerator.is_main_process else nullcontext():
+        run = Run(task, options.batch, options.seed, options.max_steps, save_every)
+        trainer = Trainer(accelerator, model, run, out / STATE, show)
+        history = trainer.train(options.stages, losses, train_rows, held_out)
+        document = {
+            "options": wanted,
+            "examples": {"train": len(sets.train), "held_out": len(sets.held_out), "dev": len(sets.dev)},
+            "metric": task.headline,
+            "epochs": history,
+            "seconds": time.perf_counter() - started,  # of the last start, if there were several
+            "machine": report.machine(),
+            "commit": report.commit(),
+            "processes": accelerator.num_processes,
+            "torch": torch.__version__,
+        }
+        if accelerator.is_main_process:
+            say("scoring what is saved on dev")
+            _save(model, task, options, out)
+            document["dev"] = _scores(task, out, dev, accelerator.device)
+            write_text(str(out / RESULTS), json.dumps(document, indent=1))
+            (out / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     return document
 
@@ -144,6 +144,25 @@ def _accelerator(options: Options) -> Accelerator:
         cpu=not torch.accelerator.is_available(),  # told so, its processes find each other on CPUs too
         kwargs_handlers=[kwargs],
     )
+
+
+@contextmanager
+def _claimed(out: Path, wanted: Mapping[str, Any]) -> Iterator[None]:
+    """Make the folder of a run, and keep it to this process: two that go on from one state would replace each other's.
+
+    :raises LocalConfigError: another process trains there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(str(out / OPTIONS), json.dumps(wanted, indent=1))
+    with (out / OPTIONS).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LocalConfigError(
+                f"{out}: want a folder that nobody trains in, got one that another process does; wait for it, or name "
+                "another --out"
+            ) from error
+        yield
 
 
 def _finished(out: Path, wanted: Mapping[str, Any]) -> bool:

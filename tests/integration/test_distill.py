@@ -1,5 +1,6 @@
 """`mpcnet distill`: teacher, student and table through the command line, and what a user can get wrong."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -82,6 +83,19 @@ def test_several_sources_give_each_text_once_and_none_of_dev(made: Path, tmp_pat
     assert distill("teacher", *common(made), *more).exit_code == 0
     first, both = (json.loads((made / name / "results.json").read_text())["examples"] for name in ("teacher", "more"))
     assert sum(both.values()) == sum(first.values()) + 1
+
+
+def test_a_folder_that_another_process_trains_in(made: Path) -> None:
+    options = (made / "teacher" / "options.json").read_text()
+    (made / "busy").mkdir()
+    (made / "busy" / "options.json").write_text(options)
+    arguments = ("teacher", *common(made), "--model", made / "bert", "--out", made / "busy", "--epochs", 1)
+    with (made / "busy" / "options.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = distill(*arguments)
+        assert isinstance(done.exception, LocalConfigError)
+        assert "busy: want a folder that nobody trains in" in str(done.exception)
+    assert distill(*arguments).exit_code == 0
 
 
 def test_help() -> None:
