@@ -23,7 +23,7 @@ DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PARTIES = ("server0", "server1", "dealer")
-INSTANCES = ("party", "dealer", "serve-model")
+INSTANCES = ("party", "dealer", "serve-model", "replica")
 README = (DEPLOY / "README.md").read_text()
 
 

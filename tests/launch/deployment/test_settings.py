@@ -58,6 +58,7 @@ FULL = {
     "tapes": "tapes",
     "record": "records",
     "record_mib": 9,
+    "replicas": ["replica0"],
     "batch_tokens": 1024,
     "streams": 2,
     "ahead": ["1x128", "16x64"],
@@ -67,7 +68,10 @@ FULL = {
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
     found = read(written(tmp_path, PLAIN | FULL))
-    assert {name: getattr(found, name) for name in FULL} == FULL | {"ahead": ("1x128", "16x64")}
+    assert {name: getattr(found, name) for name in FULL} == FULL | {
+        "ahead": ("1x128", "16x64"),
+        "replicas": ("replica0",),
+    }
     assert found.ahead_sizes == (Size(1, 128), Size(16, 64))
     assert found.link == parse_link("rtt=40ms,bw=100mbps")
     known = {entry.name for entry in fields(Settings)}
