@@ -14,7 +14,7 @@ from unittest import mock
 
 import pytest
 
-from mpcnet.launch.party import budget, client, clients, follower, leader, node, queue, server, service
+from mpcnet.launch.party import budget, client, clients, follower, inputs, leader, node, queue, server, service
 from mpcnet.randomness import prg
 from mpcnet.runtime import dealing, stream
 from mpcnet.transport import tls_channel
@@ -144,7 +144,7 @@ stack = queue.stack
 BUGS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], str]] = {
     "a mask is used twice": (_keystream_twice, "was opened before"),
     "another client's answer": (
-        _patch(server, "stack", lambda rows, sizes: stack(rows[::-1], sizes)),
+        _patch(inputs, "stack", lambda rows, sizes, **more: stack(rows[::-1], sizes, **more)),
         "a wrong answer",
     ),
     "answers stay in the queue": (_patch(queue.Queue, "forget", lambda self, request: None), "holds"),
