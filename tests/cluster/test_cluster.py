@@ -171,7 +171,7 @@ RARE = ("another client's answer", "deadlines are not kept")  # seconds go by be
 def test_bugs_are_found(bug: str) -> None:
     planted, words = BUGS[bug]
     with planted():
-        for seed in range(300):
+        for seed in range(1500):
             if broken := run(seed).broken:
                 assert re.search(words, "\n".join(broken)), broken
                 return
