@@ -158,3 +158,13 @@ def sizes(values: Mapping[str, Any]) -> dict[str, Any]:
         "eps": float(values["layer_norm_eps"]),
         "activation": ACTIVATIONS.get(values["hidden_act"], "gelu"),  # another is refused by its name
     }
+
+
+def gated_rotary(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of a BERT with rotary positions in all layers and a gated feed-forward part."""
+    return sizes(values) | {
+        "positions": min(values["max_position_embeddings"], LONGEST),
+        "types": values["type_vocab_size"],
+        "gated": True,
+        "rotary": (rope_base(values["rope_parameters"]),) * values["num_hidden_layers"],
+    }

@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
-from mpcnet.models.checkpoints.families.family import HEADS, LONGEST, Family, architectures, rope_base, sizes
-
-
-def describe(values: Mapping[str, Any]) -> dict[str, Any]:
-    return sizes(values) | {
-        "positions": min(values["max_position_embeddings"], LONGEST),
-        "types": values["type_vocab_size"],
-        "gated": True,
-        "rotary": (rope_base(values["rope_parameters"]),) * values["num_hidden_layers"],
-    }
-
+from mpcnet.models.checkpoints.families.family import HEADS, Family, architectures, gated_rotary
 
 GTE = Family(
     architectures("Gte"),
@@ -39,7 +27,7 @@ GTE = Family(
         "mlp.down_proj": "down",
         "mlp_ln": "down.norm",
     },
-    describe,
+    gated_rotary,
     joined={"attention.qkv_proj": ("query", "key", "value"), "mlp.up_gate_proj": ("up", "gate")},
     lacks=lambda config: re.compile(r"layer\d+\.(up|gate)\.bias"),
 )

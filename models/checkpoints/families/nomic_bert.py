@@ -7,18 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.families.family import HEADS, LONGEST, Family, architectures, rope_base, sizes
+from mpcnet.models.checkpoints.families.family import HEADS, Family, architectures, gated_rotary
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
     if values["head_dim"] not in (None, values["hidden_size"] // values["num_attention_heads"]):
         raise LocalConfigError(f"head_dim: want hidden_size / num_attention_heads, got {values['head_dim']}")
-    return sizes(values) | {
-        "positions": min(values["max_position_embeddings"], LONGEST),
-        "types": values["type_vocab_size"],
-        "gated": True,
-        "rotary": (rope_base(values["rope_parameters"]),) * values["num_hidden_layers"],
-    }
+    return gated_rotary(values)
 
 
 NOMIC_BERT = Family(
