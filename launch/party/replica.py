@@ -116,7 +116,8 @@ class _Replica:
             if self._run is not None:
                 raise RemoteProtocolError(f"{name}: it begins a run before the last one has been confirmed")
             return
-        if self._run is None or len(header.parts) != 1 or header.fields.get("of") not in KINDS:
+        known = header.fields.get("of") in list(KINDS)  # a list may stand there, which has no hash
+        if self._run is None or len(header.parts) != 1 or not known:
             raise RemoteProtocolError(f"{name}: want an entry of a run that has begun, got another frame")
         self._run.check(_place(header), header.payload_bytes)
 

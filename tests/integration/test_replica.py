@@ -274,6 +274,7 @@ HOSTILE: list[tuple[str, int, rogue.Misdeed, str]] = [
     ("entry", 8, rogue.twice, r"server0, run \d+, entry . 0/\d+: want no bytes, got \d+"),
     ("entry", 8, rogue.too_large, r"server0, run \d+, entry . 0/\d+: want \d+ bytes, got 1099511627776"),
     ("entry", 8, rogue.forge(fields={"of": "S", "index": 0, "sequence": 0}), "want an entry of a run that has begun"),
+    ("entry", 8, rogue.forge(fields={"of": ["D"], "index": 0, "sequence": 0}), "of a run that has begun, got another"),
     ("entry", 8, rogue.forge(fields={"of": "D", "index": -1, "sequence": 0}), "entry: index: want a whole number in 0"),
     ("begin", 1, rogue.twice, "server0: it begins a run before the last one has been confirmed"),
     ("begin", 1, rogue.forge(fields=lambda now: now | {"stream": 1}), "order, answer: want logits of a model"),
