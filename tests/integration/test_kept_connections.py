@@ -11,7 +11,7 @@ from uploads import announce, request, turned_away, upload
 from mpcnet.errors import LocalStateError, RemoteAbort
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.party import clients, edge, frames
-from mpcnet.launch.party.client import Connection, size_of
+from mpcnet.launch.party.client import Answer, Connection, size_of
 from mpcnet.launch.party.control_frames import READY, RESULT, SHARES, TAKEN
 from mpcnet.transport.channel import CONTROL
 from mpcnet.transport.wire import Header, encode
@@ -31,6 +31,16 @@ async def ask(parties: Parties, session: Session, tokens) -> None:
     async with asyncio.timeout(LIMIT_S):
         answer = await session.ask(tokens, audit=False)
     parties.model.check(tokens, answer.values)
+
+
+async def queued(parties: Parties, session: Session) -> asyncio.Task[Answer]:
+    """A request that both servers have, in a session that has just ended."""
+    for role in SERVERS:
+        await parties.said(role, "session ended")  # what was queued before this line is the first request
+    asked = asyncio.ensure_future(session.ask(SECOND, audit=False))
+    for role in SERVERS:
+        await parties.said(role, "queued: 1")
+    return asked
 
 
 def greeted(parties: Parties) -> list[int]:
@@ -75,10 +85,7 @@ async def test_a_failure_in_the_midst_costs_one(parties: Parties) -> None:
     session = await begin(parties)
     await parties.stop("owner")
     await parties.kill("dealer")
-    await parties.said("server0", "session ended")
-    asked = asyncio.ensure_future(session.ask(SECOND, audit=False))
-    for role in SERVERS:
-        await parties.said(role, "queued: 1")
+    asked = await queued(parties, session)
     await parties.kill("server1")
     parties.start("server1")
     with pytest.raises(RemoteAbort, match="want a request that is here, got an id of none; ask again"):
@@ -96,9 +103,7 @@ async def test_a_cancelled_call_leaves_the_queue(parties: Parties) -> None:
     session = await begin(parties)
     await parties.stop("owner")
     await parties.kill("dealer")
-    asked = asyncio.ensure_future(session.ask(SECOND, audit=False))
-    for role in SERVERS:
-        await parties.said(role, "queued: 1")
+    asked = await queued(parties, session)
     asked.cancel()
     for role in SERVERS:
         await parties.said(role, "queued: 0")
