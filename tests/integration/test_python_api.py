@@ -153,8 +153,11 @@ async def test_a_call_that_takes_too_long_frees_the_servers(tmp_path: Path) -> N
         for role in (*SERVERS, "dealer"):
             parties.start(role)
         async with asyncio.timeout(2 * LIMIT_S), connect(parties, timeout=0.5) as private:
-            with pytest.raises(ChannelTimeout, match=r"embed: want all answers within 0.5 s, got 0 of 2; give it more"):
-                await private.embed(TEXTS[:2])
+            for seconds in (0.5, 5.0, 50.0):  # on a busy machine the first may end before the servers have the request
+                with pytest.raises(ChannelTimeout, match=rf"embed: want all answers within {seconds:g} s, got 0 of 2"):
+                    await private.embed(TEXTS[:2], timeout=seconds)
+                if all("queued: 1" in parties.logs[role].lines for role in SERVERS):
+                    break
             asked = asyncio.ensure_future(private.embed(TEXTS[:2], timeout=60))
             for role in SERVERS:
                 await parties.said(role, "queued: 0")
