@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.cluster.plain import REVOKED
+from tests.cluster.roles import ALL, PARTIES, SERVERS
 from tests.cluster.tamper import WAYS, Cut
-from tests.cluster.world import ALL, PARTIES, SERVERS
 
 LASTS_S = 16.0  # faults happen until then
 

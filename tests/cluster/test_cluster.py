@@ -18,7 +18,7 @@ from mpcnet.launch.party import budget, client, clients, follower, inputs, leade
 from mpcnet.randomness import prg
 from mpcnet.runtime import dealing, stream
 from mpcnet.transport import tls_channel
-from tests.cluster import world
+from tests.cluster import replaced
 from tests.cluster.run import many, run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -86,7 +86,7 @@ def _keystream_twice() -> AbstractContextManager[Any]:
         return await deal(self, *sizes, **ahead)
 
     def unguarded(self: Any, key: bytes, domain: Any) -> None:
-        world.current().claim(key, domain.purpose)
+        replaced.current().seen.claim(key, domain.purpose)
 
     return _both(
         mock.patch.object(leader._Leader, "_deal", first_again), mock.patch.object(prg.Guard, "claim", unguarded)

@@ -25,9 +25,12 @@ from mpcnet.transport import tls
 from mpcnet.transport.handshake import FORMAT_VERSION
 from mpcnet.transport.wire import KEYS, PREFIX, Header, encode
 from tests.cluster import model
-from tests.cluster.run import Outcome, ending, living, place_of
-from tests.cluster.visitors import ask, request_arrays, request_fields
-from tests.cluster.world import PARTIES, SERVERS, World, identity
+from tests.cluster.requests import request_arrays, request_fields
+from tests.cluster.rest import ending
+from tests.cluster.roles import PARTIES, SERVERS, identity
+from tests.cluster.run import Outcome, living, place_of
+from tests.cluster.visitors import ask
+from tests.cluster.world import World
 from tests.fuzz.mutate import changed_bytes, changed_value, deep
 
 EVIL = "client:evil"
