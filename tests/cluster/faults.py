@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.cluster.flips import Flip
 from tests.cluster.roles import SERVERS
 from tests.cluster.scenario import LASTS_S, Fault
 from tests.cluster.tamper import Tamper
@@ -26,6 +27,8 @@ async def happen(world: World, fault: Fault) -> None:
         case "tamper":
             sender, receiver, way = fault.whom
             world.seen.tampers.append(Tamper(sender, receiver, way, int(seconds)))
+        case "flip":
+            world.seen.words.flips.append(Flip(role, fault.whom[1], int(seconds)))
         case "full disk":
             world.full_disks.add(role)
             await asyncio.sleep(seconds)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import cache
 from unittest import mock
 
-from mpcnet.launch.party import budget, clients, edge, queue
+from mpcnet.launch.party import arriving, budget, clients, edge, forward, queue
 from mpcnet.models.private.program import Size
 from mpcnet.runtime import correction_store, dealing, session
-from mpcnet.transport import tls
+from mpcnet.transport import tls, tls_channel
 from tests.cluster import model, network
 from tests.cluster.scenario import Scenario
 from tests.cluster.world import MEMORY_MIB
@@ -26,7 +26,11 @@ KNOBS = {
     "PER_CLIENT": (queue,),
     "MAX_CONNECTIONS": (edge,),
     "WINDOW": (network,),
+    "FORWARD_BYTES": (forward,),
+    "HELD_BYTES": (arriving,),
+    "HIGH_WATER": (tls_channel,),
 }
+NAMES = {"FORWARD_BYTES": "AHEAD_BYTES"}  # in their module
 
 
 @contextlib.contextmanager
@@ -34,7 +38,7 @@ def turned(plan: Scenario) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name, modules in KNOBS.items():
             for module in modules:
-                stack.enter_context(mock.patch.object(module, name, plan.knobs[name]))
+                stack.enter_context(mock.patch.object(module, NAMES.get(name, name), plan.knobs[name]))
         if plan.short_of_memory:
             stack.enter_context(mock.patch.object(budget, "RUN_FACTOR", _short()))
         yield

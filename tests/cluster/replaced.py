@@ -19,16 +19,19 @@ from io import FileIO
 from typing import Any
 from unittest import mock
 
-from mpcnet.launch.party import heap, owner
+from mpcnet.launch.party import arriving, heap, owner, replica
 from mpcnet.launch.party import node as node_module
+from mpcnet.launch.party.arriving import Arriving
+from mpcnet.launch.party.clients import Clients
 from mpcnet.launch.party.edge import Edge
+from mpcnet.launch.party.forward import Forward
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.server import Server
 from mpcnet.models.private import program
 from mpcnet.models.private.parameters import encode
 from mpcnet.models.private.program import Plans
 from mpcnet.randomness.prg import Guard
-from mpcnet.runtime import dealing, tape_folder
+from mpcnet.runtime import dealing, session, tape_folder
 from mpcnet.runtime.correction_buffer import CorrectionReceiver
 from mpcnet.transport import tls, tls_channel
 from mpcnet.transport.identity import Identity
@@ -71,11 +74,14 @@ def installed() -> Iterator[None]:
         patches = [
             *_clocks(),
             *_watched(),
+            *_flipping(),
+            *_replicas(),
             mock.patch.object(secrets, "token_bytes", lambda count: current().secrets.randbytes(count)),
             mock.patch.object(tls, "_bind", _bind),
             mock.patch.object(Identity, "context", plain.context),
             mock.patch.object(tls_channel, "PING_S", PING_S),
             mock.patch.object(dealing, "threading", _threading),
+            mock.patch.object(arriving, "threading", _threading),
             mock.patch.object(tape_folder.TapeFolder, "create", _create(tape_folder.TapeFolder.create)),
             mock.patch.object(owner, "_encoded", lambda node, checkpoint: _words()),
             *everywhere(TlsEngine, plain.PlainEngine),
@@ -153,6 +159,42 @@ def _watched() -> list[Any]:
         mock.patch.object(tls_channel.TlsChannel, "send", sent),
         mock.patch.object(FrameDecoder, "accept", accepted),
         mock.patch.object(Guard, "claim", claimed),
+    ]
+
+
+def _flipping() -> list[Any]:
+    """What servers compute, and may compute otherwise."""
+    work, reply = session._Run.work, Clients.reply
+
+    def worked(self: Any, segment: Any, clock: Any) -> Any:
+        return current().seen.words.computed(self, segment, work(self, segment, clock))
+
+    def replied(self: Clients, request: Any, result: Any, *more: Any) -> None:
+        reply(self, request, current().seen.words.shared(request.name, result), *more)
+
+    return [mock.patch.object(session._Run, "work", worked), mock.patch.object(Clients, "reply", replied)]
+
+
+def _replicas() -> list[Any]:
+    """Replicas, what is passed on to them, and how much of it is held."""
+    put = Arriving.put
+
+    def arrived(self: Arriving, place: Any, payload: Any) -> None:
+        if self._nbytes > arriving.HELD_BYTES and self._awaited <= self._there.keys() and self._failure is None:
+            current().breaks(f"{PROCESS.get()} reads on, and holds {self._nbytes} bytes already")
+        put(self, place, payload)
+
+    def kept(name: str, kind: Any) -> Any:
+        def make(*given: Any) -> Any:
+            made = current().passing[PROCESS.get(), name] = kind(*given)
+            return made
+
+        return make
+
+    return [
+        mock.patch.object(Arriving, "put", arrived),
+        *everywhere(Forward, kept("passes on", Forward)),
+        mock.patch.object(replica, "Arriving", kept("gets", Arriving)),
     ]
 
 

@@ -9,7 +9,7 @@ from mpcnet.launch.party import clients
 from tests.cluster import network, visitors
 from tests.cluster.faults import stop
 from tests.cluster.replaced import PING_S
-from tests.cluster.roles import PARTIES, SERVERS
+from tests.cluster.roles import SERVERS
 from tests.cluster.world import TIMEOUT_S, World
 
 GONE_S = max(TIMEOUT_S, 3 * PING_S) + PING_S + 3.0
@@ -19,7 +19,7 @@ async def ending(world: World) -> None:
     """A cluster at rest is looked at, is stopped in order, and is looked at again."""
     await _all_gone(world)
     _look(world)
-    await stop(world, *PARTIES)
+    await stop(world, *world.parties)
     await asyncio.sleep(5.0)
     _look_behind(world)
 
@@ -27,7 +27,7 @@ async def ending(world: World) -> None:
 async def _all_gone(world: World) -> None:
     """Connections of clients end, of those too that vanished without a word; then their requests, and their answers."""
     end_s = world.loop.time() + GONE_S
-    while world.loop.time() < end_s and any(_visits(each) for each in world.network.transports):  # noqa: ASYNC110
+    while world.loop.time() < end_s and any(_visits(world, each) for each in world.network.transports):  # noqa: ASYNC110
         await asyncio.sleep(0.5)
     end_s = world.loop.time() + visitors.WAIT_S + clients.PICKUP_S
     while world.loop.time() < end_s and any(_held(world, role) for role in SERVERS):  # noqa: ASYNC110
@@ -42,8 +42,8 @@ def _held(world: World, role: str) -> list[Any]:
     return [each for line in world.edges[role].clients.queue._clients.values() for each in line]
 
 
-def _visits(transport: network.Transport) -> bool:
-    return transport.owner not in PARTIES or transport.other not in PARTIES
+def _visits(world: World, transport: network.Transport) -> bool:
+    return transport.owner not in world.parties or transport.other not in world.parties
 
 
 def _look(world: World) -> None:
@@ -65,8 +65,11 @@ def _look(world: World) -> None:
         kept = world.receivers[role].nbytes
         if kept and "ahead_runs" not in world.settings:
             world.breaks(f"{role} holds {kept} bytes of corrections for nobody")
+    for (role, does), held in world.passing.items():
+        if held._nbytes:
+            world.breaks(f"{role} holds {held._nbytes} bytes that it {does}, though all runs have ended")
     for each in world.network.transports:
-        if _visits(each):
+        if _visits(world, each):
             world.breaks(f"{each.owner} has a connection with {each.other}, which has left")
 
 

@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from mpcnet.transport.identity import Identity, Roster
+from mpcnet.transport.rendezvous import REPLICAS, SERVERS
 from tests.cluster import plain
 
-SERVERS = ("server0", "server1")
 ALL = (*SERVERS, "dealer")
-PARTIES = (*ALL, "owner")
+PARTIES = (*ALL, "owner")  # and replicas, in some worlds
 CLIENTS = ("client:0", "client:1", "client:2", "client:3", "client:last", "client:evil")
 
 
@@ -28,7 +28,7 @@ def base() -> Path:
 
 @cache
 def roster() -> Roster:
-    return plain.roster(*PARTIES, *CLIENTS)
+    return plain.roster(*PARTIES, *REPLICAS, *CLIENTS)
 
 
 @cache

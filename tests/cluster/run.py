@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import random
 import shutil
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
@@ -19,7 +18,7 @@ from tests.cluster.knobs import turned
 from tests.cluster.loop import Stuck
 from tests.cluster.replaced import alive, installed
 from tests.cluster.rest import ending
-from tests.cluster.roles import PARTIES, base
+from tests.cluster.roles import base
 from tests.cluster.scenario import LASTS_S, Scenario, scenario
 from tests.cluster.visitors import ask, visit
 from tests.cluster.world import World
@@ -57,10 +56,10 @@ class Outcome:
 
 def run(seed: int) -> Outcome:
     """Inside `many()`."""
-    plan = scenario(random.Random(seed), model.TEXTS)
+    plan = scenario(seed, model.TEXTS)
 
     async def live(world: World) -> None:
-        world.settings = plan.settings
+        world.settings = plan.settings | {"replicas": plan.replicas}
         if "ahead_runs" in plan.settings:
             world.settings = world.settings | {"ahead_sizes": (Size(1, 4),)}
         world.loop.work_s = plan.work_s
@@ -92,7 +91,7 @@ def living(seed: int, live: Callable[[World], Coroutine[Any, Any, None]]) -> Out
 
 async def _live(world: World, plan: Scenario) -> None:
     visits = {each.name: world.spawn(each.name, visit(world, each)) for each in plan.visitors}
-    happening = [asyncio.ensure_future(_start(world, role, plan.starts[role])) for role in PARTIES]
+    happening = [asyncio.ensure_future(_start(world, role, plan.starts[role])) for role in world.parties]
     happening += [asyncio.ensure_future(happen(world, fault)) for fault in plan.faults]
     await asyncio.gather(*happening)
     healed_s = max([LASTS_S, *(line.broken_until_s for line in world.network.lines)])
@@ -100,6 +99,8 @@ async def _live(world: World, plan: Scenario) -> None:
     world.note("calm")
     await _all_served(world, visits)
     await _somebody_new_is_served(world, plan.last)
+    if plan.flips_only:
+        world.seen.words.named()
     await ending(world)
 
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from mpcnet.transport.wire import Header
 from tests.cluster.loop import PROCESS, WORLD
-from tests.cluster.roles import SERVERS
+from tests.cluster.roles import REPLICAS, SERVERS
 from tests.cluster.tamper import Cut, Tamper
+from tests.cluster.words import Words
 
 if TYPE_CHECKING:
     from tests.cluster.world import World
 
 LEAST_DRAWN = 16  # bytes of a payload that never comes twice
+_TWINS = dict(zip(REPLICAS, SERVERS, strict=True))
 
 
 class Seen:
@@ -24,6 +26,7 @@ class Seen:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.words = Words(world)
         self.tampers: list[Tamper] = []
         self.cuts: list[Cut] = []
         self._after: list[tuple[int, asyncio.Future[None]]] = []  # who waits for how many frames in all
@@ -32,10 +35,10 @@ class Seen:
         self._payloads: set[bytes] = set()
 
     def claim(self, key: bytes, purpose: str) -> None:
-        """A keystream is opened by the two that share its seed, once each."""
+        """A keystream is opened by the two that share its seed, once each; a replica has those of its server."""
         name = PROCESS.get()
         openers = self._claimed.setdefault(key, set())
-        if name in openers or len(openers) == 2:
+        if name in openers or len({_TWINS.get(each, each) for each in (*openers, name)}) > 2:
             self._world.breaks(f"{name}: keystream {purpose!r} was opened before, by {sorted(openers)}")
         openers.add(name)
 
@@ -48,6 +51,8 @@ class Seen:
             if digest in self._payloads:
                 self._world.breaks(f"{name}: {header.kind} {header.label}: the same masked bytes were sent before")
             self._payloads.add(digest)
+        if self.words.replicas and header.kind == "control":
+            self.words.sent(name, header)
         self._frames += 1
         for number, waiter in self._after:
             if number <= self._frames and not waiter.done():

@@ -148,7 +148,10 @@ BUGS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], str]] = {
         "a wrong answer",
     ),
     "answers stay in the queue": (_patch(queue.Queue, "forget", lambda self, request: None), "holds"),
-    "a half-request holds up all others": (_held_up, "has no answer|had its answer after|told nothing|lost the answer"),
+    "a half-request holds up all others": (
+        _held_up,
+        "has no answer|had its answer after|told nothing|lost the answer|last request waits for ever",
+    ),
     "deadlines are not kept": (_patch(clients.Clients, "_expire", lambda self, request: None), "told nothing|holds"),
     "a client does not come back": (_patch(client.Connection, "_come_back", _given_up), "has lost the answer"),
     "answers are not kept": (_patch(clients, "PICKUP_S", 0.3), "has lost the answer"),

@@ -99,9 +99,13 @@ async def ask_over(
         if error.largest is not None and (error.largest, error.final) != (largest, True):
             world.breaks(f"{name}: want a request of {size} refused for more than {largest}, got {error.largest}")
         raise
+    except MpcError as error:
+        world.seen.words.refused(name, connection.peers[0].session, error)
+        raise
     finally:
         if (took_s := world.loop.time() - begun_s) > wait_s + BEHIND_S + stopped_s:
             world.breaks(f"{name}: a request that waits {wait_s:.1f} s ended after {took_s:.1f} s")
+    world.seen.words.took(name, connection.peers[0].session)
     if name in world.revoked and begun_s > world.revoked[name]:
         world.breaks(f"{name} was answered, though it had been revoked before it asked")
     if largest < size.batch:
@@ -234,6 +238,7 @@ async def _ask_for_much(world: World, visitor: Visitor) -> None:
             tokens = text.rows([0] * error.largest)
             connection = await client.Connection.open(node)
             answer = await connection.ask(tokens, replace(size, batch=error.largest), wait_s=visitor.wait_s)
+        world.seen.words.took(visitor.name, connection.peers[0].session)
         await connection.close()
         if not all(model.right_row(visitor.texts[0], row) for row in answer.values):
             world.breaks(f"{visitor.name}: a wrong answer to many sentences")

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mpcnet.launch.deployment.settings import Settings
-from mpcnet.launch.party import dealer, owner, party
-from mpcnet.launch.party.budget import of_dealer, of_server
+from mpcnet.launch.party import dealer, owner, party, replica
+from mpcnet.launch.party.again import Again
+from mpcnet.launch.party.budget import of_dealer, of_replica, of_server
 from mpcnet.launch.party.edge import Edge
 from mpcnet.launch.party.log import Log
 from mpcnet.launch.party.monitor import Metrics
@@ -32,7 +33,7 @@ from mpcnet.transport.roster_file import RosterFile
 from tests.cluster import model
 from tests.cluster.loop import PROCESS, WORLD, VirtualLoop
 from tests.cluster.network import Network
-from tests.cluster.roles import ALL, PARTIES, SERVERS, identity, roster
+from tests.cluster.roles import ALL, PARTIES, REPLICAS, SERVERS, identity, roster
 from tests.cluster.seen import Seen
 
 EPOCH_S = 1_900_000_000.0  # of the virtual wall clock
@@ -50,7 +51,7 @@ class World:
         self.secrets = random.Random(f"secrets {seed}")
         self.loop = VirtualLoop(random.Random(f"turns {seed}"))
         self.network = self.loop.network = Network(self.loop, random.Random(f"network {seed}"), self.note)
-        self.loop.waiting_calls = (dealing._make,)
+        self.loop.waiting_calls = (dealing._make, Again.load, Again.inputs, Again.stream)
         self.trace: list[tuple[Any, ...]] = []
         self.broken: list[str] = []  # what must hold, and did not
         self.seen = Seen(self)
@@ -63,6 +64,7 @@ class World:
         self.edges: dict[str, Edge] = {}
         self.receivers: dict[str, CorrectionReceiver] = {}
         self.servers: dict[str, Server] = {}  # of the present session
+        self.passing: dict[tuple[str, str], Any] = {}  # what servers pass on to replicas, and replicas get
         self.settings: dict[str, Any] = {}
         self.roster = roster()
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,13 +102,17 @@ class World:
             memory_mib=MEMORY_MIB // 2 if role == self.short_of_memory else MEMORY_MIB,
             **{"addresses": self.addresses} | self.settings,
         )
-        metrics = Metrics(role, clock=self.wall_s) if role in PARTIES else _visitors_metrics()
+        metrics = Metrics(role, clock=self.wall_s) if role in (*PARTIES, *REPLICAS) else _visitors_metrics()
         log = _Log(role, self)
         refusals = Refusals(self.loop.time)
         return Node(
             settings, model.config(), identity(role), RosterFile(self.folder / ROSTER), log, metrics,
             clock=self.wall_s, refusals=refusals,
         )  # fmt: skip
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        return (*PARTIES, *self.settings.get("replicas", ()))
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -126,11 +132,10 @@ class World:
         self.write_roster(*self.revoked)
 
     def largest(self, size: Size) -> int:
-        """How many sentences of such a request are taken once all three parties have met."""
-        plans = model.plans()
-        budgets = [
-            (of_dealer if role == "dealer" else of_server)(self.node(role).settings, plans).run_bytes for role in ALL
-        ]
+        """How many sentences of such a request are taken once all parties have met."""
+        plans, made = model.plans(), {"dealer": of_dealer, **dict.fromkeys(REPLICAS, of_replica)}
+        roles = [role for role in self.parties if role != "owner"]
+        budgets = [made.get(role, of_server)(self.node(role).settings, plans).run_bytes for role in roles]
         return of_server(self.node("server0").settings, plans).within(min(budgets)).largest(plans, size)
 
     # --- processes ----------------------------------------------------------------------------------------------
@@ -155,6 +160,8 @@ class World:
         main: Coroutine[Any, Any, int]
         if role in SERVERS:
             main = party.main(node)
+        elif role in REPLICAS:
+            main = replica.main(node)
         else:
             main = dealer.main(node) if role == "dealer" else owner.main(node, model.checkpoint(), once=False)
         self.tasks[role] = self.spawn(role, main)
