@@ -253,7 +253,7 @@ def _difference(run: Arriving, rows: Sequence[Sequence[int]], tables: Sequence[B
             if both[party] != run.sent[index, sequence]:
                 return f"{where}: want the frame that follows from what it received, {other} received another"
             if both[1 - party] != run.received[index, sequence]:
-                return f"{where}: want the frame that {other} sent, it passed on another"
+                return f"{where}: want the frame that {other} says that it sent, it passed on another"
     return ""
 
 

@@ -195,7 +195,9 @@ async def test_a_frame_that_server0_did_not_get_so(parties: Parties) -> None:
     bad = parties.node("server1", RogueNode, victim="server0", which=rogue.of_run("round"), when=3, misdeed=flipped)
     parties.serve(bad)
     words = await parties.refused(parties.ask(TOKENS))
-    assert re.search(r"replica0: run 1: server0, stream 1, segment \d+ \(.*\): want the frame that server1 sent", words)
+    assert re.search(
+        r"replica0: run 1: server0, stream 1, segment \d+ \(.*\): want the frame that server1 says that it sent", words
+    )
     await parties.answered(TOKENS)
     await parties.stop()
 
