@@ -159,7 +159,17 @@ def _watched() -> list[Any]:
         mock.patch.object(tls_channel.TlsChannel, "send", sent),
         mock.patch.object(FrameDecoder, "accept", accepted),
         mock.patch.object(Guard, "claim", claimed),
+        mock.patch.object(Clients, "fail", _ended(Clients.fail)),
     ]
+
+
+def _ended(original: Callable[..., None]) -> Callable[..., None]:
+    def fail(self: Clients, requests: Any, reason: str) -> None:
+        if "has not got this request" in reason:
+            current().seen.halves.update(request.name for request in requests)
+        original(self, requests, reason)
+
+    return fail
 
 
 def _flipping() -> list[Any]:

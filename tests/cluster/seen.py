@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
+from mpcnet.launch.party.control_frames import FETCH, REQUEST
 from mpcnet.transport.wire import Header
 from tests.cluster.loop import PROCESS, WORLD
 from tests.cluster.roles import REPLICAS, SERVERS
@@ -27,6 +28,8 @@ class Seen:
     def __init__(self, world: World) -> None:
         self._world = world
         self.words = Words(world)
+        self.asked: dict[bytes, bytes] = {}  # the request that a client asked last, by its channel's session
+        self.halves: set[bytes] = set()  # requests that a server has ended because the other had not got them
         self.tampers: list[Tamper] = []
         self.cuts: list[Cut] = []
         self._after: list[tuple[int, asyncio.Future[None]]] = []  # who waits for how many frames in all
@@ -51,6 +54,8 @@ class Seen:
             if digest in self._payloads:
                 self._world.breaks(f"{name}: {header.kind} {header.label}: the same masked bytes were sent before")
             self._payloads.add(digest)
+        if header.kind == "control" and header.label in (REQUEST, FETCH):
+            self.asked[header.session] = header.fields["id"]  # type: ignore[assignment]
         if self.words.replicas and header.kind == "control":
             self.words.sent(name, header)
         self._frames += 1

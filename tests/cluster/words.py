@@ -12,10 +12,8 @@ from mpcnet.launch.party.control_frames import (
     BEGIN,
     CONFIRM,
     ENTRY,
-    FETCH,
     LOAD_STREAM,
     ORDER,
-    REQUEST,
     RESULT,
     TAG,
     WITNESS,
@@ -42,7 +40,6 @@ class Words:
         self._world = world
         self.flips: list[Flip] = []
         self._draw = random.Random(f"flips {world.seed}")
-        self._asked: dict[bytes, bytes] = {}  # the request that a client asked last, by its channel's session
         self._runs: dict[bytes, Run] = {}  # of requests
         self._streams: dict[Run, Sequence[int]] = {}
         self._looked_at: dict[bytes, Run] = {}  # by the session of the replica's channel
@@ -59,8 +56,6 @@ class Words:
         """A control frame by `name`, in a world with replicas."""
         fields: Any = header.fields
         match header.label:
-            case label if label in (REQUEST, FETCH):
-                self._asked[header.session] = fields["id"]
             case label if label == ORDER and fields["what"] == "run":
                 self._runs |= dict.fromkeys(fields["ids"], (header.session, fields["stream"]))
             case label if label == ENTRY:
@@ -98,7 +93,7 @@ class Words:
 
     def _answers(self, server: str, header: Header) -> None:
         """A server's share of an answer leaves."""
-        run = self._runs[self._asked[header.session]]
+        run = self._runs[self._world.seen.asked[header.session]]
         for replica in self.replicas:
             if run not in self._confirmed[replica]:
                 self._world.breaks(f"{server} answers run {run[1]} without the word of {replica}")
@@ -150,7 +145,7 @@ class Words:
                 self._world.breaks(f"{client} blames a server that has done nothing: {error}")
 
     def _of_answer(self, session: bytes) -> list[Flip]:
-        name = self._asked.get(session)
+        name = self._world.seen.asked.get(session)
         return [each for each in self.flips if each.request and each.request == name]
 
     def named(self) -> None:
