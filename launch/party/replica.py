@@ -181,7 +181,14 @@ class _Replica:
         not."""
         facts, rows = run.facts, [segments_of(stream) for stream in run.streams]
         parts = [Part(8, (2 * DIGEST_BYTES * len(row),)) for row in rows]
-        check = frames.exactly(self._other, WITNESS, parts)
+
+        def check(header: Header) -> None:
+            frames.exactly(self._other, WITNESS, parts)(header)
+            told = header.fields.get("stream")
+            if told != facts["number"] and type(told) is int and told in self._streams:  # or our server lies of it
+                want = f"what it has seen of run {facts['number']}"
+                raise RemoteProtocolError(describe(f"{self._other.name}, {WITNESS}", want, "that of a former run"))
+
         header, tables = await frames.receive(self._other, WITNESS, check, patient=True)
         reason = _flaw(run, header, self._other.name) or _difference(run, rows, tables, self._other.name)
         tags = b"" if reason else b"".join(

@@ -344,6 +344,21 @@ async def test_a_run_begins_once(parties: Parties) -> None:
 
 
 @ONE
+async def test_a_server_that_tells_a_replica_of_a_run_twice(parties: Parties) -> None:
+    """It is named; not the other one, of whose run it tells nothing."""
+    bad = parties.node(
+        "server1", RogueNode, victim="replica0", which=rogue.named("witness"), when=2, misdeed=rogue.twice
+    )  # fmt: skip
+    parties.serve(bad)
+    await parties.answered(TOKENS)
+    await parties.refused(parties.ask(TOKENS))
+    words = "session ended: server1, witness: want what it has seen of run 2, got that of a former run"
+    await parties.has_said("replica0", words)
+    await parties.answered(TOKENS)
+    await parties.stop()
+
+
+@ONE
 async def test_a_dealer_without_the_setting_is_told(parties: Parties) -> None:
     change(parties.made, "dealer", replicas=())
     parties.serve()
