@@ -128,6 +128,9 @@ class Node:
         except MpcError:
             await channel.close()  # in order, so that the peer still gets our hello and sees the same difference
             raise
+        except asyncio.CancelledError:
+            channel.abort(f"{self.role} has left")  # nobody else knows of it
+            raise
         self.waits.pop(peer.name, None)
         if abs(peer.skew_s) > SKEW_S:
             self.say(f"the clock of {peer.name} is {peer.skew_s:+.0f} s from ours; certificates need clocks", "warning")
