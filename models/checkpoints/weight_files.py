@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints import gguf_file, onnx_file
+from mpcnet.models.checkpoints import onnx_file
+from mpcnet.models.checkpoints.gguf_file import GgufFile
 from mpcnet.models.checkpoints.plain_files import file_tensors
-from mpcnet.models.checkpoints.source import find, is_below, need, read_object, within
+from mpcnet.models.checkpoints.source import find, find_object, is_below, need, read_object, within
 from mpcnet.models.checkpoints.tensors import Stored
 
 SAFE, TORCH = "model.safetensors", "pytorch_model.bin"
@@ -82,7 +83,7 @@ def stored_tensors(source: str, folder: str = "") -> Iterator[dict[str, Stored]]
         if path.suffix == ".onnx":
             yield onnx_file.tensors(path, partial(_beside, source, folder, path))
         elif path.suffix == ".gguf":
-            yield gguf_file.tensors(path)
+            yield GgufFile.open(path).tensors(find_object(source, within(folder, "config.json")))
         elif path.name.endswith(INDEX):
             yield _sharded(source, folder, path, stack)
         else:

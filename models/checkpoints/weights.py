@@ -160,7 +160,7 @@ def _load(source: str) -> Checkpoint:
         prefix = common_prefix(list(stored), config["model_type"])
     if shape.dense:
         tensors |= read_dense(source, modules.dense)
-    folder = tokenizer_folder(source, modules.folder)
+    folder = str(files.tokenizer) if files.tokenizer else tokenizer_folder(source, modules.folder)
     preprocessing = read_preprocessing(folder, modules, shape)
     shape = replace(shape, pooled_from=prompt_tokens(folder, modules, preprocessing, shape.positions))
     return Checkpoint(
