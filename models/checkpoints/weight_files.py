@@ -7,9 +7,8 @@ training leaves behind; a file of weights that is neither is refused, since nobo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 from mpcnet.errors import LocalConfigError
@@ -81,7 +80,7 @@ def stored_tensors(source: str, folder: str = "") -> Iterator[dict[str, Stored]]
     path = weights_path(source, folder)
     with ExitStack() as stack:
         if path.suffix == ".onnx":
-            yield onnx_file.tensors(path, partial(_beside, source, folder, path))
+            yield onnx_file.tensors(path, beside(source, folder, path))
         elif path.suffix == ".gguf":
             yield GgufFile.open(path).tensors(find_object(source, within(folder, "config.json")))
         elif path.name.endswith(INDEX):
@@ -90,10 +89,10 @@ def stored_tensors(source: str, folder: str = "") -> Iterator[dict[str, Stored]]
             yield file_tensors(path, stack)
 
 
-def _beside(source: str, folder: str, graph: Path, name: str) -> Path | None:
-    """A file of a graph's data."""
+def beside(source: str, folder: str, graph: Path) -> Callable[[str], Path | None]:
+    """What finds a file of a graph's data by its name."""
     inner = "onnx" if graph == find(source, within(folder, GRAPHS[1])) else ""
-    return find(source, within(folder, within(inner, name)))
+    return lambda name: find(source, within(folder, within(inner, name)))
 
 
 def _weight_map(index: Path) -> dict[str, str]:
