@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoTokenizer
+from small_models import save_weights
+from transformers import AutoConfig, AutoTokenizer, XLMRobertaConfig, XLMRobertaModel
 
 from mpcnet.models.checkpoints.gguf_tokenizer import SAMPLE
+from mpcnet.models.preprocessing import TOKENIZER_FILES
 
 ARCHITECTURES: Mapping[str, Any] = {
     "bert": gguf.MODEL_ARCH.BERT, "distilbert": gguf.MODEL_ARCH.BERT, "roberta": gguf.MODEL_ARCH.BERT,
@@ -58,6 +61,36 @@ def convert(folder: Path, kind: str = "F32", **metadata: Any) -> Path:
     writer.close()
     safe.unlink()
     return path
+
+
+def strip(folder: Path) -> None:
+    """Take a tokenizer's files away."""
+    for name in TOKENIZER_FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def save_pieces(folder: Path, lines: Sequence[str]) -> Path:
+    """A small XLM-RoBERTa and its sentencepiece model, as hub repositories have them."""
+    from sentencepiece import SentencePieceTrainer
+
+    rules, model = folder.with_suffix(".tsv"), io.BytesIO()
+    rules.write_text(
+        "9\t20\nA\t20\nFB01\t66 69\nFF21\t41\nD\t20\n300\t\n"
+    )  # tabs, a ligature, a wide letter, an accent
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, vocab_size=600, model_type="unigram", minloglevel=2,
+        num_threads=1, normalization_rule_tsv=str(rules), unk_id=0, bos_id=1, eos_id=2, pad_id=-1,
+    )  # fmt: skip
+    save_weights(
+        folder, lambda config: XLMRobertaModel(XLMRobertaConfig(**config.to_diff_dict())), words=602, pad_token_id=1
+    )
+    (folder / "sentencepiece.bpe.model").write_bytes(model.getvalue())
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    known = json.loads(path.read_text())
+    known["added_tokens"][-1]["lstrip"] = True  # as the published ones have it
+    path.write_text(json.dumps(known))
+    return folder
 
 
 def _metadata(config: Any) -> dict[str, Any]:

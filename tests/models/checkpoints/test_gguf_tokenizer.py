@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
@@ -16,8 +15,6 @@ from transformers import (
     BertTokenizerFast,
     RobertaConfig,
     RobertaModel,
-    XLMRobertaConfig,
-    XLMRobertaModel,
 )
 
 from mpcnet.errors import LocalConfigError
@@ -53,8 +50,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def alone(folder: Path) -> Path:
     """A folder of a GGUF file and a config.json."""
     converted.convert(folder)
-    for name in TOKENIZER_FILES:
-        (folder / name).unlink(missing_ok=True)
+    converted.strip(folder)
     return folder
 
 
@@ -150,25 +146,8 @@ def test_a_special_token_without_a_name(bert: Path) -> None:
 
 
 def test_sentence_pieces(tmp_path: Path) -> None:
-    library = pytest.importorskip("sentencepiece")
-    folder, model, rules = tmp_path / "xlm", io.BytesIO(), tmp_path / "rules.tsv"
-    rules.write_text(
-        "9\t20\nA\t20\nFB01\t66 69\nFF21\t41\nD\t20\n300\t\n"
-    )  # tabs, a ligature, a wide letter, an accent
-    library.SentencePieceTrainer.train(
-        sentence_iterator=iter(LINES[:40] + LINES[-10:]), model_writer=model, vocab_size=690, model_type="unigram", minloglevel=2,
-        num_threads=1, normalization_rule_tsv=str(rules),
-        unk_id=0, bos_id=1, eos_id=2, pad_id=-1,
-    )  # fmt: skip
-    save_weights(
-        folder, lambda config: XLMRobertaModel(XLMRobertaConfig(**config.to_diff_dict())), words=692, pad_token_id=1
-    )
-    (folder / "sentencepiece.bpe.model").write_bytes(model.getvalue())
-    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
-    path = folder / "tokenizer.json"
-    known = json.loads(path.read_text())
-    known["added_tokens"][-1]["lstrip"] = True  # as the published ones have it
-    path.write_text(json.dumps(known))
+    pytest.importorskip("sentencepiece")
+    folder = converted.save_pieces(tmp_path / "xlm", LINES[:40] + LINES[-10:])
     original = AutoTokenizer.from_pretrained(folder)
     found = load_checkpoint(alone(folder))
     same(AutoTokenizer.from_pretrained(found.source), original)
