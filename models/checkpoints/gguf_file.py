@@ -23,6 +23,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.config_values import config_values
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.families.family import HEADS_BY_ARCHITECTURE, Family
+from mpcnet.models.checkpoints.gguf_limits import check_lengths
 from mpcnet.models.checkpoints.tensors import Stored
 
 OUTSIDE: Mapping[str, str] = {  # its names and ours, of all architectures
@@ -80,6 +81,7 @@ class GgufFile:
         """:raises LocalConfigError: it is none, or cut off."""
         from gguf import GGUFReader  # an extra
 
+        check_lengths(path)
         try:
             return cls(path, GGUFReader(path))
         except (ValueError, KeyError, IndexError, OSError, OverflowError, TypeError) as error:
