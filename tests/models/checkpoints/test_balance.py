@@ -21,6 +21,8 @@ from mpcnet.models.checkpoints.balance import balanced
 from mpcnet.models.checkpoints.bundled import sentiment_checkpoint
 from mpcnet.models.checkpoints.weights import Checkpoint, fold
 from mpcnet.models.float_model.reference import forward
+from mpcnet.models.private.prepare import with_activation
+from mpcnet.protocols.suites import SUITES
 
 VALUE, GATE, RELU = ("value.", "out.weight"), ("gate.", "down.weight"), ("up.", "down.weight")
 CASES = [("bert", {}, VALUE), ("albert", {}, VALUE), ("nomic_bert", {}, GATE), ("bert", {"hidden_act": "relu"}, RELU)]
@@ -103,6 +105,16 @@ def test_the_shipped_student_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     found = sentiment_checkpoint()
     folded = unfolded(found, monkeypatch)
     assert all(value is folded[name] for name, value in balanced(found.shape, folded).items())
+
+
+def test_a_suites_function_in_the_place_of_a_relu_is_not_scaled() -> None:
+    """A square has no factor."""
+    found = apart(small("bert", hidden_act="relu"), RELU, 2.0**10)
+    run = with_activation(found, SUITES["mpcformer"])
+    assert run.shape.activation == "quad"
+    names = ("layer0.up.weight", "layer0.down.weight")
+    before, quad, relu = fold(replace(run, shape=replace(run.shape, activation="gelu"))), fold(run), fold(found)
+    assert all(torch.equal(before[name], quad[name]) and not torch.equal(relu[name], quad[name]) for name in names)
 
 
 def test_nothing_is_made_larger_than_its_format() -> None:
