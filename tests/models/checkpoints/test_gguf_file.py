@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import save_encoder, small_tokens
+from exported import save_adapter
 from sentences import save_modules
 from small_models import save_embedding, save_words
 
@@ -202,3 +203,15 @@ def test_windows_layer_by_layer(tmp_path: Path) -> None:
     convert(tmp_path, **{"attention.sliding_window_pattern": [False, True, True, False]})
     save_words(tmp_path)
     assert load_checkpoint(tmp_path).shape.windows == (0, 2, 2, 0)
+
+
+def test_an_adapter_of_such_a_base(tmp_path: Path) -> None:
+    """What the file says is compared beside an adapter too."""
+    base, own = save_embedding(tmp_path / "base"), tmp_path / "own"
+    save_adapter(base, own)
+    whole = load_checkpoint(own)
+    convert(base)
+    assert load_checkpoint(own).sha256 == whole.sha256
+    config = base / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_attention_heads": 4}))
+    assert "num_attention_heads: want 2, as model-F32.gguf says, got 4" in refusal(own)

@@ -127,22 +127,26 @@ def test_accents_that_are_kept(bert: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "want words without accents, got 'é'" in refusal(alone(bert))
 
 
-def test_names_that_are_not_known(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converted, "NAMES", {})
-    path = alone(bert) / "model-F32.gguf"
-    assert "want tokens as of bert-bge or jina-v2-en, got roberta-bpe" in refusal(bert)
-    data = path.read_bytes()
-    name = b"tokenizer.ggml.model" + (8).to_bytes(4, "little") + (4).to_bytes(8, "little")
-    assert data.count(name + b"bert") == 1
-    path.write_bytes(data.replace(name + b"bert", name + b"plm4"))
-    assert "want a tokenizer of kind bert, t5, gpt2, got plm4" in refusal(bert)
-
-
-def test_a_special_token_without_a_name(bert: Path) -> None:
-    path = alone(bert) / "model-F32.gguf"
-    data = path.read_bytes()
-    path.write_bytes(data.replace(b"tokenizer.ggml.mask_token_id", b"tokenizer.ggml.mork_token_id"))
-    assert "want tokenizer.ggml.mask_token_id, got none" in refusal(bert)
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (b"bert", b"plm4", "want a tokenizer of kind bert, t5, gpt2, got plm4"),
+        (b"jina-v2-en", b"jina-v9-en", "want tokens as of bert-bge or jina-v2-en, got jina-v9-en"),
+        (b".mask_token_id", b".mork_token_id", "want tokenizer.ggml.mask_token_id, got none"),
+        (b"", b"", "want words without accents, got 0 words beyond ASCII, which do not tell"),
+    ],
+)
+def test_what_a_file_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes, after: bytes, says: str
+) -> None:
+    save_embedding(tmp_path)
+    monkeypatch.setattr(converted, "NAMES", {converted.fingerprint(tmp_path): "jina-v2-en"})
+    path = alone(tmp_path) / "model-F32.gguf"
+    data, kind = path.read_bytes(), (8).to_bytes(4, "little") + (4).to_bytes(8, "little")
+    whole = (kind + before, kind + after) if before == b"bert" else (before, after)
+    place = data.index(b"tokenizer.ggml.model") if before == b"bert" else 0
+    path.write_bytes(data[:place] + data[place:].replace(*whole, 1))
+    assert says in refusal(tmp_path)
 
 
 def test_sentence_pieces(tmp_path: Path) -> None:
