@@ -13,6 +13,8 @@ that before the next layer, or behind the last, `down.norm`.
 
 Where a linear map follows the embeddings' LayerNorm, N of the first layer are the narrow embeddings, the map is folded
 into qkv, and its own centred product with N stands in the place of out.gamma * N.
+
+At last, maps that follow each other are balanced (mpcnet.models.checkpoints.balance).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from torch import Tensor
 
 from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.balance import balanced
 from mpcnet.models.checkpoints.configuration import (
     labels,
     prompt_tokens,
@@ -160,7 +163,7 @@ def _load(source: str) -> Checkpoint:
         prefix = common_prefix(list(stored), config["model_type"])
     if shape.dense:
         tensors |= read_dense(source, modules.dense)
-    folder = tokenizer_folder(source, modules.folder)
+    folder = str(files.tokenizer) if files.tokenizer else tokenizer_folder(source, modules.folder)
     preprocessing = read_preprocessing(folder, modules, shape)
     shape = replace(shape, pooled_from=prompt_tokens(folder, modules, preprocessing, shape.positions))
     return Checkpoint(
@@ -223,7 +226,7 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
         folded |= _linear(name, *entry.into(raw, name))
     for i in range(len(shape.dense)):
         folded |= {f"dense{i}.weight": raw[f"dense{i}.weight"].T, f"dense{i}.bias": raw[f"dense{i}.bias"]}
-    return {name: value.contiguous() for name, value in folded.items()}
+    return {name: value.contiguous() for name, value in balanced(shape, folded).items()}
 
 
 def centre(x: Tensor) -> Tensor:

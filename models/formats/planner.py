@@ -102,7 +102,8 @@ class _Planner:
         table_bits, table_frac = self._table_format()
         sites = list(self._square_sites())
         halves = sites[1 : 1 + 2 * self.shape.layers] if self.shape.norm == "before" else []
-        streams = tuple(self._stream_frac(site) for site in halves)
+        stream = self._residual_frac() if halves else N.CENTRED_FRAC
+        streams = tuple(min(self._stream_frac(site), stream) for site in halves)
         attention = [self._attention(i) for i in layers]
         fracs, norm_limits = tuple(row[0] for row in attention), tuple(row[1] for row in attention)
         centred = [table_frac, *streams]
@@ -118,7 +119,7 @@ class _Planner:
         sizes = tuple(float(math.ceil(self.bounds.sizes[f"layer{i}.value"])) for i in layers)
         formats = Formats(
             self.softmax, self.longest, table_bits, table_frac, sizes, rows, windows, fracs, norm_limits, frozenset(),
-            streams,
+            streams, stream,
         )  # fmt: skip
         sizes = tuple(
             size if formats.value_frac(i, self.longest) >= ENOUGH_VALUE_FRAC else min(size, self._calibrated_value(i))
@@ -208,6 +209,14 @@ class _Planner:
             yield "head.square_sum"
         if self.shape.fills:
             yield "transform.square_sum"
+
+    def _residual_frac(self) -> int:
+        """Of a residual that grows: what leaves its ring room for the largest value of any layer."""
+        sites = [f"layer{i}.{half}.centred" for i in range(self.shape.layers) for half in ("out", "down")]
+        seen = (MARGIN * self.calibration.at(self.softmax, site).absmax for site in sites)
+        most = max(min(size, self.bounds.sizes[site]) for size, site in zip(seen, sites, strict=True))
+        room = N.CENTRED_BITS - 2 - ring.ceil_log2(most)
+        return min(max(room, N.LEAST_CENTRED_FRAC), N.CENTRED_FRAC)
 
     def _stream_frac(self, site: str) -> int:
         """Of a residual where it is normalised: as many bits below its standard deviation as 1/sigma has below it."""
