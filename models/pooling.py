@@ -62,7 +62,7 @@ def too_large(shape: BertShape, folded: Mapping[str, Tensor]) -> Iterator[str]:
     if shape.tells_tokens or shape.fills:
         name = TOKEN_LINEARS.get(shape.head, "decoder")
         weight = folded[f"{name}.weight"]
-        sizes = math.sqrt(shape.hidden) * (weight - weight.mean(0)).norm(dim=0) + folded[f"{name}.bias"].abs()
+        sizes = math.sqrt(len(weight)) * (weight - weight.mean(0)).norm(dim=0) + folded[f"{name}.bias"].abs()
         yield from _needs("logits of tokens", float(sizes.max()), TOKEN_LOGIT_BITS)
     if shape.head != "embedding":
         return

@@ -12,7 +12,7 @@ from mpcnet.models.position_bias import BUCKETS
 # Of the feed-forward: erf-GeLU, GeLU by tanh, ..., or MPCFormer's Quad.
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu", "tanh", "quad"]
 Norm: TypeAlias = Literal["after", "before"]
-HeadActivation: TypeAlias = Literal["tanh", "relu", "gelu"]
+HeadActivation: TypeAlias = Literal["tanh", "relu", "gelu", "gelu_tanh", "silu"]
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
 DenseActivation: TypeAlias = Literal["tanh", "identity"]
 Head: TypeAlias = Literal["embedding", "classification", "token-classification", "question-answering", "fill-mask"]
@@ -62,7 +62,8 @@ class BertShape:
     head_norm: a LayerNorm stands between the activation and the second map (ModernBERT).
     head "token-classification": logits of every token. head "question-answering": two logits of every token, whether an
     answer to the first text starts and ends there; labels is 0. head "fill-mask": a logit of every word, at the places
-    that a client names in secret; labels is 0.
+    that a client names in secret, by a map to the embeddings' width, `head_activation`, a LayerNorm, and the decoder;
+    labels is 0.
 
     :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head or activation is unknown.
     """
@@ -184,8 +185,6 @@ class BertShape:
             yield f"pooled_from, dense: want none of {self.head}, got some"
         if self.multi_label and not classifies:
             yield f"multi_label: want a classifier, got {self.head}"
-        if self.head == "fill-mask" and self.activation != "gelu":
-            yield f"activation: want gelu before a mask is filled, got {self.activation}"
         if type(self.head_norm) is not bool or (self.head_norm and not classifies):
             yield f"head_norm: want true, of a classifier, or false, got {self.head_norm!r} of {self.head}"
         if self.sigmoid and (not classifies or self.labels > 1):
@@ -252,7 +251,7 @@ class BertShape:
 
     def columns_at(self, site: str) -> int:
         """Columns of the LayerNorm at a site."""
-        return self.embedded if site.startswith("embedding") else self.hidden
+        return self.embedded if site.startswith(("embedding", "transform")) else self.hidden
 
     def weights_of(self, layer: int) -> int:
         """The number of a layer's weights."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.adapters import read_adapter
-from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.checkpoints.families import family_of
 from mpcnet.models.checkpoints.modules import LEAST_LENGTH, DenseModule, Modules
 from mpcnet.models.checkpoints.source import find, find_object, within
 from mpcnet.models.checkpoints.supported import head_of
@@ -35,7 +35,10 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     """
     values = _values(config)
     head: Head = "embedding" if modules.embeds else head_of(config, header)
-    described = FAMILIES[config["model_type"]].describe(values)
+    family = family_of(config)
+    described = family.describe(values)
+    if head == "fill-mask":
+        described["head_activation"] = family.masks(described)
     shape = BertShape(
         **(described if head == "classification" else described | {"head_norm": False}),
         head=head,

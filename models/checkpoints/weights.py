@@ -37,7 +37,7 @@ from mpcnet.models.checkpoints.configuration import (
     tokenizer_folder,
 )
 from mpcnet.models.checkpoints.dense import read_dense
-from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.checkpoints.families import family_of
 from mpcnet.models.checkpoints.model_files import read_files
 from mpcnet.models.checkpoints.modules import Modules
 from mpcnet.models.checkpoints.parameter_names import common_prefix, known_parameters
@@ -100,7 +100,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
         sizes |= {"pooler.norm.weight": (d,)} if shape.head_norm else {}
     if shape.fills:
-        sizes |= {"transform.weight": (d, d), "transform.norm.weight": (d,), "decoder.weight": (shape.vocab, d)}
+        sizes |= {"transform.weight": (narrow, d), "transform.norm.weight": (narrow,)}
+        sizes["decoder.weight"] = (shape.vocab, narrow)
     if shape.tells_tokens:
         sizes[f"{TOKEN_LINEARS[shape.head]}.weight"] = (shape.columns, d)
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
@@ -148,16 +149,16 @@ def _load(source: str) -> Checkpoint:
         raise LocalConfigError(UNSUPPORTED + "; ".join(modules.wrong))
     if text := unsupported_family(config):
         raise LocalConfigError(UNSUPPORTED + text)
-    family = FAMILIES[config["model_type"]]
+    family = family_of(config)
     with files.tensors() as found:
         stored = apart(found, family.joined)
-        theirs, unknown = known_parameters(list(stored), config["model_type"])
+        theirs, unknown = known_parameters(list(stored), family)
         unknown = unknown if modules.embeds else tie(config, stored, theirs, unknown)
         shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown)
         sizes = parameter_shapes(replace(shape, dense=()))
         tensors = floats(stored, {name: theirs[name] for name in sizes if name in theirs})
         tensors |= {name: torch.zeros(size) for name, size in sizes.items() if name not in theirs}  # biases it lacks
-        prefix = common_prefix(list(stored), config["model_type"])
+        prefix = common_prefix(list(stored), family)
     if shape.dense:
         tensors |= read_dense(source, modules.dense)
     folder = tokenizer_folder(source, modules.folder)
@@ -336,7 +337,7 @@ def _supported_shape(
     except (LocalConfigError, *MALFORMED) as error:
         wrong.append(str(error))
     else:
-        lacks = FAMILIES[config["model_type"]].lacks(config)
+        lacks = family_of(config).lacks(config)
         sizes, beside = parameter_shapes(replace(shape, dense=())), modules.embeds or bool(head)
         wanted = {name: size for name, size in sizes.items() if not lacks.fullmatch(name)}
         wrong += unsupported_parameters(header, unknown, wanted, beside)

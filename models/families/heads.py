@@ -18,14 +18,10 @@ from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.shape import TOKEN_LINEARS
 from mpcnet.protocols.argmax import one_hot_argmax
 from mpcnet.protocols.arith import matmul
-from mpcnet.protocols.layernorm import layer_norm
 from mpcnet.protocols.lookup import one_hot_rows
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared
 from mpcnet.rounds import parallel
-
-FILL_BITS = 48  # of GeLU's result before it is centred, which takes 18 of them
-MEAN_BITS = 20  # of the share of a column in the mean
 
 
 async def tag(p: Party, model: Model, normal: Shared) -> Shared:
@@ -46,14 +42,14 @@ async def tag(p: Party, model: Model, normal: Shared) -> Shared:
 async def fill(p: Party, model: Model, encoding: Coroutine[Any, Any, Shared], places: Shared, length: int) -> Shared:
     """Logits of every word at places that stay secret: indices [B, count] of tokens -> [B, count, vocab] in 30 bits.
 
-    decoder(norm(GeLU(N_i W + b))) for the last layer's N, whose rows a one-hot row of each place picks. Whatever a
-    client shares, each of its places is one token of its own text: index mod length.
+    decoder(norm(f(N_i W + b))) for the last layer's N, whose rows a one-hot row of each place picks, and the head's
+    activation f. Whatever a client shares, each of its places is one token of its own text: index mod length.
 
-    Rounds   9 behind the encoder: N and the one-hot rows, the rows picked, GeLU's 3, LayerNorm's 3, the decoder's. The
-             place's own opening travels with the encoder's first
-    Sends    5 bytes an element of N each way, and for a place 5 a token, 20 a column, and those of GeLU and LayerNorm
+    Rounds   9 behind the encoder: N and the one-hot rows, the rows picked, f's 3, LayerNorm's 3, the decoder's. The
+             place's own opening travels with the encoder's first. One more if f is GeLU in SecFormer's suites
+    Sends    5 bytes an element of N each way, and for a place 5 a token, 20 a column, and those of f and LayerNorm
     Offline  5 bytes a word of the vocabulary for each place, and 5 for each number that an index can name
-    Error    that of GeLU, LayerNorm and the weights' rounding; picking a row has none
+    Error    that of f, LayerNorm and the weights' rounding; picking a row has none
     Hiding   places, N, one-hot rows and what is picked are opened under fresh masks, uniform over all that is sent
     """
     config = model.config
@@ -65,12 +61,9 @@ async def fill(p: Party, model: Model, encoding: Coroutine[Any, Any, Shared], pl
     up = affine(q, model, "transform", await q.open_one(picked))
     up = q.rescale(up, N.UP_FRAC).reduce(N.UP_BITS)
     apart = up.map(lambda x: x[:, None, None])  # of no token: an audit counts all of it
-    suite, sure = config.suite, config.formats.sure("transform.up")
-    active = await suite.gelu(q.at("activation"), apart, max(suite.gelu_ring, FILL_BITS), sure)
-    x = _centred(q, active, MEAN_BITS)
-    rows_of, sure = config.formats.norm_rows("transform"), config.formats.sure("transform.centred")
-    frac, eps = 64 - N.NORMAL_BITS + N.NORMAL_FRAC - N.CENTRED_FRAC, config.shape.eps
-    norm = await layer_norm(q.at("norm"), x, eps, rows_of, frac, N.NORMAL_FRAC, suite.rsqrt, sure=sure)
+    kind, sure = config.shape.head_activation, config.formats.sure("transform.up")
+    active = await activate(q.at("activation"), config.suite, kind, apart, N.POOLER_BITS, sure=sure)
+    norm = await normalise(q, model, "transform", _centred(q, active, N.HEAD_MEAN_FRAC))
     p.audit.tell(p)
     last = norm.map(lambda x: x[:, 0, 0]).reduce(N.TOKEN_BITS)
     q = p.at("decoder")

@@ -171,7 +171,7 @@ def transformed(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """What a masked language model decodes, at every token: norm(GeLU(N @ transform)), [batch, seq, hidden].
+    """What a masked language model decodes, at every token: norm(f(N @ transform)), [batch, seq, embedded].
 
     :raises LocalConfigError: the model has no such head.
     """
@@ -179,7 +179,7 @@ def transformed(
         raise LocalConfigError(f"transformed: want a model that fills masks, got {shape.head}")
     normal, watch = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
     up = watch.rows("transform.up", normal @ folded["transform.weight"] + folded["transform.bias"])
-    return _norm(centre(gelu(up)), shape, "transform", watch)
+    return _norm(centre(ACTIVATIONS[shape.head_activation](up)), shape, "transform", watch)
 
 
 def fill(

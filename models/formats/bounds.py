@@ -78,10 +78,10 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
             sums["head.square_sum"] = (least, SLACK * float(active.norm()) ** 2 + least)
     if shape.fills:
         up = _linear(folded, "transform")
+        active, added = _active(shape.head_activation, up), len(up) * shape.eps
         sizes["transform.up"] = SLACK * float(up.max())
-        sizes["transform.centred"] = SLACK * 2 * float(up.max())  # |GeLU(u)| <= |u|, and so is their mean
-        added = shape.hidden * shape.eps
-        sums["transform.square_sum"] = (added, SLACK * float(up.square().sum()) + added)
+        sizes["transform.centred"] = SLACK * float(active.max() + active.mean())
+        sums["transform.square_sum"] = (added, SLACK * float(active.square().sum()) + added)
     if shape.head == "token-classification" or shape.head_norm:
         sizes["logits"] = SLACK * _label_differences(shape, folded)
     relative = float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0

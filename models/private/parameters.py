@@ -82,8 +82,8 @@ def parameters(config: Config) -> list[Parameter]:
         found += linear("pooler", d, d, wide)
         found += linear("classifier", d, shape.labels, N.POOLER_BITS)
     elif shape.fills:
-        found += linear("transform", d, d, N.TOKEN_BITS)
-        found += linear("decoder", d, shape.vocab, N.TOKEN_BITS)
+        found += linear("transform", d, narrow, N.TOKEN_BITS)
+        found += linear("decoder", narrow, shape.vocab, N.TOKEN_BITS)
     elif shape.tells_tokens:
         found += linear(TOKEN_LINEARS[shape.head], d, shape.columns, N.TOKEN_BITS)
     else:

@@ -36,12 +36,13 @@ MORE: Mapping[str, Mapping[str, Any]] = {
 NORM = "norm"  # in the name of every LayerNorm
 
 
-def save_encoder(folder: Path, kind: str, labels: int = 0, seed: int = 3, **more: Any) -> Path:
-    """An encoder, or a classifier of some labels."""
+def save_encoder(folder: Path, kind: str, labels: int = 0, seed: int = 3, head: Any = None, **more: Any) -> Path:
+    """An encoder, or a classifier of some labels; or what another of transformers' automatic classes makes."""
     sizes = {**SIZES, **MORE.get(kind, {}), **more, **({"num_labels": labels} if labels else {})}
     config = AutoConfig.for_model(kind, **sizes)
     torch.manual_seed(seed)
-    model = (AutoModelForSequenceClassification if labels else AutoModel).from_config(config).eval()
+    made = head or (AutoModelForSequenceClassification if labels else AutoModel)
+    model = made.from_config(config).eval()
     train(model)
     model.save_pretrained(folder)
     return folder

@@ -6,6 +6,7 @@ May import: the public facts of a model.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mpcnet.models.checkpoints.families.albert import ALBERT
 from mpcnet.models.checkpoints.families.bert import BERT
@@ -33,3 +34,8 @@ FAMILIES: Mapping[str, Family] = {  # by model_type
     "roberta": ROBERTA,
     "xlm-roberta": XLM_ROBERTA,
 }
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """The family of a configuration that names one of them, with the names that its head has."""
+    return FAMILIES[config["model_type"]].configured(config)

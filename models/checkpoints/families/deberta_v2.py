@@ -7,7 +7,15 @@ from typing import Any
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.families.bert import EMBEDDINGS, LAYER
-from mpcnet.models.checkpoints.families.family import FUNCTION, HEADS, Family, Setting, architectures, sizes
+from mpcnet.models.checkpoints.families.family import (
+    FUNCTION,
+    HEADS,
+    PREDICTIONS,
+    Family,
+    Setting,
+    architectures,
+    sizes,
+)
 
 WANTED: Mapping[str, Any] = {  # what transformers takes for otherwise where config.json does not say it
     "relative_attention": True,
@@ -17,6 +25,18 @@ WANTED: Mapping[str, Any] = {  # what transformers takes for otherwise where con
 }
 BOTH = {"c2p", "p2c"}  # what of two tokens scores take part in: one's content, the other's distance
 MODERN = "take a DeBERTa v3, or a v2 like it"
+
+
+LATER_HEAD: Mapping[str, str] = {  # of masked tokens, if config.json says that it is not the "legacy" one
+    "lm_predictions.lm_head.dense": "transform",
+    "lm_predictions.lm_head.LayerNorm": "transform.norm",
+    "lm_predictions.lm_head": "decoder",  # its bias alone: the table is what it decodes by
+}
+
+
+def heads(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """transformers would draw the other head's weights at random."""
+    return PREDICTIONS if config.get("legacy", True) else LATER_HEAD
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,6 +75,7 @@ DEBERTA_V2 = Family(
         "attention.self.value_proj": "value",
     },
     describe,
+    heads=heads,
     settings={
         "hidden_act": FUNCTION,
         "conv_kernel_size": Setting((0, None), MODERN),

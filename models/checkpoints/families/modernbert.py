@@ -27,7 +27,7 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
         "types": 0,
         "eps": float(values["norm_eps"]),
         "activation": ACTIVATIONS.get(values["hidden_activation"], "gelu"),
-        "head_activation": values["classifier_activation"],
+        "head_activation": ACTIVATIONS.get(kind := values["classifier_activation"], kind),
         "head_norm": classifies,
         "norm": "before",
         "gated": True,
@@ -42,21 +42,28 @@ def lacks(config: Mapping[str, Any]) -> re.Pattern[str]:
         (config.get("attention_bias", False), r"layer\d+\.(query|key|value|out)\.bias"),
         (config.get("mlp_bias", False), r"layer\d+\.(up|gate|down)\.bias"),
         (config.get("norm_bias", False), r"(.+\.)?norm\.bias"),
-        (config.get("classifier_bias", False), r"pooler\.bias"),
+        (config.get("classifier_bias", False), r"(pooler|transform)\.bias"),
+        (config.get("decoder_bias", True), r"decoder\.bias"),
     ]
     return re.compile("|".join(["(?!)", *(pattern for there, pattern in kinds if not there)]))
 
 
+def heads(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """What is called "head" stands before whatever last map there is."""
+    fills = any(name.endswith("ForMaskedLM") for name in config.get("architectures") or [])
+    ours = "transform" if fills else "pooler"
+    return {"head.dense": ours, "head.norm": f"{ours}.norm"}
+
+
 MODERNBERT = Family(
-    ("ModernBertModel", "ModernBertForSequenceClassification"),
+    ("ModernBertModel", "ModernBertForSequenceClassification", "ModernBertForMaskedLM"),
     "model.",
     {
         "embeddings.tok_embeddings": "embedding.word",
         "embeddings.norm": "embedding.norm",
         "final_norm": "final.norm",
-        "head.dense": "pooler",
-        "head.norm": "pooler.norm",
         "classifier": "classifier",
+        "decoder": "decoder",
     },
     {
         "attn.Wqkv.query": "query",
@@ -71,6 +78,8 @@ MODERNBERT = Family(
     describe,
     layer=r"layers\.(\d+)\.",
     behind={"attn_norm": "down.norm"},
+    heads=heads,
+    masks=lambda described: str(described["head_activation"]),
     settings={"hidden_activation": FUNCTION},
     joined={"attn.Wqkv": ("query", "key", "value"), "mlp.Wi": ("up", "gate")},
     lacks=lacks,

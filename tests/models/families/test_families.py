@@ -15,8 +15,14 @@ import small_models
 import torch
 from encoders import save_encoder, small_encoder, small_tokens
 from private import Private, audit, private_model, share_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForTokenClassification,
+)
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from mpcnet.errors import LocalConfigError, LocalInputError
@@ -359,6 +365,86 @@ def test_heads_of_tokens_are_transformers(tmp_path: Path, kind: str, head: str) 
     if kind in ("electra", "gte"):  # what is private of it is the same for all
         result, _, floats = private_model(found, [tokens], "fast", "exact").run(tokens)
         assert (result - floats)[tokens.mask.bool()].abs().max() < 0.02
+
+
+FILLERS = (*POST_NORM, *ROTARY)
+SAID = torch.tensor([[True, True], [True, True], [True, False]])  # the last text has its place twice
+
+
+@cache
+def filler(kind: str, **more: Any) -> tuple[Checkpoint, Tokens, Tensor]:
+    """A model that fills masks, tokens with places, and transformers' logits of these: [batch, count, vocab]."""
+    with TemporaryDirectory() as folder:
+        found = load_checkpoint(save_encoder(Path(folder), kind, head=AutoModelForMaskedLM, **more))
+        tokens = small_tokens(found.shape.types)
+        tokens = replace(tokens, places=torch.tensor([[2, 9], [6, 3], [0, 0]]))
+        types = {"token_type_ids": tokens.types} if found.shape.types else {}
+        model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float64).eval()
+        with torch.inference_mode():
+            logits = model(input_ids=tokens.ids, attention_mask=tokens.mask, **types).logits
+        return found, tokens, torch.take_along_dim(logits, tokens.places[..., None], 1)
+
+
+@pytest.mark.parametrize("kind", FILLERS)
+def test_filled_masks_are_transformers(kind: str) -> None:
+    found, tokens, want = filler(kind)
+    assert (found.shape.head, found.shape.columns) == ("fill-mask", 50)
+    folded = fold(found)
+    got = answer(found.shape, folded, tokens.ids, tokens.types, tokens.mask, places=tokens.places)
+    assert (got - want)[SAID].abs().max() < (1e-5 if kind in SINGLE else 1e-9)
+    assert want.std() > 0.3
+    proved = bounds(found.shape, folded)
+    seen = calibrate(found.shape, folded, [tokens], found.sha256).ranges["exact"]
+    for site in ("transform.up", "transform.centred"):
+        assert seen[site].absmax <= proved.sizes[site]
+    least, most = proved.square_sums["transform.square_sum"]
+    assert least <= seen["transform.square_sum"].min and seen["transform.square_sum"].max <= most
+
+
+@pytest.mark.parametrize(
+    ("kind", "suite", "more"),
+    [
+        ("albert", "fast", {}),  # a transform narrower than the layers
+        ("electra", "secformer", {}),
+        ("modernbert", "fast", {"decoder_bias": False}),
+        ("nomic_bert", "fast", {}),  # SiLU
+        ("roberta", "fast", {"hidden_act": "relu"}),
+    ],
+)
+def test_private_filler_is_float(kind: str, suite: str, more: dict[str, Any]) -> None:
+    found, tokens, want = filler(kind, **more)
+    model = private_model(found, [tokens], suite, "exact")
+    result, whole, floats = model.run(tokens)
+    assert (result - floats)[SAID].abs().max() < 0.04
+    assert (result - whole).abs().max() < 0.04
+    assert (floats - want)[SAID].abs().max() < (1e-5 if kind in SINGLE else 1e-9)
+    assert audit(model, tokens)[1] == [False] * 3
+
+
+@pytest.mark.parametrize(("kind", "legacy"), [("deberta-v2", True), ("deberta-v2", False)])
+def test_both_of_debertas_heads_for_masks(tmp_path: Path, kind: str, legacy: bool) -> None:
+    """The later one decodes by the table; what is named as the other one is refused, whose weights would be random."""
+    found, tokens, want = filler(kind, legacy=legacy)
+    got = answer(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask, places=tokens.places)
+    assert (got - want)[SAID].abs().max() < 1e-5
+    save_encoder(tmp_path, kind, head=AutoModelForMaskedLM, legacy=legacy)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"legacy": not legacy}))
+    with pytest.raises(LocalConfigError, match=r"unknown parameters: (lm_predictions\.lm_head|cls\.predictions)"):
+        load_checkpoint(tmp_path)
+
+
+def test_what_alberts_own_training_leaves_beside(tmp_path: Path) -> None:
+    save_encoder(tmp_path, "albert", head=AutoModelForMaskedLM)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    more = {"sop_classifier.classifier.bias": torch.zeros(2), "predictions.decoder.bias": tensors["predictions.bias"]}
+    save_file(tensors | {name: value.clone() for name, value in more.items()}, file, {"format": "pt"})
+    assert load_checkpoint(tmp_path).shape.fills
+    more["predictions.decoder.bias"] = more["predictions.decoder.bias"] + 1
+    save_file(tensors | more, file, {"format": "pt"})
+    with pytest.raises(LocalConfigError, match=r"decoder.bias: want what predictions.bias holds"):
+        load_checkpoint(tmp_path)
 
 
 def test_bounds_of_more_embeddings_than_can_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:

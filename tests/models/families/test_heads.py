@@ -15,7 +15,7 @@ from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens, first_said
 
 TAGS: dict[str, Any] = {"head": "token-classification", "labels": 3, "pooling": "none"}
-MASKS: dict[str, Any] = {"head": "fill-mask", "pooling": "none"}
+MASKS: dict[str, Any] = {"head": "fill-mask", "pooling": "none", "head_activation": "gelu"}
 SPANS: dict[str, Any] = {"head": "question-answering", "pooling": "none"}
 
 
