@@ -23,7 +23,11 @@ HEAD_POOLINGS: Mapping[str, str] = {
     "fill-mask": "none",
 }
 LABELLED = ("classification", "token-classification")  # heads whose columns are labels
-TOKEN_LINEARS: Mapping[str, str] = {"token-classification": "classifier", "question-answering": "span"}  # parameters
+TOKEN_LINEARS: Mapping[str, str] = {  # the last map of tokens, by head
+    "token-classification": "classifier",
+    "question-answering": "span",
+    "fill-mask": "decoder",
+}
 SPAN_COLUMNS = 2  # of a token: does an answer start with it, does one end with it
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
 MOST_BASE, MOST_PLACES = 1e12, 1 << 19  # of RoPE, whose angles are then exact enough in words of 64 bits
@@ -59,11 +63,13 @@ class BertShape:
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
     head "classification": two linear maps of the first token with `head_activation` between them. multi_label: each
     logit is a label of its own, not one of several to choose from. sigmoid: a cross-encoder's one score is the logit's.
+    pooling "mean": of the mean of all tokens (ModernBERT, if it says so), not of the "first".
     head_norm: a LayerNorm stands between the activation and the second map (ModernBERT).
     head "token-classification": logits of every token. head "question-answering": two logits of every token, whether an
-    answer to the first text starts and ends there; labels is 0. head "fill-mask": a logit of every word, at the places
-    that a client names in secret, by a map to the embeddings' width, `head_activation`, a LayerNorm, and the decoder;
-    labels is 0.
+    answer to the first text starts and ends there; labels is 0. head_norm: both behind a map of each token,
+    `head_activation` and a LayerNorm (ModernBERT), else one map alone.
+    head "fill-mask": a logit of every word, at the places that a client names in secret, by a map to the embeddings'
+    width, `head_activation`, a LayerNorm, and the decoder; labels is 0.
 
     :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head or activation is unknown.
     """
@@ -174,10 +180,11 @@ class BertShape:
             return
         embeds, classifies = self.head == "embedding", self.head == "classification"
         kinds = self.pooling.split("+")
+        mean = classifies and self.pooling == "mean"
         known = all(kind in POOLINGS for kind in kinds) if embeds else self.pooling == HEAD_POOLINGS.get(self.head)
-        if self.head not in get_args(Head) or not known or (self.labels > 0) != (self.head in LABELLED):
+        if self.head not in get_args(Head) or not (known or mean) or (self.labels > 0) != (self.head in LABELLED):
             yield (
-                "head, pooling, labels: want embedding, pooling kinds, 0 or classification, first, > 0 or "
+                "head, pooling, labels: want embedding, pooling kinds, 0 or classification, first or mean, > 0 or "
                 "token-classification, none, > 0 or another head, none, 0, "
                 f"got {self.head}, {self.pooling}, {self.labels}"
             )
@@ -185,7 +192,7 @@ class BertShape:
             yield f"pooled_from, dense: want none of {self.head}, got some"
         if self.multi_label and not classifies:
             yield f"multi_label: want a classifier, got {self.head}"
-        if type(self.head_norm) is not bool or (self.head_norm and not classifies):
+        if type(self.head_norm) is not bool or (self.head_norm and not (classifies or self.tells_tokens)):
             yield f"head_norm: want true, of a classifier, or false, got {self.head_norm!r} of {self.head}"
         if self.sigmoid and (not classifies or self.labels > 1):
             yield f"sigmoid: want a classifier of one label, got {self.head} of {self.labels}"
@@ -218,12 +225,22 @@ class BertShape:
     @property
     def tells_tokens(self) -> bool:
         """Whether an answer has a row for every token."""
-        return self.head in TOKEN_LINEARS
+        return self.head in TOKEN_LINEARS and not self.fills
 
     @property
     def fills(self) -> bool:
         """Whether an answer has a row for every place that a client names."""
         return self.head == "fill-mask"
+
+    @property
+    def transforms(self) -> bool:
+        """Whether a map, an activation and a LayerNorm of tokens stand before the last map."""
+        return self.fills or (self.tells_tokens and self.head_norm)
+
+    @property
+    def decoded(self) -> int:
+        """Columns of what the last map of tokens takes."""
+        return self.embedded if self.transforms else self.hidden
 
     @property
     def chooses(self) -> bool:

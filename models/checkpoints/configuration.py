@@ -37,13 +37,17 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     head: Head = "embedding" if modules.embeds else head_of(config, header)
     family = family_of(config)
     described = family.describe(values)
+    pooling = described.pop("classifies", None) if head == "classification" else None
+    described.pop("classifies", None)
     if head == "fill-mask":
         described["head_activation"] = family.masks(described)
+    if head in ("embedding", "fill-mask"):
+        described["head_norm"] = False
     shape = BertShape(
-        **(described if head == "classification" else described | {"head_norm": False}),
+        **described,
         head=head,
         labels=_count(header, values) if head in LABELLED else 0,
-        pooling=HEAD_POOLINGS.get(head, "+".join(modules.pooling)),
+        pooling=pooling or HEAD_POOLINGS.get(head, "+".join(modules.pooling)),
         dense=_dense(modules.dense) if head == "embedding" else (),
         multi_label=head == "classification" and values.get("problem_type") == "multi_label_classification",
     )

@@ -5,7 +5,7 @@ Each refusal says what was wanted, what was found, and what to do instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from mpcnet.models.checkpoints.families import FAMILIES, family_of
@@ -56,7 +56,7 @@ def unsupported_family(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def head_of(config: Mapping[str, Any], header: Mapping[str, Stored]) -> Head:
+def head_of(config: Mapping[str, Any], header: Container[str]) -> Head:
     """The head that an architecture's name stands for. A masked language model without the weights of its head, as
     all-mpnet-base-v2 is published, is an encoder.
     """

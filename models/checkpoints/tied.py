@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.supported import head_of
 from mpcnet.models.checkpoints.tensors import Stored, floats
 
 TABLE, DECODER, BIAS = "embedding.word.weight", "decoder.weight", "decoder.bias"
@@ -24,7 +25,7 @@ def tie(
 
     :raises LocalConfigError: two that should be one differ.
     """
-    if "transform.weight" not in theirs:
+    if head_of(config, theirs) != "fill-mask":
         return unknown
     left = []
     for key in unknown:

@@ -99,11 +99,10 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
         sizes |= {"pooler.norm.weight": (d,)} if shape.head_norm else {}
-    if shape.fills:
-        sizes |= {"transform.weight": (narrow, d), "transform.norm.weight": (narrow,)}
-        sizes["decoder.weight"] = (shape.vocab, narrow)
-    if shape.tells_tokens:
-        sizes[f"{TOKEN_LINEARS[shape.head]}.weight"] = (shape.columns, d)
+    if shape.transforms:
+        sizes |= {"transform.weight": (shape.decoded, d), "transform.norm.weight": (shape.decoded,)}
+    if (last := TOKEN_LINEARS.get(shape.head)) is not None:
+        sizes[f"{last}.weight"] = (shape.columns, shape.decoded)
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
     rows = d * len(shape.kinds)
     for i, dense in enumerate(shape.dense):
@@ -216,11 +215,10 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
         last = raw["classifier.weight"].T, raw["classifier.bias"]
         last = _norm(raw, "pooler.norm").into(raw, "classifier") if shape.head_norm else last
         folded |= _linear("classifier", *last)
-    if shape.fills:
+    if shape.transforms:
         folded |= _linear("transform", *entry.into(raw, "transform"))
-        folded |= _linear("decoder", *_norm(raw, "transform.norm").into(raw, "decoder"))
-    if shape.tells_tokens:
-        name = TOKEN_LINEARS[shape.head]
+        entry = _norm(raw, "transform.norm")
+    if (name := TOKEN_LINEARS.get(shape.head)) is not None:
         folded |= _linear(name, *entry.into(raw, name))
     for i in range(len(shape.dense)):
         folded |= {f"dense{i}.weight": raw[f"dense{i}.weight"].T, f"dense{i}.bias": raw[f"dense{i}.bias"]}

@@ -122,14 +122,15 @@ def classify(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """Logits, [batch, labels]: activation(N_first @ pooler) @ classifier.
+    """Logits, [batch, labels]: activation(N_first @ pooler) @ classifier, or of the mean of all tokens' N.
 
     :raises LocalConfigError: the model has no classification head.
     """
     if shape.head != "classification":
         raise LocalConfigError(f"classify: want a model with head classification, got {shape.head}")
     normal, _ = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
-    pooled = normal[:, 0] @ folded["pooler.weight"] + folded["pooler.bias"]
+    first = _pooled(normal, "mean", mask, 0) if shape.pooling == "mean" else normal[:, 0]
+    pooled = first @ folded["pooler.weight"] + folded["pooler.bias"]
     activated = ACTIVATIONS[shape.head_activation](pooled)
     if shape.head_norm:
         every = torch.ones(len(activated), 1, dtype=torch.bool)
@@ -150,13 +151,15 @@ def tag(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """Logits of every token, [batch, seq, columns]: one linear map. 0 at padding.
+    """Logits of every token, [batch, seq, columns]: one linear map, of N or what is :func:`transformed`. 0 at padding.
 
     :raises LocalConfigError: the model has no such head.
     """
     if not shape.tells_tokens:
         raise LocalConfigError(f"tag: want a model with a head for each token, got {shape.head}")
     normal, watch = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
+    if shape.transforms:
+        normal = _transformed(normal, shape, folded, watch)
     name = TOKEN_LINEARS[shape.head]
     logits = watch.rows("logits", normal @ folded[f"{name}.weight"] + folded[f"{name}.bias"])
     return logits * mask[..., None]
@@ -171,13 +174,18 @@ def transformed(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """What a masked language model decodes, at every token: norm(f(N @ transform)), [batch, seq, embedded].
+    """What a masked language model decodes, at every token, [batch, seq, embedded].
 
     :raises LocalConfigError: the model has no such head.
     """
     if not shape.fills:
         raise LocalConfigError(f"transformed: want a model that fills masks, got {shape.head}")
     normal, watch = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
+    return _transformed(normal, shape, folded, watch)
+
+
+def _transformed(normal: Tensor, shape: BertShape, folded: Folded, watch: _Watch) -> Tensor:
+    """norm(f(N @ transform)), [batch, seq, columns]."""
     up = watch.rows("transform.up", normal @ folded["transform.weight"] + folded["transform.bias"])
     return _norm(centre(ACTIVATIONS[shape.head_activation](up)), shape, "transform", watch)
 

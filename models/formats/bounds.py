@@ -76,14 +76,14 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
             least = shape.hidden * shape.eps
             sizes["head.centred"] = SLACK * float(active.max() + active.mean())
             sums["head.square_sum"] = (least, SLACK * float(active.norm()) ** 2 + least)
-    if shape.fills:
+    if shape.transforms:
         up = _linear(folded, "transform")
         active, added = _active(shape.head_activation, up), len(up) * shape.eps
         sizes["transform.up"] = SLACK * float(up.max())
         sizes["transform.centred"] = SLACK * float(active.max() + active.mean())
         sums["transform.square_sum"] = (added, SLACK * float(active.square().sum()) + added)
-    if shape.head == "token-classification" or shape.head_norm:
-        sizes["logits"] = SLACK * _label_differences(shape, folded)
+    if shape.head == "token-classification" or (shape.head == "classification" and shape.head_norm):
+        sizes["logits"] = SLACK * _label_differences(folded)
     relative = float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0
     distances = [sum(map(max, _distances(folded, f"layer{i}"))) for i in range(shape.layers if shape.distances else 0)]
     return Bounds(sizes, sums, tuple(scores), relative, tuple(SLACK * size for size in distances))
@@ -132,10 +132,10 @@ def _active(activation: str, size: Tensor) -> Tensor:
     return size.clamp(max=1.0) if activation == "tanh" else size  # GeLU, SiLU, ReLU: |f(x)| <= |x|
 
 
-def _label_differences(shape: BertShape, folded: Folded) -> float:
+def _label_differences(folded: Folded) -> float:
     """Of any two logits of a token: the norm of the difference of their columns, with what N leaves of it."""
     weight, bias = centre(folded["classifier.weight"].T), folded["classifier.bias"]
-    return float((sqrt(shape.hidden) * torch.cdist(weight, weight) + (bias[:, None] - bias[None, :]).abs()).max())
+    return float((sqrt(weight.shape[1]) * torch.cdist(weight, weight) + (bias[:, None] - bias[None, :]).abs()).max())
 
 
 def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[Tensor, Tensor]]]:

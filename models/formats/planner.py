@@ -203,10 +203,10 @@ class _Planner:
         yield "embedding.square_sum"
         for i in range(self.shape.layers):
             yield from (f"layer{i}.out.square_sum", f"layer{i}.down.square_sum")
-        if self.shape.head_norm:
-            yield "head.square_sum"
-        if self.shape.fills:
+        if self.shape.transforms:
             yield "transform.square_sum"
+        elif self.shape.head_norm:
+            yield "head.square_sum"
 
     def _stream_frac(self, site: str) -> int:
         """Of a residual where it is normalised: as many bits below its standard deviation as 1/sigma has below it."""

@@ -90,7 +90,8 @@ class Family:
     layer: what stands before the names inside a layer, whose number is its group.
     outside, inside: their modules' names and ours, outside the layers and inside one.
     behind: likewise those inside a layer that ours has behind the layer before: a LayerNorm before a layer.
-    describe: from config.json's values, absent ones filled in, to the description without its head.
+    describe: from config.json's values, absent ones filled in, to the description without its head; "classifies" is a
+    classifier's pooling, where that is not the first token's.
     heads: further names outside the layers, by config.json: where a head's depend on it.
     masks: the activation before a mask is filled, of the description: the layers' own, if nothing else is said.
     settings: what config.json may say, beyond what holds for all families.

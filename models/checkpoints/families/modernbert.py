@@ -7,16 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.families.family import ACTIVATIONS, FUNCTION, LONGEST, Family, rope_base
+from mpcnet.models.checkpoints.families.family import (
+    ACTIVATIONS,
+    FUNCTION,
+    LONGEST,
+    Family,
+    architectures,
+    rope_base,
+)
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
     kinds, ropes = values["layer_types"], values["rope_parameters"]
-    classifies = any(name.endswith("ForSequenceClassification") for name in values.get("architectures") or [])
-    if classifies and values["classifier_pooling"] != "cls":
-        raise LocalConfigError(
-            f"classifier_pooling: want cls, got {values['classifier_pooling']}; train a classifier of the first token"
-        )
+    pooling = values["classifier_pooling"]
+    if ends(values, "ForSequenceClassification") and pooling not in ("cls", "mean"):
+        raise LocalConfigError(f"classifier_pooling: want cls or mean, got {pooling}; correct config.json")
     return {
         "layers": values["num_hidden_layers"],
         "hidden": values["hidden_size"],
@@ -28,7 +33,8 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
         "eps": float(values["norm_eps"]),
         "activation": ACTIVATIONS.get(values["hidden_activation"], "gelu"),
         "head_activation": ACTIVATIONS.get(kind := values["classifier_activation"], kind),
-        "head_norm": classifies,
+        "head_norm": True,
+        "classifies": "mean" if pooling == "mean" else "first",
         "norm": "before",
         "gated": True,
         "rotary": tuple(rope_base(ropes[kind]) for kind in kinds),
@@ -50,19 +56,23 @@ def lacks(config: Mapping[str, Any]) -> re.Pattern[str]:
 
 def heads(config: Mapping[str, Any]) -> Mapping[str, str]:
     """What is called "head" stands before whatever last map there is."""
-    fills = any(name.endswith("ForMaskedLM") for name in config.get("architectures") or [])
-    ours = "transform" if fills else "pooler"
-    return {"head.dense": ours, "head.norm": f"{ours}.norm"}
+    ours = "transform" if ends(config, "ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering") else "pooler"
+    last = "span" if ends(config, "ForQuestionAnswering") else "classifier"
+    return {"head.dense": ours, "head.norm": f"{ours}.norm", "classifier": last}
+
+
+def ends(config: Mapping[str, Any], *heads: str) -> bool:
+    """Whether an architecture's name has one of these ends."""
+    return any(str(name).endswith(heads) for name in config.get("architectures") or [])
 
 
 MODERNBERT = Family(
-    ("ModernBertModel", "ModernBertForSequenceClassification", "ModernBertForMaskedLM"),
+    architectures("ModernBert"),
     "model.",
     {
         "embeddings.tok_embeddings": "embedding.word",
         "embeddings.norm": "embedding.norm",
         "final_norm": "final.norm",
-        "classifier": "classifier",
         "decoder": "decoder",
     },
     {

@@ -281,8 +281,8 @@ def test_older_names_of_modernberts_settings_are_read(tmp_path: Path) -> None:
         ("deberta-v2", {"position_buckets": -1}, "distances: want a whole number of at least 0, got -1"),
         (
             "modernbert",
-            {"architectures": ["ModernBertForSequenceClassification"], "classifier_pooling": "mean"},
-            "classifier_pooling: want cls, got mean; train a classifier of the first token",
+            {"architectures": ["ModernBertForSequenceClassification"], "classifier_pooling": "max"},
+            "classifier_pooling: want cls or mean, got max; correct config.json",
         ),
         ("modernbert", {"hidden_activation": "mish"}, "hidden_activation: want gelu, gelu_new, .*, got mish"),
     ],
@@ -341,7 +341,7 @@ def test_texts_are_not_cut_where_a_model_without_a_table_goes_on(tmp_path: Path)
 
 
 @pytest.mark.parametrize("head", ["TokenClassification", "QuestionAnswering"])
-@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "modernbert"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_heads_of_tokens_are_transformers(tmp_path: Path, kind: str, head: str) -> None:
     """Of the families for which transformers has one."""
     labels = {"num_labels": 4} if head == "TokenClassification" else {}
@@ -362,9 +362,22 @@ def test_heads_of_tokens_are_transformers(tmp_path: Path, kind: str, head: str) 
     got = answer(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask)
     assert found.shape.tells_tokens
     assert (got - want)[tokens.mask.bool()].abs().max() < (1e-5 if kind in SINGLE else 1e-9)
-    if kind in ("electra", "gte"):  # what is private of it is the same for all
-        result, _, floats = private_model(found, [tokens], "fast", "exact").run(tokens)
-        assert (result - floats)[tokens.mask.bool()].abs().max() < 0.02
+    if kind in ("electra", "gte", "modernbert"):  # what is private of it is the same for all others
+        model = private_model(found, [tokens], "fast", "exact")
+        result, _, floats = model.run(tokens)
+        assert (result - floats)[tokens.mask.bool()].abs().max() < 0.04
+        assert audit(model, tokens)[1] == [False] * 3
+    if kind == "modernbert":  # a map, an activation and a LayerNorm before the last map, audited at every token
+        plan = model.plans.infer(Size(3, 12)).ledger.operations
+        assert sum(cost.rounds for name, cost in plan.items() if name.startswith("tokens")) == 8
+        proved, seen = (
+            bounds(found.shape, fold(found)),
+            calibrate(found.shape, fold(found), [tokens], "").ranges["exact"],
+        )
+        assert seen["transform.centred"].absmax <= proved.sizes["transform.centred"]
+        rows = model.config.formats.rows | {"transform.square_sum": RowRange(1e-3, 1e-2, 1e6)}
+        narrow = share_model(replace(model.config, formats=replace(model.config.formats, rows=rows)), model.folded)
+        assert audit(narrow, tokens)[1] == [True] * 3
 
 
 FILLERS = (*POST_NORM, *ROTARY)
@@ -419,6 +432,23 @@ def test_private_filler_is_float(kind: str, suite: str, more: dict[str, Any]) ->
     assert (result - whole).abs().max() < 0.04
     assert (floats - want)[SAID].abs().max() < (1e-5 if kind in SINGLE else 1e-9)
     assert audit(model, tokens)[1] == [False] * 3
+
+
+def test_a_classifier_of_the_mean() -> None:
+    """Of a text's own tokens, whatever stands beside it; a round more than of the first one."""
+    checkpoint, tokens, want = small("modernbert", 3, classifier_pooling="mean")
+    assert checkpoint.shape.pooling == "mean"
+    got = classify(checkpoint.shape, fold(checkpoint), tokens.ids, tokens.types, tokens.mask)
+    assert (got - want).abs().max() < 1e-5
+    model = private("modernbert", "fast", 3, classifier_pooling="mean")
+    result, whole, floats = model.run(tokens)
+    assert (result - floats).abs().max() < 0.02
+    assert (result - whole).abs().max() < 0.02
+    assert audit(model, tokens)[1] == [False] * 3
+    first = private("modernbert", "fast", 3).plans.infer(Size(3, 12)).ledger.of("pooler")
+    mean = model.plans.infer(Size(3, 12)).ledger.of("pooler")
+    assert (first.rounds, first.sent_bytes) == (1, 3 * 32 * 6)
+    assert (mean.rounds, mean.sent_bytes) == (2, 3 * 32 * (4 + 6))
 
 
 @pytest.mark.parametrize(("kind", "legacy"), [("deberta-v2", True), ("deberta-v2", False)])
