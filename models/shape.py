@@ -58,6 +58,8 @@ class BertShape:
     rotary: RoPE's base by layer, in the place of a table of positions; (): none.
     distances: rows to either side of a table of distances, whose products are part of scores (DeBERTa), in the place of
     a table of positions; from half of them on rows are shared, up to distance `farthest`. 0: none.
+    alibi: scores fall by a public slope of each head times the distance of two tokens, in the place of a table of
+    positions (mpcnet.models.position_bias).
     windows: how far from a token it attends, by layer, 0 for all tokens; (): all layers attend to all.
     head "embedding": hidden states, pooled as `pooling` says: one of POOLINGS, or several joined by "+" whose vectors
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
@@ -102,6 +104,7 @@ class BertShape:
     windows: tuple[int, ...] = ()
     distances: int = 0
     farthest: int = 0
+    alibi: bool = False
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
@@ -155,7 +158,9 @@ class BertShape:
             yield "rotary: want an even width of heads and no other positions, got both"
         if self.distances and (self.rotary or self.relative_buckets or self.skipped_positions or self.shared):
             yield "distances: want no other positions, and no shared layers, got both"
-        if any(self.windows) and (self.distances or self.relative_buckets):
+        if type(self.alibi) is not bool or (self.alibi and (self.rotary or self.distances or self.relative_buckets)):
+            yield f"alibi: want true, beside no other positions, or false, got {self.alibi!r}"
+        if any(self.windows) and (self.alibi or self.distances or self.relative_buckets):
             yield "windows: want none beside biases or tables of distances, got both"
         known = 2 <= self.distances // 2 < self.farthest - 1 and self.positions <= self.farthest <= MOST_FARTHEST
         if self.distances and not (known and self.distances <= MOST_DISTANCES):
@@ -255,7 +260,7 @@ class BertShape:
     @property
     def placed(self) -> bool:
         """Whether there is a table of positions."""
-        return not (self.rotary or self.distances)
+        return not (self.rotary or self.distances or self.alibi)
 
     def window(self, layer: int) -> int:
         """How far from a token it attends in a layer; 0: everywhere."""

@@ -151,8 +151,8 @@ def _local_folder(source: str, folder: str) -> str:
 def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Preprocessing | None:
     """What is done to texts, by the tokenizer in `folder`; None if transformers' own folder has none.
 
-    Texts are cut where the folder says, or its table of positions ends. Without a table (RoPE) we end earlier than the
-    model does: longer texts are refused then, since they would be cut elsewhere.
+    Texts are cut where the folder says, or its table of positions ends. Without a table (RoPE, ALiBi) we end
+    earlier than the model does: longer texts are refused then, since they would be cut elsewhere.
 
     :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer that does it.
     """
@@ -167,7 +167,7 @@ def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Prepr
     own = settings.get("model_max_length")
     length = own if modules.max_length is None else modules.max_length
     limit = shape.positions if type(length) is not int else min(length, shape.positions)  # "none" is 1e30 in old files
-    cuts = modules.given and not (shape.rotary and limit != length)
+    cuts = modules.given and not ((shape.rotary or shape.alibi) and limit != length)
     if modules.given and limit < LEAST_LENGTH:
         raise LocalConfigError(
             f"model_max_length: want at least {LEAST_LENGTH} tokens, got {limit}; correct it in tokenizer_config.json"

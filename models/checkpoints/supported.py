@@ -88,8 +88,11 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
 
 def unsupported_settings(config: Mapping[str, Any]) -> list[str]:
     """What config.json asks for in vain."""
-    settings = {**family_of(config).settings, **SETTINGS}
-    return [text for key, setting in settings.items() if (text := setting.wrong(key, config))]
+    family = family_of(config)
+    settings = {**SETTINGS, **family.settings}
+    return [
+        text for key, setting in settings.items() if key not in family.checks and (text := setting.wrong(key, config))
+    ]
 
 
 def unsupported_parameters(

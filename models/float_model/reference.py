@@ -20,7 +20,7 @@ from torch.nn.functional import gelu, silu
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.pooling import check_pooled, counted, weights
-from mpcnet.models.position_bias import bias, by_distance, distance_rows, near_pairs
+from mpcnet.models.position_bias import bias, by_distance, by_gap, distance_rows, float_falls, near_pairs
 from mpcnet.models.rotary import float_waves, rotate
 from mpcnet.models.shape import TOKEN_LINEARS, Activation, BertShape, Softmax
 from mpcnet.models.texts.tokens import first_said
@@ -320,6 +320,8 @@ def _attention(normal: Tensor, folded: Folded, i: int, shape: BertShape, softmax
     scores = query @ key.transpose(2, 3)  # [batch, head, query, key]
     if shape.relative_buckets:
         scores = scores + bias(folded["relative.bias"], scores.shape[-1])
+    if shape.alibi:
+        scores = scores - by_gap(float_falls(shape.heads, scores.shape[-1]).to(scores.dtype), scores.shape[-1])
     if shape.distances:
         rows = distance_rows(scores.shape[-1], shape.distances, shape.farthest)
         scores = scores + by_distance(query @ folded[f"{own}.distance.key"], rows, False)

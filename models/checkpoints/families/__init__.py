@@ -15,6 +15,7 @@ from mpcnet.models.checkpoints.families.distilbert import DISTILBERT
 from mpcnet.models.checkpoints.families.electra import ELECTRA
 from mpcnet.models.checkpoints.families.family import Family
 from mpcnet.models.checkpoints.families.gte import GTE
+from mpcnet.models.checkpoints.families.jina_bert import JINA_BERT
 from mpcnet.models.checkpoints.families.modernbert import MODERNBERT
 from mpcnet.models.checkpoints.families.mpnet import MPNET
 from mpcnet.models.checkpoints.families.nomic_bert import NOMIC_BERT
@@ -38,4 +39,5 @@ FAMILIES: Mapping[str, Family] = {  # by model_type
 
 def family_of(config: Mapping[str, Any]) -> Family:
     """The family of a configuration that names one of them, with the names that its head has."""
-    return FAMILIES[config["model_type"]].configured(config)
+    alibi = config["model_type"] == "bert" and config.get("position_embedding_type") == "alibi"
+    return (JINA_BERT if alibi else FAMILIES[config["model_type"]]).configured(config)

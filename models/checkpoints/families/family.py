@@ -95,6 +95,7 @@ class Family:
     heads: further names outside the layers, by config.json: where a head's depend on it.
     masks: the activation before a mask is filled, of the description: the layers' own, if nothing else is said.
     settings: what config.json may say, beyond what holds for all families.
+    checks: settings that hold for all other families, and that `describe` looks at here.
     joined: modules that hold several of these one above the other, by the ends of their names.
     lacks: our names of parameters that it has not, which are 0: biases.
     """
@@ -109,6 +110,7 @@ class Family:
     heads: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda config: {}
     masks: Callable[[Mapping[str, Any]], str] = lambda described: str(described["activation"])
     settings: Mapping[str, Setting] = field(default_factory=lambda: {"hidden_act": FUNCTION})
+    checks: tuple[str, ...] = ()
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lacks: Callable[[Mapping[str, Any]], re.Pattern[str]] = lambda config: NOTHING
 
