@@ -96,8 +96,13 @@ def near_pairs(window: int, length: int) -> Tensor | None:
 def distance_rows(length: int, rows: int, farthest: int) -> Tensor:
     """DeBERTa's row of the table of distances, for each query and key: int64 [query, key], from 0 to 2 rows - 1.
 
-    Up to half of `rows` each distance has its own; from there to `farthest` they grow by a constant factor.
+    Up to half of `rows` each distance has its own; from there to `farthest` they grow by a constant factor. Without a
+    `farthest` each has its own.
     """
+    place = torch.arange(length)
+    apart = place[:, None] - place
+    if not farthest:
+        return (apart + rows).clamp(0, 2 * rows - 1)
     half = rows // 2
     # half + ceil(log(n / half) / log((farthest - 1) / half) (half - 1)), in powers of integers: see `buckets`
     last = farthest - 1
@@ -109,8 +114,6 @@ def distance_rows(length: int, rows: int, farthest: int) -> Tensor:
     distance = torch.arange(length)
     row = half + torch.bucketize(distance, torch.tensor(starts), right=True)
     row = torch.where(distance <= half, distance, row)
-    place = torch.arange(length)
-    apart = place[:, None] - place
     return (row[apart.abs()] * apart.sign() + rows).clamp(0, 2 * rows - 1)
 
 

@@ -58,6 +58,7 @@ class BertShape:
     rotary: RoPE's base by layer, in the place of a table of positions; (): none.
     distances: rows to either side of a table of distances, whose products are part of scores (DeBERTa), in the place of
     a table of positions; from half of them on rows are shared, up to distance `farthest`. 0: none.
+    farthest 0 beside distances: each has its row, and layers have maps of their own for these (DeBERTa v1).
     alibi: scores fall by a public slope of each head times the distance of two tokens, in the place of a table of
     positions (mpcnet.models.position_bias).
     windows: how far from a token it attends, by layer, 0 for all tokens; (): all layers attend to all.
@@ -162,7 +163,9 @@ class BertShape:
             yield f"alibi: want true, beside no other positions, or false, got {self.alibi!r}"
         if any(self.windows) and (self.alibi or self.distances or self.relative_buckets):
             yield "windows: want none beside biases or tables of distances, got both"
-        known = 2 <= self.distances // 2 < self.farthest - 1 and self.positions <= self.farthest <= MOST_FARTHEST
+        known = self.own_distances or (
+            2 <= self.distances // 2 < self.farthest - 1 and self.positions <= self.farthest <= MOST_FARTHEST
+        )
         if self.distances and not (known and self.distances <= MOST_DISTANCES):
             yield (
                 f"distances, farthest: want 4 to {MOST_DISTANCES}, and from all positions, and more than half of the "
@@ -256,6 +259,11 @@ class BertShape:
     def inner(self) -> int:
         """Columns of the feed-forward part's first map."""
         return 2 * self.ffn if self.gated else self.ffn
+
+    @property
+    def own_distances(self) -> bool:
+        """Whether each distance has a row, and each layer maps of them."""
+        return self.distances > 0 and not self.farthest
 
     @property
     def placed(self) -> bool:

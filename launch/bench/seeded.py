@@ -27,6 +27,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by family: what differs from it
     "albert": {"embedding_size": 32, "num_hidden_layers": 4},
     "bert": {},
     "camembert": {"type_vocab_size": 1},
+    "deberta": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
     "deberta-v2": {
         "position_buckets": 16, "relative_attention": True, "share_att_key": True, "pos_att_type": ["p2c", "c2p"],
         "norm_rel_ebd": "layer_norm", "position_biased_input": False,

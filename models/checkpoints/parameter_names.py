@@ -20,6 +20,9 @@ UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids")  # buffers tha
 
 def parameter_name(theirs: str, family: Family) -> str | None:
     """Our name of a Hugging Face parameter; None if the family has no such one."""
+    for end, instead in family.alone.items():
+        if theirs.endswith(end):
+            theirs = theirs.removesuffix(end) + instead
     module, _, leaf = theirs.removeprefix(family.prefix).rpartition(".")
     ours = family.module(module)
     return None if ours is None or leaf not in LEAVES else f"{ours}.{LEAVES[leaf]}"

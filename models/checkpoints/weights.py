@@ -93,6 +93,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     for i in sorted({shape.weights_of(i) for i in range(shape.layers)}):
         sizes |= {f"layer{i}.{name}.weight": (d, d) for name in ("query", "key", "value", "out")}
         sizes |= {f"layer{i}.up.weight": (ffn, d), f"layer{i}.down.weight": (d, ffn)}
+        if shape.own_distances:
+            sizes |= {f"layer{i}.distance.{name}.weight": (d, d) for name in ("query", "key")}
         if shape.gated:
             sizes[f"layer{i}.gate.weight"] = (ffn, d)
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"{_behind(shape, i)}.weight": (d,)}
@@ -112,7 +114,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     if shape.relative_buckets:
         sizes["relative.weight"] = (shape.relative_buckets, shape.heads)
     if shape.distances:
-        sizes |= {"distance.weight": (2 * shape.distances, d), "distance.norm.weight": (d,), "distance.norm.bias": (d,)}
+        sizes["distance.weight"] = (2 * shape.distances, d)
+        sizes |= {} if shape.own_distances else {"distance.norm.weight": (d,), "distance.norm.bias": (d,)}
     return sizes
 
 
@@ -150,7 +153,7 @@ def _load(source: str) -> Checkpoint:
         raise LocalConfigError(UNSUPPORTED + text)
     family = family_of(config)
     with files.tensors() as found:
-        stored = apart(found, family.joined)
+        stored = apart(found, family.joined, config["num_attention_heads"] if family.by_head else 1)
         theirs, unknown = known_parameters(list(stored), family)
         unknown = unknown if modules.embeds else tie(config, stored, theirs, unknown)
         shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown)
@@ -297,11 +300,13 @@ def _fold_distances(
     raw: Mapping[str, Tensor], layer: str, own: str, query: Tensor, key: Tensor, shape: BertShape
 ) -> dict[str, Tensor]:
     """Queries and keys of each row of the table of distances, as the layer makes them of it: [head, head_dim, row]."""
-    table, norm = raw["distance.weight"], _norm(raw, "distance.norm")
-    table = torch.nn.functional.layer_norm(table, table.shape[-1:], norm.scale, norm.shift, shape.eps)
+    table, maps = raw["distance.weight"], f"{own}.distance" if shape.own_distances else own
+    if not shape.own_distances:
+        norm = _norm(raw, "distance.norm")
+        table = torch.nn.functional.layer_norm(table, table.shape[-1:], norm.scale, norm.shift, shape.eps)
     found = {}
     for name, factor in (("query", query), ("key", key)):
-        values = (table @ raw[f"{own}.{name}.weight"].T + raw[f"{own}.{name}.bias"]) * factor
+        values = (table @ raw[f"{maps}.{name}.weight"].T + raw[f"{maps}.{name}.bias"]) * factor
         heads = values.reshape(len(values), shape.heads, shape.head_dim)
         found[f"{layer}.distance.{name}"] = heads.permute(1, 2, 0)
     return found

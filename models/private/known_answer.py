@@ -194,7 +194,7 @@ def small(shape: BertShape) -> BertShape:
         shape, layers=1, hidden=shape.heads * HEAD_DIM, ffn=FFN, vocab=VOCAB, positions=TOKENS, skipped_positions=0,
         types=min(shape.types, 2), labels=min(shape.labels, 3), dense=dense, pooled_from=min(shape.pooled_from, 1),
         shared=(), embedding_width=min(shape.embedding_width, COLUMNS), rotary=shape.rotary[:1],
-        distances=min(shape.distances, TOKENS - 2), farthest=min(shape.farthest, TOKENS),
+        distances=min(shape.distances, TOKENS - 2 * (shape.farthest > 0)), farthest=min(shape.farthest, TOKENS),
         windows=tuple(min(window, 2) for window in sorted(shape.windows)[-1:]),
     )  # fmt: skip
 

@@ -20,6 +20,10 @@ SIZES: Mapping[str, Any] = {
 MORE: Mapping[str, Mapping[str, Any]] = {
     "albert": {"embedding_size": 16, "num_hidden_layers": 3, "classifier_dropout_prob": 0.0},
     "camembert": {"pad_token_id": 1},
+    "deberta": {
+        "relative_attention": True, "pos_att_type": "p2c|c2p", "position_biased_input": False, "pad_token_id": 1,
+        "type_vocab_size": 2,
+    },
     "deberta-v2": {
         "position_buckets": 8, "relative_attention": True, "share_att_key": True, "pos_att_type": "p2c|c2p",
         "norm_rel_ebd": "layer_norm", "position_biased_input": False, "pad_token_id": 1,

@@ -10,6 +10,7 @@ from typing import Any
 
 from mpcnet.models.checkpoints.families.albert import ALBERT
 from mpcnet.models.checkpoints.families.bert import BERT
+from mpcnet.models.checkpoints.families.deberta import DEBERTA
 from mpcnet.models.checkpoints.families.deberta_v2 import DEBERTA_V2
 from mpcnet.models.checkpoints.families.distilbert import DISTILBERT
 from mpcnet.models.checkpoints.families.electra import ELECTRA
@@ -25,6 +26,7 @@ FAMILIES: Mapping[str, Family] = {  # by model_type
     "albert": ALBERT,
     "bert": BERT,
     "camembert": CAMEMBERT,
+    "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,

@@ -39,23 +39,27 @@ def heads(config: Mapping[str, Any]) -> Mapping[str, str]:
     return PREDICTIONS if config.get("legacy", True) else LATER_HEAD
 
 
-def describe(values: Mapping[str, Any]) -> dict[str, Any]:
+def disentangled(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What both versions have in common; the table of distances goes up to `farthest`."""
     kinds = values["pos_att_type"] or ()
     if set(kinds.split("|") if isinstance(kinds, str) else kinds) != BOTH:
         raise LocalConfigError(f"pos_att_type: want c2p and p2c, got {kinds}; {MODERN}")
     if values.get("embedding_size", values["hidden_size"]) != values["hidden_size"]:
         raise LocalConfigError(f"embedding_size: want hidden_size, got {values['embedding_size']}; {MODERN}")
-    for name, wanted in WANTED.items():
-        if values.get(name) != wanted:
-            raise LocalConfigError(f"{name}: want {str(wanted).lower()}, got {values.get(name)}; {MODERN}")
+    for name, value in wanted.items():
+        if values.get(name) != value:
+            raise LocalConfigError(f"{name}: want {str(value).lower()}, got {values.get(name)}; {MODERN}")
     farthest = values["max_relative_positions"]
     return sizes(values) | {
         "positions": values["max_position_embeddings"],
         "types": values["type_vocab_size"],
-        "distances": values["position_buckets"],
         "farthest": farthest if farthest >= 1 else values["max_position_embeddings"],
         "head_activation": "gelu",
     }
+
+
+def describe(values: Mapping[str, Any]) -> dict[str, Any]:
+    return disentangled(values, WANTED) | {"distances": values["position_buckets"]}
 
 
 DEBERTA_V2 = Family(

@@ -97,6 +97,8 @@ class Family:
     settings: what config.json may say, beyond what holds for all families.
     checks: settings that hold for all other families, and that `describe` looks at here.
     joined: modules that hold several of these one above the other, by the ends of their names.
+    by_head: these are one above the other within each head.
+    alone: ends of parameters' names that are no module's, and as they would be.
     lacks: our names of parameters that it has not, which are 0: biases.
     """
 
@@ -112,6 +114,8 @@ class Family:
     settings: Mapping[str, Setting] = field(default_factory=lambda: {"hidden_act": FUNCTION})
     checks: tuple[str, ...] = ()
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_head: bool = False
+    alone: Mapping[str, str] = field(default_factory=dict)
     lacks: Callable[[Mapping[str, Any]], re.Pattern[str]] = lambda config: NOTHING
 
     @property

@@ -34,14 +34,15 @@ from mpcnet.models.formats import bounds as bounds_module
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.position_bias import distance_rows
+from mpcnet.models.private.known_answer import known_answer
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.division import RowRange
 
 ROTARY = ("gte", "modernbert", "nomic_bert")
-SINGLE = (*ROTARY, "deberta-v2")  # of whose angles, or factor of scores, transformers has float32
-POST_NORM = ("albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "roberta", "xlm-roberta")
+SINGLE = (*ROTARY, "deberta", "deberta-v2")  # of whose angles, or factor of scores, transformers has float32
+POST_NORM = ("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "roberta", "xlm-roberta")
 
 
 @cache
@@ -214,8 +215,18 @@ def test_rows_of_distances_are_debertas(rows: int, farthest: int) -> None:
     assert torch.equal(distance_rows(farthest, rows, farthest), (buckets + rows).clamp(0, 2 * rows - 1))
 
 
-def test_distances_cost_no_round() -> None:
-    model = private("deberta-v2", "fast")
+def test_texts_longer_than_the_table_of_distances() -> None:
+    """What is further apart shares the last rows."""
+    checkpoint, tokens, want = small("deberta", max_relative_positions=5)
+    assert (checkpoint.shape.distances, checkpoint.shape.positions) == (5, 26)
+    got = forward(checkpoint.shape, fold(checkpoint), tokens.ids, tokens.types, tokens.mask)
+    assert (got - want)[tokens.mask.bool()].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["deberta", "deberta-v2"])
+def test_distances_cost_no_round(kind: str) -> None:
+    model = private(kind, "fast")
+    known_answer(model.config)
     flat = replace(model.config, shape=replace(model.config.shape, distances=0, farthest=0))
     ours, theirs = (Plans(config).infer(Size(1, 12)).ledger.operations for config in (model.config, flat))
     assert sum(cost.rounds for cost in ours.values()) == sum(cost.rounds for cost in theirs.values())
@@ -274,6 +285,8 @@ def test_older_names_of_modernberts_settings_are_read(tmp_path: Path) -> None:
     [
         ("gte", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e3, "factor": 4.0}}, "want rope_type default"),
         ("nomic_bert", {"head_dim": 8}, "head_dim: want hidden_size / num_attention_heads, got 8"),
+        ("deberta", {"talking_head": True}, "talking_head: want false, got True; take a DeBERTa v3"),
+        ("deberta", {"position_biased_input": True}, "position_biased_input: want false, got True"),
         ("deberta-v2", {"pos_att_type": ["c2p"]}, "pos_att_type: want c2p and p2c, got .*c2p"),
         ("deberta-v2", {"conv_kernel_size": 3}, "conv_kernel_size: want 0, got 3; take a DeBERTa v3"),
         ("deberta-v2", {"share_att_key": None}, "share_att_key: want true, got None"),
@@ -451,7 +464,9 @@ def test_a_classifier_of_the_mean() -> None:
     assert (mean.rounds, mean.sent_bytes) == (2, 3 * 32 * (4 + 6))
 
 
-@pytest.mark.parametrize(("kind", "legacy"), [("deberta-v2", True), ("deberta-v2", False)])
+@pytest.mark.parametrize(
+    ("kind", "legacy"), [("deberta", True), ("deberta", False), ("deberta-v2", True), ("deberta-v2", False)]
+)
 def test_both_of_debertas_heads_for_masks(tmp_path: Path, kind: str, legacy: bool) -> None:
     """The later one decodes by the table; what is named as the other one is refused, whose weights would be random."""
     found, tokens, want = filler(kind, legacy=legacy)
