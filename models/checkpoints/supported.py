@@ -89,7 +89,7 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
 def unsupported_settings(config: Mapping[str, Any]) -> list[str]:
     """What config.json asks for in vain."""
     family = family_of(config)
-    settings = {**SETTINGS, **family.settings}
+    settings = {**family.settings, **SETTINGS, **family.settings}  # a family's first, and in the place of others
     return [
         text for key, setting in settings.items() if key not in family.checks and (text := setting.wrong(key, config))
     ]
