@@ -52,7 +52,7 @@ def slopes(heads: int) -> list[Decimal]:
     """ALiBi's slope of each head: 2^(-8 / n), and its powers, for n heads; of other counts than powers of two those of
     the power below, and then every other one of the power above.
 
-    Source   O. Press et al., "Train Short, Test Long", ICLR 2022, and its published code
+    Source   [ALiBi]; docs/protocol.md, "A BERT"
     """
     whole = 1 << (heads.bit_length() - 1)
     powers = [Decimal(-8 * (i + 1)) / whole for i in range(whole)]
