@@ -65,8 +65,8 @@ class Soak:
             part = min(int(PARTS * elapsed / elapsed_s), PARTS - 1)
             memory[role][part] = max(memory[role][part], nbytes)
         return {
-            "requests": self.requests, "right": self.right, "flagged_rows": self.flagged, "wrong": self.wrong, "hung": self.hung,
-            "errors": dict(self.errors), "restarts": dict(self.restarts), "seconds_run": elapsed_s,
+            "requests": self.requests, "right": self.right, "flagged_rows": self.flagged, "wrong": self.wrong,
+            "hung": self.hung, "errors": dict(self.errors), "restarts": dict(self.restarts), "seconds_run": elapsed_s,
             "seconds_median": answered[len(answered) // 2] if answered else None,
             "seconds_max": answered[-1] if answered else None,
             "peak_resident_bytes_by_tenth": memory,
