@@ -10,7 +10,7 @@ from typing import Any
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.adapters import read_adapter
 from mpcnet.models.checkpoints.config_values import config_values
-from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.checkpoints.families import family_of
 from mpcnet.models.checkpoints.gguf_file import GgufFile
 from mpcnet.models.checkpoints.gguf_tokenizer import tokenizer_of
 from mpcnet.models.checkpoints.modules import LEAST_LENGTH, DenseModule, Modules
@@ -38,12 +38,19 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     """
     values = config_values(config)
     head: Head = "embedding" if modules.embeds else head_of(config, header)
-    described = FAMILIES[config["model_type"]].describe(values)
+    family = family_of(config)
+    described = family.describe(values)
+    pooling = described.pop("classifies", None) if head == "classification" else None
+    described.pop("classifies", None)
+    if head == "fill-mask":
+        described["head_activation"] = family.masks(described)
+    if head in ("embedding", "fill-mask"):
+        described["head_norm"] = False
     shape = BertShape(
-        **(described if head == "classification" else described | {"head_norm": False}),
+        **described,
         head=head,
         labels=_count(header, values) if head in LABELLED else 0,
-        pooling=HEAD_POOLINGS.get(head, "+".join(modules.pooling)),
+        pooling=pooling or HEAD_POOLINGS.get(head, "+".join(modules.pooling)),
         dense=_dense(modules.dense) if head == "embedding" else (),
         multi_label=head == "classification" and values.get("problem_type") == "multi_label_classification",
     )
@@ -146,8 +153,8 @@ def _local_folder(source: str, folder: str) -> str:
 def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Preprocessing | None:
     """What is done to texts, by the tokenizer in `folder`; None if transformers' own folder has none.
 
-    Texts are cut where the folder says, or its table of positions ends. Without a table (RoPE) we end earlier than the
-    model does: longer texts are refused then, since they would be cut elsewhere.
+    Texts are cut where the folder says, or its table of positions ends. Without a table (RoPE, ALiBi) we end
+    earlier than the model does: longer texts are refused then, since they would be cut elsewhere.
 
     :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer that does it.
     """
@@ -162,7 +169,7 @@ def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Prepr
     own = settings.get("model_max_length")
     length = own if modules.max_length is None else modules.max_length
     limit = shape.positions if type(length) is not int else min(length, shape.positions)  # "none" is 1e30 in old files
-    cuts = modules.given and not (shape.rotary and limit != length)
+    cuts = modules.given and not ((shape.rotary or shape.alibi) and limit != length)
     if modules.given and limit < LEAST_LENGTH:
         raise LocalConfigError(
             f"model_max_length: want at least {LEAST_LENGTH} tokens, got {limit}; correct it in tokenizer_config.json"

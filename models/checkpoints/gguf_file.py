@@ -21,7 +21,7 @@ from torch import Tensor
 from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.config_values import config_values
-from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.checkpoints.families import family_of
 from mpcnet.models.checkpoints.families.family import HEADS_BY_ARCHITECTURE, Family
 from mpcnet.models.checkpoints.gguf_limits import check_lengths
 from mpcnet.models.checkpoints.tensors import Stored
@@ -202,13 +202,13 @@ class GgufFile:
         if named not in layout.families:
             known = " or ".join(layout.families)
             raise LocalConfigError(f"{self.path.name}: want model_type {known} of a {kind}, got {named}; {SAME_MODEL}")
-        return FAMILIES[str(named)], layout
+        return family_of(config), layout
 
 
 def _described(config: Mapping[str, Any]) -> dict[str, Any]:
     """The family's description of config.json; empty if it has none."""
     try:
-        return FAMILIES[config["model_type"]].describe(config_values(config))
+        return family_of(config).describe(config_values(config))
     except (LocalConfigError, *MALFORMED):
         return {}
 

@@ -40,9 +40,10 @@ async def infer(
         words = await fill(p, model, encode(p, model, tokens[:-1], keep), tokens[-1], keep.shape[1])
         return words + p.at("result").zero(words.shape, words.bits, words.frac)
     normal = await encode(p, model, tokens, keep)
-    p.audit.tell(p)
+    if not shape.head_norm:  # else something of the head is audited too, and told of there
+        p.audit.tell(p)
     if shape.head == "classification":
-        result = await classify(p, model, normal)
+        result = await classify(p, model, normal, keep)
     elif of_tokens is not None:
         result = at_tokens(await tag(p.at("tokens"), model, normal), of_tokens)
     else:

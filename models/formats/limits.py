@@ -70,10 +70,10 @@ def limits(shape: BertShape, formats: Formats) -> Iterator[Limit]:
         yield fits(f"{layer}.down.centred", formats.stream_frac, down)
     if shape.head == "classification":
         yield fits("pooler.input", N.UP_FRAC, N.UP_BITS)
-    if shape.fills:
+    if shape.transforms:
         yield fits("transform.up", N.UP_FRAC, N.UP_BITS)
         yield fits("transform.centred", N.CENTRED_FRAC, N.CENTRED_BITS)
-    if shape.head_norm:
+    if shape.head_norm and not shape.transforms:
         yield fits("head.centred", N.CENTRED_FRAC, N.CENTRED_BITS)
     if shape.chooses:
         yield Limit("logits", 2.0 ** (DIFFERENCE_BITS - 1 - N.LOGIT_FRAC), span=True)

@@ -81,11 +81,10 @@ def parameters(config: Config) -> list[Parameter]:
     if shape.head == "classification":
         found += linear("pooler", d, d, wide)
         found += linear("classifier", d, shape.labels, N.POOLER_BITS)
-    elif shape.fills:
-        found += linear("transform", d, d, N.TOKEN_BITS)
-        found += linear("decoder", d, shape.vocab, N.TOKEN_BITS)
-    elif shape.tells_tokens:
-        found += linear(TOKEN_LINEARS[shape.head], d, shape.columns, N.TOKEN_BITS)
+    elif (last := TOKEN_LINEARS.get(shape.head)) is not None:
+        if shape.transforms:
+            found += linear("transform", d, shape.decoded, N.TOKEN_BITS)
+        found += linear(last, shape.decoded, shape.columns, N.TOKEN_BITS)
     else:
         found += [Parameter(f"final.{name}", (d,), ring.MAX_BITS, N.WEIGHT_FRAC) for name in ("gamma", "beta")]
         rows = d * len(shape.kinds)
