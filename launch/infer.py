@@ -47,7 +47,7 @@ from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.view import VIEW, Choices, View
 from mpcnet.launch.undumpable import protect_memory
-from mpcnet.models.families.bert import AnswerKind
+from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.private.program import extent_of, wanted_answer
 from mpcnet.models.texts.inputs import entries
 from mpcnet.models.texts.tokens import Tokens

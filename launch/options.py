@@ -14,7 +14,7 @@ from rich.markup import escape
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.requests.asked import Blank
 from mpcnet.launch.requests.view import Aggregation
-from mpcnet.models.families.bert import AnswerKind, Embedding
+from mpcnet.models.families.config import AnswerKind, Embedding
 from mpcnet.models.private.own_calibration import keep, with_texts
 from mpcnet.models.private.prepare import (
     BUILTIN,

@@ -21,7 +21,7 @@ from mpcnet.launch.deployment import settings
 from mpcnet.launch.options import Config, Json, check_folder, console, write_text
 from mpcnet.launch.party.again import Again
 from mpcnet.launch.party.recording import FORMAT, LOAD, path
-from mpcnet.models.families.bert import Model
+from mpcnet.models.families.loaded import Model
 from mpcnet.models.private import program
 from mpcnet.models.private.program import Plans
 from mpcnet.runtime import record

@@ -28,7 +28,7 @@ from mpcnet.launch.requests.compare import stacked
 from mpcnet.launch.requests.view import NO_CHOICES, Choices
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.ledger import overlapped
-from mpcnet.models.families.bert import AnswerKind, Embedding
+from mpcnet.models.families.config import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
 from mpcnet.models.private.program import Plans, Size, extent_of, wanted_answer
 from mpcnet.models.shape import Softmax

@@ -22,7 +22,7 @@ from mpcnet.launch.api.sources import Opened, Source, elsewhere, here
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Check, anything
-from mpcnet.models.families.bert import AnswerKind, Config, Embedding
+from mpcnet.models.families.config import AnswerKind, Config, Embedding
 from mpcnet.models.private.program import wanted_answer, wanted_extent
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Reader, Text, Tokens

@@ -16,7 +16,7 @@ from mpcnet.launch.requests.entities import Entity
 from mpcnet.launch.requests.fills import Fill, fills
 from mpcnet.launch.requests.spans import Span, best_span, check_pair
 from mpcnet.launch.requests.view import Aggregation, check_aggregation, check_count
-from mpcnet.models.families.bert import AnswerKind, Config
+from mpcnet.models.families.config import AnswerKind, Config
 from mpcnet.models.private.program import wanted_answer
 from mpcnet.models.texts.tokens import Text
 

@@ -20,7 +20,7 @@ from mpcnet.launch.party.client import Answer
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.requests.view import Known
-from mpcnet.models.families.bert import AnswerKind
+from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.texts.tokens import Reader, Row, Text
 
 OnError = Literal["raise", "return"]

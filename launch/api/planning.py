@@ -12,7 +12,7 @@ from mpcnet.launch.api.loop import LoopThread
 from mpcnet.launch.api.progress import shown
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.reporting import formats, report
-from mpcnet.models.families.bert import AnswerKind, Embedding
+from mpcnet.models.families.config import AnswerKind, Embedding
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare
 from mpcnet.models.private.program import Plans, Size, extent_of, wanted_answer
 from mpcnet.models.shape import Softmax

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.requests import answers
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 
 Vectors = npt.NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from mpcnet.errors import ChannelError, LocalStateError, RemoteAbort
 from mpcnet.launch.party import client
 from mpcnet.launch.party.client import Answer, Connection, Table
 from mpcnet.launch.party.node import Node
-from mpcnet.models.families.bert import AnswerKind
+from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.private.program import Size
 from mpcnet.models.texts.tokens import Tokens
 

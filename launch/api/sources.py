@@ -22,7 +22,7 @@ from mpcnet.launch.party.client import Table
 from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.launch.simulation.processes import Deployment, deployment
-from mpcnet.models.families.bert import Embedding
+from mpcnet.models.families.config import Embedding
 from mpcnet.models.private.prepare import Prepared, off_domain, other_softmax, prepare
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Reader

@@ -20,7 +20,7 @@ from mpcnet.launch.reporting import report
 from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.source import find_object
-from mpcnet.models.families.bert import load
+from mpcnet.models.families.loaded import load
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode, encode_tokens, parameters
 from mpcnet.models.private.prepare import Prepared, prepare

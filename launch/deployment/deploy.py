@@ -19,7 +19,7 @@ from typing import Any
 from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.certs import ROLES, create_deployment, role_folder
 from mpcnet.launch.deployment.settings import Settings
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.preprocessing import copy_tokenizer
 from mpcnet.models.private import program
 from mpcnet.models.private.commitment import write_salt

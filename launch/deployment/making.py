@@ -30,7 +30,7 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.reporting import report
 from mpcnet.launch.undumpable import protect_memory
-from mpcnet.models.families.bert import Config, Embedding
+from mpcnet.models.families.config import Config, Embedding
 from mpcnet.models.preprocessing import copy_tokenizer, tokenizer_digest
 from mpcnet.models.private import program
 from mpcnet.models.private.commitment import SALT_FILE, commit, new_salt, write_salt

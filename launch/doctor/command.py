@@ -35,7 +35,7 @@ from mpcnet.launch.doctor.peers import visit_all
 from mpcnet.launch.doctor.running import check_monitor, check_port
 from mpcnet.launch.options import console, screen
 from mpcnet.launch.party.node import COMPUTING
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.private import program
 from mpcnet.models.private.program import Plans
 from mpcnet.transport.identity import Identity, Roster

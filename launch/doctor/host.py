@@ -15,7 +15,7 @@ from mpcnet.arrays.native import library
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, attempt, error, ok, warning
 from mpcnet.launch.party.budget import RUNTIME_BYTES, run_bytes
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.formats.planner import WINDOW_BITS
 from mpcnet.models.private import program
 from mpcnet.models.private.program import Plans, Size

@@ -19,7 +19,7 @@ from mpcnet.errors import (
     RemoteProtocolError,
 )
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.private import program
 from mpcnet.transport.handshake import COMPUTES, FORMAT_VERSION, UPGRADE, Look, Program, look, telling
 from mpcnet.transport.identity import Identity, Roster

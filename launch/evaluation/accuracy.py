@@ -19,7 +19,7 @@ from mpcnet.launch.options import warn, warn_of
 from mpcnet.launch.requests.compare import plain_answer
 from mpcnet.launch.simulate import Options, Outcome
 from mpcnet.models.checkpoints.weights import Checkpoint
-from mpcnet.models.families.bert import AnswerKind
+from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.private import oracle_trace
 from mpcnet.models.private.prepare import Prepared, checkpoint, prepare
 from mpcnet.models.private.program import wanted_answer

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from mpcnet.launch.reporting import jsonlines
-from mpcnet.models.families.bert import AnswerKind
+from mpcnet.models.families.config import AnswerKind
 
 FILE = "evaluations.jsonl"
 WAYS = ("float", "oracle", "private")  # the plaintext model, the private program on whole values, the private run

@@ -20,7 +20,7 @@ from mpcnet.launch.party import upload
 from mpcnet.launch.party.inputs import keeps_of, tokens_of
 from mpcnet.launch.party.owner_side import Weights, weight_pieces
 from mpcnet.launch.party.recording import LOAD
-from mpcnet.models.families.bert import Model, load
+from mpcnet.models.families.loaded import Model, load
 from mpcnet.models.private.inference import Response, audited_inference
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.party import Party

@@ -15,7 +15,7 @@ from mpcnet.launch.party import upload
 from mpcnet.launch.party.again import party_of, requests_of
 from mpcnet.launch.party.budget import HELD_BYTES
 from mpcnet.launch.party.owner_side import weight_pieces
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.rounds import Part
 from mpcnet.runtime.dealt_sum import DealtSum
 from mpcnet.runtime.record import DEALT, INPUT, RECEIVED, digest

@@ -19,7 +19,7 @@ from mpcnet.launch.party.follower import deal_order
 from mpcnet.launch.party.heap import loading, release_freed
 from mpcnet.launch.party.node import Node, peak_bytes
 from mpcnet.launch.party.service import Service
-from mpcnet.models.families.bert import Model, load
+from mpcnet.models.families.loaded import Model, load
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.program import Plans, Size, parameter_shapes, token_shapes
 from mpcnet.protocols.party import Party

@@ -15,7 +15,8 @@ from mpcnet.launch.party.request import Request, uploads_digest
 from mpcnet.launch.party.server import Bundle, Server
 from mpcnet.launch.party.service import unless
 from mpcnet.launch.party.upload import MAX_BATCH
-from mpcnet.models.families.bert import Config, Model
+from mpcnet.models.families.config import Config
+from mpcnet.models.families.loaded import Model
 from mpcnet.models.private.program import Size, wanted_answer, wanted_extent
 from mpcnet.transport.wire import Header, Scalar
 

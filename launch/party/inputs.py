@@ -9,7 +9,7 @@ from torch import Tensor
 from mpcnet.launch.party import sharing
 from mpcnet.launch.party.queue import stack, stack_masks
 from mpcnet.launch.party.request import Shares
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.private.program import Size
 from mpcnet.protocols.share import Shared
 

@@ -14,7 +14,7 @@ from mpcnet.launch.party.control_frames import HAVE, LOAD_STREAM, ORDER, USABLE
 from mpcnet.launch.party.queue import fits, layout
 from mpcnet.launch.party.request import Request, uploads_digest
 from mpcnet.launch.party.server import Bundle, Server
-from mpcnet.models.families.bert import Model
+from mpcnet.models.families.loaded import Model
 from mpcnet.models.private.program import Size
 from mpcnet.runtime.correction_buffer import planned_bytes
 from mpcnet.transport.wire import Header, Scalar

@@ -28,7 +28,7 @@ from mpcnet.launch.party.heap import keep_freed
 from mpcnet.launch.party.log import Fact, Level, Log
 from mpcnet.launch.party.monitor import Metrics
 from mpcnet.launch.party.refusals import Refusals
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.private import program
 from mpcnet.transport.channel import Channel
 from mpcnet.transport.handshake import Peer, handshake

@@ -12,7 +12,7 @@ from mpcnet.errors import RemoteProtocolError
 from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import OTHERS, READY, WANT, WEIGHTS
 from mpcnet.launch.party.node import Node
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.private.parameters import parameters
 from mpcnet.protocols.share import Shared
 from mpcnet.rounds import Part

@@ -30,7 +30,7 @@ from mpcnet.launch.party.leader import MOST_REQUESTS
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.service import Service, unless
 from mpcnet.launch.party.witness import refresh_digest
-from mpcnet.models.families.bert import Model
+from mpcnet.models.families.loaded import Model
 from mpcnet.models.private.inference import Response
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.randomness.prg import Guard

@@ -26,7 +26,7 @@ from mpcnet.launch.party.service import unless
 from mpcnet.launch.party.witness import Seen, Witness
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import Ledger, overlapped
-from mpcnet.models.families.bert import Model, load
+from mpcnet.models.families.loaded import Model, load
 from mpcnet.models.private.inference import Response, audited_inference
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.protocols.party import Party

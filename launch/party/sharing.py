@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.private.parameters import Parameter
 from mpcnet.models.private.program import Size, places
 from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream

@@ -14,7 +14,7 @@ from mpcnet.launch.party import frames, sharing
 from mpcnet.launch.party.control_frames import OTHERS, SHARES
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.request import Request, Shares
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.private.program import Size, wanted_answer, wanted_extent
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer

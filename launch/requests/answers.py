@@ -17,7 +17,7 @@ from mpcnet.launch.requests.entities import entities
 from mpcnet.launch.requests.fills import fills
 from mpcnet.launch.requests.spans import best_span
 from mpcnet.launch.requests.view import VIEW, Known, View
-from mpcnet.models.families.bert import AnswerKind, Config
+from mpcnet.models.families.config import AnswerKind, Config
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Text
 

@@ -14,7 +14,7 @@ from mpcnet.errors import LocalInputError
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.view import VIEW, Known, View
-from mpcnet.models.families.bert import AnswerKind, Config
+from mpcnet.models.families.config import AnswerKind, Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.private.prepare import Prepared
 from mpcnet.models.private.program import kind_of

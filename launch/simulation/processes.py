@@ -21,7 +21,7 @@ from mpcnet.launch.deployment.machine import memory_bytes
 from mpcnet.launch.party import notify
 from mpcnet.launch.party.budget import OF_MACHINE
 from mpcnet.launch.simulation.network import PYTHON, Network
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 
 POLL_S = 0.05
 SETTLE_S = 5.0  # for the others to notice, when one has failed

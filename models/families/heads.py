@@ -1,27 +1,28 @@
 """What follows a model's last layer, by the head of its shape: from bare normalised values to what a client gets.
 
-Pooling, the answer of most encoders, is in :mod:`mpcnet.models.families.bert`, and so is the classifier of whole texts.
+Pooling, the answer of most encoders, is in :mod:`mpcnet.models.families.pooled`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from mpcnet.arrays import ring
+from mpcnet.models.families.feed_forward import activate
+from mpcnet.models.families.loaded import Model, affine, normalise
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.shape import TOKEN_LINEARS
-from mpcnet.protocols.arith import linear, matmul
+from mpcnet.protocols.argmax import one_hot_argmax
+from mpcnet.protocols.arith import matmul
 from mpcnet.protocols.layernorm import layer_norm
 from mpcnet.protocols.lookup import one_hot_rows
 from mpcnet.protocols.party import Party
-from mpcnet.protocols.share import Bits, Masked, Shared
+from mpcnet.protocols.share import Bits, Shared
 from mpcnet.rounds import parallel
-
-if TYPE_CHECKING:
-    from mpcnet.models.families.bert import Model
 
 FILL_BITS = 48  # of GeLU's result before it is centred, which takes 18 of them
 MEAN_BITS = 20  # of the share of a column in the mean
@@ -39,7 +40,7 @@ async def tag(p: Party, model: Model, normal: Shared) -> Shared:
     Hiding   N is opened under a fresh mask of 40 bits, uniform over all that is sent
     """
     opened = await p.open_one(normal.reduce(N.TOKEN_BITS))
-    return p.rescale(_mapped(p, model, TOKEN_LINEARS[model.config.shape.head], opened), N.LOGIT_FRAC)
+    return p.rescale(affine(p, model, TOKEN_LINEARS[model.config.shape.head], opened), N.LOGIT_FRAC)
 
 
 async def fill(p: Party, model: Model, encoding: Coroutine[Any, Any, Shared], places: Shared, length: int) -> Shared:
@@ -61,33 +62,61 @@ async def fill(p: Party, model: Model, encoding: Coroutine[Any, Any, Shared], pl
     q = p.at("transform")
     rows, values = await q.open(hot, normal.reduce(N.TOKEN_BITS))
     picked = matmul(q, rows, values)
-    up = _mapped(q, model, "transform", await q.open_one(picked))
+    up = affine(q, model, "transform", await q.open_one(picked))
     up = q.rescale(up, N.UP_FRAC).reduce(N.UP_BITS)
     apart = up.map(lambda x: x[:, None, None])  # of no token: an audit counts all of it
     suite, sure = config.suite, config.formats.sure("transform.up")
     active = await suite.gelu(q.at("activation"), apart, max(suite.gelu_ring, FILL_BITS), sure)
-    x = q.rescale(_centred(active), N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
+    x = _centred(q, active, MEAN_BITS)
     rows_of, sure = config.formats.norm_rows("transform"), config.formats.sure("transform.centred")
     frac, eps = 64 - N.NORMAL_BITS + N.NORMAL_FRAC - N.CENTRED_FRAC, config.shape.eps
     norm = await layer_norm(q.at("norm"), x, eps, rows_of, frac, N.NORMAL_FRAC, suite.rsqrt, sure=sure)
     p.audit.tell(p)
     last = norm.map(lambda x: x[:, 0, 0]).reduce(N.TOKEN_BITS)
     q = p.at("decoder")
-    return q.rescale(_mapped(q, model, "decoder", await q.open_one(last)), N.LOGIT_FRAC)
+    return q.rescale(affine(q, model, "decoder", await q.open_one(last)), N.LOGIT_FRAC)
 
 
-def _centred(x: Shared) -> Shared:
-    """x less its mean over d, which is the sum times a public number: d / 2^21 of the mean is left of it, at most."""
-    width = x.shape[-1]
-    share = round(2**MEAN_BITS / width)
-    return x.scale(1 << MEAN_BITS, MEAN_BITS) + -x.sum(-1, keepdim=True).scale(share, MEAN_BITS)
+async def classify(p: Party, model: Model, normal: Shared) -> Shared:
+    """Logits from the first token: classifier(f(pooler(N_0))), f the head's activation: [B, n, d] -> [B, labels].
+
+    Rounds   5, or 6 if f is GeLU in SecFormer's suites; and those of a LayerNorm, if one stands before the classifier
+    """
+    config, first = model.config, normal.take(np.s_[:, 0])
+    pooled = affine(p.at("pooler"), model, "pooler", await p.at("pooler").open_one(first))
+    pooled = p.rescale(pooled, N.UP_FRAC).reduce(N.UP_BITS)
+    kind = config.shape.head_activation
+    activated = await activate(p.at(kind), config.suite, kind, pooled, N.POOLER_BITS, sure=True)
+    if config.shape.head_norm:
+        activated = await normalise(p.at("head"), model, "head", _centred(p, activated, N.HEAD_MEAN_FRAC))
+    logits = affine(p.at("classifier"), model, "classifier", await p.at("classifier").open_one(activated))
+    return p.rescale(logits, N.LOGIT_FRAC)
 
 
-def _mapped(p: Party, model: Model, name: str, x: Masked) -> Shared:
-    """x W + b at the sum of their fraction bits."""
-    result = linear(p, x, model.weights[f"{name}.weight"])
-    bias = model.shared[f"{name}.bias"].reduce(result.bits)
-    return result + p.rescale(bias, result.frac)
+async def label(p: Party, logits: Shared, keep: Tensor | None = None, *, sure: bool = False) -> Shared:
+    """The one-hot bits of the largest logit, the first of equal ones: [B, labels] in the ring of 1 bit, unpacked.
+
+    Or [B, n, labels] of the tokens of the public mask `keep` [B, n], and 0 at padding.
+
+    Fresh shares of them are uniform but for their sum, so whoever sees both learns the label and nothing else: no
+    logit, and not the order of the others.
+
+    Rounds   2 for two labels, 3 up to five
+    Sends    4 bytes and 8 bits a sentence with two labels each way; each of the 8 in whole bytes for all sentences
+    """
+    hot = await one_hot_argmax(p.at("argmax"), logits, sure=sure)
+    hot = hot if keep is None else bits_at_tokens(hot, keep)
+    hot = hot ^ p.at("result").zero_bits(hot.shape)
+    return Shared(ring.unpack_bits(hot.packed, hot.shape), 1, 0, hot.party)
+
+
+def _centred(p: Party, x: Shared, frac: int) -> Shared:
+    """x less its mean over d, as a LayerNorm's input; the mean is the sum times 1 / d, a public number of `frac` bits.
+
+    Of the mean, d / 2^(frac + 1) is left at most. [..., d] -> [..., d] in 48 bits.
+    """
+    mean = x.sum(-1, keepdim=True).scale(round(2**frac / x.shape[-1]), frac)
+    return p.rescale(x.scale(1 << frac, frac) + -mean, N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
 
 
 def at_tokens(x: Shared, keep: Tensor) -> Shared:

@@ -84,9 +84,7 @@ def forward(
 
     :raises LocalInputError: shapes differ, an id is out of range, or a row has no valid token.
     """
-    check_tokens(shape, token_ids, type_ids, mask)
-    watch = _Watch(mask.bool(), observe)
-    normal = _encoder(shape, folded, token_ids, type_ids, softmax, watch)
+    normal, watch = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
     return watch.rows("final.hidden", folded["final.gamma"] * normal + folded["final.beta"])
 
 
@@ -130,8 +128,7 @@ def classify(
     """
     if shape.head != "classification":
         raise LocalConfigError(f"classify: want a model with head classification, got {shape.head}")
-    check_tokens(shape, token_ids, type_ids, mask)
-    normal = _encoder(shape, folded, token_ids, type_ids, softmax, _Watch(mask.bool(), observe))
+    normal, _ = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
     pooled = normal[:, 0] @ folded["pooler.weight"] + folded["pooler.bias"]
     activated = ACTIVATIONS[shape.head_activation](pooled)
     if shape.head_norm:
@@ -159,9 +156,7 @@ def tag(
     """
     if not shape.tells_tokens:
         raise LocalConfigError(f"tag: want a model with a head for each token, got {shape.head}")
-    check_tokens(shape, token_ids, type_ids, mask)
-    watch = _Watch(mask.bool(), observe)
-    normal = _encoder(shape, folded, token_ids, type_ids, softmax, watch)
+    normal, watch = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
     name = TOKEN_LINEARS[shape.head]
     logits = watch.rows("logits", normal @ folded[f"{name}.weight"] + folded[f"{name}.bias"])
     return logits * mask[..., None]
@@ -182,9 +177,7 @@ def transformed(
     """
     if not shape.fills:
         raise LocalConfigError(f"transformed: want a model that fills masks, got {shape.head}")
-    check_tokens(shape, token_ids, type_ids, mask)
-    watch = _Watch(mask.bool(), observe)
-    normal = _encoder(shape, folded, token_ids, type_ids, softmax, watch)
+    normal, watch = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
     up = watch.rows("transform.up", normal @ folded["transform.weight"] + folded["transform.bias"])
     return _norm(centre(gelu(up)), shape, "transform", watch)
 
@@ -247,10 +240,18 @@ def check_tokens(shape: BertShape, token_ids: Tensor, type_ids: Tensor, mask: Te
         )
 
 
-def _encoder(
-    shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tensor, softmax: Softmax, watch: _Watch
-) -> Tensor:
-    """The last layer's bare normalised value, [batch, seq, hidden]."""
+def _encoded(
+    shape: BertShape,
+    folded: Folded,
+    token_ids: Tensor,
+    type_ids: Tensor,
+    mask: Tensor,
+    softmax: Softmax,
+    observe: Observe | None,
+) -> tuple[Tensor, _Watch]:
+    """The last layer's bare normalised value, [batch, seq, hidden], and who watches what comes of it."""
+    check_tokens(shape, token_ids, type_ids, mask)
+    watch = _Watch(mask.bool(), observe)
     normal = _norm(look_up(shape, folded, token_ids, type_ids), shape, "embedding", watch)
     normal = watch.rows("embedding.normal", normal)
     stream = None
@@ -271,7 +272,7 @@ def _encoder(
         normal = _norm(stream, shape, f"layer{i}.down", watch)
         normal = watch.rows(f"layer{i}.normal", normal)
         stream = stream if shape.norm == "before" else None
-    return normal
+    return normal, watch
 
 
 def _residual(folded: Folded, name: str, normal: Tensor) -> Tensor:

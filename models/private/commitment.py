@@ -17,7 +17,7 @@ import secrets
 from pathlib import Path
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.transport.identity import check_private
 
 SALT_BYTES = 32

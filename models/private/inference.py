@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from mpcnet.models.families.bert import AnswerKind, Model, infer
+from mpcnet.models.families.bert import infer
+from mpcnet.models.families.config import AnswerKind
+from mpcnet.models.families.loaded import Model
 from mpcnet.protocols.audit import Audit
 from mpcnet.protocols.party import Party
 from mpcnet.protocols.share import Bits, Shared

@@ -26,7 +26,10 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.families.bert import TABLE, Config, activate, infer, load
+from mpcnet.models.families.bert import infer
+from mpcnet.models.families.config import Config
+from mpcnet.models.families.feed_forward import activate
+from mpcnet.models.families.loaded import TABLE, load
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.position_bias import buckets, distance_rows
 from mpcnet.models.private.inference import audited_inference

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.families.bert import Config, Model
+from mpcnet.models.families.config import Config
+from mpcnet.models.families.loaded import Model
 from mpcnet.models.float_model import reference
 from mpcnet.models.float_model.reference import Folded, Observe, valid_pairs
 from mpcnet.models.private.oracle_trace import Place, normal_values, numerators, places

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.families.bert import Config, Model, encode, load
+from mpcnet.models.families.bert import encode
+from mpcnet.models.families.config import Config
+from mpcnet.models.families.loaded import Model, load
 from mpcnet.models.float_model.reference import Folded, valid_pairs
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.fixed_point import Formats

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.families.bert import POSITIONS, TABLE, TYPES, Config
+from mpcnet.models.families.config import Config
+from mpcnet.models.families.loaded import POSITIONS, TABLE, TYPES
 from mpcnet.models.float_model.reference import look_up
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.pooling import DENSE_BITS

@@ -17,7 +17,7 @@ from mpcnet.models.checkpoints.demo import demo_checkpoint, demo_model_dir
 from mpcnet.models.checkpoints.modules import read_modules
 from mpcnet.models.checkpoints.mpnet import mpnet_checkpoint, mpnet_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
-from mpcnet.models.families.bert import Config, Embedding
+from mpcnet.models.families.config import Config, Embedding
 from mpcnet.models.float_model.graph import check_graph
 from mpcnet.models.formats import calibrate, calibrated
 from mpcnet.models.formats.bounds import Bounds

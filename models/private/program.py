@@ -23,7 +23,8 @@ from mpcnet import checked_json
 from mpcnet.arrays import ring
 from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.families.bert import AnswerKind, Config, Embedding, Model, load
+from mpcnet.models.families.config import AnswerKind, Config, Embedding
+from mpcnet.models.families.loaded import Model, load
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private.inference import audited_inference

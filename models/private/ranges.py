@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.float_model.reference import Folded
 from mpcnet.models.formats.calibrate import Calibration, Range, record
 from mpcnet.models.formats.limits import MARGIN, limits

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.formats.planner import plan

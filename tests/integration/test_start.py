@@ -10,7 +10,7 @@ import pytest
 from parties import ALL, Parties, some_tokens
 
 from mpcnet.launch.deployment.certs import create_deployment
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private import program
 from mpcnet.transport.tls import parse_address

@@ -22,7 +22,7 @@ from mpcnet.launch.party.client import Answer
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
 from mpcnet.launch.simulation.processes import Deployment
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.preprocessing import Preprocessing, copy_tokenizer, tokenizer_digest
 from mpcnet.models.texts.tokens import Tokens
 

@@ -16,7 +16,8 @@ from parties import LABELS, SHAPE, some_tokens, tiny
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.families.bert import TABLE, Config, load
+from mpcnet.models.families.config import Config
+from mpcnet.models.families.loaded import TABLE, load
 from mpcnet.models.formats.fixed_point import WEIGHT_FRAC
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private import program

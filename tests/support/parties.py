@@ -23,7 +23,7 @@ from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback
 from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
-from mpcnet.models.families.bert import AnswerKind, Config
+from mpcnet.models.families.config import AnswerKind, Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import Calibration, calibrate

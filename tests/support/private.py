@@ -10,7 +10,9 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
-from mpcnet.models.families.bert import AnswerKind, Config, Embedding, infer, load
+from mpcnet.models.families.bert import infer
+from mpcnet.models.families.config import AnswerKind, Config, Embedding
+from mpcnet.models.families.loaded import load
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.bounds import bounds

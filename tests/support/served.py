@@ -9,7 +9,7 @@ from parties import Parties, Tiny, deployed
 
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.formats.planner import plan

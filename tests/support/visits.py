@@ -14,7 +14,7 @@ from mpcnet.launch.deployment.certs import ROLES
 from mpcnet.launch.doctor import peers as doctor_peers
 from mpcnet.launch.doctor.command import examine
 from mpcnet.launch.doctor.findings import Finding
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.private import program
 from mpcnet.transport.handshake import handshake
 from mpcnet.transport.identity import Identity, Roster

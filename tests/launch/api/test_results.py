@@ -10,7 +10,7 @@ from parties import tiny
 
 from mpcnet.launch.api.results import Classification, Usage, classification, usage, vector
 from mpcnet.launch.party.client import Answer
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 
 
 def config(labels: int, names: tuple[str, ...] = (), multi_label: bool = False) -> Config:

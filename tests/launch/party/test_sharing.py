@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.launch.party import sharing
-from mpcnet.models.families.bert import Config, Embedding
+from mpcnet.models.families.config import Config, Embedding
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.program import Size
 from mpcnet.rounds import Part

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mpcnet.launch.requests.answers import OUT_OF_RANGE, beside, entry, guarded, nearness, ranked, table, warning
 from mpcnet.launch.requests.view import Known
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.texts.tokens import Row, Text
 
 

@@ -17,7 +17,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.requests.answers import as_score
 from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.float_model.reference import embed
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.bounds import bounds

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.float_model.reference import Folded, classify
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import Calibration, Range, calibrate

@@ -12,7 +12,7 @@ from kernels import without_kernels
 from parties import LABELS, tiny
 
 from mpcnet.errors import LocalConfigError, RemoteMismatchError
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.private import program
 from mpcnet.models.private.known_answer import known_answer
 from mpcnet.protocols.suites import SUITES

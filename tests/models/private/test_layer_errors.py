@@ -17,7 +17,7 @@ from private import TINY, Private, private_model, tiny_model
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.families.bert import Model
+from mpcnet.models.families.loaded import Model
 from mpcnet.models.private.layer_errors import EMBEDDING, LAYER, Report, measure
 from mpcnet.models.private.oracle_trace import Place, answer, load_plain
 from mpcnet.models.texts.tokens import Tokens

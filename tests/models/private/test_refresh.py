@@ -17,7 +17,7 @@ from private import TINY, Private, share_tokens, tiny_model
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.families.bert import AnswerKind
+from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.private.inference import Response, audited_inference
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.audit import HASH_BITS

@@ -11,7 +11,7 @@ from wild import BATCH, Draw, any_texts, model, usual, varied
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.weights import Checkpoint, fold
-from mpcnet.models.families.bert import Config
+from mpcnet.models.families.config import Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
