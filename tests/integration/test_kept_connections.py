@@ -16,6 +16,7 @@ from mpcnet.launch.party import clients, edge, frames
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.party.control_frames import READY, RESULT, SHARES, TAKEN
 from mpcnet.transport.channel import CONTROL
+from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header, Stage, encode
 
 FIRST, SECOND = some_tokens([5, 3]), some_tokens([4], seed=1)
@@ -150,7 +151,16 @@ async def test_no_connection_lasts_for_ever(parties: Parties, monkeypatch: pytes
 
 async def test_who_is_idle_makes_room_for_newcomers(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest idle first, and nobody who waits for an answer."""
+    asked, idle = clients.Clients._asked, asyncio.Semaphore(0)
+
+    async def told(self: clients.Clients, peer: Peer, limit_s: float) -> Header:
+        idle.release()
+        return await asked(self, peer, limit_s)
+
+    monkeypatch.setattr(clients.Clients, "_asked", told)
     session = await begin(parties)
+    for _ in range(4):  # each server waits for a first request, and, when it has heard `taken`, for a second one
+        await asyncio.wait_for(idle.acquire(), LIMIT_S)
     monkeypatch.setattr(edge, "MAX_CONNECTIONS", 1)  # this client's; the owner's is none of them
     await parties.answered(SECOND, parties.ask(SECOND, ALICE, "client"))
     [kept] = session._free
