@@ -42,7 +42,8 @@ class Arriving:
         self._uploads = [hashlib.sha256() for _ in (facts["requests"] or [None])]
         self._wanted = _wanted(facts, config, streams, party)
         self._there: dict[Place, Bytes] = {}
-        self._nbytes = self._starving = 0
+        self._nbytes = 0
+        self._awaited: set[Place] = set()  # by threads
         self._failure: MpcError | None = None
         self._changed = threading.Condition()
         self._loop, self._tell = asyncio.get_running_loop(), changed
@@ -53,7 +54,7 @@ class Arriving:
     def full(self) -> bool:
         """No more is to be read now: much is held, and no thread waits for what is behind it."""
         with self._changed:
-            return self._nbytes > HELD_BYTES and not self._starving
+            return self._nbytes > HELD_BYTES and self._awaited <= self._there.keys()
 
     def check(self, place: Place, nbytes: int) -> None:
         """:raises RemoteProtocolError: such an entry is not wanted, or not any more."""
@@ -106,10 +107,10 @@ class Arriving:
 
         with self._changed:
             if not settled():
-                self._starving += 1
+                self._awaited.add(place)
                 self._loop.call_soon_threadsafe(self._tell)
                 self._changed.wait_for(settled)
-                self._starving -= 1
+                self._awaited.discard(place)
             if place not in self._there:
                 raise self._failure or LocalStateError(f"entry {place}: taken twice")
             payload = self._there.pop(place)

@@ -241,11 +241,22 @@ class Connection:
         :raises MpcError: there is no more time for that, or a server has not got it any more.
         """
         self.node.say(f"{error}; coming back for the answer", "warning")
+        former = list[Peer]()
+        try:
+            await self._fetch(name, end_s, error, former)
+        finally:  # the servers part from these when they hear us; not one whose host is lost
+            for peer in former:
+                peer.channel.abort(f"{self.node.role} has come back over another connection")
+
+    async def _fetch(self, name: bytes, end_s: float, error: MpcError, former: list[Peer]) -> None:
+        """See :meth:`_come_back`; `former` gets the connections that we leave."""
         backoff, end_s = Backoff(), min(end_s, time.perf_counter() + max(self.node.settings.timeout_s, PICKUP_S))
         while (left_s := end_s - time.perf_counter()) > 0:
             asked = False
             try:
-                self.peers = (await Connection.open(self.node, left_s)).peers
+                opened = await Connection.open(self.node, left_s)
+                former += self.peers
+                self.peers = opened.peers
                 asked = True
                 # Of both, whatever becomes of one: a server that hears it ends the connection before.
                 await asyncio.gather(*(frames.send(peer, FETCH, id=name) for peer in self.peers))

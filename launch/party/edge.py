@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from mpcnet.aio.tasks import Tasks
+from mpcnet.aio.tasks import Tasks, to_its_end
 from mpcnet.errors import LocalBusyError, LocalSizeError, MpcError
 from mpcnet.launch.party.budget import Budget
 from mpcnet.launch.party.clients import Clients
@@ -87,4 +87,4 @@ class Edge:
         finally:
             self._places[role] -= 1
             with suppress(MpcError):
-                await asyncio.shield(channel.close())
+                await to_its_end(channel.close())

@@ -68,8 +68,10 @@ class _Follower:
                     break
                 changed = asyncio.ensure_future(clients.beyond(version))
                 left_s = self.asked.until_s - asyncio.get_running_loop().time()
-                await asyncio.wait({receiving, changed}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-                await end_tasks(changed)
+                try:
+                    await asyncio.wait({receiving, changed}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    await end_tasks(changed)
             return await receiving
         finally:
             await end_tasks(receiving)

@@ -80,7 +80,7 @@ class _Replica:
         self._node, self._server, self._other, self._plans, self._budget = node, server, other, plans, budget
         self._begun: asyncio.Queue[Arriving] = asyncio.Queue(1)
         self._run: Arriving | None = None  # of which entries come
-        self._last = -1  # the number of the last stream
+        self._streams = set[int]()  # that have begun in this session
         self._guard = Guard()
         self._changed = asyncio.Event()
 
@@ -117,15 +117,17 @@ class _Replica:
                 raise RemoteProtocolError(f"{name}: it begins a run before the last one has been confirmed")
             return
         known = header.fields.get("of") in list(KINDS)  # a list may stand there, which has no hash
-        if self._run is None or len(header.parts) != 1 or not known:
+        if self._run is None or not known:
             raise RemoteProtocolError(f"{name}: want an entry of a run that has begun, got another frame")
         self._run.check(_place(header), header.payload_bytes)
+        frames.exactly(self._server, ENTRY, [Part(8, (header.payload_bytes,))])(header)
 
     async def _begin(self, header: Header, seeds: Sequence[Bytes]) -> Arriving:
         number, sizes = _order(header, self._plans, self._server.name)
-        if number <= self._last or (number > LOAD_STREAM) != (self._last >= LOAD_STREAM):
-            raise RemoteProtocolError(f"{self._server.name}: want loading, then runs in turn, got run {number}")
-        self._last = number + max(0, len(sizes) - 1)
+        numbers = range(number, number + max(1, len(sizes)))  # not in turn: what is dealt ahead may run later
+        if (number == LOAD_STREAM) == bool(self._streams) or not self._streams.isdisjoint(numbers):
+            raise RemoteProtocolError(f"{self._server.name}: want loading, then runs once each, got run {number}")
+        self._streams.update(numbers)
         plans = [await asyncio.to_thread(self._plans.infer, size) for size in sizes] or [self._plans.load]
         if sizes and sum(map(run_bytes, plans)) > self._budget.run_bytes:
             want = f"a run of at most {self._budget.run_bytes / 1e9:.1f} GB (memory_mib)"
@@ -251,7 +253,7 @@ def _difference(run: Arriving, rows: Sequence[Sequence[int]], tables: Sequence[B
             if both[party] != run.sent[index, sequence]:
                 return f"{where}: want the frame that follows from what it received, {other} received another"
             if both[1 - party] != run.received[index, sequence]:
-                return f"{where}: want the frame that {other} sent, it passed on another"
+                return f"{where}: want the frame that {other} says that it sent, it passed on another"
     return ""
 
 

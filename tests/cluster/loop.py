@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -185,8 +186,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """After a while the call is made at once; or first, and the while passes behind it."""
         done: asyncio.Future[T] = self.create_future()
         wait_s = self._draw.random() ** 4 * self.work_s
-        called = getattr(func, "args", (None, None))[:1]  # asyncio.to_thread gives partial(context.run, call, ...)
-        start = self._threads.start if called[0] in self.waiting_calls else self._work
+        start = self._threads.start if _called(func) in self.waiting_calls else self._work
         if self._draw.random() < 0.5:
             self.call_later(wait_s, start, lambda: func(*args), done, 0.0)
         else:
@@ -329,10 +329,20 @@ class Condition:
             self._waiting.append((worker, copy_context()))
             self._threads.switch_back(worker)
 
-    def notify(self) -> None:
+    def notify_all(self) -> None:
         woken, self._waiting = self._waiting, []
         for worker, context in woken:
             self._loop.call_soon(self._threads.switch_to, worker, context=context)
+
+    notify = notify_all
+
+
+def _called(func: Any) -> Any:
+    """What a thread is to call, as it is defined; `asyncio.to_thread` gives partial(context.run, call, ...)."""
+    call = func.args[0] if getattr(func, "args", ()) else func
+    while isinstance(call, partial):
+        call = call.func
+    return getattr(call, "__func__", call)
 
 
 def _place(task: asyncio.Task[Any]) -> str:

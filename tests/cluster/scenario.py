@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from tests.cluster.flips import WHERE
 from tests.cluster.plain import REVOKED
+from tests.cluster.roles import ALL, PARTIES, REPLICAS, SERVERS
 from tests.cluster.tamper import WAYS, Cut
-from tests.cluster.world import ALL, PARTIES, SERVERS
 
 LASTS_S = 16.0  # faults happen until then
 
@@ -81,9 +82,60 @@ class Scenario:
     work_s: float
     last: int
     short_of_memory: str  # who has so little that a run of one sentence fits, and hardly more; "" for nobody
+    replicas: tuple[str, ...] = ()
+
+    @property
+    def flips_only(self) -> bool:
+        """Nothing goes wrong but that a server flips a bit."""
+        return [fault.what for fault in self.faults] == ["flip"]
 
 
-def scenario(draw: random.Random, texts: int) -> Scenario:
+def scenario(seed: int, texts: int) -> Scenario:
+    """Of this seed, for a model with so many texts."""
+    return with_replicas(random.Random(f"twins of {seed}"), _scenario(random.Random(seed), texts))
+
+
+def with_replicas(draw: random.Random, plan: Scenario) -> Scenario:
+    """The same, with replicas of both servers, of one, or of none, and what happens to them."""
+    replicas = draw.choice(((), (), (), REPLICAS[:1], REPLICAS[1:], REPLICAS))
+    knobs: dict[str, float] = {"FORWARD_BYTES": 64 << 20, "HELD_BYTES": draw.choice((256 << 20, 2000, 100))}
+    knobs["HIGH_WATER"] = draw.choice((1 << 20, 4096))
+    if replicas and draw.random() < 0.3:  # whoever passes on waits for whoever reads
+        knobs |= {"FORWARD_BYTES": 100, "HIGH_WATER": 256, "WINDOW": 512}
+    plan = replace(plan, replicas=replicas, knobs=plan.knobs | knobs)
+    if not replicas:
+        return plan
+    faults = plan.faults
+    if not plan.gentle:
+        flip = _flip(draw, draw.choice(replicas))
+        more = [_replica_fault(draw, draw.choice(replicas)) for _ in range(int(3 * draw.random()))]
+        faults = draw.choice(((flip,), (flip, *faults), (*more, *faults), (*more, flip), tuple(more)))
+    short = draw.choice((*[plan.short_of_memory] * 5, replicas[0]))
+    starts = {name: draw.choice((0.0, 0.0, 3 * draw.random())) for name in replicas}
+    return replace(plan, starts=plan.starts | starts, faults=faults, short_of_memory=short)
+
+
+def _flip(draw: random.Random, replica: str) -> Fault:
+    """By the server that this replica looks at."""
+    where = draw.choice(WHERE)
+    at_s = 0.0 if where == "loading" else LASTS_S / 2 * draw.random()
+    most = {"run": 12, "loading": 2, "answer": 2}[where]
+    return Fault(at_s, 0, "flip", (SERVERS[REPLICAS.index(replica)], where), 1 + draw.randrange(most))
+
+
+def _replica_fault(draw: random.Random, replica: str) -> Fault:
+    what = draw.choice(("kill", "lost host", "restart", "stop", "stop", "reset", "silence", *["tamper"] * 4))
+    at_s = LASTS_S * draw.random() ** 1.5
+    frames = 0 if draw.random() < 0.3 else int(120 * draw.random())
+    ends = (replica, draw.choice(SERVERS))
+    if what == "tamper":
+        server = SERVERS[REPLICAS.index(replica)]
+        pair = draw.choice(((server, replica), (server, replica), ends[::-1], ends))
+        return Fault(at_s, frames, what, (*pair, draw.choice(WAYS)), 1 + draw.randrange(30 if pair[0] == server else 3))
+    return Fault(at_s, frames, what, ends if what in ("reset", "silence") else (replica,), 12 * draw.random() ** 2)
+
+
+def _scenario(draw: random.Random, texts: int) -> Scenario:
     gentle = draw.random() < 0.35
     count = int(draw.random() < 0.4) if gentle else 0 if draw.random() < 0.15 else 1 + int(4 * draw.random() ** 2)
     visitors = tuple(_visitor(draw, f"client:{index}", texts) for index in range(1 + int(4 * draw.random())))

@@ -5,30 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
-
-from mpcnet.arrays import ring
-from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import MpcError, RemoteAbort
-from mpcnet.launch.party import client, frames, sharing
-from mpcnet.launch.party.control_frames import QUEUED, REQUEST, SHARES
-from mpcnet.models.private.parameters import encode_tokens
-from mpcnet.models.private.program import Size
-from mpcnet.models.texts.tokens import Tokens
-from mpcnet.rounds import Part
+from mpcnet.launch.party import client, frames
+from mpcnet.launch.party.control_frames import QUEUED
 from mpcnet.transport.handshake import Peer
 from tests.cluster import model
 from tests.cluster.plain import REVOKED
+from tests.cluster.requests import WAIT_S, upload
+from tests.cluster.roles import SERVERS
 from tests.cluster.scenario import Visitor
-from tests.cluster.world import SERVERS, World
+from tests.cluster.world import World
 
-WAIT_S = 100.0  # that a request waits
 BEHIND_S = 10.0  # its client's channels have ended so long behind that
-ANSWERED_S = (
-    60.0  # in a gentle world an honest client has its answer by then, whatever others do; its own line may break
-)
+ANSWERED_S = 60.0  # in a gentle world an honest client has its answer by then, though its own line may break
 TRIES = 4  # of which the last must succeed there: a request whose line breaks before it is queued is asked anew
 TOLD_S = 8.0  # a request of which nothing can come is ended so long behind its deadline
 LARGE = 24  # sentences of a request that is too large for who is short of memory
@@ -109,9 +99,13 @@ async def ask_over(
         if error.largest is not None and (error.largest, error.final) != (largest, True):
             world.breaks(f"{name}: want a request of {size} refused for more than {largest}, got {error.largest}")
         raise
+    except MpcError as error:
+        world.seen.words.refused(name, connection.peers[0].session, error)
+        raise
     finally:
         if (took_s := world.loop.time() - begun_s) > wait_s + BEHIND_S + stopped_s:
             world.breaks(f"{name}: a request that waits {wait_s:.1f} s ended after {took_s:.1f} s")
+    world.seen.words.took(name, connection.peers[0].session)
     if name in world.revoked and begun_s > world.revoked[name]:
         world.breaks(f"{name} was answered, though it had been revoked before it asked")
     if largest < size.batch:
@@ -142,13 +136,18 @@ async def _insist(world: World, visitor: Visitor, index: int) -> None:
             clear(world, visitor.name, error)
             if not fits and isinstance(error, RemoteAbort):
                 return
-            if connection is not None and connection.queued:
+            if connection is not None and connection.queued and not _half(world, connection):
                 world.breaks(f"{visitor.name} has lost the answer to a request that was queued: {error}")
         finally:
             if connection is not None:
                 await connection.close()
         await asyncio.sleep(0.5)
     world.breaks(f"{visitor.name} has no answer, though nobody but clients did anything wrong")
+
+
+def _half(world: World, connection: client.Connection) -> bool:
+    """Both servers have queued it, but one too late: its line broke under way."""
+    return world.seen.asked.get(connection.peers[0].session) in world.seen.halves
 
 
 def clear(world: World, name: str, error: MpcError) -> None:
@@ -244,33 +243,13 @@ async def _ask_for_much(world: World, visitor: Visitor) -> None:
             tokens = text.rows([0] * error.largest)
             connection = await client.Connection.open(node)
             answer = await connection.ask(tokens, replace(size, batch=error.largest), wait_s=visitor.wait_s)
+        world.seen.words.took(visitor.name, connection.peers[0].session)
         await connection.close()
         if not all(model.right_row(visitor.texts[0], row) for row in answer.values):
             world.breaks(f"{visitor.name}: a wrong answer to many sentences")
         world.note("answer", visitor.name, len(answer.values))
     except MpcError as error:
         clear(world, visitor.name, error)
-
-
-async def upload(peer: Peer, name: bytes, tokens: Tokens, party: int, wait_s: float = WAIT_S) -> None:
-    """A client's request to one server."""
-    await frames.send(peer, REQUEST, **request_fields(tokens, name, wait_s))
-    await frames.send(peer, SHARES, request_arrays(tokens, party), others=bytes(32))
-
-
-def request_fields(tokens: Tokens, name: bytes, wait_s: float = WAIT_S, audit: bool = False) -> dict[str, Any]:
-    """What is public of it."""
-    batch, length = tokens.ids.shape
-    return {"id": name, "batch": batch, "length": length, "answer": "logits", "audit": audit, "wait_s": wait_s}
-
-
-def request_arrays(tokens: Tokens, party: int) -> list[tuple[Part, Bytes]]:
-    """What follows it: the mask, a seed, and one of the halves."""
-    config, size = model.config(), Size(*tokens.ids.shape)
-    split = sharing.split_tokens(config, size, encode_tokens(config, tokens, None), sharing.TOKENS)
-    mask = Part(1, tuple(tokens.mask.shape)), ring.pack(ring.pack_bits(tokens.mask), 1)
-    seed = sharing.SEED, np.frombuffer(split.seeds[party], np.uint8)
-    return [mask, seed, *split.explicit[party]]
 
 
 async def _revoked(world: World, visitor: Visitor) -> None:

@@ -25,9 +25,12 @@ from mpcnet.transport import tls
 from mpcnet.transport.handshake import FORMAT_VERSION
 from mpcnet.transport.wire import KEYS, PREFIX, Header, encode
 from tests.cluster import model
-from tests.cluster.run import Outcome, ending, living, place_of
-from tests.cluster.visitors import ask, request_arrays, request_fields
-from tests.cluster.world import PARTIES, SERVERS, World, identity
+from tests.cluster.requests import request_arrays, request_fields
+from tests.cluster.rest import ending
+from tests.cluster.roles import SERVERS, identity
+from tests.cluster.run import Outcome, living, place_of
+from tests.cluster.visitors import ask
+from tests.cluster.world import World
 from tests.fuzz.mutate import changed_bytes, changed_value, deep
 
 EVIL = "client:evil"
@@ -51,7 +54,12 @@ SENT = {  # by whom, besides signs of life
     "server1": (*OPENING[:6], "room", "have", "usable", "round", "done", "queued", "ready", "result", "result"),
     "dealer": ("welcome", "hello", "seed", "met", "join", "deal", "dealt"),
     "owner": ("hello", "weights"),
+    "replica0": ("hello", "met", "confirm", "confirm", "confirm"),
 }
+WATCHED = {
+    "server0": ("begin", "entry", "entry"),
+    "server1": ("witness", "witness"),
+}  # likewise, if server0 has a replica
 HUGE = b'{"seconds_queued": 1' + b"0" * 400 + b"}"
 STATES = ("greeting", "request", "request", "shares", "shares", "fetch", "queued", "kept")
 
@@ -120,7 +128,10 @@ class Live:
         world.settings = {"batch_tokens": 4, "buffer_mib": 1, "queue_mib": 1}
         if draw.random() < 0.3:
             world.settings |= {"ahead_runs": 1, "ahead_sizes": (Size(1, 4),)}
-        for role in PARTIES:
+        if self.who == "replica0" or (self.who in WATCHED and draw.random() < 0.5):
+            world.settings |= {"replicas": ("replica0",)}
+        world.seen.words.honest = False
+        for role in world.parties:
             world.start(role)
         await _served(world, "before")
         if self.who == "client":
@@ -269,7 +280,8 @@ def _other_report(draw: random.Random, header: Header, payload: bytes) -> bytes:
 
 async def _hostile_party(world: World, draw: random.Random, who: str) -> None:
     """One frame; meanwhile clients ask, and a session may have to begin anew."""
-    what = draw.choice(SENT[who]) if draw.random() < 0.6 else ""
+    names = SENT[who] + (WATCHED.get(who, ()) if world.settings.get("replicas") else ())
+    what = draw.choice(names) if draw.random() < 0.6 else ""
     hostile = Hostile(world, draw, who, 1 + draw.randrange(3 if what or who == "owner" else 40), what)
     world.hostile = hostile
     if what in OPENING or draw.random() < 0.3 or who == "owner":  # the first frames of a session too

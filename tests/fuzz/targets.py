@@ -24,7 +24,7 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "pickle": files.pickle_file,
     "config": files.model_config,
     "adapter": files.adapter_settings,
-    **{f"live-{who}": partial(Live, who) for who in ("client", "owner", "server0", "server1", "dealer")},
+    **{f"live-{who}": partial(Live, who) for who in ("client", "owner", "server0", "server1", "dealer", "replica0")},
 }
 
 

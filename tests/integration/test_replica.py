@@ -196,7 +196,9 @@ async def test_a_frame_that_server0_did_not_get_so(parties: Parties) -> None:
     bad = parties.node("server1", RogueNode, victim="server0", which=rogue.of_run("round"), when=3, misdeed=flipped)
     parties.serve(bad)
     words = await parties.refused(parties.ask(TOKENS))
-    assert re.search(r"replica0: run 1: server0, stream 1, segment \d+ \(.*\): want the frame that server1 sent", words)
+    assert re.search(
+        r"replica0: run 1: server0, stream 1, segment \d+ \(.*\): want the frame that server1 says that it sent", words
+    )
     await parties.answered(TOKENS)
     await parties.stop()
 
@@ -283,6 +285,7 @@ HOSTILE: list[tuple[str, int, rogue.Misdeed, str]] = [
     ("entry", 8, rogue.forge(fields={"of": "S", "index": 0, "sequence": 0}), "want an entry of a run that has begun"),
     ("entry", 8, rogue.forge(fields={"of": ["D"], "index": 0, "sequence": 0}), "of a run that has begun, got another"),
     ("entry", 8, rogue.forge(fields={"of": "D", "index": -1, "sequence": 0}), "entry: index: want a whole number in 0"),
+    ("entry", 8, rogue.flattened, r"server0, entry: want \[\(8, \(\d+,\)\)\], got \[\(8, \(\d+, 1\)\)\]"),
     ("begin", 1, rogue.twice, "server0: it begins a run before the last one has been confirmed"),
     ("begin", 1, rogue.forge(fields=lambda now: now | {"stream": 1}), "order, answer: want logits of a model"),
     ("begin", 2, rogue.forge(fields=lambda now: now | {"requests": [9, 5]}), "want requests that fit into their run"),
@@ -316,6 +319,33 @@ async def test_a_server_that_sends_its_replica_something_else(
     if name == "begin" and when == 2:
         await parties.refused(parties.ask(TOKENS))
     await parties.has_said("replica0", f"session ended: .*{words}")
+    await parties.answered(TOKENS)
+    await parties.stop()
+
+
+@pytest.mark.parametrize("parties", [{"replicas": ("replica0",), "ahead": ("1x5",)}], indirect=True, ids=["ahead"])
+async def test_what_is_dealt_ahead_may_run_later_than_what_is_dealt_behind_it(parties: Parties) -> None:
+    parties.serve()
+    await parties.has_said("server0", "buffered: 1")
+    await parties.answered(TOKENS)
+    await parties.answered(some_tokens([5]))
+    lines = [line for line in parties.logs["replica0"].lines if line.startswith("run ")]
+    assert [line.partition(":")[0] for line in lines] == ["run 0", "run 2", "run 1"]
+    await parties.stop()
+    assert not parties.lost()
+
+
+@ONE
+async def test_a_run_begins_once(parties: Parties) -> None:
+    """Or its keystreams would be opened twice."""
+    again = rogue.forge(fields=lambda now: now | {"stream": 1})
+    bad = parties.node(
+        "server0", RogueNode, victim="replica0", which=rogue.named("begin"), when=3, misdeed=again
+    )  # fmt: skip
+    parties.serve(bad)
+    await parties.answered(TOKENS)
+    await parties.refused(parties.ask(TOKENS))
+    await parties.has_said("replica0", "session ended: server0: want loading, then runs once each, got run 1")
     await parties.answered(TOKENS)
     await parties.stop()
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from parties import Parties, Tiny, deployed
 
@@ -19,7 +20,7 @@ from mpcnet.protocols.suites import SUITES
 
 
 @contextmanager
-def served(folder: Path, place: Path, *, astray: bool = False) -> Iterator[Parties]:
+def served(folder: Path, place: Path, *, astray: bool = False, **settings: Any) -> Iterator[Parties]:
     """A model's parties; `astray` if its scores are sought in windows where they are not."""
     found = load_checkpoint(folder)
     folded = fold(found)
@@ -32,6 +33,6 @@ def served(folder: Path, place: Path, *, astray: bool = False) -> Iterator[Parti
         ]
         formats = replace(formats, windows=tuple(map(tuple, windows)))
     config = Config(found.shape, formats, SUITES["fast"], "private", found.preprocessing, found.labels)
-    with deployed(config, place) as made:
+    with deployed(config, place, **settings) as made:
         copy_tokenizer(tokenizer_source(str(folder)), made.config("client").parent / TOKENIZER)
         yield Parties(made, Tiny(found, folded, known))

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-PARTIES = ("server0", "server1", "dealer")
+PARTIES = ("server0", "server1", "dealer", "replica0", "replica1")
 INSTANCES = ("party", "dealer", "serve-model", "replica")
 README = (DEPLOY / "README.md").read_text()
 
@@ -44,7 +44,9 @@ def given(text: str) -> str:
 
 def test_services() -> None:
     assert set(SERVICES) == {*PARTIES, "owner", "client"}
-    assert {name for name, service in SERVICES.items() if service.get("profiles")} == {"client"}
+    optional = {name: service["profiles"] for name, service in SERVICES.items() if service.get("profiles")}
+    assert optional == {name: [name] for name in ("client", "replica0", "replica1")}
+    assert all(f"--profile {name}" in README for name in ("replica0", "replica1"))
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -76,7 +78,8 @@ def test_container_command(name: str) -> None:
         *(["A text."] if name == "client" else []),
     ]
     assert line.pop(0) == "mpcnet"
-    wanted = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model", "client": "infer"}
+    wanted = {"dealer": "dealer", "owner": "serve-model", "client": "infer"}
+    wanted |= {"server0": "party", "server1": "party", "replica0": "replica", "replica1": "replica"}
     assert line[0] == wanted[name]
     assert parses(line).params["config"] == Path("/etc/mpcnet") / FILE
 

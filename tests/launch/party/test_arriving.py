@@ -76,6 +76,7 @@ async def test_a_thread_that_waits_reads_on_and_learns_of_the_end(monkeypatch: p
     await asked.wait()
     assert not found.full  # what it waits for is behind that which is held
     found.put((DEALT, 0, DEALS[0]), dealt(DEALS[0]))
+    assert found.full  # though its thread may not have gone on yet
     assert (await first == dealt(DEALS[0])).all() and found.full
     asked.clear()
     second = asyncio.ensure_future(asyncio.to_thread(found.take, RECEIVED, 0, ROUNDS[0]))

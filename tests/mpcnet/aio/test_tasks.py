@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mpcnet.aio.tasks import end_tasks, race, together
+from mpcnet.aio.tasks import end_tasks, race, to_its_end, together
 
 
 class Work:
@@ -144,3 +144,27 @@ async def test_end_tasks_waits_for_the_end_and_forgets_what_was_raised() -> None
     await end_tasks(task, failed, done)
     assert work.ended and task.cancelled()
     await end_tasks()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_to_its_end_whoever_is_cancelled(times: int) -> None:
+    work = Work()
+    task = asyncio.ensure_future(to_its_end(work()))
+    for _ in range(times):
+        await settle()
+        task.cancel()
+    await settle()
+    assert not task.done()
+    work.told.set_exception(ValueError("too late to matter"))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert work.ended
+
+
+async def test_to_its_end_gives_result_and_error() -> None:
+    good, bad = Work(), Work()
+    good.told.set_result(3)
+    bad.told.set_exception(ValueError("no"))
+    assert await to_its_end(good()) == 3
+    with pytest.raises(ValueError, match="no"):
+        await to_its_end(bad())

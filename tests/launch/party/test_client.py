@@ -1,0 +1,62 @@
+"""A client that comes back for its answer."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
+from mpcnet.launch.party import client
+from mpcnet.launch.party.client import Connection
+
+
+class Line:
+    """A channel that is said to end, or not."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def abort(self, reason: str, **_: object) -> None:
+        assert reason == "client has come back over another connection"
+        self.ended = True
+
+
+def peers() -> Any:
+    return tuple(SimpleNamespace(name=name, channel=Line()) for name in ("server0", "server1"))
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+@pytest.mark.parametrize("refused", [False, True])
+async def test_former_connections_end(monkeypatch: pytest.MonkeyPatch, lost: int, refused: bool) -> None:
+    """Those too over which it could not fetch the answer. A host that is lost would never part from them."""
+    node: Any = SimpleNamespace(role="client", say=lambda *_: None, settings=SimpleNamespace(timeout_s=8.0))
+    made = [peers() for _ in range(lost + 2)]
+    opened, left = iter(made[1:]), lost
+
+    async def opening(node: Any, timeout_s: float) -> Connection:
+        return Connection(node, next(opened))
+
+    async def queued(self: Connection, *, patient: bool = False) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise ChannelClosed("server0: the connection ended without a goodbye")
+        if refused:
+            raise RemoteAbort("server0", "want a request that is here, got an id of none")
+
+    async def sent(*_: object, **__: object) -> None: ...
+
+    monkeypatch.setattr(Connection, "open", opening)
+    monkeypatch.setattr(Connection, "_queue", queued)
+    monkeypatch.setattr(client.frames, "send", sent)
+    monkeypatch.setattr(client.Backoff, "take", sent)
+    connection = Connection(node, made[0])
+    error: MpcError = ChannelClosed("server1: the connection ended without a goodbye")
+    if refused:
+        with pytest.raises(RemoteAbort):
+            await connection._come_back(bytes(16), float("inf"), error)
+    else:
+        await connection._come_back(bytes(16), float("inf"), error)
+    assert connection.peers == made[-1]
+    ended = [[peer.channel.ended for peer in each] for each in made]
+    assert ended == [*[[True, True]] * (lost + 1), [False, False]]
