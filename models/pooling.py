@@ -59,11 +59,12 @@ def too_large(shape: BertShape, folded: Mapping[str, Tensor]) -> Iterator[str]:
     """What of a head, but for a classifier's of whole texts, may leave its ring for some text: proved from the weights,
     since LayerNorm's result has the norm sqrt(d), and tanh is below 1.
     """
-    if shape.tells_tokens or shape.fills:
-        name = TOKEN_LINEARS.get(shape.head, "decoder")
+    if (name := TOKEN_LINEARS.get(shape.head)) is not None:
         weight = folded[f"{name}.weight"]
-        sizes = math.sqrt(shape.hidden) * (weight - weight.mean(0)).norm(dim=0) + folded[f"{name}.bias"].abs()
+        sizes = math.sqrt(len(weight)) * (weight - weight.mean(0)).norm(dim=0) + folded[f"{name}.bias"].abs()
         yield from _needs("logits of tokens", float(sizes.max()), TOKEN_LOGIT_BITS)
+    if shape.head == "classification" and shape.pooling == "mean":
+        yield from _needs("pooled values", math.sqrt(shape.hidden), POOLED_BITS - 2 - POOLED_FRAC)
     if shape.head != "embedding":
         return
     root, longest = math.sqrt(shape.hidden), math.sqrt(shape.positions)

@@ -12,7 +12,7 @@ from mpcnet.models.position_bias import BUCKETS
 # Of the feed-forward: erf-GeLU, GeLU by tanh, ..., or MPCFormer's Quad.
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu", "tanh", "quad"]
 Norm: TypeAlias = Literal["after", "before"]
-HeadActivation: TypeAlias = Literal["tanh", "relu", "gelu"]
+HeadActivation: TypeAlias = Literal["tanh", "relu", "gelu", "gelu_tanh", "silu"]
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
 DenseActivation: TypeAlias = Literal["tanh", "identity"]
 Head: TypeAlias = Literal["embedding", "classification", "token-classification", "question-answering", "fill-mask"]
@@ -23,7 +23,11 @@ HEAD_POOLINGS: Mapping[str, str] = {
     "fill-mask": "none",
 }
 LABELLED = ("classification", "token-classification")  # heads whose columns are labels
-TOKEN_LINEARS: Mapping[str, str] = {"token-classification": "classifier", "question-answering": "span"}  # parameters
+TOKEN_LINEARS: Mapping[str, str] = {  # the last map of tokens, by head
+    "token-classification": "classifier",
+    "question-answering": "span",
+    "fill-mask": "decoder",
+}
 SPAN_COLUMNS = 2  # of a token: does an answer start with it, does one end with it
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
 MOST_BASE, MOST_PLACES = 1e12, 1 << 19  # of RoPE, whose angles are then exact enough in words of 64 bits
@@ -54,15 +58,21 @@ class BertShape:
     rotary: RoPE's base by layer, in the place of a table of positions; (): none.
     distances: rows to either side of a table of distances, whose products are part of scores (DeBERTa), in the place of
     a table of positions; from half of them on rows are shared, up to distance `farthest`. 0: none.
+    farthest 0 beside distances: each has its row, and layers have maps of their own for these (DeBERTa v1).
+    alibi: scores fall by a public slope of each head times the distance of two tokens, in the place of a table of
+    positions (mpcnet.models.position_bias).
     windows: how far from a token it attends, by layer, 0 for all tokens; (): all layers attend to all.
     head "embedding": hidden states, pooled as `pooling` says: one of POOLINGS, or several joined by "+" whose vectors
     are concatenated. The first `pooled_from` tokens, a prompt's, are left out. `dense` maps follow; labels is 0.
     head "classification": two linear maps of the first token with `head_activation` between them. multi_label: each
     logit is a label of its own, not one of several to choose from. sigmoid: a cross-encoder's one score is the logit's.
+    pooling "mean": of the mean of all tokens (ModernBERT, if it says so), not of the "first".
     head_norm: a LayerNorm stands between the activation and the second map (ModernBERT).
     head "token-classification": logits of every token. head "question-answering": two logits of every token, whether an
-    answer to the first text starts and ends there; labels is 0. head "fill-mask": a logit of every word, at the places
-    that a client names in secret; labels is 0.
+    answer to the first text starts and ends there; labels is 0. head_norm: both behind a map of each token,
+    `head_activation` and a LayerNorm (ModernBERT), else one map alone.
+    head "fill-mask": a logit of every word, at the places that a client names in secret, by a map to the embeddings'
+    width, `head_activation`, a LayerNorm, and the decoder; labels is 0.
 
     :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head or activation is unknown.
     """
@@ -95,6 +105,7 @@ class BertShape:
     windows: tuple[int, ...] = ()
     distances: int = 0
     farthest: int = 0
+    alibi: bool = False
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
@@ -148,9 +159,13 @@ class BertShape:
             yield "rotary: want an even width of heads and no other positions, got both"
         if self.distances and (self.rotary or self.relative_buckets or self.skipped_positions or self.shared):
             yield "distances: want no other positions, and no shared layers, got both"
-        if any(self.windows) and (self.distances or self.relative_buckets):
+        if type(self.alibi) is not bool or (self.alibi and (self.rotary or self.distances or self.relative_buckets)):
+            yield f"alibi: want true, beside no other positions, or false, got {self.alibi!r}"
+        if any(self.windows) and (self.alibi or self.distances or self.relative_buckets):
             yield "windows: want none beside biases or tables of distances, got both"
-        known = 2 <= self.distances // 2 < self.farthest - 1 and self.positions <= self.farthest <= MOST_FARTHEST
+        known = self.own_distances or (
+            2 <= self.distances // 2 < self.farthest - 1 and self.positions <= self.farthest <= MOST_FARTHEST
+        )
         if self.distances and not (known and self.distances <= MOST_DISTANCES):
             yield (
                 f"distances, farthest: want 4 to {MOST_DISTANCES}, and from all positions, and more than half of the "
@@ -173,10 +188,11 @@ class BertShape:
             return
         embeds, classifies = self.head == "embedding", self.head == "classification"
         kinds = self.pooling.split("+")
+        mean = classifies and self.pooling == "mean"
         known = all(kind in POOLINGS for kind in kinds) if embeds else self.pooling == HEAD_POOLINGS.get(self.head)
-        if self.head not in get_args(Head) or not known or (self.labels > 0) != (self.head in LABELLED):
+        if self.head not in get_args(Head) or not (known or mean) or (self.labels > 0) != (self.head in LABELLED):
             yield (
-                "head, pooling, labels: want embedding, pooling kinds, 0 or classification, first, > 0 or "
+                "head, pooling, labels: want embedding, pooling kinds, 0 or classification, first or mean, > 0 or "
                 "token-classification, none, > 0 or another head, none, 0, "
                 f"got {self.head}, {self.pooling}, {self.labels}"
             )
@@ -184,9 +200,7 @@ class BertShape:
             yield f"pooled_from, dense: want none of {self.head}, got some"
         if self.multi_label and not classifies:
             yield f"multi_label: want a classifier, got {self.head}"
-        if self.head == "fill-mask" and self.activation != "gelu":
-            yield f"activation: want gelu before a mask is filled, got {self.activation}"
-        if type(self.head_norm) is not bool or (self.head_norm and not classifies):
+        if type(self.head_norm) is not bool or (self.head_norm and not (classifies or self.tells_tokens)):
             yield f"head_norm: want true, of a classifier, or false, got {self.head_norm!r} of {self.head}"
         if self.sigmoid and (not classifies or self.labels > 1):
             yield f"sigmoid: want a classifier of one label, got {self.head} of {self.labels}"
@@ -219,12 +233,22 @@ class BertShape:
     @property
     def tells_tokens(self) -> bool:
         """Whether an answer has a row for every token."""
-        return self.head in TOKEN_LINEARS
+        return self.head in TOKEN_LINEARS and not self.fills
 
     @property
     def fills(self) -> bool:
         """Whether an answer has a row for every place that a client names."""
         return self.head == "fill-mask"
+
+    @property
+    def transforms(self) -> bool:
+        """Whether a map, an activation and a LayerNorm of tokens stand before the last map."""
+        return self.fills or (self.tells_tokens and self.head_norm)
+
+    @property
+    def decoded(self) -> int:
+        """Columns of what the last map of tokens takes."""
+        return self.embedded if self.transforms else self.hidden
 
     @property
     def chooses(self) -> bool:
@@ -237,9 +261,14 @@ class BertShape:
         return 2 * self.ffn if self.gated else self.ffn
 
     @property
+    def own_distances(self) -> bool:
+        """Whether each distance has a row, and each layer maps of them."""
+        return self.distances > 0 and not self.farthest
+
+    @property
     def placed(self) -> bool:
         """Whether there is a table of positions."""
-        return not (self.rotary or self.distances)
+        return not (self.rotary or self.distances or self.alibi)
 
     def window(self, layer: int) -> int:
         """How far from a token it attends in a layer; 0: everywhere."""
@@ -252,7 +281,7 @@ class BertShape:
 
     def columns_at(self, site: str) -> int:
         """Columns of the LayerNorm at a site."""
-        return self.embedded if site.startswith("embedding") else self.hidden
+        return self.embedded if site.startswith(("embedding", "transform")) else self.hidden
 
     def weights_of(self, layer: int) -> int:
         """The number of a layer's weights."""

@@ -54,6 +54,7 @@ class Suite:
     softmax: Literal["exact", "2quad", ""] = ""
     activation: Literal["quad", ""] = ""
     domain: Domain = Domain()
+    gelu_most: int = 64  # bits of the widest ring in which its GeLU's result comes
 
 
 CRYPTEN_VARIANCES, SHAFT_VARIANCES = (0.105, 153.8), (0.0234, 181.8)  # after 3 and 5 steps of Newton
@@ -69,12 +70,12 @@ SUITES = {
         Suite("fast", gelu, 40, cells.rsqrt, cells.reciprocal, wide=True),
         Suite(
             "crypten", crypten.gelu, 40, crypten.rsqrt, crypten.reciprocal, numerators=crypten.numerators,
-            softmax="exact", domain=Domain(CRYPTEN_VARIANCES, NEWTON_SUMS, 23.4),
+            softmax="exact", domain=Domain(CRYPTEN_VARIANCES, NEWTON_SUMS, 23.4), gelu_most=40,
         ),
         Suite("puma", puma.gelu, 64, puma.rsqrt, puma.reciprocal, numerators=puma.numerators, softmax="exact"),
         Suite(
             "mpcformer", crypten.gelu, 40, crypten.rsqrt, crypten.reciprocal, softmax="2quad", activation="quad",
-            domain=Domain(CRYPTEN_VARIANCES, NEWTON_SUMS),
+            domain=Domain(CRYPTEN_VARIANCES, NEWTON_SUMS), gelu_most=40,
         ),
         Suite(
             "shaft", shaft.gelu, 40, shaft.rsqrt, None, numerators=shaft.probabilities, softmax="exact",

@@ -255,7 +255,8 @@ def models_command(
     """Private answers beside transformers', for every family: small seeded models, or checkpoints at hand.
 
     Seeded models run in one process in lock-step; checkpoints in five, as `mpcnet simulate` does. A row is of three
-    texts, audited: the least cosine of an embedding, the texts whose label is the same, the largest error, the cost.
+    texts, audited: the least cosine of an embedding, the texts whose label, or likeliest word for a mask, is the same,
+    the largest error, the cost.
     """
     check_folder(json_file)
     if unknown := sorted(set(family or ()) - set(FAMILIES)):
@@ -272,7 +273,7 @@ def models_command(
         "head",
         "checkpoint",
         "cosine",
-        "same label",
+        "same answer",
         "largest error",
         "rounds",
         "MB each way",

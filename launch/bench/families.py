@@ -25,26 +25,25 @@ from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode, encode_tokens, parameters
 from mpcnet.models.private.prepare import Prepared, prepare
 from mpcnet.models.private.program import Plans, Size
-from mpcnet.models.shape import BertShape
+from mpcnet.models.shape import BertShape, Head
 from mpcnet.models.texts import tokens as texts
 from mpcnet.protocols.lockstep_session import Session, check_cost, reveal
 from mpcnet.protocols.share import Shared
 
-LABELS = {"embedding": 0, "classification": 3}  # of the seeded models, by head
+HEADS: tuple[Head, ...] = ("embedding", "classification", "fill-mask")  # of the seeded models
 
 
 def rows(families: Sequence[str], checkpoints: Sequence[str], console: Console) -> Iterator[dict[str, Any]]:
-    """An encoder and a classifier of some families, or of all, from a seed; or checkpoints."""
+    """Some families, or all, with each of the heads, from a seed; or checkpoints."""
     for model in checkpoints:
         yield simulated(model, console)
     if checkpoints and not families:
         return
     for kind in families or FAMILIES:
-        for head, labels in LABELS.items():
-            if not labels or len(FAMILIES[kind].architectures) > 1:  # there is a classifier that runs
-                with console.status(f"{kind}, {head}"):
-                    row = seeded(kind, labels)
-                yield row
+        for head in HEADS:
+            with console.status(f"{kind}, {head}"):
+                row = seeded(kind, head)
+            yield row
 
 
 def simulated(model: str, console: Console) -> dict[str, Any]:
@@ -57,16 +56,18 @@ def simulated(model: str, console: Console) -> dict[str, Any]:
     return _row(kind, model, outcome.prepared.config.shape, outcome.private, outcome.plain, flagged) | cost
 
 
-def seeded(kind: str, labels: int) -> dict[str, Any]:
-    """Three texts through a small model, in lock-step."""
+def seeded(kind: str, head: Head) -> dict[str, Any]:
+    """Three texts through a small model, in lock-step; each with a mask at its end, for one that fills masks."""
     from mpcnet.launch.bench.seeded import save_seeded  # transformers: only who makes models waits for it
     from mpcnet.models.float_model.huggingface import published
 
     with TemporaryDirectory() as folder:
-        prepared = prepare(str(save_seeded(Path(folder), kind, labels)), "fast")
+        prepared = prepare(str(save_seeded(Path(folder), kind, head)), "fast")
         found = prepared.checkpoint
-        plain = published(found)(DEFAULT_TEXTS)
-        tokens = texts.encode(found.source, DEFAULT_TEXTS, found.shape.positions, found.preprocessing, found.shape)
+        mask = texts.load_tokenizer(found.source).mask_token
+        asked = [f"{text} {mask}" if head == "fill-mask" else text for text in DEFAULT_TEXTS]
+        plain = published(found)(asked)
+        tokens = texts.encode(found.source, asked, found.shape.positions, found.preprocessing, found.shape)
     values, flagged, cost = _lock_step(prepared, tokens)
     return _row(kind, "seeded", found.shape, values, plain, flagged) | cost
 
@@ -101,14 +102,14 @@ def _lock_step(prepared: Prepared, tokens: texts.Tokens) -> tuple[Tensor, int, d
 def _row(
     family: str, checkpoint: str, shape: BertShape, private: Tensor, plain: Tensor, flagged: int
 ) -> dict[str, Any]:
-    """How near the answers are to transformers' own."""
-    same = private.argmax(1) == plain.argmax(1)
+    """How near the answers are to transformers' own: labels, or the likeliest words."""
+    same = (private.argmax(-1) == plain.argmax(-1)).flatten()
     return {
         "family": family,
         "head": shape.head,
         "checkpoint": checkpoint,
-        "cosine": None if shape.labels else float(torch.cosine_similarity(private, plain).min()),
-        "agreement": f"{int(same.sum())} of {len(same)}" if shape.labels >= 2 else None,
+        "cosine": None if shape.head != "embedding" else float(torch.cosine_similarity(private, plain).min()),
+        "agreement": f"{int(same.sum())} of {len(same)}" if shape.labels >= 2 or shape.fills else None,
         "max_abs_error": float((private - plain).abs().max()),
         "out_of_range": flagged,
         "layers": shape.layers,

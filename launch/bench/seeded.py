@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
+from mpcnet.models.float_model.huggingface import MODELS
 from mpcnet.models.formats.calibration_batches import texts_by_kind
+from mpcnet.models.shape import LABELLED, Head
 from mpcnet.models.texts.tokens import parts
 
 SIZES: Mapping[str, Any] = {
@@ -25,6 +27,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by family: what differs from it
     "albert": {"embedding_size": 32, "num_hidden_layers": 4},
     "bert": {},
     "camembert": {"type_vocab_size": 1},
+    "deberta": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
     "deberta-v2": {
         "position_buckets": 16, "relative_attention": True, "share_att_key": True, "pos_att_type": ["p2c", "c2p"],
         "norm_rel_ebd": "layer_norm", "position_biased_input": False,
@@ -41,17 +44,17 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by family: what differs from it
 WORDPIECE = ("bert", "distilbert", "electra", "mpnet", "nomic_bert")
 BYTES = ("modernbert", "roberta")  # byte-level BPE; the others have what sentencepiece makes
 PIECES = 600  # of a vocabulary
+LABELS = 3
 EMBEDDED, LARGE = 0.3, 2.5  # deviation of embeddings; some columns of LayerNorms, as trained ones have
 
 
-def save_seeded(folder: Path, kind: str, labels: int = 0, seed: int = 0) -> Path:
-    """An encoder of a family, or a classifier of some labels, with a tokenizer of its own."""
+def save_seeded(folder: Path, kind: str, head: Head = "embedding", seed: int = 0) -> Path:
+    """A family's encoder, or with a head on it, and a tokenizer of its own."""
     tokenizer = make_tokenizer(kind)
     names = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "cls", "sep")}
-    more: dict[str, Any] = {"num_labels": labels} if labels else {}
+    more: dict[str, Any] = {"num_labels": LABELS} if head in LABELLED else {}
     config = AutoConfig.for_model(kind, **{**SIZES, **SETTINGS[kind], **names, **more, "vocab_size": len(tokenizer)})
-    make = AutoModelForSequenceClassification if labels else AutoModel
-    model = make.from_config(config).eval()
+    model = MODELS[head].from_config(config).eval()
     draw(model, seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -21,7 +21,7 @@ from mpcnet.models.checkpoints.weights import Checkpoint, fold
 from mpcnet.models.private.commitment import check_weights
 from mpcnet.models.private.matching import mismatches, overflows
 from mpcnet.models.private.parameters import encode, parameters
-from mpcnet.models.private.prepare import other_softmax
+from mpcnet.models.private.prepare import other_softmax, with_activation
 from mpcnet.rounds import Part
 from mpcnet.runtime.record import digest
 from mpcnet.transport.handshake import Peer
@@ -47,7 +47,7 @@ async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
 
 
 def _encoded(node: Node, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    folded = fold(checkpoint)
+    folded = fold(with_activation(checkpoint, node.config.suite))
     _refuse(overflows(node.config, folded))
     return encode(node.config, folded)
 

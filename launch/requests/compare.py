@@ -86,7 +86,7 @@ def _plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[T
 
     found, used = prepared.checkpoint, prepared.config.formats.softmax
     own, activation = found.softmax or "exact", prepared.config.shape.activation
-    if texts is None:
+    if texts is None or found.shape.alibi:  # whose published code is none of transformers'
         return Plain(stacked([plain_answer(prepared, tokens) for tokens in batches]), "the float model")
     put_in = activation if activation != found.shape.activation else ""
     if used == own and not put_in:

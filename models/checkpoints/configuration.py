@@ -9,12 +9,15 @@ from typing import Any
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.adapters import read_adapter
-from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.checkpoints.config_values import config_values
+from mpcnet.models.checkpoints.families import family_of
+from mpcnet.models.checkpoints.gguf_file import GgufFile
+from mpcnet.models.checkpoints.gguf_tokenizer import tokenizer_of
 from mpcnet.models.checkpoints.modules import LEAST_LENGTH, DenseModule, Modules
 from mpcnet.models.checkpoints.source import find, find_object, within
 from mpcnet.models.checkpoints.supported import head_of
 from mpcnet.models.checkpoints.tensors import Stored
-from mpcnet.models.checkpoints.weight_files import ADAPTER_SETTINGS
+from mpcnet.models.checkpoints.weight_files import ADAPTER_SETTINGS, weights_path
 from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
 from mpcnet.models.shape import HEAD_POOLINGS, LABELLED, BertShape, Dense, Head
 from mpcnet.models.texts.tokens import load_tokenizer
@@ -33,14 +36,21 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
 
     :raises LocalConfigError: a size is missing or wrong, or modules do not fit each other.
     """
-    values = _values(config)
+    values = config_values(config)
     head: Head = "embedding" if modules.embeds else head_of(config, header)
-    described = FAMILIES[config["model_type"]].describe(values)
+    family = family_of(config)
+    described = family.describe(values)
+    pooling = described.pop("classifies", None) if head == "classification" else None
+    described.pop("classifies", None)
+    if head == "fill-mask":
+        described["head_activation"] = family.masks(described)
+    if head in ("embedding", "fill-mask"):
+        described["head_norm"] = False
     shape = BertShape(
-        **(described if head == "classification" else described | {"head_norm": False}),
+        **described,
         head=head,
         labels=_count(header, values) if head in LABELLED else 0,
-        pooling=HEAD_POOLINGS.get(head, "+".join(modules.pooling)),
+        pooling=pooling or HEAD_POOLINGS.get(head, "+".join(modules.pooling)),
         dense=_dense(modules.dense) if head == "embedding" else (),
         multi_label=head == "classification" and values.get("problem_type") == "multi_label_classification",
     )
@@ -57,19 +67,6 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     if wrong:
         raise LocalConfigError("; ".join(wrong))
     return shape
-
-
-def _values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers makes of config.json: absent keys filled in, and older names of keys read."""
-    from transformers import AutoConfig  # two seconds to import: only who loads a checkpoint waits for it
-
-    default = AutoConfig.for_model(config["model_type"])
-    try:
-        values: dict[str, Any] = type(default).from_dict(dict(config)).to_dict()
-    except Exception:  # values that it refuses by many kinds of errors, and that are named here one by one
-        other = default.attribute_map  # names that it takes for another one's
-        values = default.to_dict() | {other.get(name, name): value for name, value in config.items()}
-    return values
 
 
 def _activation(config: Mapping[str, Any], modules: Modules, shape: BertShape) -> tuple[str, list[str]]:
@@ -125,13 +122,25 @@ def labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 def tokenizer_folder(source: str, folder: str) -> str:
     """The local folder of a model's tokenizer, its files fetched from the hub if `source` is a hub name; an adapter
-    without one has its base's.
+    without one has its base's, and a GGUF file one of its own.
 
-    :raises LocalConfigError: see :func:`mpcnet.models.checkpoints.adapters.read_adapter`.
+    :raises LocalConfigError: see :func:`mpcnet.models.checkpoints.adapters.read_adapter`, or
+        :func:`mpcnet.models.checkpoints.gguf_tokenizer.tokenizer_of`.
     """
     local = _local_folder(source, folder)
-    adapter = None if has_tokenizer(local) else read_adapter(source, folder)
-    return local if adapter is None else _local_folder(adapter.base, adapter.folder)
+    if has_tokenizer(local):
+        return local
+    adapter = read_adapter(source, folder)
+    if adapter is not None:
+        source, folder = adapter.base, adapter.folder
+        local = _local_folder(source, folder)
+    if has_tokenizer(local) or not any(Path(local).glob("*.gguf")):
+        return local
+    weights = weights_path(source, folder)
+    if weights.suffix != ".gguf":
+        return local
+    config = find_object(source, within(folder, "config.json"))
+    return str(tokenizer_of(GgufFile.open(weights), str(config.get("model_type"))))
 
 
 def _local_folder(source: str, folder: str) -> str:
@@ -144,8 +153,8 @@ def _local_folder(source: str, folder: str) -> str:
 def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Preprocessing | None:
     """What is done to texts, by the tokenizer in `folder`; None if transformers' own folder has none.
 
-    Texts are cut where the folder says, or its table of positions ends. Without a table (RoPE) we end earlier than the
-    model does: longer texts are refused then, since they would be cut elsewhere.
+    Texts are cut where the folder says, or its table of positions ends. Without a table (RoPE, ALiBi) we end
+    earlier than the model does: longer texts are refused then, since they would be cut elsewhere.
 
     :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer that does it.
     """
@@ -160,7 +169,7 @@ def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Prepr
     own = settings.get("model_max_length")
     length = own if modules.max_length is None else modules.max_length
     limit = shape.positions if type(length) is not int else min(length, shape.positions)  # "none" is 1e30 in old files
-    cuts = modules.given and not (shape.rotary and limit != length)
+    cuts = modules.given and not ((shape.rotary or shape.alibi) and limit != length)
     if modules.given and limit < LEAST_LENGTH:
         raise LocalConfigError(
             f"model_max_length: want at least {LEAST_LENGTH} tokens, got {limit}; correct it in tokenizer_config.json"

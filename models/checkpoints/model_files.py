@@ -6,14 +6,15 @@ Families do not matter here: names are those that the model's own code gives its
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints import gguf_file
 from mpcnet.models.checkpoints.adapters import Adapter, adapted_tensors, base_config, read_adapter
+from mpcnet.models.checkpoints.gguf_file import GgufFile
+from mpcnet.models.checkpoints.gguf_tokenizer import tokenizer_of
 from mpcnet.models.checkpoints.modules import INDEX, Modules, read_modules
 from mpcnet.models.checkpoints.source import find, need, read_object, within
 from mpcnet.models.checkpoints.tensors import Stored
@@ -25,12 +26,18 @@ ORIGINAL = "copy them from the model that it was made of"
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What a model's files say. `modules.wrong` names what of it is not supported."""
+    """What a model's files say. `modules.wrong` names what of it is not supported.
+
+    gguf: the file of the weights, opened once, since its lists of words take seconds. tokenizer: the folder of one that
+    was made of it, if no other is there.
+    """
 
     source: str
     modules: Modules
     config: Mapping[str, Any] = field(repr=False)
     adapter: Adapter | None = None
+    gguf: GgufFile | None = field(default=None, repr=False)
+    tokenizer: Path | None = None
 
     @contextmanager
     def tensors(self) -> Iterator[dict[str, Stored]]:
@@ -38,9 +45,13 @@ class ModelFiles:
 
         :raises LocalConfigError: a file is missing, damaged, or of an unknown kind.
         """
-        held = (
-            stored_tensors(self.source, self.modules.folder) if self.adapter is None else adapted_tensors(self.adapter)
-        )
+        held: AbstractContextManager[dict[str, Stored]]
+        if self.adapter is not None:
+            held = adapted_tensors(self.adapter)
+        elif self.gguf is not None:
+            held = nullcontext(self.gguf.tensors(self.config))
+        else:
+            held = stored_tensors(self.source, self.modules.folder)
         with held as stored:
             yield stored
 
@@ -75,15 +86,14 @@ def read_files(source: str) -> ModelFiles:
                 f"{INDEX}: want one beside the adapter, as its base {adapter.base} has one, got none; copy it, and the "
                 "folders that it names"
             )
-        return ModelFiles(source, modules, base_config(adapter), adapter)
+        found = ModelFiles(source, modules, base_config(adapter), adapter)
+        return _compared(found)
     configuration = within(modules.folder, "config.json")
     if modules.wrong and find(source, configuration) is None:  # the first module is of another kind
         return ModelFiles(source, modules, {})
     _need_config(source, modules.folder)
     found = ModelFiles(source, modules, read_object(need(source, configuration)))
-    if found.weights.suffix == ".gguf":
-        _compare(found)
-    return found
+    return _compared(found)
 
 
 def _need_config(source: str, folder: str) -> None:
@@ -96,18 +106,23 @@ def _need_config(source: str, folder: str) -> None:
         )
 
 
-def _compare(files: ModelFiles) -> None:
-    """A GGUF says some things too, and of pooling more than transformers' folders do."""
+def _compared(files: ModelFiles) -> ModelFiles:
+    """With its GGUF, which says some things too, and of pooling more than transformers' folders do."""
     modules, path = files.modules, files.weights
-    if not has_tokenizer(path.parent):  # its own list of tokens does not say how texts are split
-        modules.wrong.append(
-            f"{path.name}: want a tokenizer's files beside it (tokenizer.json, or vocab.txt, ...), got none; {ORIGINAL}"
-        )
-    modules.wrong += gguf_file.differences(path, files.config)
-    said = gguf_file.pooling(path)
+    if path.suffix != ".gguf":
+        return files
+    file, tokenizer, said = GgufFile.open(path), None, None
+    try:
+        modules.wrong += file.differences(files.config)
+        said = file.pooling(files.config)
+        if not (has_tokenizer(path.parent) or has_tokenizer(Path(files.source, modules.folder))):
+            tokenizer = tokenizer_of(file, str(files.config.get("model_type")))
+    except LocalConfigError as error:
+        modules.wrong.append(str(error))
     if said and not modules.given:
         modules.pooling = (said,)
     elif said and modules.embeds and modules.pooling != (said,):
         modules.wrong.append(
             f"Pooling: want {said}, as {path.name} says, got {'+'.join(modules.pooling)}; take the same model's {INDEX}"
         )
+    return replace(files, gguf=file, tokenizer=tokenizer)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.source import is_below
+from mpcnet.models.checkpoints.onnx_limits import EXTERNAL, bounded, external
 from mpcnet.models.checkpoints.tensors import Stored
 
 NAMED = re.compile(r"\w+(\.\w+)*\.(weight|bias|gamma|beta)")
@@ -30,7 +30,7 @@ TYPES: Mapping[int, tuple[str, Any]] = {  # TensorProto's numbers; numpy has no 
     11: ("F64", np.dtype("<f8")),
     16: ("BF16", np.dtype("<u2")),
 }
-BFLOAT16, EXTERNAL = 16, 1
+BFLOAT16 = 16
 DOMAINS = ("", "ai.onnx")
 QUANTIZED = re.compile(r"Q[A-Z]\w+|(Dynamic)?(Quantize|Dequantize)Linear|\w+Integer")
 REMEDY = "take the model as torch exports it, neither optimised nor quantised"
@@ -53,9 +53,10 @@ class _Use:
 def tensors(path: Path, beside: Callable[[str], Path | None]) -> dict[str, Stored]:
     """The weights of a graph; linear weights are [out, in]. `beside` finds a file of external data by its name.
 
-    :raises LocalConfigError: it cannot be read, was optimised or quantised, or its weights cannot be told apart.
+    :raises LocalConfigError: it cannot be read, is beyond a limit, was optimised or quantised, or its weights cannot be
+        told apart.
     """
-    graph = _load(path)
+    graph = bounded(path).graph
     foreign = {f"{node.domain}.{node.op_type}" for node in graph.node if node.domain not in DOMAINS}
     foreign |= {node.op_type for node in graph.node if QUANTIZED.fullmatch(node.op_type)}
     if foreign:
@@ -63,19 +64,6 @@ def tensors(path: Path, beside: Callable[[str], Path | None]) -> dict[str, Store
             f"{path}: want operators of ONNX on floats, got {', '.join(sorted(foreign)[:4])}; {REMEDY}"
         )
     return {name: _stored(path, use, beside) for name, use in _named(path, graph).items()}
-
-
-def _load(path: Path) -> Any:
-    import onnx  # an extra
-    from onnx.inliner import inline_local_functions
-
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-        return (inline_local_functions(model) if model.functions else model).graph
-    except Exception as error:  # protobuf has its own
-        raise LocalConfigError(
-            f"{path}: want an ONNX file, got {type(error).__name__}; fetch the model again"
-        ) from error
 
 
 def _named(path: Path, graph: Any) -> dict[str, _Use]:
@@ -188,7 +176,8 @@ def _read(path: Path, use: _Use, beside: Callable[[str], Path | None]) -> Tensor
     tensor = use.tensor
     _, kind = TYPES[tensor.data_type]
     if tensor.data_location == EXTERNAL:
-        values = _external(path, tensor, kind, beside)
+        data, offset, count = external(path, tensor, beside)
+        values = np.fromfile(data, kind, count // kind.itemsize, offset=offset)
     elif tensor.data_type == BFLOAT16 and tensor.HasField("raw_data"):
         values = np.frombuffer(tensor.raw_data, kind)
     else:
@@ -203,23 +192,3 @@ def _read(path: Path, use: _Use, beside: Callable[[str], Path | None]) -> Tensor
         found = torch.from_numpy(values.astype(np.float64 if kind.itemsize == 8 else np.float32))
     found = found.reshape(tuple(tensor.dims))
     return found.T.contiguous() if use.transposed else found
-
-
-def _external(path: Path, tensor: Any, kind: Any, beside: Callable[[str], Path | None]) -> Any:
-    """Data of a file that lies beside the graph, or below it.
-
-    :raises LocalConfigError: the graph names another place, or the file is not there or too short.
-    """
-    facts = {entry.key: entry.value for entry in tensor.external_data}
-    name, offset, count = (
-        facts.get("location", ""),
-        int(facts.get("offset", "0")),
-        int(np.prod(tensor.dims, dtype=object)),
-    )
-    data = beside(name) if name and is_below(name) else None
-    if data is None or offset < 0 or data.stat().st_size < offset + count * kind.itemsize:
-        raise LocalConfigError(
-            f"{path}: want the data of {tensor.name} in a file beside it, got {name!r}, which is not there or too "
-            "short; fetch the model again"
-        )
-    return np.fromfile(data, kind, count, offset=offset)

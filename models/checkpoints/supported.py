@@ -5,10 +5,10 @@ Each refusal says what was wanted, what was found, and what to do instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.checkpoints.families import FAMILIES, family_of
 from mpcnet.models.checkpoints.families.family import HEADS_BY_ARCHITECTURE, Setting
 from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.shape import Head
@@ -18,7 +18,7 @@ KINDS_OF_HEADS = dict(
 )  # what they are for
 HEADS = (  # what an encoder's checkpoint may bring beside it
     "cls.", "lm_head.", "classifier.", "pre_classifier.", "qa_outputs.", "predictions.", "sop_classifier.", "vocab_",
-    "generator_", "discriminator_predictions.", "head.", "decoder.",
+    "generator_", "discriminator_predictions.", "head.", "decoder.", "lm_predictions.", "mask_predictions.",
 )  # fmt: skip
 ALONE = "save the encoder alone: AutoModel.from_pretrained(DIR).save_pretrained(OUT)"
 FAMILY = "take one of these, or distil a BERT from it"
@@ -56,7 +56,7 @@ def unsupported_family(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def head_of(config: Mapping[str, Any], header: Mapping[str, Stored]) -> Head:
+def head_of(config: Mapping[str, Any], header: Container[str]) -> Head:
     """The head that an architecture's name stands for. A masked language model without the weights of its head, as
     all-mpnet-base-v2 is published, is an encoder.
     """
@@ -73,7 +73,7 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
     An old configuration without architectures may mean one for tokens by it, or one for texts.
     """
     architectures = list(config.get("architectures") or [])
-    accepted = FAMILIES[config["model_type"]].architectures
+    accepted = family_of(config).architectures
     if len(architectures) > 1 or not set(architectures) <= set(accepted):
         kinds = [kind for end, kind in KINDS_OF_HEADS.items() if any(name.endswith(end) for name in accepted)]
         want = f"{accepted[0]} or its head for {', '.join(kinds[:-1])}{' or ' * (len(kinds) > 1)}{kinds[-1]}"
@@ -88,8 +88,11 @@ def unsupported_head(config: Mapping[str, Any], classifier: bool) -> str:
 
 def unsupported_settings(config: Mapping[str, Any]) -> list[str]:
     """What config.json asks for in vain."""
-    settings = {**FAMILIES[config["model_type"]].settings, **SETTINGS}
-    return [text for key, setting in settings.items() if (text := setting.wrong(key, config))]
+    family = family_of(config)
+    settings = {**family.settings, **SETTINGS, **family.settings}  # a family's first, and in the place of others
+    return [
+        text for key, setting in settings.items() if key not in family.checks and (text := setting.wrong(key, config))
+    ]
 
 
 def unsupported_parameters(

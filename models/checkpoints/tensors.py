@@ -29,27 +29,29 @@ class Stored:
     read: Callable[[], Tensor]
 
 
-def apart(stored: Mapping[str, Stored], joined: Mapping[str, Sequence[str]]) -> dict[str, Stored]:
+def apart(stored: Mapping[str, Stored], joined: Mapping[str, Sequence[str]], heads: int = 1) -> dict[str, Stored]:
     """The tensors, those of joined modules in their parts: "x.Wqkv.weight" is "x.Wqkv.query.weight" and so on.
 
-    joined: the parts of a module by the end of its name, in the order of their rows.
+    joined: the parts of a module by the end of its name, in the order of their rows; those of each of the `heads`
+    follow each other.
     """
     found: dict[str, Stored] = {}
     for key, tensor in stored.items():
         module, _, leaf = key.rpartition(".")
         parts = next((parts for end, parts in joined.items() if module.endswith(end)), ())
-        if not parts or tensor.size[0] % len(parts):
+        if not parts or tensor.size[0] % (len(parts) * heads):
             found[key] = tensor
             continue
         rows = tensor.size[0] // len(parts)
         for place, part in enumerate(parts):
-            read = partial(_rows, tensor.read, slice(place * rows, (place + 1) * rows))
+            read = partial(_part, tensor.read, place, len(parts), heads)
             found[f"{module}.{part}.{leaf}"] = Stored((rows, *tensor.size[1:]), tensor.type, read)
     return found
 
 
-def _rows(read: Callable[[], Tensor], rows: slice) -> Tensor:
-    return read()[rows]
+def _part(read: Callable[[], Tensor], place: int, parts: int, heads: int) -> Tensor:
+    whole = read()
+    return whole.reshape(heads, parts, -1, *whole.shape[1:])[:, place].flatten(0, 1)
 
 
 def floats(stored: Mapping[str, Stored], names: Mapping[str, str]) -> dict[str, Tensor]:

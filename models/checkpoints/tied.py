@@ -8,11 +8,14 @@ from typing import Any
 import torch
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.supported import head_of
 from mpcnet.models.checkpoints.tensors import Stored, floats
 
 TABLE, DECODER, BIAS = "embedding.word.weight", "decoder.weight", "decoder.bias"
-TWINS = ("cls.predictions.bias", "cls.predictions.decoder.bias", "lm_head.bias", "lm_head.decoder.bias")
-NEXT_SENTENCE = "cls.seq_relationship."  # of BERT's own training, beside the head that fills masks
+TWINS = ("predictions.bias", "predictions.decoder.bias", "lm_head.bias", "lm_head.decoder.bias")
+BESIDE = (  # of a model's own training, beside the head that fills masks: BERT's, ALBERT's, DeBERTa's
+    "cls.seq_relationship.", "sop_classifier.", "mask_predictions.",
+)  # fmt: skip
 
 
 def tie(
@@ -22,13 +25,13 @@ def tie(
 
     :raises LocalConfigError: two that should be one differ.
     """
-    if "transform.weight" not in theirs:
+    if head_of(config, theirs) != "fill-mask":
         return unknown
     left = []
     for key in unknown:
         if key.endswith(TWINS) and BIAS in theirs:
             _same(stored, theirs[BIAS], key)
-        elif NEXT_SENTENCE not in key:
+        elif not any(name in key for name in BESIDE):
             left.append(key)
     if config.get("tie_word_embeddings", True) is not False and TABLE in theirs:
         if DECODER in theirs:

@@ -7,15 +7,15 @@ training leaves behind; a file of weights that is neither is refused, since nobo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints import gguf_file, onnx_file
+from mpcnet.models.checkpoints import onnx_file
+from mpcnet.models.checkpoints.gguf_file import GgufFile
 from mpcnet.models.checkpoints.plain_files import file_tensors
-from mpcnet.models.checkpoints.source import find, is_below, need, read_object, within
+from mpcnet.models.checkpoints.source import find, find_object, is_below, need, read_object, within
 from mpcnet.models.checkpoints.tensors import Stored
 
 SAFE, TORCH = "model.safetensors", "pytorch_model.bin"
@@ -80,19 +80,19 @@ def stored_tensors(source: str, folder: str = "") -> Iterator[dict[str, Stored]]
     path = weights_path(source, folder)
     with ExitStack() as stack:
         if path.suffix == ".onnx":
-            yield onnx_file.tensors(path, partial(_beside, source, folder, path))
+            yield onnx_file.tensors(path, beside(source, folder, path))
         elif path.suffix == ".gguf":
-            yield gguf_file.tensors(path)
+            yield GgufFile.open(path).tensors(find_object(source, within(folder, "config.json")))
         elif path.name.endswith(INDEX):
             yield _sharded(source, folder, path, stack)
         else:
             yield file_tensors(path, stack)
 
 
-def _beside(source: str, folder: str, graph: Path, name: str) -> Path | None:
-    """A file of a graph's data."""
+def beside(source: str, folder: str, graph: Path) -> Callable[[str], Path | None]:
+    """What finds a file of a graph's data by its name."""
     inner = "onnx" if graph == find(source, within(folder, GRAPHS[1])) else ""
-    return find(source, within(folder, within(inner, name)))
+    return lambda name: find(source, within(folder, within(inner, name)))
 
 
 def _weight_map(index: Path) -> dict[str, str]:

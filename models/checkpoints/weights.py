@@ -13,6 +13,8 @@ that before the next layer, or behind the last, `down.norm`.
 
 Where a linear map follows the embeddings' LayerNorm, N of the first layer are the narrow embeddings, the map is folded
 into qkv, and its own centred product with N stands in the place of out.gamma * N.
+
+At last, maps that follow each other are balanced (mpcnet.models.checkpoints.balance).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from torch import Tensor
 
 from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.balance import balanced
 from mpcnet.models.checkpoints.configuration import (
     labels,
     prompt_tokens,
@@ -37,7 +40,7 @@ from mpcnet.models.checkpoints.configuration import (
     tokenizer_folder,
 )
 from mpcnet.models.checkpoints.dense import read_dense
-from mpcnet.models.checkpoints.families import FAMILIES
+from mpcnet.models.checkpoints.families import family_of
 from mpcnet.models.checkpoints.model_files import read_files
 from mpcnet.models.checkpoints.modules import Modules
 from mpcnet.models.checkpoints.parameter_names import common_prefix, known_parameters
@@ -93,16 +96,18 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     for i in sorted({shape.weights_of(i) for i in range(shape.layers)}):
         sizes |= {f"layer{i}.{name}.weight": (d, d) for name in ("query", "key", "value", "out")}
         sizes |= {f"layer{i}.up.weight": (ffn, d), f"layer{i}.down.weight": (d, ffn)}
+        if shape.own_distances:
+            sizes |= {f"layer{i}.distance.{name}.weight": (d, d) for name in ("query", "key")}
         if shape.gated:
             sizes[f"layer{i}.gate.weight"] = (ffn, d)
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"{_behind(shape, i)}.weight": (d,)}
     if shape.head == "classification":
         sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
         sizes |= {"pooler.norm.weight": (d,)} if shape.head_norm else {}
-    if shape.fills:
-        sizes |= {"transform.weight": (d, d), "transform.norm.weight": (d,), "decoder.weight": (shape.vocab, d)}
-    if shape.tells_tokens:
-        sizes[f"{TOKEN_LINEARS[shape.head]}.weight"] = (shape.columns, d)
+    if shape.transforms:
+        sizes |= {"transform.weight": (shape.decoded, d), "transform.norm.weight": (shape.decoded,)}
+    if (last := TOKEN_LINEARS.get(shape.head)) is not None:
+        sizes[f"{last}.weight"] = (shape.columns, shape.decoded)
     tables = ("embedding.word.", "embedding.position.", "embedding.type.")
     rows = d * len(shape.kinds)
     for i, dense in enumerate(shape.dense):
@@ -112,7 +117,8 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     if shape.relative_buckets:
         sizes["relative.weight"] = (shape.relative_buckets, shape.heads)
     if shape.distances:
-        sizes |= {"distance.weight": (2 * shape.distances, d), "distance.norm.weight": (d,), "distance.norm.bias": (d,)}
+        sizes["distance.weight"] = (2 * shape.distances, d)
+        sizes |= {} if shape.own_distances else {"distance.norm.weight": (d,), "distance.norm.bias": (d,)}
     return sizes
 
 
@@ -148,19 +154,19 @@ def _load(source: str) -> Checkpoint:
         raise LocalConfigError(UNSUPPORTED + "; ".join(modules.wrong))
     if text := unsupported_family(config):
         raise LocalConfigError(UNSUPPORTED + text)
-    family = FAMILIES[config["model_type"]]
+    family = family_of(config)
     with files.tensors() as found:
-        stored = apart(found, family.joined)
-        theirs, unknown = known_parameters(list(stored), config["model_type"])
+        stored = apart(found, family.joined, config["num_attention_heads"] if family.by_head else 1)
+        theirs, unknown = known_parameters(list(stored), family)
         unknown = unknown if modules.embeds else tie(config, stored, theirs, unknown)
         shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown)
         sizes = parameter_shapes(replace(shape, dense=()))
         tensors = floats(stored, {name: theirs[name] for name in sizes if name in theirs})
         tensors |= {name: torch.zeros(size) for name, size in sizes.items() if name not in theirs}  # biases it lacks
-        prefix = common_prefix(list(stored), config["model_type"])
+        prefix = common_prefix(list(stored), family)
     if shape.dense:
         tensors |= read_dense(source, modules.dense)
-    folder = tokenizer_folder(source, modules.folder)
+    folder = str(files.tokenizer) if files.tokenizer else tokenizer_folder(source, modules.folder)
     preprocessing = read_preprocessing(folder, modules, shape)
     shape = replace(shape, pooled_from=prompt_tokens(folder, modules, preprocessing, shape.positions))
     return Checkpoint(
@@ -215,15 +221,14 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
         last = raw["classifier.weight"].T, raw["classifier.bias"]
         last = _norm(raw, "pooler.norm").into(raw, "classifier") if shape.head_norm else last
         folded |= _linear("classifier", *last)
-    if shape.fills:
+    if shape.transforms:
         folded |= _linear("transform", *entry.into(raw, "transform"))
-        folded |= _linear("decoder", *_norm(raw, "transform.norm").into(raw, "decoder"))
-    if shape.tells_tokens:
-        name = TOKEN_LINEARS[shape.head]
+        entry = _norm(raw, "transform.norm")
+    if (name := TOKEN_LINEARS.get(shape.head)) is not None:
         folded |= _linear(name, *entry.into(raw, name))
     for i in range(len(shape.dense)):
         folded |= {f"dense{i}.weight": raw[f"dense{i}.weight"].T, f"dense{i}.bias": raw[f"dense{i}.bias"]}
-    return {name: value.contiguous() for name, value in folded.items()}
+    return {name: value.contiguous() for name, value in balanced(shape, folded).items()}
 
 
 def centre(x: Tensor) -> Tensor:
@@ -298,11 +303,13 @@ def _fold_distances(
     raw: Mapping[str, Tensor], layer: str, own: str, query: Tensor, key: Tensor, shape: BertShape
 ) -> dict[str, Tensor]:
     """Queries and keys of each row of the table of distances, as the layer makes them of it: [head, head_dim, row]."""
-    table, norm = raw["distance.weight"], _norm(raw, "distance.norm")
-    table = torch.nn.functional.layer_norm(table, table.shape[-1:], norm.scale, norm.shift, shape.eps)
+    table, maps = raw["distance.weight"], f"{own}.distance" if shape.own_distances else own
+    if not shape.own_distances:
+        norm = _norm(raw, "distance.norm")
+        table = torch.nn.functional.layer_norm(table, table.shape[-1:], norm.scale, norm.shift, shape.eps)
     found = {}
     for name, factor in (("query", query), ("key", key)):
-        values = (table @ raw[f"{own}.{name}.weight"].T + raw[f"{own}.{name}.bias"]) * factor
+        values = (table @ raw[f"{maps}.{name}.weight"].T + raw[f"{maps}.{name}.bias"]) * factor
         heads = values.reshape(len(values), shape.heads, shape.head_dim)
         found[f"{layer}.distance.{name}"] = heads.permute(1, 2, 0)
     return found
@@ -336,7 +343,7 @@ def _supported_shape(
     except (LocalConfigError, *MALFORMED) as error:
         wrong.append(str(error))
     else:
-        lacks = FAMILIES[config["model_type"]].lacks(config)
+        lacks = family_of(config).lacks(config)
         sizes, beside = parameter_shapes(replace(shape, dense=())), modules.embeds or bool(head)
         wanted = {name: size for name, size in sizes.items() if not lacks.fullmatch(name)}
         wrong += unsupported_parameters(header, unknown, wanted, beside)

@@ -11,7 +11,7 @@ from mpcnet.models.families.config import Config
 from mpcnet.models.families.loaded import Model
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.local_window import Band
-from mpcnet.models.position_bias import bias, by_distance, distance_rows, near_pairs
+from mpcnet.models.position_bias import bias, by_distance, by_gap, distance_rows, falls, near_pairs
 from mpcnet.models.rotary import rotate, waves
 from mpcnet.protocols.arith import lift, matmul
 from mpcnet.protocols.party import Party
@@ -45,6 +45,8 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     if shape.distances:
         scores = scores + _by_distance(p, model, layer, q, k)
     scores = p.rescale(scores, N.SCORE_FRAC)
+    if shape.alibi:  # public: it takes no round
+        scores = scores - by_gap(falls(shape.heads, n, N.SCORE_FRAC) / 2.0**N.SCORE_FRAC, n)
     bits, rows = formats.weigh_bits(layer, n), formats.softmax_rows(layer, n)
     grown = lift(p, v, bits.product, sure=True).shared()
     keys = band.pairs(keep) if band else keep[:, None, None, :]

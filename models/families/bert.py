@@ -40,9 +40,10 @@ async def infer(
         words = await fill(p, model, encode(p, model, tokens[:-1], keep), tokens[-1], keep.shape[1])
         return words + p.at("result").zero(words.shape, words.bits, words.frac)
     normal = await encode(p, model, tokens, keep)
-    p.audit.tell(p)
+    if not shape.head_norm:  # else something of the head is audited too, and told of there
+        p.audit.tell(p)
     if shape.head == "classification":
-        result = await classify(p, model, normal)
+        result = await classify(p, model, normal, keep)
     elif of_tokens is not None:
         result = at_tokens(await tag(p.at("tokens"), model, normal), of_tokens)
     else:
@@ -101,33 +102,33 @@ async def encoder_layer(
         residual = _residual(p.at("qkv"), model, f"{own}.out", opened)
     context = await attention(p, model, number, projected, keep)
     change = affine(p.at("out"), model, f"{own}.out", await p.at("out").open_one(context))
-    x = _added(p, change, residual).reduce(N.CENTRED_BITS)
+    x = _added(p, change, residual, formats.stream_frac).reduce(N.CENTRED_BITS)
     y = p.rescale(x, formats.centred_frac(f"{layer}.out"))
     opened = await p.at("up").open_one(await normalise(p.at("out"), model, f"{layer}.out", y))
     projected = affine(p.at("up"), model, f"{inner}.up", opened.reduce(N.UP_PRODUCT_BITS))
     residual = x if before else _residual(p.at("up"), model, f"{inner}.down", opened)
     activated = await feed_forward(p, model, number, projected)
     change = affine(p.at("down"), model, f"{inner}.down", await p.at("down").open_one(activated))
-    x = _added(p, change, residual)
+    x = _added(p, change, residual, formats.stream_frac)
     y = p.rescale(x, formats.centred_frac(f"{layer}.down"))
     return await normalise(p.at("down"), model, f"{layer}.down", y), x if before else None
 
 
-def _added(p: Party, change: Shared, residual: Shared) -> Shared:
-    """What a linear map adds to a residual, with the fraction bits of a LayerNorm's input.
+def _added(p: Party, change: Shared, residual: Shared, frac: int) -> Shared:
+    """What a linear map adds to a residual, with `frac` fraction bits.
 
     A product beside it is added before both are rescaled at once.
     """
-    if residual.frac > N.CENTRED_FRAC:
-        return p.rescale(change + p.rescale(residual, change.frac), N.CENTRED_FRAC)
-    return p.rescale(change, N.CENTRED_FRAC) + residual
+    if residual.frac > frac:
+        return p.rescale(change + p.rescale(residual, change.frac), frac)
+    return p.rescale(change, frac) + residual
 
 
 def _start(p: Party, model: Model, normal: Masked) -> Shared:
     """The residual before the first layer: the embedding's gamma N + beta, centred."""
     scaled = _residual(p, model, "stream", normal)
     bias = p.rescale(model.shared["stream.bias"].reduce(scaled.bits), scaled.frac)
-    return p.rescale(scaled + bias, N.CENTRED_FRAC).reduce(N.CENTRED_BITS)
+    return p.rescale(scaled + bias, model.config.formats.stream_frac).reduce(N.CENTRED_BITS)
 
 
 def _residual(p: Party, model: Model, name: str, normal: Masked) -> Shared:

@@ -36,11 +36,15 @@ async def feed_forward(p: Party, model: Model, number: int, projected: Shared) -
 async def activate(p: Party, suite: Suite, kind: str, x: Shared, bits: int, *, sure: bool) -> Shared:
     """An activation, its result with the fraction bits of x in a ring of `bits`.
 
-    Rounds   3; 1 of quad, 4 of gelu in SecFormer's suites
+    Rounds   3; 1 of quad; of gelu those of the suite's, 4 in SecFormer's, and 1 more for a wider ring than it has
+    Hiding   what is opened to grow is under a fresh mask of its ring
     """
     if kind == "gelu":
-        activated = await suite.gelu(p, x, max(bits, suite.gelu_ring), sure)
-        return p.rescale(activated, x.frac).reduce(bits)
+        widest = min(max(bits, suite.gelu_ring), suite.gelu_most)
+        activated = p.rescale(await suite.gelu(p, x, widest, sure), x.frac)
+        if activated.bits >= bits:
+            return activated.reduce(bits)
+        return lift(p, await p.open_one(activated), bits, sure=True).shared()  # no larger than x
     if kind == "quad":
         return await quad(p, x, bits, sure=sure)
     if kind == "tanh":

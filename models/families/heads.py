@@ -9,86 +9,111 @@ from collections.abc import Coroutine
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.models.families.feed_forward import activate
 from mpcnet.models.families.loaded import Model, affine, normalise
 from mpcnet.models.formats import fixed_point as N
+from mpcnet.models.pooling import POOLED_BITS, POOLED_FRAC, SHARE_FRAC, weights
 from mpcnet.models.shape import TOKEN_LINEARS
 from mpcnet.protocols.argmax import one_hot_argmax
-from mpcnet.protocols.arith import matmul
-from mpcnet.protocols.layernorm import layer_norm
+from mpcnet.protocols.arith import lift, matmul
 from mpcnet.protocols.lookup import one_hot_rows
 from mpcnet.protocols.party import Party
-from mpcnet.protocols.share import Bits, Shared
+from mpcnet.protocols.share import Bits, Masked, Shared
 from mpcnet.rounds import parallel
-
-FILL_BITS = 48  # of GeLU's result before it is centred, which takes 18 of them
-MEAN_BITS = 20  # of the share of a column in the mean
 
 
 async def tag(p: Party, model: Model, normal: Shared) -> Shared:
     """Logits of every token, N W + b: [B, n, d] -> [B, n, columns] in a ring of 30 bits.
 
-    None can leave its ring, whatever the text (mpcnet.models.pooling.too_large), so nothing is audited.
+    None can leave its ring, whatever the text (mpcnet.models.pooling.too_large), so no logit is audited. Where the
+    shape transforms, N is norm(f(N W + b)) before.
 
-    Rounds   1
-    Sends    5 bytes an element of N each way
+    Rounds   1; 7 more where it transforms, or 8 if f is GeLU in SecFormer's suites
+    Sends    5 bytes an element of N each way; where it transforms, as many again and those of f and LayerNorm
     Offline  5 bytes a logit
     Error    that of N times W's norm, and rounding of W to 2^-14
     Hiding   N is opened under a fresh mask of 40 bits, uniform over all that is sent
     """
     opened = await p.open_one(normal.reduce(N.TOKEN_BITS))
+    if model.config.shape.transforms:
+        normal = await _transformed(p.at("transform"), model, _up(p.at("transform"), model, opened))
+        p.audit.tell(p)
+        opened = await p.open_one(normal.reduce(N.TOKEN_BITS))
     return p.rescale(affine(p, model, TOKEN_LINEARS[model.config.shape.head], opened), N.LOGIT_FRAC)
 
 
 async def fill(p: Party, model: Model, encoding: Coroutine[Any, Any, Shared], places: Shared, length: int) -> Shared:
     """Logits of every word at places that stay secret: indices [B, count] of tokens -> [B, count, vocab] in 30 bits.
 
-    decoder(norm(GeLU(N_i W + b))) for the last layer's N, whose rows a one-hot row of each place picks. Whatever a
-    client shares, each of its places is one token of its own text: index mod length.
+    decoder(norm(f(N_i W + b))) for the last layer's N, whose rows a one-hot row of each place picks, and the head's
+    activation f. Whatever a client shares, each of its places is one token of its own text: index mod length.
 
-    Rounds   9 behind the encoder: N and the one-hot rows, the rows picked, GeLU's 3, LayerNorm's 3, the decoder's. The
-             place's own opening travels with the encoder's first
-    Sends    5 bytes an element of N each way, and for a place 5 a token, 20 a column, and those of GeLU and LayerNorm
+    Rounds   9 behind the encoder: N and the one-hot rows, the rows picked, f's 3, LayerNorm's 3, the decoder's. The
+             place's own opening travels with the encoder's first. One more if f is GeLU in SecFormer's suites
+    Sends    5 bytes an element of N each way, and for a place 5 a token, 20 a column, and those of f and LayerNorm
     Offline  5 bytes a word of the vocabulary for each place, and 5 for each number that an index can name
-    Error    that of GeLU, LayerNorm and the weights' rounding; picking a row has none
+    Error    that of f, LayerNorm and the weights' rounding; picking a row has none
     Hiding   places, N, one-hot rows and what is picked are opened under fresh masks, uniform over all that is sent
     """
-    config = model.config
     found: list[Shared] = await parallel(encoding, one_hot_rows(p.at("places"), places, length, N.TOKEN_BITS))
     normal, hot = found
     q = p.at("transform")
     rows, values = await q.open(hot, normal.reduce(N.TOKEN_BITS))
     picked = matmul(q, rows, values)
-    up = affine(q, model, "transform", await q.open_one(picked))
-    up = q.rescale(up, N.UP_FRAC).reduce(N.UP_BITS)
+    up = _up(q, model, await q.open_one(picked))
     apart = up.map(lambda x: x[:, None, None])  # of no token: an audit counts all of it
-    suite, sure = config.suite, config.formats.sure("transform.up")
-    active = await suite.gelu(q.at("activation"), apart, max(suite.gelu_ring, FILL_BITS), sure)
-    x = _centred(q, active, MEAN_BITS)
-    rows_of, sure = config.formats.norm_rows("transform"), config.formats.sure("transform.centred")
-    frac, eps = 64 - N.NORMAL_BITS + N.NORMAL_FRAC - N.CENTRED_FRAC, config.shape.eps
-    norm = await layer_norm(q.at("norm"), x, eps, rows_of, frac, N.NORMAL_FRAC, suite.rsqrt, sure=sure)
+    norm = await _transformed(q, model, apart)
     p.audit.tell(p)
     last = norm.map(lambda x: x[:, 0, 0]).reduce(N.TOKEN_BITS)
     q = p.at("decoder")
     return q.rescale(affine(q, model, "decoder", await q.open_one(last)), N.LOGIT_FRAC)
 
 
-async def classify(p: Party, model: Model, normal: Shared) -> Shared:
-    """Logits from the first token: classifier(f(pooler(N_0))), f the head's activation: [B, n, d] -> [B, labels].
+def _up(p: Party, model: Model, x: Masked) -> Shared:
+    """The transform's map, as its activation takes it: [..., d] -> [..., columns]."""
+    return p.rescale(affine(p, model, "transform", x), N.UP_FRAC).reduce(N.UP_BITS)
 
-    Rounds   5, or 6 if f is GeLU in SecFormer's suites; and those of a LayerNorm, if one stands before the classifier
+
+async def _transformed(p: Party, model: Model, up: Shared) -> Shared:
+    """norm(f(up)), f the head's activation: what its last map takes."""
+    kind, sure = model.config.shape.head_activation, model.config.formats.sure("transform.up")
+    active = await activate(p.at("activation"), model.config.suite, kind, up, N.POOLER_BITS, sure=sure)
+    return await normalise(p, model, "transform", _centred(p, active, N.HEAD_MEAN_FRAC))
+
+
+async def _mean(p: Party, normal: Shared, keep: Tensor) -> Masked:
+    """The mean of the tokens of the public mask, opened to grow again, and as it is multiplied: [B, n, d] -> [B, d].
+
+    Rounds   2
+    Hiding   either opening is under a fresh mask of its ring, uniform over all that is sent
     """
-    config, first = model.config, normal.take(np.s_[:, 0])
-    pooled = affine(p.at("pooler"), model, "pooler", await p.at("pooler").open_one(first))
+    words = torch.round(weights("mean", keep, 0) * 2.0**SHARE_FRAC).to(torch.int64)
+    summed = normal.scale(words[..., None], SHARE_FRAC).sum(1)
+    opened = await p.open_one(p.rescale(summed, POOLED_FRAC).reduce(POOLED_BITS))
+    return await p.open_one(lift(p, opened, N.NORMAL_BITS, sure=True).shared())
+
+
+async def classify(p: Party, model: Model, normal: Shared, keep: Tensor) -> Shared:
+    """Logits from the first token: classifier(f(pooler(N_0))), f the head's activation: [B, n, d] -> [B, labels]. Or
+    from the mean over the public mask [B, n] in the place of N_0.
+
+    Rounds   5, 1 more of the mean, 1 more if f is GeLU in SecFormer's suites; and 3 of a LayerNorm, if one stands
+             before the classifier
+    """
+    config, q = model.config, p.at("pooler")
+    mean = config.shape.pooling == "mean"
+    opened = await (_mean(q, normal, keep) if mean else q.open_one(normal.take(np.s_[:, 0])))
+    pooled = affine(q, model, "pooler", opened)
     pooled = p.rescale(pooled, N.UP_FRAC).reduce(N.UP_BITS)
     kind = config.shape.head_activation
     activated = await activate(p.at(kind), config.suite, kind, pooled, N.POOLER_BITS, sure=True)
     if config.shape.head_norm:
         activated = await normalise(p.at("head"), model, "head", _centred(p, activated, N.HEAD_MEAN_FRAC))
+        p.audit.tell(p)
     logits = affine(p.at("classifier"), model, "classifier", await p.at("classifier").open_one(activated))
     return p.rescale(logits, N.LOGIT_FRAC)
 

@@ -68,6 +68,8 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
     :raises LocalConfigError: the checkpoint is random, transformers cannot load it, or it is no BERT and not exact.
     """
     _published(found)
+    if found.shape.alibi:
+        raise LocalConfigError(f"{found.origin}: want a model of transformers' own code, got JinaBERT; compare another")
     with loadable(found) as (written, note):
         theirs = _own(written, softmax)
     return replace(theirs, by=theirs.by + note)

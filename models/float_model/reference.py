@@ -20,7 +20,7 @@ from torch.nn.functional import gelu, silu
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.pooling import check_pooled, counted, weights
-from mpcnet.models.position_bias import bias, by_distance, distance_rows, near_pairs
+from mpcnet.models.position_bias import bias, by_distance, by_gap, distance_rows, float_falls, near_pairs
 from mpcnet.models.rotary import float_waves, rotate
 from mpcnet.models.shape import TOKEN_LINEARS, Activation, BertShape, Softmax
 from mpcnet.models.texts.tokens import first_said
@@ -122,14 +122,15 @@ def classify(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """Logits, [batch, labels]: activation(N_first @ pooler) @ classifier.
+    """Logits, [batch, labels]: activation(N_first @ pooler) @ classifier, or of the mean of all tokens' N.
 
     :raises LocalConfigError: the model has no classification head.
     """
     if shape.head != "classification":
         raise LocalConfigError(f"classify: want a model with head classification, got {shape.head}")
     normal, _ = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
-    pooled = normal[:, 0] @ folded["pooler.weight"] + folded["pooler.bias"]
+    first = _pooled(normal, "mean", mask, 0) if shape.pooling == "mean" else normal[:, 0]
+    pooled = first @ folded["pooler.weight"] + folded["pooler.bias"]
     activated = ACTIVATIONS[shape.head_activation](pooled)
     if shape.head_norm:
         every = torch.ones(len(activated), 1, dtype=torch.bool)
@@ -150,13 +151,15 @@ def tag(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """Logits of every token, [batch, seq, columns]: one linear map. 0 at padding.
+    """Logits of every token, [batch, seq, columns]: one linear map, of N or what is :func:`transformed`. 0 at padding.
 
     :raises LocalConfigError: the model has no such head.
     """
     if not shape.tells_tokens:
         raise LocalConfigError(f"tag: want a model with a head for each token, got {shape.head}")
     normal, watch = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
+    if shape.transforms:
+        normal = _transformed(normal, shape, folded, watch)
     name = TOKEN_LINEARS[shape.head]
     logits = watch.rows("logits", normal @ folded[f"{name}.weight"] + folded[f"{name}.bias"])
     return logits * mask[..., None]
@@ -171,15 +174,20 @@ def transformed(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """What a masked language model decodes, at every token: norm(GeLU(N @ transform)), [batch, seq, hidden].
+    """What a masked language model decodes, at every token, [batch, seq, embedded].
 
     :raises LocalConfigError: the model has no such head.
     """
     if not shape.fills:
         raise LocalConfigError(f"transformed: want a model that fills masks, got {shape.head}")
     normal, watch = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
+    return _transformed(normal, shape, folded, watch)
+
+
+def _transformed(normal: Tensor, shape: BertShape, folded: Folded, watch: _Watch) -> Tensor:
+    """norm(f(N @ transform)), [batch, seq, columns]."""
     up = watch.rows("transform.up", normal @ folded["transform.weight"] + folded["transform.bias"])
-    return _norm(centre(gelu(up)), shape, "transform", watch)
+    return _norm(centre(ACTIVATIONS[shape.head_activation](up)), shape, "transform", watch)
 
 
 def fill(
@@ -312,6 +320,8 @@ def _attention(normal: Tensor, folded: Folded, i: int, shape: BertShape, softmax
     scores = query @ key.transpose(2, 3)  # [batch, head, query, key]
     if shape.relative_buckets:
         scores = scores + bias(folded["relative.bias"], scores.shape[-1])
+    if shape.alibi:
+        scores = scores - by_gap(float_falls(shape.heads, scores.shape[-1]).to(scores.dtype), scores.shape[-1])
     if shape.distances:
         rows = distance_rows(scores.shape[-1], shape.distances, shape.farthest)
         scores = scores + by_distance(query @ folded[f"{own}.distance.key"], rows, False)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.float_model.reference import Folded, quad
+from mpcnet.models.position_bias import float_falls
 from mpcnet.models.shape import BertShape
 
 SLACK = 1.01  # formats keep 12 fraction bits and more of values and weights
@@ -34,12 +35,16 @@ class Bounds:
     sizes: Mapping[str, float]
     square_sums: Mapping[str, tuple[float, float]]
     scores: tuple[tuple[float, ...], ...]  # of each layer
-    relative: float  # of what MPNet adds to a score
+    relative: float  # of what MPNet adds to a score, or ALiBi takes off it
     distances: tuple[float, ...] = ()  # of each layer: norms of DeBERTa's queries and keys of distances, together
 
     def beside(self, layer: int, norms: float) -> float:
-        """What is added to a product of a query and a key whose squared norms are below `norms`."""
+        """What is added to, or taken off, a product of a query and a key whose squared norms are below `norms`."""
         return self.relative + (sqrt(norms) * self.distances[layer] if self.distances else 0.0)
+
+    def products(self, shape: BertShape, layer: int) -> list[float]:
+        """Of each head's queries with its keys, without what ALiBi takes off them."""
+        return [score - SLACK * fall for score, fall in zip(self.scores[layer], _falls(shape), strict=True)]
 
 
 def bounds(shape: BertShape, folded: Folded) -> Bounds:
@@ -76,15 +81,15 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
             least = shape.hidden * shape.eps
             sizes["head.centred"] = SLACK * float(active.max() + active.mean())
             sums["head.square_sum"] = (least, SLACK * float(active.norm()) ** 2 + least)
-    if shape.fills:
+    if shape.transforms:
         up = _linear(folded, "transform")
+        active, added = _active(shape.head_activation, up), len(up) * shape.eps
         sizes["transform.up"] = SLACK * float(up.max())
-        sizes["transform.centred"] = SLACK * 2 * float(up.max())  # |GeLU(u)| <= |u|, and so is their mean
-        added = shape.hidden * shape.eps
-        sums["transform.square_sum"] = (added, SLACK * float(up.square().sum()) + added)
-    if shape.head == "token-classification" or shape.head_norm:
-        sizes["logits"] = SLACK * _label_differences(shape, folded)
-    relative = float(folded["relative.bias"].abs().max()) if shape.relative_buckets else 0.0
+        sizes["transform.centred"] = SLACK * float(active.max() + active.mean())
+        sums["transform.square_sum"] = (added, SLACK * float(active.square().sum()) + added)
+    if shape.head == "token-classification" or (shape.head == "classification" and shape.head_norm):
+        sizes["logits"] = SLACK * _label_differences(folded)
+    relative = float(folded["relative.bias"].abs().max()) if shape.relative_buckets else max(_falls(shape))
     distances = [sum(map(max, _distances(folded, f"layer{i}"))) for i in range(shape.layers if shape.distances else 0)]
     return Bounds(sizes, sums, tuple(scores), relative, tuple(SLACK * size for size in distances))
 
@@ -132,10 +137,10 @@ def _active(activation: str, size: Tensor) -> Tensor:
     return size.clamp(max=1.0) if activation == "tanh" else size  # GeLU, SiLU, ReLU: |f(x)| <= |x|
 
 
-def _label_differences(shape: BertShape, folded: Folded) -> float:
+def _label_differences(folded: Folded) -> float:
     """Of any two logits of a token: the norm of the difference of their columns, with what N leaves of it."""
     weight, bias = centre(folded["classifier.weight"].T), folded["classifier.bias"]
-    return float((sqrt(shape.hidden) * torch.cdist(weight, weight) + (bias[:, None] - bias[None, :]).abs()).max())
+    return float((sqrt(weight.shape[1]) * torch.cdist(weight, weight) + (bias[:, None] - bias[None, :]).abs()).max())
 
 
 def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[Tensor, Tensor]]]:
@@ -161,7 +166,16 @@ def _scores(shape: BertShape, folded: Folded, layer: str) -> Iterator[float]:
         size = len(a) * product + root * float((a @ bk).norm() + (b @ bq).norm()) + abs(float(bq @ bk))
         size += (root * _norm(a) + float(bq.norm())) * keys[head] if shape.distances else 0.0
         size += (root * _norm(b) + float(bk.norm())) * queries[head] if shape.distances else 0.0
-        yield size + (float(folded["relative.bias"][:, head].abs().max()) if shape.relative_buckets else 0.0)
+        size += float(folded["relative.bias"][:, head].abs().max()) if shape.relative_buckets else 0.0
+        yield size + _falls(shape)[head]
+
+
+def _falls(shape: BertShape) -> list[float]:
+    """What ALiBi takes off a score of each head, at most."""
+    if not shape.alibi:
+        return [0.0] * shape.heads
+    falls: list[float] = float_falls(shape.heads, shape.positions)[:, -1].tolist()
+    return falls
 
 
 def _distances(folded: Folded, layer: str) -> list[list[float]]:

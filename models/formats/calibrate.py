@@ -24,7 +24,7 @@ from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
 
 FORMAT = "mpcnet calibration"
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)

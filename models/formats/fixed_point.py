@@ -30,6 +30,7 @@ CENTRED_FRAC = 14  # of LayerNorm's input
 RSQRT_FRAC = 14  # of 1/sigma
 NORMAL_BITS = 64 - (CENTRED_FRAC + RSQRT_FRAC - NORMAL_FRAC)  # what is left of 64 bits after LayerNorm's rescale
 CENTRED_BITS = 28  # ring LayerNorm's input is opened in: |C| < 2^12
+LEAST_CENTRED_FRAC = 8  # of a residual that grows: |C| < 2^18, and weights of what is added to it to 2^-9
 QUERY_FRAC = 11  # of queries and keys, at most: with each bit less, scores have one more before the point
 QUERY_BITS = 21  # before their point, of the ring that they are left with
 SCORE_FRAC = 12
@@ -62,11 +63,23 @@ class Formats:
     norm_limits: tuple[float, ...]  # by layer, of their squared norms: audited; 0 where every score is proved to fit
     audited: frozenset[str]  # sites whose values are only calibrated
     stream_fracs: tuple[int, ...] = ()  # of a residual that grows: where it is normalised, two by layer
+    stream_frac: int = CENTRED_FRAC  # of the residual itself: with each bit less, it may be twice as large
 
     def centred_frac(self, site: str) -> int:
         """Fraction bits of a LayerNorm's input behind a layer's half, "layer3.out" or "layer3.down"."""
         layer, _, place = site.partition(".")
         return self.stream_fracs[2 * int(layer[5:]) + (place == "down")] if self.stream_fracs else CENTRED_FRAC
+
+    @property
+    def added_frac(self) -> int:
+        """Fraction bits of the weights of what is added to the residual: their product leaves it the same ring."""
+        return WEIGHT_FRAC - (CENTRED_FRAC - self.stream_frac)
+
+    @property
+    def start_frac(self) -> int:
+        """Of the weights of what it begins with, whose product has lost MEAN_SHIFT bits of its ring."""
+        spare = NORMAL_BITS - MEAN_SHIFT - NORMAL_FRAC - CENTRED_BITS
+        return min(WEIGHT_FRAC, self.stream_frac + spare)
 
     def sure(self, site: str) -> bool:
         """No text takes a value of this site out of its format."""
@@ -150,12 +163,15 @@ class Formats:
             norm_limits=tuple(float(limit) for limit in values["norm_limits"]),
             audited=frozenset(str(site) for site in values["audited"]),
             stream_fracs=tuple(int(frac) for frac in values["stream_fracs"]),
+            stream_frac=int(values["stream_frac"]),
         )
         bits = [made.table_bits, *(window.bits for layer in made.windows for window in layer)]
         fracs = [made.table_frac, *made.query_fracs, *made.stream_fracs]
         fracs += [window.period_bits for layer in made.windows for window in layer]
         if not all(1 <= count <= 64 for count in bits) or not all(0 <= count <= 64 for count in fracs):
             raise ValueError(f"widths of rings: want 1 to 64 bits, and fractions of them, got {bits} and {fracs}")
+        if not LEAST_CENTRED_FRAC <= made.stream_frac <= CENTRED_FRAC:
+            raise ValueError(f"stream_frac: want {LEAST_CENTRED_FRAC} to {CENTRED_FRAC}, got {made.stream_frac}")
         if not all(0 < size < math.inf for size in made.value_sizes):
             raise ValueError(f"value_sizes: want numbers above 0, got {made.value_sizes}")
         return made

@@ -58,7 +58,7 @@ def limits(shape: BertShape, formats: Formats) -> Iterator[Limit]:
         frac = formats.value_frac(i, formats.longest)
         yield Limit(f"{layer}.value", formats.value_limit(i, formats.longest) / 2.0**frac)
         yield from _score_limits(shape, formats, i)
-        yield fits(f"{layer}.out.centred", N.CENTRED_FRAC, N.CENTRED_BITS)
+        yield fits(f"{layer}.out.centred", formats.stream_frac, N.CENTRED_BITS)
         if shape.activation == "quad":  # it opens x + 1, and its result leaves its range by the square of what x does
             yield fits(f"{layer}.up", N.UP_FRAC, N.UP_BITS, extra=1.0)
             yield fits(f"{layer}.activation", N.GELU_FRAC, N.GELU_BITS, margin=MARGIN**2)
@@ -67,13 +67,13 @@ def limits(shape: BertShape, formats: Formats) -> Iterator[Limit]:
         if shape.gated:
             yield fits(f"{layer}.gate", N.UP_FRAC, N.UP_BITS)
         down = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
-        yield fits(f"{layer}.down.centred", N.CENTRED_FRAC, down)
+        yield fits(f"{layer}.down.centred", formats.stream_frac, down)
     if shape.head == "classification":
         yield fits("pooler.input", N.UP_FRAC, N.UP_BITS)
-    if shape.fills:
+    if shape.transforms:
         yield fits("transform.up", N.UP_FRAC, N.UP_BITS)
         yield fits("transform.centred", N.CENTRED_FRAC, N.CENTRED_BITS)
-    if shape.head_norm:
+    if shape.head_norm and not shape.transforms:
         yield fits("head.centred", N.CENTRED_FRAC, N.CENTRED_BITS)
     if shape.chooses:
         yield Limit("logits", 2.0 ** (DIFFERENCE_BITS - 1 - N.LOGIT_FRAC), span=True)

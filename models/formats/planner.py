@@ -21,6 +21,7 @@ from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.formats.guarantees import guarantees, period_of, row_guarantees, unproved
 from mpcnet.models.formats.limits import MARGIN, OWN_SCORES, score_margin
 from mpcnet.models.formats.remedies import remedies
+from mpcnet.models.position_bias import NEAR
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.protocols.cells import WIDEST
 from mpcnet.protocols.division import (
@@ -66,11 +67,14 @@ def plan(
     :raises LocalConfigError: a value could leave its format, and every such site is named; or the suite's own softmax
         does not take this attention.
     """
-    if suite.numerators is not None and (any(shape.windows) or shape.distances):
+    if suite.numerators is not None and (any(shape.windows) or shape.distances or shape.alibi):
+        kind = "local windows" if any(shape.windows) else "tables of distances" if shape.distances else "ALiBi"
         raise LocalConfigError(
-            f"suite {suite.name}: want attention to all tokens by queries and keys alone, got "
-            f"{'local windows' if any(shape.windows) else 'tables of distances'}; take fast or secformer"
+            f"suite {suite.name}: want attention to all tokens by queries and keys alone, got {kind}; take fast or "
+            "secformer"
         )
+    if shape.alibi and softmax != "exact":  # far tokens would count
+        raise LocalConfigError(f"softmax: want exact beside ALiBi, got {softmax}; leave --softmax out")
     longest = min(calibrated_length or shape.positions, shape.positions) if softmax != "exact" else shape.positions
     planner = _Planner(shape, bounds, calibration, softmax, suite, longest, random)
     formats = planner.formats()
@@ -81,6 +85,9 @@ def plan(
     broken = [str(row) for row in [*found, *rows] if not row.holds] + list(_needs(shape, formats, suite))
     broken += [str(row) for row in found if row.holds and not row.sure and row.name.endswith(UNWATCHED)]
     broken += unproved(shape, formats, bounds)
+    if shape.alibi:
+        near = [(i, limit) for i, limit in enumerate(formats.norm_limits) if limit >= NEAR]
+        broken += [f"layer{i}.norms: want < {NEAR:g}, got {limit:.4g} with its margin" for i, limit in near]
     if broken:
         helping = "; ".join(remedies(broken, softmax, suite))
         raise LocalConfigError(f"planner: values could overflow: {'; '.join(broken)}; what would help: {helping}")
@@ -102,7 +109,8 @@ class _Planner:
         table_bits, table_frac = self._table_format()
         sites = list(self._square_sites())
         halves = sites[1 : 1 + 2 * self.shape.layers] if self.shape.norm == "before" else []
-        streams = tuple(self._stream_frac(site) for site in halves)
+        stream = self._residual_frac() if halves else N.CENTRED_FRAC
+        streams = tuple(min(self._stream_frac(site), stream) for site in halves)
         attention = [self._attention(i) for i in layers]
         fracs, norm_limits = tuple(row[0] for row in attention), tuple(row[1] for row in attention)
         centred = [table_frac, *streams]
@@ -118,7 +126,7 @@ class _Planner:
         sizes = tuple(float(math.ceil(self.bounds.sizes[f"layer{i}.value"])) for i in layers)
         formats = Formats(
             self.softmax, self.longest, table_bits, table_frac, sizes, rows, windows, fracs, norm_limits, frozenset(),
-            streams,
+            streams, stream,
         )  # fmt: skip
         sizes = tuple(
             size if formats.value_frac(i, self.longest) >= ENOUGH_VALUE_FRAC else min(size, self._calibrated_value(i))
@@ -148,7 +156,10 @@ class _Planner:
                     return frac, 0.0
             return N.QUERY_FRAC, largest[N.QUERY_FRAC] - self.bounds.relative
         if self.softmax == "exact":
-            return N.QUERY_FRAC, 0.0 if most < self._largest(PERIOD_BITS[-1]) else self._norms(i)
+            proved = most < self._largest(PERIOD_BITS[-1])
+            if self.shape.alibi:  # each head's products alone
+                proved = proved and max(self.bounds.products(self.shape, i)) < NEAR
+            return N.QUERY_FRAC, 0.0 if proved else self._norms(i)
         extra = SHIFT if self.softmax == "2quad" else 0.0
         for frac in range(N.QUERY_FRAC, N.QUERY_FRAC - 3, -1):
             if most + extra < 2.0 ** (N.QUERY_BITS - 2 - frac):
@@ -204,10 +215,18 @@ class _Planner:
         yield "embedding.square_sum"
         for i in range(self.shape.layers):
             yield from (f"layer{i}.out.square_sum", f"layer{i}.down.square_sum")
-        if self.shape.head_norm:
-            yield "head.square_sum"
-        if self.shape.fills:
+        if self.shape.transforms:
             yield "transform.square_sum"
+        elif self.shape.head_norm:
+            yield "head.square_sum"
+
+    def _residual_frac(self) -> int:
+        """Of a residual that grows: what leaves its ring room for the largest value of any layer."""
+        sites = [f"layer{i}.{half}.centred" for i in range(self.shape.layers) for half in ("out", "down")]
+        seen = (MARGIN * self.calibration.at(self.softmax, site).absmax for site in sites)
+        most = max(min(size, self.bounds.sizes[site]) for size, site in zip(seen, sites, strict=True))
+        room = N.CENTRED_BITS - 2 - ring.ceil_log2(most)
+        return min(max(room, N.LEAST_CENTRED_FRAC), N.CENTRED_FRAC)
 
     def _stream_frac(self, site: str) -> int:
         """Of a residual where it is normalised: as many bits below its standard deviation as 1/sigma has below it."""

@@ -31,7 +31,7 @@ from mpcnet.models.families.config import Config
 from mpcnet.models.families.feed_forward import activate
 from mpcnet.models.families.loaded import TABLE, load
 from mpcnet.models.formats import fixed_point as N
-from mpcnet.models.position_bias import buckets, distance_rows
+from mpcnet.models.position_bias import buckets, distance_rows, falls
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import Parameter, parameters
 from mpcnet.models.shape import BertShape, Dense
@@ -194,7 +194,7 @@ def small(shape: BertShape) -> BertShape:
         shape, layers=1, hidden=shape.heads * HEAD_DIM, ffn=FFN, vocab=VOCAB, positions=TOKENS, skipped_positions=0,
         types=min(shape.types, 2), labels=min(shape.labels, 3), dense=dense, pooled_from=min(shape.pooled_from, 1),
         shared=(), embedding_width=min(shape.embedding_width, COLUMNS), rotary=shape.rotary[:1],
-        distances=min(shape.distances, TOKENS - 2), farthest=min(shape.farthest, TOKENS),
+        distances=min(shape.distances, TOKENS - 2 * (shape.farthest > 0)), farthest=min(shape.farthest, TOKENS),
         windows=tuple(min(window, 2) for window in sorted(shape.windows)[-1:]),
     )  # fmt: skip
 
@@ -214,6 +214,9 @@ def _model(config: Config, seen: _Seen) -> None:
     if config.shape.relative_buckets:  # few tokens are never far from each other
         far = buckets(config.formats.longest)
         seen.add(Part(8, tuple(far.shape), "buckets"), far.to(torch.uint8))
+    if config.shape.alibi:
+        fallen = falls(config.shape.heads, config.formats.longest, N.SCORE_FRAC)
+        seen.add(Part(32, tuple(fallen.shape), "falls"), fallen.to(torch.int32))
     if config.shape.distances:
         apart = distance_rows(config.formats.longest, config.shape.distances, config.shape.farthest)
         seen.add(Part(16, tuple(apart.shape), "distances"), apart.to(torch.int16))

@@ -131,11 +131,13 @@ def places(config: Config, length: int) -> Iterator[Place]:
         if config.suite.numerators is None:  # a suite's own softmax opens no score as it is
             yield from _scores(formats, i)
         yield Place(f"{layer}/out", N.CONTEXT_BITS, 0, f"{layer}.context", N.CONTEXT_FRAC)
-        yield Place(f"{layer}/out/norm", N.CENTRED_BITS, 0, f"{layer}.out.centred", N.CENTRED_FRAC)
+        frac = formats.centred_frac(f"{layer}.out")
+        yield Place(f"{layer}/out/norm", N.CENTRED_BITS - formats.stream_frac + frac, 0, f"{layer}.out.centred", frac)
         yield Place(f"{layer}/up", N.NORMAL_BITS, 0, f"{layer}.out.normal", N.NORMAL_FRAC)
         yield Place(f"{layer}/activation", N.UP_BITS, 0, f"{layer}.up", N.UP_FRAC, less=before)
         yield Place(f"{layer}/down", N.GELU_BITS, 0, f"{layer}.activation", N.GELU_FRAC)
-        yield Place(f"{layer}/down/norm", down_bits, 0, f"{layer}.down.centred", N.CENTRED_FRAC)
+        frac = formats.centred_frac(f"{layer}.down")
+        yield Place(f"{layer}/down/norm", down_bits - formats.stream_frac + frac, 0, f"{layer}.down.centred", frac)
         entry = f"{layer}.normal"
 
 

@@ -43,9 +43,9 @@ def parameters(config: Config) -> list[Parameter]:
         yield Parameter(f"{name}.weight", (rows, columns), bits, frac)
         yield Parameter(f"{name}.bias", (columns,), bits, frac)
 
-    def residual(name: str) -> Iterator[Parameter]:
-        yield Parameter(f"{name}.gamma", (d,), wide, N.WEIGHT_FRAC)
-        yield Parameter(f"{name}{MEAN}", (d, 1), wide, N.WEIGHT_FRAC)
+    def residual(name: str, frac: int = N.WEIGHT_FRAC) -> Iterator[Parameter]:
+        yield Parameter(f"{name}.gamma", (d,), wide, frac)
+        yield Parameter(f"{name}{MEAN}", (d, 1), wide, frac)
 
     found = []
     if config.embedding == "private":
@@ -58,8 +58,8 @@ def parameters(config: Config) -> list[Parameter]:
         found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), RELATIVE_BITS, 2 * N.QUERY_FRAC))
     before = shape.norm == "before"
     if before:
-        found += residual("stream")
-        found.append(Parameter("stream.bias", (d,), wide, N.WEIGHT_FRAC))
+        found += residual("stream", formats.start_frac)
+        found.append(Parameter("stream.bias", (d,), wide, formats.start_frac))
     for i in range(shape.layers):
         layer, mapped = f"layer{i}", i == 0 and shape.embedding_width > 0
         if shape.attention_of(i) == i:
@@ -72,20 +72,19 @@ def parameters(config: Config) -> list[Parameter]:
                 found.append(Parameter(f"{layer}.out.entry.weight", (narrow, d), wide, N.WEIGHT_FRAC))
             elif not before:
                 found += residual(f"{layer}.out")
-            found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS)
+            found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS, formats.added_frac)
         if shape.feed_forward_of(i) == i:
             found += linear(f"{layer}.up", d, shape.inner, N.UP_PRODUCT_BITS)
             if not before:
                 found += residual(f"{layer}.down")
-            found += linear(f"{layer}.down", shape.ffn, d, N.GELU_BITS)
+            found += linear(f"{layer}.down", shape.ffn, d, N.GELU_BITS, formats.added_frac)
     if shape.head == "classification":
         found += linear("pooler", d, d, wide)
         found += linear("classifier", d, shape.labels, N.POOLER_BITS)
-    elif shape.fills:
-        found += linear("transform", d, d, N.TOKEN_BITS)
-        found += linear("decoder", d, shape.vocab, N.TOKEN_BITS)
-    elif shape.tells_tokens:
-        found += linear(TOKEN_LINEARS[shape.head], d, shape.columns, N.TOKEN_BITS)
+    elif (last := TOKEN_LINEARS.get(shape.head)) is not None:
+        if shape.transforms:
+            found += linear("transform", d, shape.decoded, N.TOKEN_BITS)
+        found += linear(last, shape.decoded, shape.columns, N.TOKEN_BITS)
     else:
         found += [Parameter(f"final.{name}", (d,), ring.MAX_BITS, N.WEIGHT_FRAC) for name in ("gamma", "beta")]
         rows = d * len(shape.kinds)

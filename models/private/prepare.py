@@ -153,10 +153,10 @@ def prepare(
     found = checkpoint(model)
     if length > found.shape.positions:
         raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
-    folded = fold(found)
+    run = with_activation(found, used)
+    folded = fold(run)
     if wrong := list(too_large(found.shape, folded)):
         raise LocalConfigError(f"{model}: cannot run privately: " + "; ".join(wrong))
-    run = with_activation(found, used)
     kept, note = _calibration(model, run, folded, length, calibration_file, say)
     chosen, longest = softmax or used.softmax or found.softmax or "exact", kept.coverage.longest
     bounds = bounds_of(run.shape, folded)

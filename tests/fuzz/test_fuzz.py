@@ -7,7 +7,8 @@ from tests.fuzz import files
 from tests.fuzz.target import Fault, Tried, fuzz, one
 from tests.fuzz.targets import TARGETS, target
 
-QUICK = {name: 3000 for name in TARGETS} | {"decoder": 50_000, "config": 300, "pickle": 1000, "adapter": 100}
+QUICK = {name: 3000 for name in TARGETS}
+QUICK |= {"decoder": 50_000, "program": 1000, "config": 300, "pickle": 1000, "adapter": 100}
 QUICK |= {"live-client": 2, **{f"live-{who}": 2 for who in ("owner", "server0", "server1", "dealer", "replica0")}}
 LONG = {name: 10 * count for name, count in QUICK.items()} | {"decoder": 1_000_000, "config": 2000, "adapter": 500}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from forked import forked
 from limits import PATIENT_S
 from parties import Parties, deployed, tiny
 from running import Running, processes
@@ -32,6 +33,12 @@ def shared_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     thresholds = gc.get_threshold()
     yield
     assert gc.get_threshold() == thresholds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts() -> Iterator[None]:
+    with forked():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,18 @@ import secrets
 import pytest
 from limits import LIMIT_S
 from parties import ALICE, SERVERS, SHAPE, Parties, some_tokens
+from patience import too_long
+from sockets import until
 from uploads import announce, request, turned_away, upload
 
 from mpcnet.errors import LocalStateError, RemoteAbort
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.party import clients, edge, frames
-from mpcnet.launch.party.client import Answer, Connection, size_of
+from mpcnet.launch.party.client import Answer
 from mpcnet.launch.party.control_frames import READY, RESULT, SHARES, TAKEN
 from mpcnet.transport.channel import CONTROL
-from mpcnet.transport.wire import Header, encode
+from mpcnet.transport.handshake import Peer
+from mpcnet.transport.wire import Header, Stage, encode
 
 FIRST, SECOND = some_tokens([5, 3]), some_tokens([4], seed=1)
 
@@ -116,17 +119,19 @@ async def test_a_cancelled_call_leaves_the_queue(parties: Parties) -> None:
 
 async def test_who_stays_too_long_is_parted_from(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server says so, nobody is warned, and the client connects anew when it has something to ask."""
-    monkeypatch.setattr(clients, "KEPT_S", 0.05)
     parties.serve()
-    node = parties.node("client")
-    connection = await Connection.open(node)
-    await connection.ask(FIRST, size_of(node, FIRST, "logits", False))
-    for peer, role in zip(connection.peers, SERVERS, strict=True):
-        assert await turned_away(peer) == f"{role}: no request in time; connect again"
-    assert not await connection.alive()
-    session = Session(node)
+    session = Session(parties.node("client"))
     for tokens in (FIRST, SECOND, FIRST):
-        await ask(parties, session, tokens)
+        asked = asyncio.ensure_future(ask(parties, session, tokens))
+        for role in SERVERS:
+            await parties.said(role, "queued: 1")
+        with monkeypatch.context() as patch:  # not before: to connect and ask may take longer on a busy machine
+            patch.setattr(clients, "KEPT_S", 0.05)
+            await asked
+            [kept] = session._free
+            for peer, role in zip(kept.peers, SERVERS, strict=True):
+                assert await turned_away(peer) == f"{role}: no request in time; connect again"
+        assert not await kept.alive()
     await session.close()
     await parties.stop()
     assert not [line for role in SERVERS for line in parties.logs[role].lines if "turned away" in line]
@@ -146,7 +151,16 @@ async def test_no_connection_lasts_for_ever(parties: Parties, monkeypatch: pytes
 
 async def test_who_is_idle_makes_room_for_newcomers(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest idle first, and nobody who waits for an answer."""
+    asked, idle = clients.Clients._asked, asyncio.Semaphore(0)
+
+    async def told(self: clients.Clients, peer: Peer, limit_s: float) -> Header:
+        idle.release()
+        return await asked(self, peer, limit_s)
+
+    monkeypatch.setattr(clients.Clients, "_asked", told)
     session = await begin(parties)
+    for _ in range(4):  # each server waits for a first request, and, when it has heard `taken`, for a second one
+        await asyncio.wait_for(idle.acquire(), LIMIT_S)
     monkeypatch.setattr(edge, "MAX_CONNECTIONS", 1)  # this client's; the owner's is none of them
     await parties.answered(SECOND, parties.ask(SECOND, ALICE, "client"))
     [kept] = session._free
@@ -156,11 +170,11 @@ async def test_who_is_idle_makes_room_for_newcomers(parties: Parties, monkeypatc
     await parties.stop()
 
 
-@pytest.mark.parametrize("parties", [{"timeout_s": 1.0}], indirect=True, ids=["1 s"])
 async def test_a_kept_client_that_stalls_in_the_midst_of_a_request(parties: Parties) -> None:
     """It has as long as a first request has; others are served meanwhile, and it is told."""
     parties.serve()
     peers = await upload(parties, secrets.token_bytes(16), *SERVERS)
+    links = [each for role in SERVERS for each in parties.nodes[role].channels if each.peer == "client"]
     for peer in peers:
         await frames.receive_bare(peer, READY, patient=True)
         await frames.receive(peer, RESULT, lambda header: None, patient=True)
@@ -172,8 +186,10 @@ async def test_a_kept_client_that_stalls_in_the_midst_of_a_request(parties: Part
         peer.channel._tls.write(memoryview(whole))  # the header, and then nothing
         peer.channel._flush()
     await parties.answered(SECOND)
-    for peer in peers:
-        assert await turned_away(peer) == "waited 1 s for the rest of a frame"
+    for peer, link in zip(peers, links, strict=True):
+        await until(lambda link=link: link._decoder.stage is Stage.PAYLOAD)
+        await too_long(link)
+        assert await turned_away(peer) == "waited 60 s for the rest of a frame"
     await parties.answered(FIRST)
     await parties.stop()
     assert parties.lost() == []

@@ -15,7 +15,7 @@ from parties import Parties, change, deployed, some_tokens, tiny
 from rogue import RogueChannel, RogueNode
 from running import COMMANDS, Running, save
 from typer.testing import CliRunner
-from uploads import announce, others, uploads
+from uploads import announce, asks_in_vain, others, uploads
 
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, MpcError
@@ -26,6 +26,7 @@ from mpcnet.launch.party import server as server_module
 from mpcnet.launch.party.clients import Clients
 from mpcnet.launch.party.control_frames import SHARES
 from mpcnet.launch.party.recording import Record, Recording
+from mpcnet.launch.party.witness import Seen, Witness
 from mpcnet.models.private import program
 from mpcnet.models.private.inference import Response
 from mpcnet.models.private.program import Plans, Size
@@ -229,10 +230,7 @@ async def test_without_its_replica_nothing_is_answered_and_nobody_waits_for_ever
         parties.start(role)
     await parties.has_said("server0", "waiting for replica0: has not dialled us")
     await parties.has_said("server1", "waiting for replica0: has not dialled us")
-    node = parties.node("client")
-    connection = await client.Connection.open(node)
-    with pytest.raises(MpcError, match=r"waited 0\.3 s for the servers' answer, the request is in their queues"):
-        await connection.ask(TOKENS, client.size_of(node, TOKENS, "logits", False), wait_s=0.3)
+    await asks_in_vain(parties)
     await parties.has_said("client", "it has our request, and waits for ")
     parties.start("replica0")
     await parties.answered(TOKENS)
@@ -243,8 +241,17 @@ async def test_without_its_replica_nothing_is_answered_and_nobody_waits_for_ever
     await parties.stop()
 
 
-@pytest.mark.parametrize("parties", [{"replicas": ("replica0",), "timeout_s": 2.0}], indirect=True, ids=["short"])
-async def test_a_replica_that_says_nothing_has_a_deadline(parties: Parties) -> None:
+@ONE
+async def test_a_replica_that_says_nothing_has_a_deadline(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    confirmed, waits_s = Witness.confirmed, [0.1]
+
+    async def soon(witness: Witness, seen: Seen, ran_s: float) -> list[bytes]:
+        """The first run has little time, and all that comes later has much."""
+        if seen.number and waits_s:
+            witness = replace(witness, timeout_s=waits_s.pop())
+        return await confirmed(witness, seen, ran_s)
+
+    monkeypatch.setattr(Witness, "confirmed", soon)
     silent = parties.node(
         "replica0", RogueNode, victim="server1", which=rogue.named("confirm"), when=2, misdeed=rogue.silence
     )

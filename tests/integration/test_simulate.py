@@ -115,8 +115,16 @@ def test_without_an_audit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert audited["audit"] is True and audited["offline_bytes"] > plan["offline_bytes"]
 
 
-def test_an_answer_out_of_range_is_not_given_out(tmp_path: Path) -> None:
-    """As a process, with a calibration of texts that were nothing like these."""
+def test_an_answer_out_of_range_is_not_given_out(tmp_path: Path, monkeypatch, capsys) -> None:
+    """With a calibration of texts that were nothing like these."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*more: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mpcnet", *line, *more])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
     known = prepare("demo", "fast", "exact").calibration
     ranges = {softmax: dict(sites) for softmax, sites in known.ranges.items()}
     for site, seen in known.ranges["exact"].items():
@@ -126,21 +134,19 @@ def test_an_answer_out_of_range_is_not_given_out(tmp_path: Path) -> None:
     calibrated.write(kept, tmp_path / "calibration.json")
     file = tmp_path / "simulate.json"
     line = [
-        sys.executable, "-m", "mpcnet.launch.cli", "simulate", *TEXTS, "--length", str(LENGTH),
-        "--calibration", str(tmp_path / "calibration.json"), "--json", str(file),
+        "simulate", *TEXTS, "--length", str(LENGTH), "--calibration", str(tmp_path / "calibration.json"),
+        "--json", str(file),
     ]  # fmt: skip
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    assert ended.returncode == 65, ended.stderr
-    assert "text 1: a value left the range that the program was planned for; run `mpcnet calibrate" in ended.stderr
-    assert "error: a value left the range" in ended.stdout
+    code, out, err = command()
+    assert code == 65, err
+    assert "text 1: a value left the range that the program was planned for; run `mpcnet calibrate" in err
+    assert "error: a value left the range" in out
     document = json.loads(file.read_text())
     assert document["out_of_range"] == [True, True] and document["min_cosine"] is None and not document["wrong"]
     assert [sorted(row) for row in document["answers"]] == [["error", "out_of_range"]] * 2
-    ended = subprocess.run(
-        [*line, "--accept-out-of-range"], capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
+    code, out, _ = command("--accept-out-of-range")
     document = json.loads(file.read_text())
-    assert ended.returncode == 0 and document["min_cosine"] < 0.99 and "(out of range)" in ended.stdout
+    assert code == 0 and document["min_cosine"] < 0.99 and "(out of range)" in out
     assert [sorted(row) for row in document["answers"]] == [["cosine", "out_of_range"]] * 2
 
 

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mpcnet.arrays.native import library
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 OWN = "OWN = True\n"
 
@@ -32,10 +36,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=unwanted)
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
+    # Kernels as they were built for these tests are not compiled again; .ci/sanitize has a build of its own.
+    native = Path("mpcnet/arrays/native")
+    built = source / f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}" / native
+    built.mkdir(parents=True)
+    for kernels in (ROOT / native).glob("_kernels*.so"):
+        shutil.copy(kernels, built)
     pip = sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"
     run(*pip, "--wheel-dir", folder, source, folder=folder)
-    (built,) = folder.glob("*.whl")
-    return built
+    (made,) = folder.glob("*.whl")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +73,8 @@ def test_what_is_installed_is_mpcnet_alone(wheel: Path) -> None:
     wanted = ["py.typed", "protocols/softmax.py", "models/checkpoints/sentiment/model.safetensors"]
     wanted += ["models/formats/calibration_texts/english.txt", "launch/evaluation/corpus_texts/english.txt"]
     assert {f"mpcnet/{name}" for name in wanted} <= set(names)
+    kernels = [name for name in names if name.startswith("mpcnet/arrays/native/_kernels")]
+    assert bool(kernels) == (library.load() is not None)
 
 
 def test_a_private_inference_beside_modules_of_the_same_names(project: Path) -> None:

@@ -20,6 +20,10 @@ SIZES: Mapping[str, Any] = {
 MORE: Mapping[str, Mapping[str, Any]] = {
     "albert": {"embedding_size": 16, "num_hidden_layers": 3, "classifier_dropout_prob": 0.0},
     "camembert": {"pad_token_id": 1},
+    "deberta": {
+        "relative_attention": True, "pos_att_type": "p2c|c2p", "position_biased_input": False, "pad_token_id": 1,
+        "type_vocab_size": 2,
+    },
     "deberta-v2": {
         "position_buckets": 8, "relative_attention": True, "share_att_key": True, "pos_att_type": "p2c|c2p",
         "norm_rel_ebd": "layer_norm", "position_biased_input": False, "pad_token_id": 1,
@@ -36,12 +40,13 @@ MORE: Mapping[str, Mapping[str, Any]] = {
 NORM = "norm"  # in the name of every LayerNorm
 
 
-def save_encoder(folder: Path, kind: str, labels: int = 0, seed: int = 3, **more: Any) -> Path:
-    """An encoder, or a classifier of some labels."""
+def save_encoder(folder: Path, kind: str, labels: int = 0, seed: int = 3, head: Any = None, **more: Any) -> Path:
+    """An encoder, or a classifier of some labels; or what another of transformers' automatic classes makes."""
     sizes = {**SIZES, **MORE.get(kind, {}), **more, **({"num_labels": labels} if labels else {})}
     config = AutoConfig.for_model(kind, **sizes)
     torch.manual_seed(seed)
-    model = (AutoModelForSequenceClassification if labels else AutoModel).from_config(config).eval()
+    made = head or (AutoModelForSequenceClassification if labels else AutoModel)
+    model = made.from_config(config).eval()
     train(model)
     model.save_pretrained(folder)
     return folder

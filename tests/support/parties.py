@@ -80,6 +80,7 @@ def tiny(
     kind: dict[str, Any] = {"pooling": pooling, "dense": dense}
     if head:
         kind = {"head": head, "labels": labels, "pooling": "none"}
+        kind |= {"head_activation": "gelu"} if head == "fill-mask" else {}
     elif labels:
         kind = {"head": "classification", "labels": labels, "pooling": "first"}
     raw = random_checkpoint(replace(SHAPE, positions=positions, **kind), 1)

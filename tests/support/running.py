@@ -134,9 +134,9 @@ class Running:
 
 @contextmanager
 def processes(model: Tiny, folder: Path) -> Iterator[Running]:
-    """All four have been started; a run takes some five seconds of round trips, so that signals find it in its midst."""
+    """All four have been started; a run takes some two seconds of round trips, so that signals find it in its midst."""
     save(model.checkpoint, folder / "model")
-    with deployed(model.config(), folder / "deployment", "rtt=200ms", timeout_s=TIMEOUT_S) as made:
+    with deployed(model.config(), folder / "deployment", "rtt=80ms", timeout_s=TIMEOUT_S) as made:
         running = Running(made, model, folder / "model")
         for role in COMMANDS:
             running.start(role)

@@ -10,8 +10,9 @@ from parties import SERVERS, Parties, some_tokens
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.ring import Bytes
-from mpcnet.errors import RemoteAbort
+from mpcnet.errors import ChannelTimeout, RemoteAbort
 from mpcnet.launch.party import frames, sharing
+from mpcnet.launch.party.client import Connection, size_of
 from mpcnet.launch.party.control_frames import OTHERS, QUEUED, REQUEST, SHARES
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.program import Size
@@ -74,6 +75,21 @@ async def upload(
         await frames.receive_bare(peer, QUEUED)
         peers.append(peer)
     return peers
+
+
+async def asks_in_vain(parties: Parties, tokens: Tokens = TOKENS) -> None:
+    """A client waits for an answer, and gives up when both servers have its request. On a busy machine they may not
+    have it in so short a time: then it waits for longer."""
+    node = parties.node("client")
+    for wait_s in (0.3, 3.0, 30.0):
+        connection = await Connection.open(node)
+        with pytest.raises(
+            ChannelTimeout, match=f"waited {wait_s:g} s for the servers' answer, the request is "
+        ) as vain:
+            await connection.ask(tokens, size_of(node, tokens, "logits", False), wait_s=wait_s)
+        if "is in their queues; give it more time" in str(vain.value):
+            return
+    raise AssertionError(vain.value)
 
 
 async def turned_away(peer: Peer) -> str:

@@ -20,7 +20,16 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 ALBERT = Family(
     architectures("Albert"),
     "albert.",
-    {**bert.EMBEDDINGS, "encoder.embedding_hidden_mapping_in": "projection", "pooler": "pooler", **HEADS},
+    {
+        **bert.EMBEDDINGS,
+        "encoder.embedding_hidden_mapping_in": "projection",
+        "pooler": "pooler",
+        **HEADS,
+        "predictions.dense": "transform",
+        "predictions.LayerNorm": "transform.norm",
+        "predictions.decoder": "decoder",
+        "predictions": "decoder",  # its bias alone
+    },
     {
         "attention.query": "query",
         "attention.key": "key",

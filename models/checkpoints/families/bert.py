@@ -30,7 +30,7 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 BERT = Family(
-    architectures("Bert", "BertForMaskedLM"),
+    architectures("Bert"),
     "bert.",
     {**EMBEDDINGS, "pooler.dense": "pooler", **HEADS, **PREDICTIONS},
     LAYER,

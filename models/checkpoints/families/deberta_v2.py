@@ -7,7 +7,15 @@ from typing import Any
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.families.bert import EMBEDDINGS, LAYER
-from mpcnet.models.checkpoints.families.family import FUNCTION, HEADS, Family, Setting, architectures, sizes
+from mpcnet.models.checkpoints.families.family import (
+    FUNCTION,
+    HEADS,
+    PREDICTIONS,
+    Family,
+    Setting,
+    architectures,
+    sizes,
+)
 
 WANTED: Mapping[str, Any] = {  # what transformers takes for otherwise where config.json does not say it
     "relative_attention": True,
@@ -19,23 +27,39 @@ BOTH = {"c2p", "p2c"}  # what of two tokens scores take part in: one's content, 
 MODERN = "take a DeBERTa v3, or a v2 like it"
 
 
-def describe(values: Mapping[str, Any]) -> dict[str, Any]:
+LATER_HEAD: Mapping[str, str] = {  # of masked tokens, if config.json says that it is not the "legacy" one
+    "lm_predictions.lm_head.dense": "transform",
+    "lm_predictions.lm_head.LayerNorm": "transform.norm",
+    "lm_predictions.lm_head": "decoder",  # its bias alone: the table is what it decodes by
+}
+
+
+def heads(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """transformers would draw the other head's weights at random."""
+    return PREDICTIONS if config.get("legacy", True) else LATER_HEAD
+
+
+def disentangled(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What both versions have in common; the table of distances goes up to `farthest`."""
     kinds = values["pos_att_type"] or ()
     if set(kinds.split("|") if isinstance(kinds, str) else kinds) != BOTH:
         raise LocalConfigError(f"pos_att_type: want c2p and p2c, got {kinds}; {MODERN}")
     if values.get("embedding_size", values["hidden_size"]) != values["hidden_size"]:
         raise LocalConfigError(f"embedding_size: want hidden_size, got {values['embedding_size']}; {MODERN}")
-    for name, wanted in WANTED.items():
-        if values.get(name) != wanted:
-            raise LocalConfigError(f"{name}: want {str(wanted).lower()}, got {values.get(name)}; {MODERN}")
+    for name, value in wanted.items():
+        if values.get(name) != value:
+            raise LocalConfigError(f"{name}: want {str(value).lower()}, got {values.get(name)}; {MODERN}")
     farthest = values["max_relative_positions"]
     return sizes(values) | {
         "positions": values["max_position_embeddings"],
         "types": values["type_vocab_size"],
-        "distances": values["position_buckets"],
         "farthest": farthest if farthest >= 1 else values["max_position_embeddings"],
         "head_activation": "gelu",
     }
+
+
+def describe(values: Mapping[str, Any]) -> dict[str, Any]:
+    return disentangled(values, WANTED) | {"distances": values["position_buckets"]}
 
 
 DEBERTA_V2 = Family(
@@ -55,6 +79,7 @@ DEBERTA_V2 = Family(
         "attention.self.value_proj": "value",
     },
     describe,
+    heads=heads,
     settings={
         "hidden_act": FUNCTION,
         "conv_kernel_size": Setting((0, None), MODERN),

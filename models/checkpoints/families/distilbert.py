@@ -28,7 +28,13 @@ DISTILBERT = Family(
     architectures("DistilBert"),
     "distilbert.",
     {name: ours for name, ours in EMBEDDINGS.items() if ours != "embedding.type"}
-    | {"pre_classifier": "pooler", **HEADS},
+    | {
+        "pre_classifier": "pooler",
+        **HEADS,
+        "vocab_transform": "transform",
+        "vocab_layer_norm": "transform.norm",
+        "vocab_projector": "decoder",
+    },
     {
         "attention.q_lin": "query",
         "attention.k_lin": "key",

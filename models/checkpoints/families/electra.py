@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.models.checkpoints.families import bert
-from mpcnet.models.checkpoints.families.family import OWN_MAP, Family, architectures
+from mpcnet.models.checkpoints.families.family import OWN_MAP, Family, architectures, by_gelu
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,7 +20,15 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 ELECTRA = Family(
     architectures("Electra"),
     "electra.",
-    {**bert.EMBEDDINGS, "embeddings_project": "projection", **OWN_MAP},
+    {
+        **bert.EMBEDDINGS,
+        "embeddings_project": "projection",
+        **OWN_MAP,
+        "generator_predictions.dense": "transform",
+        "generator_predictions.LayerNorm": "transform.norm",
+        "generator_lm_head": "decoder",
+    },
     bert.LAYER,
     describe,
+    masks=by_gelu,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
@@ -20,10 +20,11 @@ HEADS: Mapping[str, str] = {"classifier": "classifier", "qa_outputs": "span"}  #
 PREDICTIONS: Mapping[str, str] = {  # of masked tokens, as BERT has them
     "cls.predictions.transform.dense": "transform",
     "cls.predictions.transform.LayerNorm": "transform.norm",
+    "cls.predictions.transform.layer_norm": "transform.norm",
     "cls.predictions.decoder": "decoder",
     "cls.predictions": "decoder",  # its bias alone
 }
-LM_HEAD: Mapping[str, str] = {  # the same, as MPNet has them
+LM_HEAD: Mapping[str, str] = {  # the same, as RoBERTa and MPNet have them
     "lm_head.dense": "transform",
     "lm_head.layer_norm": "transform.norm",
     "lm_head.decoder": "decoder",
@@ -89,9 +90,15 @@ class Family:
     layer: what stands before the names inside a layer, whose number is its group.
     outside, inside: their modules' names and ours, outside the layers and inside one.
     behind: likewise those inside a layer that ours has behind the layer before: a LayerNorm before a layer.
-    describe: from config.json's values, absent ones filled in, to the description without its head.
+    describe: from config.json's values, absent ones filled in, to the description without its head; "classifies" is a
+    classifier's pooling, where that is not the first token's.
+    heads: further names outside the layers, by config.json: where a head's depend on it.
+    masks: the activation before a mask is filled, of the description: the layers' own, if nothing else is said.
     settings: what config.json may say, beyond what holds for all families.
+    checks: settings that hold for all other families, and that `describe` looks at here.
     joined: modules that hold several of these one above the other, by the ends of their names.
+    by_head: these are one above the other within each head.
+    alone: ends of parameters' names that are no module's, and as they would be.
     lacks: our names of parameters that it has not, which are 0: biases.
     """
 
@@ -102,14 +109,23 @@ class Family:
     describe: Callable[[Mapping[str, Any]], dict[str, Any]]
     layer: str = r"encoder\.layer\.(\d+)\."
     behind: Mapping[str, str] = field(default_factory=dict)
+    heads: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda config: {}
+    masks: Callable[[Mapping[str, Any]], str] = lambda described: str(described["activation"])
     settings: Mapping[str, Setting] = field(default_factory=lambda: {"hidden_act": FUNCTION})
+    checks: tuple[str, ...] = ()
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_head: bool = False
+    alone: Mapping[str, str] = field(default_factory=dict)
     lacks: Callable[[Mapping[str, Any]], re.Pattern[str]] = lambda config: NOTHING
 
     @property
     def words(self) -> str:
         """Their name of the vocabulary's table, which every checkpoint has."""
         return next(theirs for theirs, ours in self.outside.items() if ours == "embedding.word") + ".weight"
+
+    def configured(self, config: Mapping[str, Any]) -> Family:
+        """With the names that the head of a configuration has."""
+        return replace(self, outside={**self.outside, **self.heads(config)})
 
     def module(self, theirs: str) -> str | None:
         """Our name of a module, without the prefix; None if the family has no such one."""
@@ -123,14 +139,14 @@ class Family:
         return None if inner is None else f"layer{number}.{inner}"
 
 
-def architectures(name: str, *others: str) -> tuple[str, ...]:
-    """A family's class and those of its heads but for masks, by the name that all begin with; and `others`."""
-    return (f"{name}Model", *(f"{name}{head}" for head in HEADS_BY_ARCHITECTURE if not fills(head)), *others)
+def architectures(name: str) -> tuple[str, ...]:
+    """A family's class and those of its heads, by the name that all begin with."""
+    return (f"{name}Model", *(f"{name}{head}" for head in HEADS_BY_ARCHITECTURE))
 
 
-def fills(architecture: str) -> bool:
-    """Is it one of a masked language model?"""
-    return architecture.endswith("ForMaskedLM")
+def by_gelu(described: Mapping[str, Any]) -> str:
+    """What fills masks behind GeLU, whatever the layers have."""
+    return "gelu"
 
 
 def rope_base(parameters: Any) -> float:

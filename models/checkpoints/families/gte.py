@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mpcnet.models.checkpoints.families.family import HEADS, Family, architectures, gated_rotary
+from mpcnet.models.checkpoints.families.family import HEADS, LM_HEAD, Family, architectures, by_gelu, gated_rotary
 
 GTE = Family(
     architectures("Gte"),
@@ -15,6 +15,8 @@ GTE = Family(
         "embeddings.LayerNorm": "embedding.norm",
         "pooler.dense": "pooler",
         **HEADS,
+        **LM_HEAD,
+        "lm_head.norm": "transform.norm",
     },
     {
         "attention.qkv_proj.query": "query",
@@ -28,6 +30,7 @@ GTE = Family(
         "mlp_ln": "down.norm",
     },
     gated_rotary,
+    masks=by_gelu,
     joined={"attention.qkv_proj": ("query", "key", "value"), "mlp.up_gate_proj": ("up", "gate")},
     lacks=lambda config: re.compile(r"layer\d+\.(up|gate)\.bias"),
 )

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.models.checkpoints.families.bert import EMBEDDINGS, LAYER
-from mpcnet.models.checkpoints.families.family import FUNCTION, LM_HEAD, OWN_MAP, Family, Setting, architectures, sizes
+from mpcnet.models.checkpoints.families.family import (
+    FUNCTION,
+    LM_HEAD,
+    OWN_MAP,
+    Family,
+    Setting,
+    architectures,
+    by_gelu,
+    sizes,
+)
 
 SKIPPED = 2  # positions count from padding_idx + 1; transformers' MPNetEmbeddings has padding_idx 1
 
@@ -21,7 +30,7 @@ def describe(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 MPNET = Family(
-    architectures("MPNet", "MPNetForMaskedLM"),
+    architectures("MPNet"),
     "mpnet.",
     {name: ours for name, ours in EMBEDDINGS.items() if ours != "embedding.type"}
     | {
@@ -39,6 +48,7 @@ MPNET = Family(
         **{name: ours for name, ours in LAYER.items() if ours in ("up", "down", "down.norm")},
     },
     describe,
+    masks=by_gelu,
     settings={
         "hidden_act": FUNCTION,
         # transformers' MPNet uses 32, whatever is written here

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.families.family import HEADS, Family, architectures, gated_rotary
+from mpcnet.models.checkpoints.families.family import HEADS, PREDICTIONS, Family, architectures, gated_rotary
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,6 +25,7 @@ NOMIC_BERT = Family(
         "emb_ln": "embedding.norm",
         "pooler.dense": "pooler",
         **HEADS,
+        **PREDICTIONS,
     },
     {
         "attn.Wqkv.query": "query",

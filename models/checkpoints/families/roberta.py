@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.models.checkpoints.families.bert import EMBEDDINGS, LAYER
-from mpcnet.models.checkpoints.families.family import OWN_MAP, Family, architectures, sizes
+from mpcnet.models.checkpoints.families.family import LM_HEAD, OWN_MAP, Family, architectures, by_gelu, sizes
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,9 +24,10 @@ def _family(name: str) -> Family:
     return Family(
         architectures(name),
         "roberta.",
-        {**EMBEDDINGS, "pooler.dense": "pooler", **OWN_MAP},
+        {**EMBEDDINGS, "pooler.dense": "pooler", **OWN_MAP, **LM_HEAD},
         LAYER,
         describe,
+        masks=by_gelu,
     )
 
 

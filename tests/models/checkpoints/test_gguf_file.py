@@ -1,4 +1,4 @@
-"""Weights in a GGUF file, as llama.cpp's converter writes a BERT: dequantised, and held against config.json."""
+"""Weights in a GGUF file, as llama.cpp's converter writes encoders: dequantised, and held against config.json."""
 
 from __future__ import annotations
 
@@ -9,53 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from encoders import save_encoder, small_tokens
+from exported import save_adapter
 from sentences import save_modules
 from small_models import save_embedding, save_words
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints import gguf_file
-from mpcnet.models.checkpoints.weights import load_checkpoint
-from mpcnet.models.float_model.huggingface import published
+from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits, published
+from mpcnet.models.float_model.reference import classify, forward
+from mpcnet.models.float_model.rewritten import loadable
 
 gguf = pytest.importorskip("gguf", reason="the extra mpcnet[gguf] is not installed")
-METADATA = {
-    "block_count": 1, "context_length": 128, "embedding_length": 256, "feed_forward_length": 256, "attention.head_count": 2,
-    "attention.layer_norm_epsilon": 1e-12,
-}  # fmt: skip
-
-
-def convert(folder: Path, kind: str = "F32", *, architecture: str = "bert", **metadata: Any) -> Path:
-    """Matrices in this type, the rest as float32; names by gguf's own map. The safetensors go away."""
-    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, 1)
-    path, safe = folder / f"model-{kind}.gguf", folder / "model.safetensors"
-    writer = gguf.GGUFWriter(path, architecture)
-    for name, value in (METADATA | metadata).items():
-        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
-        add(f"{architecture}.{name}", value)
-    for name, value in load_file(safe).items():
-        if name.startswith("pooler."):  # the converter leaves it out
-            continue
-        values = value.numpy()
-        stored = gguf.GGMLQuantizationType[kind if value.ndim == 2 else "F32"]
-        data = values if stored == gguf.GGMLQuantizationType.F32 else quantised(values, stored)
-        writer.add_tensor(known.get_name(name, (".weight", ".bias")), data, raw_dtype=stored)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    safe.unlink()
-    return path
-
-
-def quantised(values: Any, kind: Any) -> Any:
-    """gguf has no encoder for K-quants; any bytes are one, and these are small and differ."""
-    if kind.name != "Q4_K":
-        return gguf.quants.quantize(values, kind)
-    shape = gguf.quant_shape_to_byte_shape(values.shape, kind)
-    blocks = np.random.default_rng(3).integers(0, 64, (int(np.prod(shape)) // 144, 144), dtype=np.uint8)
-    blocks[:, :4] = np.frombuffer(np.array([2e-4, 1e-4], np.float16).tobytes(), np.uint8)
-    return blocks.reshape(shape)
+converted = pytest.importorskip("converted")
+convert = converted.convert
 
 
 @pytest.fixture
@@ -118,7 +85,9 @@ def refusal(folder: Path) -> str:
         ({"attention.head_count": 4}, "num_attention_heads: want 4, as model-F32.gguf says, got 2; take the config.json of the same model"),
         ({"attention.layer_norm_epsilon": 1e-5}, "layer_norm_eps: want 9.99"),
         ({"pooling_type": 4}, "want pooling_type 1, 2, 3, got 4; take the safetensors"),
-        ({"architecture": "llama"}, "want general.architecture bert, got llama; take the model's safetensors"),
+        ({"architecture": "llama"}, "want general.architecture bert, nomic-bert or modern-bert, got llama; take the model's safetensors"),
+        ({"attention.causal": True}, "is_decoder: want True, as model-F32.gguf says, got 0; take"),
+        ({"context_length": 64}, "max_position_embeddings: want 64, as model-F32.gguf says, got 128"),
     ],
 )  # fmt: skip
 def test_what_contradicts_the_file(saved: Path, metadata: dict[str, Any], says: str) -> None:
@@ -139,23 +108,110 @@ def test_files_that_are_missing_beside_it(saved: Path) -> None:
     assert "want a GGUF file, got" in refusal(saved)
     path.write_bytes(data)
     config = saved / "config.json"
-    values = json.loads(config.read_text()) | {"model_type": "roberta"}
-    assert list(gguf_file.differences(path, values)) == [
-        "model-F32.gguf: want model_type bert, got roberta; take the model's safetensors"
-    ]
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"model_type": "albert"}))
+    assert refusal(saved).endswith(
+        "model-F32.gguf: want model_type bert or distilbert or roberta or xlm-roberta or camembert of a bert, got "
+        "albert; take the config.json of the same model"
+    )
     config.unlink()
     assert refusal(saved).endswith(
         "want config.json and the tokenizer's files beside model-F32.gguf, got no config.json; copy them from the model that it was made of"
     )
 
 
-def test_a_file_without_a_tokenizer_is_no_model_for_texts(saved: Path) -> None:
+def test_a_head_of_heads_that_config_leaves_out_is_compared_too(saved: Path) -> None:
+    """transformers would take 12 of them."""
     convert(saved)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        (saved / name).unlink(missing_ok=True)
-    assert (
-        "model-F32.gguf: want a tokenizer's files beside it (tokenizer.json, or vocab.txt, ...), got none; copy them"
-        in refusal(saved)
-    )
-    save_words(saved)
-    assert load_checkpoint(saved).preprocessing is not None
+    path = saved / "config.json"
+    values = json.loads(path.read_text())
+    del values["num_attention_heads"]
+    path.write_text(json.dumps(values))
+    assert "num_attention_heads: want 2, as model-F32.gguf says, got 12" in refusal(saved)
+
+
+FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "nomic_bert", "modernbert")
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_is_transformers(tmp_path: Path, kind: str) -> None:
+    """The same weights as from safetensors, and what transformers makes of the rewritten file."""
+    save_encoder(tmp_path, kind)
+    whole = load_checkpoint(tmp_path)
+    tokens = small_tokens(whole.shape.types)
+    want = huggingface_hidden(whole, tokens)
+    convert(tmp_path)
+    save_words(tmp_path)
+    found = load_checkpoint(tmp_path)
+    assert found.shape == whole.shape
+    got = forward(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask)
+    valid = tokens.mask.bool()
+    assert (got - want)[valid].abs().max() < 1e-5
+    with loadable(found) as (theirs, _):
+        assert (huggingface_hidden(theirs, tokens) - want)[valid].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("kind", "labels"), [("roberta", 3), ("xlm-roberta", 1), ("distilbert", 3), ("modernbert", 3)])
+def test_classifiers(tmp_path: Path, kind: str, labels: int) -> None:
+    """A single row of a classifier's is stored as a list."""
+    save_encoder(tmp_path, kind, labels)
+    whole = load_checkpoint(tmp_path)
+    tokens = small_tokens(whole.shape.types)
+    want = huggingface_logits(whole, tokens)
+    convert(tmp_path, pooling_type=4)
+    save_words(tmp_path)
+    found = load_checkpoint(tmp_path)
+    assert found.shape == whole.shape
+    assert (classify(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask) - want).abs().max() < 1e-5
+    with loadable(found) as (theirs, _):
+        assert (huggingface_logits(theirs, tokens) - want).abs().max() < 1e-5
+
+
+def test_a_bert_classifier_has_no_pooler_in_such_a_file(tmp_path: Path) -> None:
+    """The converter takes it for BERT's own, which embeddings do not need."""
+    save_encoder(tmp_path, "bert", 3)
+    convert(tmp_path)
+    save_words(tmp_path)
+    assert "2 missing parameters: pooler.weight, pooler.bias" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metadata", "says"),
+    [
+        ("nomic_bert", {"rope.freq_base": 5e4}, "rope_theta: want 50000.0, as model-F32.gguf says, got 1000.0"),
+        ("nomic_bert", {"rope.scaling.type": "yarn"}, "want rotary positions as they are, got yarn"),
+        ("nomic_bert", {"attention.key_length": 8}, "hidden_size / num_attention_heads: want 8, as"),
+        ("modernbert", {"rope.freq_base_swa": 5e4}, "rope_theta of local layers: want 50000.0, as"),
+        ("modernbert", {"attention.sliding_window": 8}, "local_attention: want 8, as model-F32.gguf says, got"),
+        (
+            "modernbert",
+            {"attention.sliding_window_pattern": 2},
+            "layer_types: want local windows as model-F32.gguf has",
+        ),
+        ("modernbert", {"attention.sliding_window_pattern": [True] * 4}, "layer_types: want local windows as"),
+    ],
+)
+def test_other_angles_than_the_files(tmp_path: Path, kind: str, metadata: dict[str, Any], says: str) -> None:
+    save_encoder(tmp_path, kind)
+    convert(tmp_path, **metadata)
+    save_words(tmp_path)
+    assert says in refusal(tmp_path)
+
+
+def test_windows_layer_by_layer(tmp_path: Path) -> None:
+    save_encoder(tmp_path, "modernbert")
+    convert(tmp_path, **{"attention.sliding_window_pattern": [False, True, True, False]})
+    save_words(tmp_path)
+    assert load_checkpoint(tmp_path).shape.windows == (0, 2, 2, 0)
+
+
+def test_an_adapter_of_such_a_base(tmp_path: Path) -> None:
+    """What the file says is compared beside an adapter too."""
+    base, own = save_embedding(tmp_path / "base"), tmp_path / "own"
+    save_adapter(base, own)
+    whole = load_checkpoint(own)
+    convert(base)
+    assert load_checkpoint(own).sha256 == whole.sha256
+    config = base / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_attention_heads": 4}))
+    assert "num_attention_heads: want 2, as model-F32.gguf says, got 4" in refusal(own)

@@ -11,6 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints import demo
+from mpcnet.models.checkpoints.families.bert import BERT
 from mpcnet.models.checkpoints.files import check_files
 from mpcnet.models.checkpoints.parameter_names import parameter_name
 from mpcnet.models.checkpoints.weights import digest, fold, load_checkpoint, parameter_shapes, random_checkpoint
@@ -66,13 +67,13 @@ def test_every_hugging_face_name_is_known():
     ):
         labels, pooling = (2, "first") if head == "classification" else (0, "mean")
         shape = replace(SHAPE, head=head, labels=labels, pooling=pooling)
-        sizes = {parameter_name(name): tuple(value.shape) for name, value in model.named_parameters()}
+        sizes = {parameter_name(name, BERT): tuple(value.shape) for name, value in model.named_parameters()}
         unused = {"pooler.weight": (8, 8), "pooler.bias": (8,)} if head == "embedding" else {}
         assert sizes == parameter_shapes(shape) | unused
 
 
 def test_old_and_unknown_names():
-    assert parameter_name("bert.encoder.layer.11.attention.output.LayerNorm.gamma") == "layer11.out.norm.weight"
+    assert parameter_name("bert.encoder.layer.11.attention.output.LayerNorm.gamma", BERT) == "layer11.out.norm.weight"
     for name in (
         "encoder.layer.0.attention.self.query.lora_A.weight",
         "encoder.layer.0.pooler.dense.weight",
@@ -81,7 +82,7 @@ def test_old_and_unknown_names():
         "encoder.layer.0.crossattention.self.query.weight",
         "embeddings.position_ids",
     ):
-        assert parameter_name(name) is None
+        assert parameter_name(name, BERT) is None
 
 
 # loading

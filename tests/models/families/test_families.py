@@ -15,8 +15,14 @@ import small_models
 import torch
 from encoders import save_encoder, small_encoder, small_tokens
 from private import Private, audit, private_model, share_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForTokenClassification,
+)
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from mpcnet.errors import LocalConfigError, LocalInputError
@@ -28,14 +34,15 @@ from mpcnet.models.formats import bounds as bounds_module
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.position_bias import distance_rows
+from mpcnet.models.private.known_answer import known_answer
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.division import RowRange
 
 ROTARY = ("gte", "modernbert", "nomic_bert")
-SINGLE = (*ROTARY, "deberta-v2")  # of whose angles, or factor of scores, transformers has float32
-POST_NORM = ("albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "roberta", "xlm-roberta")
+SINGLE = (*ROTARY, "deberta", "deberta-v2")  # of whose angles, or factor of scores, transformers has float32
+POST_NORM = ("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "roberta", "xlm-roberta")
 
 
 @cache
@@ -208,8 +215,18 @@ def test_rows_of_distances_are_debertas(rows: int, farthest: int) -> None:
     assert torch.equal(distance_rows(farthest, rows, farthest), (buckets + rows).clamp(0, 2 * rows - 1))
 
 
-def test_distances_cost_no_round() -> None:
-    model = private("deberta-v2", "fast")
+def test_texts_longer_than_the_table_of_distances() -> None:
+    """What is further apart shares the last rows."""
+    checkpoint, tokens, want = small("deberta", max_relative_positions=5)
+    assert (checkpoint.shape.distances, checkpoint.shape.positions) == (5, 26)
+    got = forward(checkpoint.shape, fold(checkpoint), tokens.ids, tokens.types, tokens.mask)
+    assert (got - want)[tokens.mask.bool()].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["deberta", "deberta-v2"])
+def test_distances_cost_no_round(kind: str) -> None:
+    model = private(kind, "fast")
+    known_answer(model.config)
     flat = replace(model.config, shape=replace(model.config.shape, distances=0, farthest=0))
     ours, theirs = (Plans(config).infer(Size(1, 12)).ledger.operations for config in (model.config, flat))
     assert sum(cost.rounds for cost in ours.values()) == sum(cost.rounds for cost in theirs.values())
@@ -268,6 +285,8 @@ def test_older_names_of_modernberts_settings_are_read(tmp_path: Path) -> None:
     [
         ("gte", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e3, "factor": 4.0}}, "want rope_type default"),
         ("nomic_bert", {"head_dim": 8}, "head_dim: want hidden_size / num_attention_heads, got 8"),
+        ("deberta", {"talking_head": True}, "talking_head: want false, got True; take a DeBERTa v3"),
+        ("deberta", {"position_biased_input": True}, "position_biased_input: want false, got True"),
         ("deberta-v2", {"pos_att_type": ["c2p"]}, "pos_att_type: want c2p and p2c, got .*c2p"),
         ("deberta-v2", {"conv_kernel_size": 3}, "conv_kernel_size: want 0, got 3; take a DeBERTa v3"),
         ("deberta-v2", {"share_att_key": None}, "share_att_key: want true, got None"),
@@ -275,8 +294,8 @@ def test_older_names_of_modernberts_settings_are_read(tmp_path: Path) -> None:
         ("deberta-v2", {"position_buckets": -1}, "distances: want a whole number of at least 0, got -1"),
         (
             "modernbert",
-            {"architectures": ["ModernBertForSequenceClassification"], "classifier_pooling": "mean"},
-            "classifier_pooling: want cls, got mean; train a classifier of the first token",
+            {"architectures": ["ModernBertForSequenceClassification"], "classifier_pooling": "max"},
+            "classifier_pooling: want cls or mean, got max; correct config.json",
         ),
         ("modernbert", {"hidden_activation": "mish"}, "hidden_activation: want gelu, gelu_new, .*, got mish"),
     ],
@@ -316,9 +335,41 @@ def test_a_residual_that_grows() -> None:
     assert model.config.formats.stream_fracs[-1] < model.config.formats.stream_fracs[0] <= 14
     result, _, floats = model.run(tokens)
     assert torch.cosine_similarity(result, floats).min() > 0.9998
-    huge = {name: value * (900 if name.endswith("down.weight") else 1) for name, value in large.items()}
-    with pytest.raises(LocalConfigError, match=r"layer\d\.down\.centred: want < 4096"):
-        private_model(replace(grown, tensors=huge), [tokens], "fast", "exact")
+    assert model.config.formats.stream_frac == 14
+
+
+@pytest.mark.parametrize(("factor", "frac", "error"), [(300, 13, 0.01), (10_000, 8, 0.05)])
+def test_a_residual_beyond_4096(factor: int, frac: int, error: float) -> None:
+    """It has fewer fraction bits from its start on, and so have the weights of what is added to it."""
+    checkpoint, tokens, _ = small("modernbert")
+
+    def grown(by: int) -> Checkpoint:
+        tensors = {
+            name: value * (by if name.endswith("down.weight") else 1) for name, value in checkpoint.tensors.items()
+        }
+        return replace(checkpoint, tensors=tensors, sha256=f"grown {by}")
+
+    model = private_model(grown(factor), [tokens], "fast", "exact")
+    assert model.config.formats.stream_frac == frac
+    result, whole, floats = model.run(tokens)
+    assert torch.cosine_similarity(result, floats).min() > 0.9999
+    assert (result - floats).abs().max() < error and (result - whole).abs().max() < error
+    values, flagged, _ = audit(model, tokens)
+    assert flagged == [False] * len(values)
+    with pytest.raises(LocalConfigError, match=r"layer\d\.down\.centred: want < 262144"):
+        private_model(grown(30_000), [tokens], "fast", "exact")
+
+
+def test_a_residual_that_leaves_its_ring_is_flagged() -> None:
+    """Of a program that was planned for a smaller one."""
+    checkpoint, tokens, _ = small("modernbert")
+    tensors = {
+        name: value * (2000 if name.endswith("down.weight") else 1) for name, value in checkpoint.tensors.items()
+    }
+    model = private_model(replace(checkpoint, tensors=tensors, sha256="grown"), [tokens], "fast", "exact")
+    narrow = replace(model.config.formats, stream_frac=14)
+    other = share_model(replace(model.config, formats=narrow), model.folded)
+    assert all(audit(other, tokens)[1])
 
 
 def test_texts_are_not_cut_where_a_model_without_a_table_goes_on(tmp_path: Path) -> None:
@@ -335,7 +386,7 @@ def test_texts_are_not_cut_where_a_model_without_a_table_goes_on(tmp_path: Path)
 
 
 @pytest.mark.parametrize("head", ["TokenClassification", "QuestionAnswering"])
-@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "modernbert"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_heads_of_tokens_are_transformers(tmp_path: Path, kind: str, head: str) -> None:
     """Of the families for which transformers has one."""
     labels = {"num_labels": 4} if head == "TokenClassification" else {}
@@ -356,9 +407,121 @@ def test_heads_of_tokens_are_transformers(tmp_path: Path, kind: str, head: str) 
     got = answer(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask)
     assert found.shape.tells_tokens
     assert (got - want)[tokens.mask.bool()].abs().max() < (1e-5 if kind in SINGLE else 1e-9)
-    if kind in ("electra", "gte"):  # what is private of it is the same for all
-        result, _, floats = private_model(found, [tokens], "fast", "exact").run(tokens)
-        assert (result - floats)[tokens.mask.bool()].abs().max() < 0.02
+    if kind in ("electra", "gte", "modernbert"):  # what is private of it is the same for all others
+        model = private_model(found, [tokens], "fast", "exact")
+        result, _, floats = model.run(tokens)
+        assert (result - floats)[tokens.mask.bool()].abs().max() < 0.04
+        assert audit(model, tokens)[1] == [False] * 3
+    if kind == "modernbert":  # a map, an activation and a LayerNorm before the last map, audited at every token
+        plan = model.plans.infer(Size(3, 12)).ledger.operations
+        assert sum(cost.rounds for name, cost in plan.items() if name.startswith("tokens")) == 8
+        proved, seen = (
+            bounds(found.shape, fold(found)),
+            calibrate(found.shape, fold(found), [tokens], "").ranges["exact"],
+        )
+        assert seen["transform.centred"].absmax <= proved.sizes["transform.centred"]
+        rows = model.config.formats.rows | {"transform.square_sum": RowRange(1e-3, 1e-2, 1e6)}
+        narrow = share_model(replace(model.config, formats=replace(model.config.formats, rows=rows)), model.folded)
+        assert audit(narrow, tokens)[1] == [True] * 3
+
+
+FILLERS = (*POST_NORM, *ROTARY)
+SAID = torch.tensor([[True, True], [True, True], [True, False]])  # the last text has its place twice
+
+
+@cache
+def filler(kind: str, **more: Any) -> tuple[Checkpoint, Tokens, Tensor]:
+    """A model that fills masks, tokens with places, and transformers' logits of these: [batch, count, vocab]."""
+    with TemporaryDirectory() as folder:
+        found = load_checkpoint(save_encoder(Path(folder), kind, head=AutoModelForMaskedLM, **more))
+        tokens = small_tokens(found.shape.types)
+        tokens = replace(tokens, places=torch.tensor([[2, 9], [6, 3], [0, 0]]))
+        types = {"token_type_ids": tokens.types} if found.shape.types else {}
+        model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float64).eval()
+        with torch.inference_mode():
+            logits = model(input_ids=tokens.ids, attention_mask=tokens.mask, **types).logits
+        return found, tokens, torch.take_along_dim(logits, tokens.places[..., None], 1)
+
+
+@pytest.mark.parametrize("kind", FILLERS)
+def test_filled_masks_are_transformers(kind: str) -> None:
+    found, tokens, want = filler(kind)
+    assert (found.shape.head, found.shape.columns) == ("fill-mask", 50)
+    folded = fold(found)
+    got = answer(found.shape, folded, tokens.ids, tokens.types, tokens.mask, places=tokens.places)
+    assert (got - want)[SAID].abs().max() < (1e-5 if kind in SINGLE else 1e-9)
+    assert want.std() > 0.3
+    proved = bounds(found.shape, folded)
+    seen = calibrate(found.shape, folded, [tokens], found.sha256).ranges["exact"]
+    for site in ("transform.up", "transform.centred"):
+        assert seen[site].absmax <= proved.sizes[site]
+    least, most = proved.square_sums["transform.square_sum"]
+    assert least <= seen["transform.square_sum"].min and seen["transform.square_sum"].max <= most
+
+
+@pytest.mark.parametrize(
+    ("kind", "suite", "more"),
+    [
+        ("albert", "fast", {}),  # a transform narrower than the layers
+        ("electra", "secformer", {}),
+        ("modernbert", "fast", {"decoder_bias": False}),
+        ("nomic_bert", "fast", {}),  # SiLU
+        ("roberta", "fast", {"hidden_act": "relu"}),
+    ],
+)
+def test_private_filler_is_float(kind: str, suite: str, more: dict[str, Any]) -> None:
+    found, tokens, want = filler(kind, **more)
+    model = private_model(found, [tokens], suite, "exact")
+    result, whole, floats = model.run(tokens)
+    assert (result - floats)[SAID].abs().max() < 0.04
+    assert (result - whole).abs().max() < 0.04
+    assert (floats - want)[SAID].abs().max() < (1e-5 if kind in SINGLE else 1e-9)
+    assert audit(model, tokens)[1] == [False] * 3
+
+
+def test_a_classifier_of_the_mean() -> None:
+    """Of a text's own tokens, whatever stands beside it; a round more than of the first one."""
+    checkpoint, tokens, want = small("modernbert", 3, classifier_pooling="mean")
+    assert checkpoint.shape.pooling == "mean"
+    got = classify(checkpoint.shape, fold(checkpoint), tokens.ids, tokens.types, tokens.mask)
+    assert (got - want).abs().max() < 1e-5
+    model = private("modernbert", "fast", 3, classifier_pooling="mean")
+    result, whole, floats = model.run(tokens)
+    assert (result - floats).abs().max() < 0.02
+    assert (result - whole).abs().max() < 0.02
+    assert audit(model, tokens)[1] == [False] * 3
+    first = private("modernbert", "fast", 3).plans.infer(Size(3, 12)).ledger.of("pooler")
+    mean = model.plans.infer(Size(3, 12)).ledger.of("pooler")
+    assert (first.rounds, first.sent_bytes) == (1, 3 * 32 * 6)
+    assert (mean.rounds, mean.sent_bytes) == (2, 3 * 32 * (4 + 6))
+
+
+@pytest.mark.parametrize(
+    ("kind", "legacy"), [("deberta", True), ("deberta", False), ("deberta-v2", True), ("deberta-v2", False)]
+)
+def test_both_of_debertas_heads_for_masks(tmp_path: Path, kind: str, legacy: bool) -> None:
+    """The later one decodes by the table; what is named as the other one is refused, whose weights would be random."""
+    found, tokens, want = filler(kind, legacy=legacy)
+    got = answer(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask, places=tokens.places)
+    assert (got - want)[SAID].abs().max() < 1e-5
+    save_encoder(tmp_path, kind, head=AutoModelForMaskedLM, legacy=legacy)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"legacy": not legacy}))
+    with pytest.raises(LocalConfigError, match=r"unknown parameters: (lm_predictions\.lm_head|cls\.predictions)"):
+        load_checkpoint(tmp_path)
+
+
+def test_what_alberts_own_training_leaves_beside(tmp_path: Path) -> None:
+    save_encoder(tmp_path, "albert", head=AutoModelForMaskedLM)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    more = {"sop_classifier.classifier.bias": torch.zeros(2), "predictions.decoder.bias": tensors["predictions.bias"]}
+    save_file(tensors | {name: value.clone() for name, value in more.items()}, file, {"format": "pt"})
+    assert load_checkpoint(tmp_path).shape.fills
+    more["predictions.decoder.bias"] = more["predictions.decoder.bias"] + 1
+    save_file(tensors | more, file, {"format": "pt"})
+    with pytest.raises(LocalConfigError, match=r"decoder.bias: want what predictions.bias holds"):
+        load_checkpoint(tmp_path)
 
 
 def test_bounds_of_more_embeddings_than_can_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from transformers import MPNetForMaskedLM, MPNetForSequenceClassification, MPNet
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.checkpoints.families.bert import BERT
+from mpcnet.models.checkpoints.families.mpnet import MPNET
 from mpcnet.models.checkpoints.parameter_names import parameter_name
 from mpcnet.models.checkpoints.weights import fold, load_checkpoint, parameter_shapes, random_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
@@ -57,11 +59,11 @@ def test_every_hugging_face_name_is_known() -> None:
         (replace(SHAPE, positions=32), MPNetModel(config())),
         (replace(SHAPE, positions=32, **classifier), MPNetForSequenceClassification(config(num_labels=3))),
     ):
-        sizes = {parameter_name(name, "mpnet"): tuple(value.shape) for name, value in model.named_parameters()}
+        sizes = {parameter_name(name, MPNET): tuple(value.shape) for name, value in model.named_parameters()}
         unused = {} if shape.labels else {"pooler.weight": (32, 32), "pooler.bias": (32,)}
         assert sizes == parameter_shapes(shape) | unused
-    assert parameter_name("encoder.layer.0.attention.self.query.weight", "mpnet") is None
-    assert parameter_name("encoder.layer.0.attention.attn.q.weight") is None
+    assert parameter_name("encoder.layer.0.attention.self.query.weight", MPNET) is None
+    assert parameter_name("encoder.layer.0.attention.attn.q.weight", BERT) is None
 
 
 def test_shape_comes_from_the_configuration() -> None:
@@ -162,7 +164,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     MPNetForMaskedLM(config()).save_pretrained(tmp_path / "head")
     head = tmp_path / "head" / "config.json"
     head.write_text(json.dumps(json.loads(head.read_text()) | {"architectures": ["MPNetModel"]}))
-    with pytest.raises(LocalConfigError, match="6 parameters the configuration does not have: decoder"):
+    with pytest.raises(LocalConfigError, match="5 parameters the configuration does not have: decoder"):
         load_checkpoint(tmp_path / "head")
 
 

@@ -73,7 +73,7 @@ def test_refused_for_other_weights(calibration, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 4}, r"want \('mpcnet calibration', 3\), got \('mpcnet calibration', 4\)"),
+        ({"version": 5}, r"want \('mpcnet calibration', 4\), got \('mpcnet calibration', 5\)"),
         ({"ranges": {"exact": {}, "2quad": {}}}, "ranges by softmax variant, got KeyError.'2relu'"),
         ({"format": "x"}, "got .'x'"),
         ({"ranges": {"exact": []}}, "ranges"),

@@ -107,7 +107,7 @@ def test_a_named_file_that_does_not_fit_is_refused_with_the_command(model, cache
     change(path, version=1)
     with pytest.raises(Outdated, match=command):
         prepare.prepare(str(model), "fast", calibration_file=path)
-    change(path, version=3)
+    change(path, version=4)
     save_weights(model, seed=1, max_position_embeddings=64)
     with pytest.raises(LocalConfigError, match=f"belongs to other weights: .*; {command}"):
         prepare.prepare(str(model), "fast", calibration_file=path)
