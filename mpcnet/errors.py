@@ -125,12 +125,15 @@ class RemoteAbort(RemoteError):
     """The peer gave up; `reason` is its public one-line reason.
 
     `final`: the same request will never be taken. `largest`: so many of its sentences would be, if the peer says so.
+    `lost`: it was taken, and will have no answer; without this, one that was taken may still have one.
     """
 
-    def __init__(self, peer: str, reason: str, *, final: bool = False, largest: int | None = None) -> None:
+    def __init__(
+        self, peer: str, reason: str, *, final: bool = False, largest: int | None = None, lost: bool = False
+    ) -> None:
         self.peer = peer
         self.reason = one_line(reason, 300)
-        self.final, self.largest = final, largest
+        self.final, self.largest, self.lost = final, largest, lost
         super().__init__(f"{peer} aborted: {self.reason}")
 
 

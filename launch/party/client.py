@@ -252,12 +252,10 @@ class Connection:
         """See :meth:`_come_back`; `former` gets the connections that we leave."""
         backoff, end_s = Backoff(), min(end_s, time.perf_counter() + max(self.node.settings.timeout_s, PICKUP_S))
         while (left_s := end_s - time.perf_counter()) > 0:
-            asked = False
             try:
                 opened = await Connection.open(self.node, left_s)
                 former += self.peers
                 self.peers = opened.peers
-                asked = True
                 # Of both, whatever becomes of one: a server that hears it ends the connection before.
                 await asyncio.gather(*(frames.send(peer, FETCH, id=name) for peer in self.peers))
                 await self._queue(patient=True)  # one that gave up would tell the server to forget the answer
@@ -265,7 +263,7 @@ class Connection:
             except ChannelError as another:
                 error = another
             except RemoteAbort as refusal:
-                if asked or refusal.final:
+                if refusal.lost or refusal.final:
                     raise
                 error = refusal  # it has no room for us now, or has not heard us for too long
             await backoff.take()

@@ -159,7 +159,8 @@ class Clients:
             name = upload.request_id(peer, header)
             found = self.queue.find(name)
             if found is None or found.client != peer.name:
-                peer.channel.abort(f"{self.node.role}: want a request that is here, got an id of none; ask again")
+                reason = f"{self.node.role}: want a request that is here, got an id of none; ask again"
+                peer.channel.abort(reason, lost=True)
                 raise _Left
             return found
         request = upload.announced(self.node, peer, header)
@@ -203,7 +204,7 @@ class Clients:
                 await self._until(peer, request.ended.wait())
             if request.failure:
                 self.queue.forget(request)
-                peer.channel.abort(f"{self.node.role}: {request.failure}; ask again")
+                peer.channel.abort(f"{self.node.role}: {request.failure}; ask again", lost=True)
                 raise _Left
             await frames.send(peer, RESULT, request.result, **({TAG: request.tag} if request.tag else {}))
             await frames.receive_bare(peer, TAKEN)

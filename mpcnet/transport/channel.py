@@ -84,7 +84,7 @@ class Channel(Protocol):
     def abort(self, reason: str, **advice: int) -> None:
         """Immediate end; the peer is told `reason`, a public line, if it can still be reached.
 
-        `advice` is for its program: `final` and `largest`, as in :class:`mpcnet.errors.RemoteAbort`.
+        `advice` is for its program: `final`, `largest` and `lost`, as in :class:`mpcnet.errors.RemoteAbort`.
         """
 
 
@@ -112,6 +112,7 @@ def check_abort(header: Header, peer: str) -> None:
             reason if isinstance(reason, str) and reason else "no reason given",
             final=header.fields.get("final") is True,
             largest=largest if type(largest) is int and largest >= 0 else None,
+            lost=header.fields.get("lost") is True,
         )
 
 

@@ -39,10 +39,12 @@ async def test_former_connections_end(monkeypatch: pytest.MonkeyPatch, lost: int
     async def queued(self: Connection, *, patient: bool = False) -> None:
         nonlocal left
         left -= 1
-        if left >= 0:
+        if left == 1:
             raise ChannelClosed("server0: the connection ended without a goodbye")
+        if left == 0:
+            raise RemoteAbort("server0", "waited 8 s for a frame")  # which says nothing of the request
         if refused:
-            raise RemoteAbort("server0", "want a request that is here, got an id of none")
+            raise RemoteAbort("server0", "want a request that is here, got an id of none", lost=True)
 
     async def sent(*_: object, **__: object) -> None: ...
 
