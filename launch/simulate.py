@@ -123,7 +123,7 @@ def simulate_each(
         raise LocalInputError("simulate: want at least one text, got none")
     with console.status("preparing the model") as status:
         prepared = prepare(
-            options.model, options.suite, options.softmax, options.length or 1, options.calibration,
+            options.model, options.suite, options.softmax, options.length, options.calibration,
             options.embedding, status.update,
         )  # fmt: skip
         wanted_answer(prepared.config, options.answer)

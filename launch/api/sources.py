@@ -190,7 +190,7 @@ def here(
 
     def prepared(say: Say) -> Prepared:
         file = None if calibration is None else Path(calibration)
-        made = prepare(str(model), suite, softmax, 1, file, embedding, say)
+        made = prepare(str(model), suite, softmax, 0, file, embedding, say)
         missing = library.MISSING if library.best() < 0 else ""
         for note in filter(None, (made.note, other_softmax(made.checkpoint, made.config), off_domain(made), missing)):
             LibraryLog("client").say(note, level="warning")

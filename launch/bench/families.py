@@ -84,7 +84,7 @@ def _lock_step(prepared: Prepared, tokens: texts.Tokens) -> tuple[Tensor, int, d
     given = zip(encode_tokens(config, tokens, prepared.folded), config.inputs, strict=True)
     shares = [session.share_words(word, form.bits, form.frac) for word, form in given]
     run = session.run(lambda p, model, *x: audited_inference(p, model, x, tokens.mask), loaded.results, *shares)
-    batch, length = tokens.ids.shape
+    batch, length = tokens.mask.shape
     check_cost(run.ledger, plans.infer(Size(batch, length, audit=True)))
     first, second = (result.out_of_range for result in run.results[:2])
     flagged = ring.unpack_bits(first.packed ^ second.packed, first.shape).bool().any(1)

@@ -150,7 +150,7 @@ def size_of(node: Node, tokens: Tokens, answer: AnswerKind, audit: bool, extent:
     :raises LocalInputError: the tokens are none of this model's, or it has no such answer.
     """
     check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
-    batch, length = tokens.ids.shape
+    batch, length = tokens.mask.shape
     if tokens.places is not None:
         extent = tokens.places.shape[1] if tokens.places.shape[1] > 1 else 0  # as what is dealt ahead
     if length > node.config.formats.longest:

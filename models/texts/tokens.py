@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.picture import Picture
 from mpcnet.models.pooling import check_pooled
 from mpcnet.models.preprocessing import Preprocessing, lower_letters
 from mpcnet.models.shape import BertShape
 
 Text: TypeAlias = "str | tuple[str, str]"
+Given: TypeAlias = "Text | Picture"  # what a model is asked about
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +29,7 @@ class Tokens:
     """A padded batch, int64 [batch, seq] each: ids; types (0 first text, 1 second); mask (1 token, 0 padding).
 
     places [batch, count] are those of masks to fill, each row's last one said again where it has fewer than others.
+    Of images `ids` are the rows themselves, float [batch, seq, columns]: a patch's pixels, zeros before the patches.
     """
 
     ids: Tensor = field(repr=False)
@@ -57,7 +60,8 @@ def first_said(places: Tensor) -> Tensor:
 class Row:
     """One text's tokens; `uncut` is how many there were, if some had to go, and 0 if none had.
 
-    `encoding` says where in the text each of them is; None if the tokenizer does not.
+    `encoding` says where in the text each of them is; None if the tokenizer does not. An image has rows of `pixels`,
+    float [seq, columns], and no ids but 0.
     """
 
     ids: list[int] = field(repr=False)
@@ -65,6 +69,7 @@ class Row:
     uncut: int = 0
     places: tuple[int, ...] = field(default=(), repr=False)  # of masks, if they are to be filled
     encoding: Any = field(default=None, repr=False, compare=False)
+    pixels: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +98,13 @@ class Reader:
             lower_letters(tokenizer)
         return cls(tokenizer, limit, preprocessing, shape)
 
-    def row(self, text: Text) -> Row:
+    def row(self, text: Given) -> Row:
         """One text, or a pair of texts, in tokens; cut, special tokens kept, if the model's folder says so.
 
-        :raises LocalInputError: it has no tokens, too many, or some that the model has no row for.
+        :raises LocalInputError: it has no tokens, too many, or some that the model has no row for; or it is a picture.
         """
+        if isinstance(text, Picture):
+            raise LocalInputError("want a text: this is a model of texts; got an image")
         given = self.prepared(text)
         try:
             for part in parts(text):
@@ -120,7 +127,7 @@ class Reader:
         )
         return self._checked(found)
 
-    def asked(self, text: Text) -> Row:
+    def asked(self, text: Given) -> Row:
         """:meth:`row` of a text that a client asks about: it has a mask, if the model fills those.
 
         :raises LocalInputError: as :meth:`row`, or it has none.
