@@ -54,7 +54,7 @@ from mpcnet.models.checkpoints.supported import (
 from mpcnet.models.checkpoints.tensors import Stored, apart, floats
 from mpcnet.models.checkpoints.tied import tie
 from mpcnet.models.images.reader import processed_image
-from mpcnet.models.preprocessing import PROCESSOR, Preprocessing
+from mpcnet.models.preprocessing import IMAGES, PROCESSOR, Preprocessing
 from mpcnet.models.shape import TOKEN_LINEARS, BertShape, Softmax
 
 UNSUPPORTED = "cannot run privately: "
@@ -160,6 +160,12 @@ def _load(source: str) -> Checkpoint:
     if text := unsupported_family(config):
         raise LocalConfigError(UNSUPPORTED + text)
     family = FAMILIES[config["model_type"]]
+    if config["model_type"] in IMAGES and files.rewritten:
+        got = "an adapter" if files.adapter is not None else files.weights.name
+        raise LocalConfigError(
+            f"{UNSUPPORTED}want safetensors or pytorch_model.bin of a model of images, got {got}; load it in "
+            "transformers, merge what is to be merged, and save it by save_pretrained"
+        )
     with files.tensors() as found:
         stored = apart(family.rewritten(found), family.joined)
         theirs, unknown = known_parameters(list(stored), config["model_type"])

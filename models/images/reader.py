@@ -26,6 +26,11 @@ TRIED = (61, 83)  # height and width of the pictures that tell what a processor 
 class ImageReader(Reader):
     """A :class:`Reader` of pictures. Its `tokenizer` is transformers' image processor, of Pillow."""
 
+    @property
+    def noun(self) -> str:
+        """See :class:`Reader`."""
+        return "image"
+
     def row(self, text: Given) -> Row:
         """One picture's rows: zeros for the class token and registers, then a row of pixels for each patch.
 
@@ -34,7 +39,7 @@ class ImageReader(Reader):
         shape = self.shape
         assert shape is not None and shape.image is not None
         if not isinstance(text, Picture):
-            raise LocalInputError(f"want an image: this is a model of images; got {type(text).__name__}")
+            raise LocalInputError("want an image (--image FILE), since this is a model of images, got a text")
         pixels = _processed(self.tokenizer, text.rgb())
         zeros = [0] * shape.image.rows
         return Row(zeros, zeros, pixels=rows_of(shape.image, pixels))

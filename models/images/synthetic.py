@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.models.images.reader import rows_of
+from mpcnet.models.picture import Picture
 from mpcnet.models.shape import Image
 
 SEED = 0
@@ -28,6 +29,17 @@ def synthetic_rows(image: Image) -> Tensor:
     """The rows of all of them, float [count, n, columns]."""
     low, high = (torch.tensor(ends)[:, None, None] for ends in (image.low, image.high))
     return torch.stack([rows_of(image, low + (high - low) * made.clamp(0, 1)) for made in shades(image)])
+
+
+def synthetic_pictures(image: Image, count: int) -> list[Picture]:
+    """Pictures of discs, for who has none at hand."""
+    from PIL import Image as Pillow
+
+    generator, found = torch.Generator().manual_seed(SEED), []
+    for number in range(1, count + 1):
+        pixels = (_leaves(3, image.size, generator).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+        found.append(Picture(f"coloured discs {number}", Pillow.fromarray(pixels.numpy())))
+    return found
 
 
 def shades(image: Image) -> Iterator[Tensor]:

@@ -202,10 +202,11 @@ def calibration_of(
     """
     if kept := calibrated.built_in(found, longest):
         return kept
-    if found.source or found.shape.image is not None:
+    if found.source:
         batches = built_in_batches(found, longest)
     else:
-        batches = [random_tokens(found, 2, tokens) for tokens in (longest, *SHORTER) if tokens <= longest]
+        lengths = (longest,) if found.shape.image is not None else (longest, *SHORTER)
+        batches = [random_tokens(found, 2, tokens) for tokens in lengths if tokens <= longest]
     single = {name: value.float() for name, value in folded.items()}
     made = calibrate.calibrate(found.shape, single, told(batches, say, "once for these weights"), found.sha256)
     kept = Kept(made, Coverage(longest, recipe(found.preprocessing, found.shape.image)))

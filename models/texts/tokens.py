@@ -93,10 +93,17 @@ class Reader:
         shape: BertShape | None = None,
     ) -> Reader:
         """:raises LocalConfigError: there is no tokenizer in `tokenizer_dir`, or none that runs here."""
+        if shape is not None and shape.image is not None:
+            raise LocalConfigError(f"{tokenizer_dir}: want a model of texts, got one of images")
         tokenizer = load_tokenizer(tokenizer_dir)
         if preprocessing is not None and preprocessing.lower_case:
             lower_letters(tokenizer)
         return cls(tokenizer, limit, preprocessing, shape)
+
+    @property
+    def noun(self) -> str:
+        """What it reads, for people."""
+        return "text"
 
     def row(self, text: Given) -> Row:
         """One text, or a pair of texts, in tokens; cut, special tokens kept, if the model's folder says so.
@@ -228,15 +235,22 @@ def encode(
     :raises LocalInputError: no text, or one that :meth:`Reader.row` refuses (the error says which).
     :raises LocalConfigError: there is no tokenizer in `tokenizer_dir`.
     """
-    if not texts:
-        raise LocalInputError("texts: want at least one, got none")
-    reader = Reader.of(tokenizer_dir, limit, preprocessing, shape)
+    return read_all(Reader.of(tokenizer_dir, limit, preprocessing, shape), texts)
+
+
+def read_all(reader: Reader, given: Sequence[Given]) -> Tokens:
+    """All of them, as one batch.
+
+    :raises LocalInputError: there is none, or one that :meth:`Reader.row` refuses (the error says which).
+    """
+    if not given:
+        raise LocalInputError(f"{reader.noun}s: want at least one, got none")
     rows = []
-    for number, text in enumerate(texts, 1):
+    for number, one in enumerate(given, 1):
         try:
-            rows.append(reader.row(text))
+            rows.append(reader.row(one))
         except LocalInputError as error:
-            raise LocalInputError(f"text {number} of {len(texts)}: {error}") from None
+            raise LocalInputError(f"{reader.noun} {number} of {len(given)}: {error}") from None
     return reader.pad(rows)
 
 

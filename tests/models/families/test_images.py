@@ -239,6 +239,19 @@ def test_a_model_without_its_processor_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+def test_graphs_and_adapters_are_refused(tmp_path: Path) -> None:
+    """Positions have no names in a graph."""
+    save_image_model(tmp_path, "dinov2")
+    (tmp_path / "model.safetensors").rename(tmp_path / "model.onnx")
+    with pytest.raises(LocalConfigError, match=r"want safetensors .* of a model of images, got model\.onnx"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "model.onnx").rename(tmp_path / "model.safetensors")
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path), "r": 2, "target_modules": ["query"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(LocalConfigError, match="adapter"):
+        load_checkpoint(tmp_path)
+
+
 def test_what_is_no_row_of_an_image_is_refused() -> None:
     found, images, _ = small("vit")
     folded, ones = fold(found), images.mask
