@@ -17,10 +17,13 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.launch.reporting import report
-from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate
+from mpcnet.launch.requests.asked import words
+from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate_each
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.source import find_object
 from mpcnet.models.families.loaded import load
+from mpcnet.models.images.reader import reader_of
+from mpcnet.models.images.synthetic import synthetic_pictures
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode, encode_tokens, parameters
 from mpcnet.models.private.prepare import Prepared, prepare
@@ -48,8 +51,8 @@ def rows(families: Sequence[str], checkpoints: Sequence[str], console: Console) 
 
 
 def simulated(model: str, console: Console) -> dict[str, Any]:
-    """One simulation of three texts."""
-    outcome = simulate(DEFAULT_TEXTS, Options(model), console)
+    """One simulation of three texts, or images."""
+    outcome = simulate_each(words(DEFAULT_TEXTS), Options(model), console, strict=True, built_in=True)
     document = outcome.document
     cost = {key: document[key] for key in ("rounds", "sent_bytes", "offline_bytes")}
     flagged = sum(document["out_of_range"])
@@ -58,15 +61,18 @@ def simulated(model: str, console: Console) -> dict[str, Any]:
 
 
 def seeded(kind: str, labels: int) -> dict[str, Any]:
-    """Three texts through a small model, in lock-step."""
+    """Three texts, or images, through a small model, in lock-step."""
     from mpcnet.launch.bench.seeded import save_seeded  # transformers: only who makes models waits for it
     from mpcnet.models.float_model.huggingface import published
 
     with TemporaryDirectory() as folder:
         prepared = prepare(str(save_seeded(Path(folder), kind, labels)), "fast")
         found = prepared.checkpoint
-        plain = published(found)(DEFAULT_TEXTS)
-        tokens = texts.encode(found.source, DEFAULT_TEXTS, found.shape.positions, found.preprocessing, found.shape)
+        image = found.shape.image
+        given = DEFAULT_TEXTS if image is None else synthetic_pictures(image, len(DEFAULT_TEXTS))
+        plain = published(found)(given)
+        reader = reader_of(found.source, found.shape.positions, found.preprocessing, found.shape)
+        tokens = texts.read_all(reader, given)
     values, flagged, cost = _lock_step(prepared, tokens)
     return _row(kind, "seeded", found.shape, values, plain, flagged) | cost
 

@@ -25,7 +25,7 @@ async def embed_patches(p: Party, model: Model, pixels: Shared) -> tuple[Shared,
     Offline  6 bytes an element of the result
     Error    rounding of pixels to 2^-12 and of the matrix to 2^-20
     Hiding   pixels are opened under a fresh mask of 48 bits, uniform over all that is sent
-    Source   docs/protocol.md, "Images"
+    Source   docs/protocol.md, "A BERT"; [ViT]
     """
     image, formats = model.config.shape.image, model.config.formats
     assert image is not None

@@ -82,6 +82,7 @@ def load_processor(folder: str | Path) -> Any:
 
     :raises LocalConfigError: there is none, or none that runs here.
     """
+    import PIL  # noqa: F401  # an extra: without it transformers says less well what is missing
     from transformers import AutoImageProcessor  # two seconds to import: only who reads images waits for it
 
     path = Path(folder, PROCESSOR)

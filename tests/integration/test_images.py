@@ -19,7 +19,9 @@ from uploads import announce, mask_of, others, turned_away, uploads
 import mpcnet
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.launch.cli import app
+from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.deploy import TOKENIZER
+from mpcnet.launch.doctor.canary import ask_canary
 from mpcnet.launch.party import frames
 from mpcnet.launch.party.control_frames import SHARES
 from mpcnet.models.checkpoints.weights import load_checkpoint
@@ -53,6 +55,7 @@ async def test_labels_of_images(tmp_path: Path) -> None:
             got = torch.tensor([[*one.scores.values()] for one in mine])
             assert (got - want).abs().max() < 0.01
             assert [one.label for one in mine] == [("cat", "dog", "hat")[place] for place in want.argmax(1).tolist()]
+            assert (await ask_canary(settings_file.read(parties.made.config("client")), LIMIT_S)).level == "ok"
             plans = Plans(parties.node("client").config)
             assert private.last.requests == 1
             assert private.last.rounds == plans.infer(Size(3, 17, audit=True)).ledger.total().rounds
