@@ -184,15 +184,20 @@ def soak_command(
     every: Annotated[float, typer.Option(min=0.0, help="Seconds between two restarts; 0: none.")] = 20.0,
     limit: Annotated[float, typer.Option(help="A request without answer or error for so many seconds hangs.")] = 120.0,
     seed: Annotated[int, typer.Option(help="Of the choice of victims.")] = 1,
+    batch: Annotated[int, typer.Option(min=0, max=256, help="Random rows to a request; 0: a short text each.")] = 0,
+    tokens: Annotated[int, typer.Option(min=1, help="Of a random row.")] = 64,
+    memory_mib: Annotated[int, typer.Option(min=0, help="memory_mib of each party; 0: a third of this machine.")] = 0,
     model: Model = DEMO,
 ) -> None:
     """Requests in a row while a random party is killed and started again now and then.
 
-    Exit code 1 if an answer was wrong or a request hung.
+    Prints each process's peak of resident memory in each tenth of the run. Exit code 1 if an answer was wrong or a
+    request hung.
     """
-    found = soak(model, Soak(requests, every, limit, seed), console)
+    found = soak(model, Soak(requests, every, limit, seed, batch, tokens, memory_mib), console)
+    how = {"every_s": every, "seed": seed, "batch": batch, "tokens": tokens, "memory_mib": memory_mib}
     facts = {"model": model, "machine": report.machine(), "commit": report.commit()}
-    print(json.dumps({"bench": "soak", **found, "every_s": every, "seed": seed, **facts}))
+    print(json.dumps({"bench": "soak", **found, **how, **facts}))
     raise typer.Exit(1 if found["wrong"] or found["hung"] else 0)
 
 

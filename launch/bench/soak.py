@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from mpcnet.models.texts.tokens import Tokens, encode
 
 VICTIMS = ("server0", "server1", "dealer", "owner")
 COMMANDS = {"server0": "party", "server1": "party", "dealer": "dealer", "owner": "serve-model"}
+PARTS = 10  # of a run, each with its peak of memory: a leak shows
 RIGHT = 0.999  # least cosine of a right answer; a wrong one is anywhere in [-1, 1]
 TEXTS = ("It was over.", "A quiet film about two sisters.", "The soup was cold, but the company was warm.")
 
@@ -44,7 +45,11 @@ class Soak:
     every_s: float
     limit_s: float
     seed: int
-    right: int = 0
+    batch: int = 0  # random rows of `length` tokens; 0: short texts, one a request
+    length: int = 64
+    memory_mib: int = 0  # of each party; 0: a third of this machine's
+    right: int = 0  # requests whose rows are all right or flagged
+    flagged: int = 0  # rows
     wrong: int = 0
     hung: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -53,25 +58,19 @@ class Soak:
     resident: list[tuple[float, str, int]] = field(default_factory=list)  # elapsed s, role, bytes
 
     def document(self, elapsed_s: float) -> dict[str, Any]:
-        """For JSON: counts, seconds of right answers, and each process's memory in the run's two halves."""
+        """For JSON: counts, seconds of right answers, and each process's peak of memory in each tenth of the run."""
         answered = sorted(self.seconds)
-        memory = {
-            role: [
-                max((b for t, r, b in self.resident if r == role and half(t)), default=0) for half in _halves(elapsed_s)
-            ]
-            for role in (*VICTIMS, "client")
-        }
+        memory = {role: [0] * PARTS for role in (*VICTIMS, "client")}
+        for elapsed, role, nbytes in self.resident:
+            part = min(int(PARTS * elapsed / elapsed_s), PARTS - 1)
+            memory[role][part] = max(memory[role][part], nbytes)
         return {
-            "requests": self.requests, "right": self.right, "wrong": self.wrong, "hung": self.hung,
+            "requests": self.requests, "right": self.right, "flagged_rows": self.flagged, "wrong": self.wrong, "hung": self.hung,
             "errors": dict(self.errors), "restarts": dict(self.restarts), "seconds_run": elapsed_s,
             "seconds_median": answered[len(answered) // 2] if answered else None,
             "seconds_max": answered[-1] if answered else None,
-            "peak_resident_bytes_by_half": memory,
+            "peak_resident_bytes_by_tenth": memory,
         }  # fmt: skip
-
-
-def _halves(elapsed_s: float) -> Sequence[Any]:
-    return (lambda t: t < elapsed_s / 2), (lambda t: t >= elapsed_s / 2)
 
 
 def soak(model: str, plan: Soak, console: Console) -> dict[str, Any]:
@@ -82,7 +81,8 @@ def soak(model: str, plan: Soak, console: Console) -> dict[str, Any]:
     with console.status("preparing the model") as status:
         prepared = prepare(model, "fast", "exact", say=status.update)
     check_one_row(prepared.config.shape)
-    with deployment(prepared.config, Loopback(), 1, 30.0) as made, Progress(console=console) as progress:
+    limits: dict[str, Any] = {"memory_mib": plan.memory_mib} if plan.memory_mib else {}
+    with deployment(prepared.config, Loopback(), 1, 30.0, **limits) as made, Progress(console=console) as progress:
         for role in VICTIMS:
             _start(made, role, model)
         node = open_node(settings.read(made.config("client")))
@@ -99,15 +99,18 @@ def _start(made: Deployment, role: str, model: str) -> None:
 
 
 async def _ask(plan: Soak, node: Node, prepared: Prepared, progress: Progress, task: TaskID) -> None:
-    questions = _questions(prepared)
+    questions = _questions(prepared, plan)
     for index in range(plan.requests):
         tokens, expected = questions[index % len(questions)]
         start = time.monotonic()
         try:
             async with asyncio.timeout(plan.limit_s):
                 answer = await client.ask(node, tokens)
-            good = float(torch.cosine_similarity(answer.values.double(), expected.double(), dim=1).min()) >= RIGHT
+            kept = ~torch.tensor(answer.out_of_range or [False] * len(answer.values))
+            near = torch.cosine_similarity(answer.values.double()[kept], expected.double()[kept], dim=1)
+            good = bool((near >= RIGHT).all())
             plan.right, plan.wrong = plan.right + good, plan.wrong + (not good)
+            plan.flagged += int((~kept).sum())
             plan.seconds.append(time.monotonic() - start)
         except TimeoutError:
             plan.hung += 1
@@ -116,10 +119,12 @@ async def _ask(plan: Soak, node: Node, prepared: Prepared, progress: Progress, t
         progress.advance(task)
 
 
-def _questions(prepared: Prepared) -> list[tuple[Tokens, Tensor]]:
+def _questions(prepared: Prepared, plan: Soak) -> list[tuple[Tokens, Tensor]]:
     """Token batches, and the plaintext model's answers."""
     positions = prepared.config.formats.longest
-    if prepared.random:
+    if plan.batch:
+        batches = [random_tokens(prepared.checkpoint, plan.batch, plan.length) for _ in range(3)]
+    elif prepared.random:
         batches = [random_tokens(prepared.checkpoint, 1, length) for length in (4, 8, 12)]
     else:
         found = prepared.checkpoint

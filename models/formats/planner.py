@@ -46,6 +46,7 @@ PERIOD_BITS = range(9, 13)  # scores are opened modulo: a score's material grows
 OWN_QUERY_FRACS = range(N.QUERY_FRAC, N.QUERY_FRAC - 3, -1)  # where a suite compares scores in their own ring
 RANDOM_WINDOW, RANDOM_PERIOD = 7, 10  # of random weights, whose scores are narrow: as wide as a trained model's
 UNITS = 32.0  # of a LayerNorm's input are its standard deviation at least: its rounding is 1% of a result then
+TABLE_UNITS = 128.0  # of the embedding's, whose rounding no later layer makes up for
 
 
 def plan(
@@ -136,7 +137,7 @@ class _Planner:
         whole = max(0, ring.ceil_log2(self.bounds.sizes["embedding.centred"]))
         least, _ = self.bounds.square_sums["embedding.square_sum"]
         frac = 16 - 2 - whole
-        enough = frac >= 11 and least >= self.shape.embedded * (UNITS / 2.0**frac) ** 2
+        enough = frac >= 11 and least >= self.shape.embedded * (TABLE_UNITS / 2.0**frac) ** 2
         bits = 16 if enough and self.shape.image is None else 24
         return bits, bits - 2 - whole
 
