@@ -23,9 +23,12 @@ from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.doctor.canary import ask_canary
 from mpcnet.launch.party import frames
+from mpcnet.launch.party.client import ask, reader
 from mpcnet.launch.party.control_frames import SHARES
+from mpcnet.launch.party.node import open_node
 from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
+from mpcnet.models.images.reader import ImageReader
 from mpcnet.models.picture import Picture
 from mpcnet.models.private.program import Plans, Size
 
@@ -102,10 +105,9 @@ async def test_uploads_that_are_no_images(tmp_path: Path) -> None:
             await announce(peer, images)
             await frames.send(peer, SHARES, upload, **others(two))
             assert words in await turned_away(peer)
-        far = replace(images, ids=images.ids * 1e5)  # whoever makes its own client: its answer is its own affair
-        peer = parties.node("client")
+        far = replace(images, ids=images.ids * 1e5)
         with pytest.raises(LocalInputError, match="got some beyond its range"):
-            await mpcnet.launch.party.client.ask(peer, far)  # type: ignore[attr-defined]
+            await ask(parties.node("client"), far)
         await parties.answered(images)
         await parties.stop()
     assert parties.lost() == []
@@ -160,3 +162,40 @@ def test_processes(tmp_path: Path) -> None:
     found = json.loads(document.read_text())
     assert found["min_cosine"] > 0.9999 and found["sentences"] == 2
     assert "wide.png" in done.output
+
+
+def test_calibration_on_a_folder(tmp_path: Path) -> None:
+    """By each command that has it; `ranges` says of the same images that they are like those."""
+    model, folder = save_image_model(tmp_path / "model", "vit", 2), save_pictures(tmp_path)[0].parent
+
+    def run(*arguments: str) -> dict[str, object]:
+        done = CliRunner().invoke(app, [*arguments, "--model", str(model)])
+        assert done.exit_code == 0, (done.output, done.exception)
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
+    made = run("calibrate", "--texts", str(folder), "--json", "-")
+    assert (made["own"], made["rows"], made["longest"]) == (3, 43, 17)
+    assert str(run("ranges", "--file", str(folder), "--json", "-")["alike"]).startswith("yes: all 3")
+    planned = run("plan", "--calibrate-on", str(folder), "--json")
+    assert (planned["length"], planned["batch"]) == (17, 1)
+    failed = CliRunner().invoke(app, ["calibrate", "--model", str(model), "--texts", str(tmp_path / "model")])
+    assert "want a folder of images" in str(failed.exception)
+    (folder / "broken.png").write_text("no")
+    failed = CliRunner().invoke(app, ["calibrate", "--model", str(model), "--texts", str(folder)])
+    assert "broken.png: want an image" in str(failed.exception)
+
+
+def test_a_deployment_has_the_image_processor(tmp_path: Path) -> None:
+    """Clients get it in the place of a tokenizer; what is dealt ahead has the length of an image."""
+    model, made = save_image_model(tmp_path / "model", "vit", 2), tmp_path / "made"
+    hosts = ["--server0", "127.0.0.1:4100", "--server1", "127.0.0.1:4101", "--dealer", "127.0.0.1:4102"]
+    done = CliRunner().invoke(app, ["init", str(made), *hosts, "--model", str(model)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert (made / "client" / TOKENIZER / "preprocessor_config.json").is_file()
+    node = open_node(settings_file.read(made / "client" / "party.toml"))
+    assert isinstance(reader(node), ImageReader)
+    settings = settings_file.read(made / "server0" / "party.toml")
+    with pytest.raises(LocalConfigError, match='ahead: want rows of an image as "1x17", got "1x16"'):
+        open_node(replace(settings, ahead_sizes=(Size(1, 16),)))
+    assert open_node(replace(settings, ahead_sizes=(Size(1, 17),))).config.shape.image is not None
