@@ -5,7 +5,7 @@ Runs at the client: pixels are secret, the number of images and their size are n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mpcnet.models.preprocessing import PROCESSOR, SAVE_PROCESSOR, Preprocessing
 from mpcnet.models.shape import BertShape, Image
 from mpcnet.models.texts.tokens import Given, Reader, Row, Tokens
 
+MOST_SIDE = 2048  # pixels that a processor resizes or crops to
 TRIED = (61, 83)  # height and width of the pictures that tell what a processor makes
 
 
@@ -109,6 +110,11 @@ def processed_image(folder: str | Path) -> tuple[tuple[int, ...], tuple[float, .
     from PIL import Image as Pillow
 
     processor, height, width = load_processor(folder), *TRIED
+    sides = [side for name in ("size", "crop_size", "pad_size") for side in _sides(getattr(processor, name, None))]
+    if wide := [side for side in sides if side > MOST_SIDE]:  # before it makes such a picture
+        raise LocalConfigError(
+            f"{folder}: {PROCESSOR}: want images of at most {MOST_SIDE} pixels a side, got {wide[0]}"
+        )
     pictures = [Pillow.new("RGB", size, colour) for colour in ("black", "white") for size in ((width, height), TRIED)]
     try:
         found = [_processed(processor, picture) for picture in pictures]
@@ -122,6 +128,12 @@ def processed_image(folder: str | Path) -> tuple[tuple[int, ...], tuple[float, .
         )
     ends = torch.stack([pixels.flatten(1).double() for pixels in found])
     return min(sizes), tuple(ends.amin((0, 2)).tolist()), tuple(ends.amax((0, 2)).tolist())
+
+
+def _sides(given: Any) -> list[int]:
+    """The numbers of a processor's size."""
+    values = given.values() if isinstance(given, Mapping) else getattr(given, "__dict__", {}).values()
+    return [value for value in values if isinstance(value, int)]
 
 
 def _processed(processor: Any, picture: Any) -> Tensor:

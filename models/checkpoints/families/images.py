@@ -21,6 +21,7 @@ EMBEDDINGS: Mapping[str, str] = {
     "embeddings.patch_embeddings.projection": "patch",
     "layernorm": "final.norm",
 }
+CHANNELS = 3
 ROWS = re.compile(r"(.*\.|)embeddings\.(cls_token|register_tokens|position_embeddings)")  # [1, n, hidden] in files
 KERNEL = re.compile(r"(.*\.|)embeddings\.patch_embeddings\.projection\.weight")
 UNUSED = re.compile(r"(.*\.|)embeddings\.mask_token")  # of training alone
@@ -64,7 +65,11 @@ def describe_image(values: Mapping[str, Any], registers: int = 0) -> dict[str, A
     :raises LocalConfigError: images or patches are not square.
     """
     size, patch = (_side(values, name) for name in ("image_size", "patch_size"))
-    ends = (0.0,) * values["num_channels"], (1.0,) * values["num_channels"]
+    if values["num_channels"] != CHANNELS:  # what is read of a file is RGB
+        raise LocalConfigError(
+            f"num_channels: want {CHANNELS}, got {values['num_channels']}; take a model of RGB images"
+        )
+    ends = (0.0,) * CHANNELS, (1.0,) * CHANNELS
     image = Image(size, patch, *ends, registers)
     return {
         "layers": values["num_hidden_layers"],

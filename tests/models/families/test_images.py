@@ -212,6 +212,9 @@ def test_programs_tell_each_other_apart() -> None:
         ("vit", {"hidden_act": "mish"}, {}, "hidden_act: want gelu, .*, got mish"),
         ("vit", {}, {"size": {"height": 8, "width": 8}}, r"want images of \[3, 16, 16\], .* got \[3, 8, 8\]"),
         ("dinov2", {}, {"size": {"height": 8, "width": 16}}, r"want images of \[3, 16, 16\], .* got \[3, 8, 16\]"),
+        ("vit", {"num_channels": 1}, {}, "num_channels: want 3, got 1; take a model of RGB images"),
+        ("vit", {"image_size": "x"}, {}, "want"),
+        ("vit", {}, {"size": {"height": 10**6, "width": 16}}, "want images of at most 2048 pixels a side, got 1000000"),
         ("dinov2", {}, {"size": {"shortest_edge": 16}}, "want images of one size, got"),
         ("dinov2", {}, {"size": {"height": 9, "width": 9}}, "want whole patches .* got images of 9"),
         ("vit", {}, {"do_rescale": False, "do_normalize": False}, "want two numbers within 64 of 0"),
@@ -228,6 +231,17 @@ def test_other_images_are_refused(
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(LocalConfigError, match=says):
         load_checkpoint(tmp_path)
+
+
+def test_an_older_processors_file_is_read(tmp_path: Path) -> None:
+    """As google/vit-base-patch16-224 was first published: no class, and a number for a size."""
+    save_image_model(tmp_path, "vit")
+    older = {"do_normalize": True, "do_resize": True, "resample": 2, "size": SIDE}
+    older |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(older))
+    image = load_checkpoint(tmp_path).shape.image
+    assert image is not None
+    assert (image.size, image.low, image.high) == (SIDE, (-1.0,) * 3, (1.0,) * 3)
 
 
 def test_a_model_without_its_processor_is_refused(tmp_path: Path) -> None:
