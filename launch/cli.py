@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from mpcnet.errors import LocalInputError
-from mpcnet.launch.api.planning import plan_of
+from mpcnet.launch.api.planning import PLANNED, plan_of
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
 from mpcnet.launch.bench.paper.command import paper_command
@@ -39,6 +39,7 @@ from mpcnet.launch.options import (
     Device,
     Dim,
     FormatName,
+    Images,
     Impossible,
     Json,
     Model,
@@ -68,7 +69,7 @@ from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.requests.view import Choices
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.launch.undumpable import protect_memory
-from mpcnet.models.private.prepare import BUILTIN, checkpoint, prepare
+from mpcnet.models.private.prepare import BUILTIN, asked_length, checkpoint, prepare
 from mpcnet.models.private.program import Size, extent_of, wanted_answer
 from mpcnet.models.texts.inputs import entries
 
@@ -131,6 +132,7 @@ def simulate_command(
     impossible: Impossible = None,
     dim: Dim = None,
     top: Top = None,
+    images: Images = None,
     device: Device = "cpu",
     json_file: Json = "",
 ) -> None:
@@ -142,7 +144,8 @@ def simulate_command(
     check_folder(json_file)
     if task is not None:
         model = f"{BUILTIN}{task}"
-    if not (texts or file or pairs):
+    built_in = not (texts or file or pairs or images)
+    if built_in:
         texts = list(DEFAULT_TEXTS if task is None else REVIEWS)
     chosen = Options(
         model, suite, softmax, embedding, net, batch, length, threads, streams, timeout, calibration, keep,
@@ -150,7 +153,8 @@ def simulate_command(
         Choices(question, query, aggregation, max_answer_len, impossible, dim, top),
     )  # fmt: skip
     calibrate_first(model, calibrate_on, calibration)
-    outcome = simulate_each(entries(texts or [], file, pairs, form, paired=paired), chosen, console)
+    given = entries(texts or [], file, pairs, form, paired=paired, images=images or ())
+    outcome = simulate_each(given, chosen, console, built_in=built_in)
     emit(outcome.document, json_file)
     if json_file != "-":
         _show(outcome)
@@ -207,7 +211,7 @@ def _show(outcome: Outcome) -> None:
 @app.command("plan")
 def plan_command(
     model: Model = DEMO,
-    length: Annotated[int, typer.Option(min=1, help="Tokens of a sentence.")] = 128,
+    length: Annotated[int, typer.Option(min=0, help="Tokens of a sentence; 0: 128, or of an image all its rows.")] = 0,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
@@ -223,8 +227,8 @@ def plan_command(
     """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
     calibrate_first(model, calibrate_on, calibration)
     with console.status("preparing") as status:
-        prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
-        extent = extent_of(prepared.config, dim, masks)
+        prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update, usual=PLANNED)
+        length, extent = asked_length(prepared.config.shape, length, PLANNED), extent_of(prepared.config, dim, masks)
         size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit, extent)
         document = plan_of(prepared, model, size).to_dict()
     warn(prepared)
@@ -232,8 +236,8 @@ def plan_command(
         print(json.dumps(document))
         return
     out = screen()
-    loading = document["load"]
-    title = f"planned cost: {model}, {batch} x {length} tokens, {suite} suite, {document['softmax']} softmax"
+    loading, rows = document["load"], "tokens" if prepared.config.shape.image is None else "rows of an image"
+    title = f"planned cost: {model}, {batch} x {length} {rows}, {suite} suite, {document['softmax']} softmax"
     out.print(report.table(document["operations"], title))
     report.show(out, "totals", {
         "rounds": document["rounds"],

@@ -14,6 +14,7 @@ EXTRAS = {
     "accelerate": "distill",
     "onnx": "onnx",
     "gguf": "gguf",
+    "PIL": "images",
 }
 
 

@@ -28,6 +28,7 @@ from mpcnet.launch.options import (
     Config,
     Dim,
     FormatName,
+    Images,
     Impossible,
     Json,
     NoAudit,
@@ -91,13 +92,14 @@ def infer_command(
     impossible: Impossible = None,
     dim: Dim = None,
     top: Top = None,
+    images: Images = None,
     attempts: Annotated[int, typer.Option(min=1, help="Ask so often, if a party is restarted in the midst.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each request may take, waiting included.")] = (
         client.WAIT_S
     ),
     json_file: Json = "-",
 ) -> None:
-    """Ask the two servers about texts, and put their shares of the answers together.
+    """Ask the two servers about texts or images, and put their shares of the answers together.
 
     The tokenizer is the one beside --config, in tokenizer/, or --model's if that is the same. Prints JSON: one entry of
     `answers` for each text, an error in the place of one that cannot be answered (exit code 65), and what it cost.
@@ -111,12 +113,12 @@ def infer_command(
     kind = wanted_answer(node.config, answer)
     wanted = Wanted(kind, not no_audit, accept, attempts, view, extent, ranking, timeout)
     if tokens is not None:
-        if texts or file or pairs:
+        if texts or file or pairs or images:
             raise LocalInputError("texts: want texts or --tokens, got both")
         batches = _token_batches(tokens)
         table = client.public_table(node, model)
         raise typer.Exit(run(_ask_tokens(node, batches, table, wanted, json_file), node, graceful=False))
-    given = asked.asking(entries(texts or [], file, pairs, form, paired=paired), choices.first)
+    given = asked.asking(entries(texts or [], file, pairs, form, paired=paired, images=images or ()), choices.first)
     found = asked.ask(given, client.reader(node, model), blank)
     for line in filter(None, (found.refused(), found.cuts())):
         node.say(line, "warning")

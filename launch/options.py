@@ -26,7 +26,7 @@ from mpcnet.models.private.prepare import (
     other_softmax,
 )
 from mpcnet.models.shape import PRESETS, Softmax
-from mpcnet.models.texts.inputs import Format, texts_of
+from mpcnet.models.texts.inputs import Format, given_at
 from mpcnet.protocols.suites import SUITES
 
 WIDE = 4000  # columns of what goes into a file or a pipe: no line is broken, no word of a table cut
@@ -96,7 +96,10 @@ Json = Annotated[str, typer.Option("--json", help="Write the result as JSON to t
 Calibration = Annotated[Path | None, typer.Option(help="Calibration file to read, made by mpcnet calibrate --out.")]
 CalibrateOn = Annotated[
     Path | None,
-    typer.Option("--calibrate-on", help="Calibrate first, on texts like yours, in a file as infer reads it; kept."),
+    typer.Option(
+        "--calibrate-on",
+        help="Calibrate first, on a file's texts, as infer reads it, or a folder's images; kept.",
+    ),
 ]
 NoAudit = Annotated[
     bool, typer.Option("--no-audit", help="Do not have the servers check that all values kept to their ranges.")
@@ -122,8 +125,15 @@ Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N: where servers an
 Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
 
 
+Images = Annotated[
+    list[Path] | None,
+    typer.Option("--image", help="For a model of images: an image's file, or a folder of them; repeatable."),
+]
+
+
 def calibrate_first(model: str, file: Path | None, calibration: Path | None) -> None:
-    """What --calibrate-on asks for: ranges of these texts too, kept in the cache, where the command then finds them.
+    """What --calibrate-on asks for: ranges of these texts, or of a folder's images, too, kept in the cache, where the
+    command then finds them.
 
     :raises LocalConfigError: a file of calibration is named too, or the model cannot be calibrated.
     :raises LocalInputError: the model cannot read one of the texts; the error says which.
@@ -132,7 +142,7 @@ def calibrate_first(model: str, file: Path | None, calibration: Path | None) -> 
         return
     if calibration is not None:
         raise LocalConfigError(f"--calibrate-on: want it or --calibration, got both: {file} and {calibration}")
-    texts = texts_of(file)
+    texts = given_at(file)
     with console.status(f"loading {model}") as status:
         found = checkpoint(model)
         keep(found, with_texts(found, texts, say=status.update))

@@ -29,11 +29,13 @@ from mpcnet.launch.requests.view import NO_CHOICES, Choices
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.ledger import overlapped
 from mpcnet.models.families.config import AnswerKind, Embedding
+from mpcnet.models.images.reader import reader_of
+from mpcnet.models.images.synthetic import synthetic_pictures
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
-from mpcnet.models.private.program import Plans, Size, extent_of, wanted_answer
+from mpcnet.models.private.program import Plans, Size, extent_of, least_length, wanted_answer
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Entry
-from mpcnet.models.texts.tokens import Reader, Text, Tokens
+from mpcnet.models.texts.tokens import Given, Tokens
 from mpcnet.transport.latency import parse_link
 
 DEFAULT_TEXTS = (
@@ -94,7 +96,7 @@ class Outcome:
     asked: Asked | None = None  # None if random tokens were, or tokens without their texts
 
 
-def simulate(texts: Sequence[Text], options: Options, console: Console, network: Network | None = None) -> Outcome:
+def simulate(texts: Sequence[Given], options: Options, console: Console, network: Network | None = None) -> Outcome:
     """Run the whole thing, on `network` if one is given: `options.net` then only names the link.
 
     :raises LocalInputError: a text is empty or too long, or the model has no such answer.
@@ -112,8 +114,11 @@ def simulate_each(
     network: Network | None = None,
     *,
     strict: bool = False,
+    built_in: bool = False,
 ) -> Outcome:
     """Likewise, but what is wrong with a text is told in its place, and the others are answered, unless `strict`.
+
+    Where the entries are `built_in`, a model of images is asked about images in their place.
 
     :raises LocalInputError: no text can be asked, or the model has no such answer.
     """
@@ -123,12 +128,14 @@ def simulate_each(
         raise LocalInputError("simulate: want at least one text, got none")
     with console.status("preparing the model") as status:
         prepared = prepare(
-            options.model, options.suite, options.softmax, options.length or 1, options.calibration,
+            options.model, options.suite, options.softmax, options.length, options.calibration,
             options.embedding, status.update,
         )  # fmt: skip
         wanted_answer(prepared.config, options.answer)
         extent_of(prepared.config, options.choices.dim)
         options.choices.view(prepared.config.shape)
+        if built_in and (image := prepared.config.shape.image) is not None:
+            entries = asked.words(synthetic_pictures(image, len(entries)))
         found = None if prepared.random else _ask(prepared, entries, options)
     if found is not None and strict and found.refused():
         raise LocalInputError(found.refused())
@@ -144,13 +151,13 @@ def simulate_each(
 
 def _ask(prepared: Prepared, entries: Sequence[Entry], options: Options) -> Asked:
     found, limit = prepared.checkpoint, options.length or prepared.config.formats.longest
-    reader = Reader.of(found.source, limit, found.preprocessing, found.shape)
+    reader = reader_of(found.source, limit, found.preprocessing, found.shape)
     return asked.ask(asked.asking(entries, options.choices.first), reader, options.blank)
 
 
 def _random_batches(prepared: Prepared, count: int, options: Options) -> list[Tokens]:
     """As many random sentences, of a model without a tokenizer."""
-    length = min(options.length or 128, prepared.config.formats.longest)
+    length = least_length(prepared.config, options.length or 128)
     sizes = [min(options.batch, count - start) for start in range(0, count, options.batch)]
     return [random_tokens(prepared.checkpoint, size, length) for size in sizes]
 

@@ -63,7 +63,9 @@ def too_large(shape: BertShape, folded: Mapping[str, Tensor]) -> Iterator[str]:
         weight = folded[f"{name}.weight"]
         sizes = math.sqrt(len(weight)) * (weight - weight.mean(0)).norm(dim=0) + folded[f"{name}.bias"].abs()
         yield from _needs("logits of tokens", float(sizes.max()), TOKEN_LOGIT_BITS)
-    if shape.head == "classification" and shape.pooling == "mean":
+    if shape.head == "classification" and shape.image is not None:
+        yield from _needs("logits of images", float(image_logits(shape, folded).max()), TOKEN_LOGIT_BITS)
+    elif shape.head == "classification" and shape.pooling == "mean":
         yield from _needs("pooled values", math.sqrt(shape.hidden), POOLED_BITS - 2 - POOLED_FRAC)
     if shape.head != "embedding":
         return
@@ -82,6 +84,16 @@ def too_large(shape: BertShape, folded: Mapping[str, Tensor]) -> Iterator[str]:
         if dense.activation == "tanh":
             sizes = torch.ones_like(sizes)
     yield from _needs("values of the embedding", float(sizes.max()), RESULT_BITS - 2 - POOLED_FRAC)
+
+
+def image_logits(shape: BertShape, folded: Mapping[str, Tensor]) -> Tensor:
+    """What each logit of a classifier of images stays below: a sum of n rows N has the norm n sqrt(d) at most."""
+    assert shape.image is not None
+    sizes = folded["classifier.bias"].abs()
+    parts = torch.split(folded["classifier.weight"], shape.hidden)
+    for part, count in zip(parts, (1, shape.image.rows - shape.image.lead), strict=False):
+        sizes = sizes + count * math.sqrt(shape.hidden) * (part - part.mean(0)).norm(dim=0)
+    return sizes
 
 
 def _needs(what: str, got: float, whole_bits: int) -> Iterator[str]:

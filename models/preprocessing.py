@@ -38,14 +38,17 @@ TOKENIZER_FILES = (  # all that transformers reads of a tokenizer, whichever of 
     "bpe.codes",
     "dict.txt",
 )
+IMAGES = ("dinov2", "dinov2_with_registers", "vit")  # types of models that have an image processor instead
+PROCESSOR = "preprocessor_config.json"
+SAVE_PROCESSOR = "save it beside the model: AutoImageProcessor.from_pretrained(NAME).save_pretrained(DIR)"
 CONFIG = "config.json"  # of it a tokenizer needs the model's type alone, where it does not name its own class
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a client makes token ids of a text, and an embedding of the vector that it gets.
+    """How a client makes token ids of a text, or pixels of an image, and an embedding of the vector that it gets.
 
-    tokenizer_sha256: :func:`tokenizer_digest` of the tokenizer's folder.
+    tokenizer_sha256: :func:`tokenizer_digest` of the tokenizer's folder, or of the image processor's.
     max_tokens: longer texts are cut there, special tokens included, as sentence-transformers cuts them; 0: they are
     refused where the model's positions end.
     prompt: stands before every text (of a pair, before the first).
@@ -104,7 +107,8 @@ class Preprocessing:
 
 
 def tokenizer_digest(folder: str | Path) -> str:
-    """SHA-256 over the model's type, and the name, size and bytes of each of the tokenizer's files, in a fixed order.
+    """SHA-256 over the model's type, and the name, size and bytes of each of the tokenizer's files, in a fixed order;
+    or of the image processor's one file.
 
     :raises LocalConfigError: there is no tokenizer in the folder, or a file cannot be read.
     """
@@ -118,7 +122,8 @@ def tokenizer_digest(folder: str | Path) -> str:
 
 
 def copy_tokenizer(source: str | Path, target: str | Path) -> None:
-    """Copy a tokenizer's files into a new folder, so that it has the same digest there and loads by itself.
+    """Copy the files of a tokenizer, or of an image processor, into a new folder, so that it has the same digest there
+    and loads by itself.
 
     Of config.json only the model's type goes along: which tokenizer that is, and nothing else of the model.
 
@@ -158,12 +163,26 @@ def lower_letters(tokenizer: Any) -> None:
 
 
 def has_tokenizer(folder: str | Path) -> bool:
-    """Whether one of its files is there."""
-    return any(Path(folder, name).is_file() for name in TOKENIZER_FILES)
+    """Whether one of its files is there, or an image processor's."""
+    return bool(_files(Path(folder)))
+
+
+def _files(folder: Path) -> list[str]:
+    names = (PROCESSOR,) if _reads_images(folder) else TOKENIZER_FILES
+    return [name for name in names if (folder / name).is_file()]
+
+
+def _reads_images(folder: Path) -> bool:
+    try:
+        return _model_type(folder) in IMAGES
+    except LocalConfigError:  # a damaged config.json, of which others tell
+        return False
 
 
 def _present(folder: Path) -> list[str]:
-    names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    names = _files(folder)
+    if not names and _reads_images(folder):
+        raise LocalConfigError(f"{folder}: want {PROCESSOR}, as models of images have it, got none; {SAVE_PROCESSOR}")
     if not names:
         raise LocalConfigError(
             f"{folder}: want a tokenizer (tokenizer.json, or vocab.txt, and their like), got none; "

@@ -32,6 +32,8 @@ SPAN_COLUMNS = 2  # of a token: does an answer start with it, does one end with 
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
 MOST_BASE, MOST_PLACES = 1e12, 1 << 19  # of RoPE, whose angles are then exact enough in words of 64 bits
 MOST_DISTANCES, MOST_FARTHEST = 1024, 1 << 15  # of DeBERTa, whose rows take a second to number then
+MOST_CHANNELS, MOST_PIXEL = 16, 64.0  # of an image, and of a pixel's value: 12 bits behind the point leave it 48 in all
+IMAGE_POOLINGS = ("cls", "cls+patches")  # before a classifier of images: the class token, and the mean of the patches
 MOST, MOST_LAYERS = 1 << 24, 1024  # of any size, and of layers: far above any encoder; products of two sizes fit a word
 
 
@@ -41,6 +43,56 @@ class Dense:
 
     columns: int
     activation: DenseActivation
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a model of images takes: squares of `size` by `size` pixels, cut into squares of `patch` by `patch`.
+
+    low, high: what the pixels of each channel lie between, as the image processor makes them.
+    registers: rows of the model's own between the class token's and those of patches (DINOv2 with registers).
+
+    :raises LocalConfigError: a size is out of range, or patches do not fill an image.
+    """
+
+    size: int
+    patch: int
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    registers: int = 0
+
+    def __post_init__(self) -> None:
+        ends = (self.low, self.high)
+        if not all(type(x) is int and low <= x <= MOST for x, low in ((self.size, 1), (self.patch, 1))):
+            raise LocalConfigError(f"image: want sizes of at least 1, got {self.size} and {self.patch}")
+        if type(self.registers) is not int or not 0 <= self.registers <= MOST or self.size % self.patch:
+            raise LocalConfigError(
+                f"image: want whole patches and 0 or more registers, got images of {self.size} with patches of "
+                f"{self.patch} and {self.registers!r} registers; let the image processor crop to a multiple"
+            )
+        known = all(type(end) is tuple and 1 <= len(end) <= MOST_CHANNELS for end in ends) and all(
+            type(x) is float and abs(x) < MOST_PIXEL for end in ends for x in end
+        )
+        if not known or len(self.low) != len(self.high) or not all(a < b for a, b in zip(*ends, strict=True)):
+            raise LocalConfigError(
+                f"image: want two numbers within {MOST_PIXEL:g} of 0, the smaller first, of 1 to {MOST_CHANNELS} "
+                f"channels, got {self.low} and {self.high}"
+            )
+
+    @property
+    def columns(self) -> int:
+        """Numbers of a patch."""
+        return len(self.low) * self.patch**2
+
+    @property
+    def lead(self) -> int:
+        """Rows before the first patch's."""
+        return 1 + self.registers
+
+    @property
+    def rows(self) -> int:
+        """Of the whole: the class token, the registers and the patches."""
+        return self.lead + (self.size // self.patch) ** 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +125,9 @@ class BertShape:
     `head_activation` and a LayerNorm (ModernBERT), else one map alone.
     head "fill-mask": a logit of every word, at the places that a client names in secret, by a map to the embeddings'
     width, `head_activation`, a LayerNorm, and the decoder; labels is 0.
+    image: the model takes images, whose patches are its rows, behind a class token and registers; there is no
+    vocabulary (0), no padding, and all images have all positions. Its first residual is what stands before a LayerNorm.
+    A classifier of images is one linear map of what `pooling` says, one of IMAGE_POOLINGS.
 
     :raises LocalConfigError: a size is out of range, heads do not divide hidden, or the head or activation is unknown.
     """
@@ -106,9 +161,11 @@ class BertShape:
     distances: int = 0
     farthest: int = 0
     alibi: bool = False
+    image: Image | None = None
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("layers", "hidden", "heads", "ffn", "vocab", "positions"), 1)
+        sizes |= {} if self.image is None else {"vocab": 0}
         sizes |= dict.fromkeys(
             ("types", "skipped_positions", "pooled_from", "embedding_width", "distances", "farthest"), 0
         )
@@ -175,6 +232,18 @@ class BertShape:
             yield f"gated: want true, or false for quad, got {self.gated!r}"
         if self.norm == "before" and (self.shared or self.embedding_width):
             yield "norm before: want layers with weights of their own, and embeddings of their width"
+        if self.image is not None:
+            yield from self._wrong_image(self.image)
+
+    def _wrong_image(self, image: Image) -> Iterator[str]:
+        """What a model of images has of one of texts."""
+        of_texts = (self.vocab, self.types, self.skipped_positions, self.relative_buckets, self.distances)
+        if any(of_texts) or self.rotary or any(self.windows) or self.norm != "before":
+            yield "image: want LayerNorms before, a table of positions and nothing of texts, got a description of texts"
+        if self.positions != image.rows:
+            yield f"positions: want {image.rows}, one for each row of an image, got {self.positions}"
+        if self.head not in ("embedding", "classification"):
+            yield f"head: want an embedding or a classifier of images, got {self.head}"
 
     def _shares(self) -> bool:
         """Each layer has weights that came before, or the next."""
@@ -190,6 +259,8 @@ class BertShape:
         kinds = self.pooling.split("+")
         mean = classifies and self.pooling == "mean"
         known = all(kind in POOLINGS for kind in kinds) if embeds else self.pooling == HEAD_POOLINGS.get(self.head)
+        if self.image is not None and classifies:
+            known, mean = self.pooling in IMAGE_POOLINGS, False
         if self.head not in get_args(Head) or not (known or mean) or (self.labels > 0) != (self.head in LABELLED):
             yield (
                 "head, pooling, labels: want embedding, pooling kinds, 0 or classification, first or mean, > 0 or "
@@ -200,7 +271,8 @@ class BertShape:
             yield f"pooled_from, dense: want none of {self.head}, got some"
         if self.multi_label and not classifies:
             yield f"multi_label: want a classifier, got {self.head}"
-        if type(self.head_norm) is not bool or (self.head_norm and not (classifies or self.tells_tokens)):
+        heads = (classifies and self.image is None) or self.tells_tokens
+        if type(self.head_norm) is not bool or (self.head_norm and not heads):
             yield f"head_norm: want true, of a classifier, or false, got {self.head_norm!r} of {self.head}"
         if self.sigmoid and (not classifies or self.labels > 1):
             yield f"sigmoid: want a classifier of one label, got {self.head} of {self.labels}"
@@ -270,6 +342,11 @@ class BertShape:
         """Whether there is a table of positions."""
         return not (self.rotary or self.distances or self.alibi)
 
+    @property
+    def pooler(self) -> bool:
+        """Whether a map and an activation stand before a classifier's last map."""
+        return self.head == "classification" and self.image is None
+
     def window(self, layer: int) -> int:
         """How far from a token it attends in a layer; 0: everywhere."""
         return self.windows[layer] if self.windows else 0
@@ -305,8 +382,9 @@ class BertShape:
         return self.hidden // self.heads
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and msgpack."""
-        return asdict(self)
+        """Plain values, for JSON and msgpack; of a model of texts without `image`."""
+        values = asdict(self)
+        return values if self.image is not None else {name: x for name, x in values.items() if name != "image"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BertShape:
@@ -315,6 +393,8 @@ class BertShape:
         :raises LocalConfigError: a field is missing or unknown, or a value is out of range.
         """
         want = {field.name for field in fields(cls)}
+        if "image" not in values:
+            want.remove("image")
         if set(values) != want:
             raise LocalConfigError(
                 f"BERT shape: missing fields {sorted(want - set(values))}, unknown {sorted(set(values) - want)}"
@@ -323,9 +403,19 @@ class BertShape:
             dense = tuple(Dense(**dense) for dense in values["dense"])
         except TypeError as error:
             raise LocalConfigError(f"BERT shape: dense: want columns and activation, got {values['dense']}") from error
+        image = _image(values["image"]) if "image" in values else None
         lists = {name: values[name] for name in ("shared", "rotary", "windows")}
         made = {name: tuple(found) if isinstance(found, list) else found for name, found in lists.items()}
-        return cls(**{**values, "dense": dense, **made})
+        return cls(**{**values, "dense": dense, **made, "image": image})
+
+
+def _image(values: Any) -> Image:
+    """:raises LocalConfigError: it is none."""
+    try:
+        ends = {name: tuple(values[name]) for name in ("low", "high")}
+        return Image(**{**values, **ends})
+    except (TypeError, KeyError) as error:
+        raise LocalConfigError(f"BERT shape: image: want sizes and ends of pixels, got {str(values)[:80]}") from error
 
 
 PRESETS: Mapping[str, BertShape] = {
@@ -333,6 +423,18 @@ PRESETS: Mapping[str, BertShape] = {
     "bert-large": BertShape(layers=24, hidden=1024, heads=16, ffn=4096),
     "bert-tiny": BertShape(layers=2, hidden=128, heads=2, ffn=512),
     "minilm-l6": BertShape(layers=6, hidden=384, heads=12, ffn=1536),
+    "vit-base": BertShape(
+        layers=12,
+        hidden=768,
+        heads=12,
+        ffn=3072,
+        vocab=0,
+        positions=197,
+        types=0,
+        pooling="cls",
+        norm="before",
+        image=Image(224, 16, (-1.0,) * 3, (1.0,) * 3),
+    ),
 }
 
 

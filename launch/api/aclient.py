@@ -13,6 +13,7 @@ import numpy as np
 
 from mpcnet.errors import LocalInputError, LocalStateError, MpcError
 from mpcnet.launch.api.aquestions import AsyncQuestions
+from mpcnet.launch.api.batches import Item
 from mpcnet.launch.api.call import Call, How, OnError, Value
 from mpcnet.launch.api.methods import check_method
 from mpcnet.launch.api.progress import shown
@@ -25,7 +26,7 @@ from mpcnet.launch.requests.asked import Check, anything
 from mpcnet.models.families.config import AnswerKind, Config, Embedding
 from mpcnet.models.private.program import wanted_answer, wanted_extent
 from mpcnet.models.shape import Softmax
-from mpcnet.models.texts.tokens import Reader, Text, Tokens
+from mpcnet.models.texts.tokens import Reader, Tokens
 
 
 class AsyncClient(AsyncQuestions):
@@ -120,21 +121,21 @@ class AsyncClient(AsyncQuestions):
 
     @overload
     async def embed(
-        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, dim: int = 0, on_error: Literal["raise"] = "raise", **how: Unpack[How]
     ) -> Vectors: ...  # fmt: skip
 
     @overload
     async def embed(
-        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["return"], **how: Unpack[How]
+        self, texts: Iterable[Item], *, dim: int = 0, on_error: Literal["return"], **how: Unpack[How]
     ) -> list[Vectors | MpcError]: ...  # fmt: skip
 
     @overload
     async def embed(
-        self, texts: Iterable[Text], *, dim: int = 0, on_error: OnError, **how: Unpack[How]
+        self, texts: Iterable[Item], *, dim: int = 0, on_error: OnError, **how: Unpack[How]
     ) -> Vectors | list[Vectors | MpcError]: ...
 
     async def embed(
-        self, texts: Iterable[Text], *, dim: int = 0, on_error: OnError = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, dim: int = 0, on_error: OnError = "raise", **how: Unpack[How]
     ) -> Vectors | list[Vectors | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.embed`."""
         config = await self._asked("embed")
@@ -151,21 +152,21 @@ class AsyncClient(AsyncQuestions):
 
     @overload
     async def classify(
-        self, texts: Iterable[Text], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
     ) -> list[Classification]: ...  # fmt: skip
 
     @overload
     async def classify(
-        self, texts: Iterable[Text], *, on_error: Literal["return"], **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: Literal["return"], **how: Unpack[How]
     ) -> list[Classification | MpcError]: ...  # fmt: skip
 
     @overload
     async def classify(
-        self, texts: Iterable[Text], *, on_error: OnError, **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: OnError, **how: Unpack[How]
     ) -> list[Classification] | list[Classification | MpcError]: ...
 
     async def classify(
-        self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: OnError = "raise", **how: Unpack[How]
     ) -> list[Classification] | list[Classification | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.classify`."""
         config = await self._asked("classify")
@@ -177,21 +178,21 @@ class AsyncClient(AsyncQuestions):
 
     @overload
     async def labels(
-        self, texts: Iterable[Text], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
     ) -> list[str]: ...  # fmt: skip
 
     @overload
     async def labels(
-        self, texts: Iterable[Text], *, on_error: Literal["return"], **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: Literal["return"], **how: Unpack[How]
     ) -> list[str | MpcError]: ...  # fmt: skip
 
     @overload
     async def labels(
-        self, texts: Iterable[Text], *, on_error: OnError, **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: OnError, **how: Unpack[How]
     ) -> list[str] | list[str | MpcError]: ...
 
     async def labels(
-        self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: OnError = "raise", **how: Unpack[How]
     ) -> list[str] | list[str | MpcError]:  # fmt: skip
         """See :meth:`mpcnet.launch.api.client.Client.labels`."""
         config = await self._asked("labels")
@@ -237,7 +238,7 @@ class AsyncClient(AsyncQuestions):
         return opened.node.config
 
     async def _call(
-        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How,
+        self, what: str, answer: AnswerKind, texts: Iterable[Item], on_error: OnError, how: How,
         check: Check = anything, extent: int = 0,
     ) -> list[Value | MpcError]:  # fmt: skip
         opened, session = await self._open()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Literal, Unpack, cast, overload
 
 from mpcnet.errors import MpcError
-from mpcnet.launch.api.batches import texts_of
+from mpcnet.launch.api.batches import Item, texts_of
 from mpcnet.launch.api.call import How, OnError, Value
 from mpcnet.launch.api.results import Ranked, ranked
 from mpcnet.launch.requests import answers, entities
@@ -30,7 +30,7 @@ class AsyncQuestions(ABC):
 
     @abstractmethod
     async def _call(
-        self, what: str, answer: AnswerKind, texts: Iterable[Text], on_error: OnError, how: How,
+        self, what: str, answer: AnswerKind, texts: Iterable[Item], on_error: OnError, how: How,
         check: Check = anything, extent: int = 0,
     ) -> list[Value | MpcError]:  # fmt: skip
         """One entry for each text."""
@@ -133,7 +133,7 @@ class AsyncQuestions(ABC):
         pairs = [(query, text) for text in given]
         entries = await self._call("rerank", "logits", pairs, on_error, how)
         found = [
-            ranked(config, place, entry.row, entry.known.text[1], entry.out_of_range)
+            ranked(config, place, entry.row, given[place], entry.out_of_range)
             for place, entry in enumerate(entries)
             if isinstance(entry, Value)
         ]

@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.party.upload import MAX_BATCH
 from mpcnet.launch.requests.asked import listed
-from mpcnet.models.texts.tokens import Reader, Row, Text
+from mpcnet.models.picture import Picture
+from mpcnet.models.texts.tokens import Given, Reader, Row
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Item: TypeAlias = "str | tuple[str, str] | Path | Image"  # a text, a pair of them, an image's path, or an image
 
 REQUEST_TOKENS = 1024  # padded tokens of a request: beyond that a server's memory grows and nothing gets faster
 
 
-def texts_of(given: Iterable[Text]) -> list[Text]:
-    """The caller's texts.
+def texts_of(given: Iterable[Item]) -> list[Item]:
+    """The caller's texts, or images.
 
-    :raises LocalInputError: it is one text, rather than several.
+    :raises LocalInputError: it is one of them, rather than several.
     """
     if isinstance(given, str):
         raise LocalInputError("texts: want a list of texts, got one text; put it in a list")
+    if not isinstance(given, Iterable):
+        raise LocalInputError(f"texts: want a list of texts or images, got {type(given).__name__}; put it in a list")
     return list(given)
 
 
 def read(
-    reader: Reader, texts: Sequence[Text], check: Callable[[Text], None] = lambda text: None
+    reader: Reader, texts: Sequence[Item], check: Callable[[Given], None] = lambda text: None
 ) -> list[Row | LocalInputError]:
-    """Each text's tokens, or what is wrong with it; `check` raises what else is."""
-    return [_row(reader, number, as_text(text), check) for number, text in enumerate(texts, 1)]
+    """Each text's or image's rows, or what is wrong with it; `check` raises what else is."""
+    return [_row(reader, number, text, check) for number, text in enumerate(texts, 1)]
 
 
-def as_text(text: Text) -> Text:
-    """A pair may be a list."""
-    return (text[0], text[1]) if isinstance(text, list) and len(text) == 2 else text
+def as_given(reader: Reader, item: Any) -> Given:
+    """A text, a pair, which may be a list, or an image.
 
-
-def _row(reader: Reader, number: int, text: Text, check: Callable[[Text], None]) -> Row | LocalInputError:
+    :raises LocalInputError: it is none of these, or of the other kind than the reader's.
+    """
+    if reader.noun == "image":
+        return Picture.of(item)
+    text: Given = (item[0], item[1]) if isinstance(item, list) and len(item) == 2 else item
     words = text if isinstance(text, tuple) else (text,)
     if not all(isinstance(word, str) for word in words) or not 1 <= len(words) <= 2:
         got = f"a tuple of {len(words)}" if isinstance(text, tuple) else type(text).__name__
-        return LocalInputError(f"text {number}: want a text or a pair of texts, got {got}")
+        raise LocalInputError(f"want a text or a pair of texts, got {got}")
+    return text
+
+
+def _row(reader: Reader, number: int, item: Item, check: Callable[[Given], None]) -> Row | LocalInputError:
     try:
-        check(text)
-        return reader.asked(text)
+        given = as_given(reader, item)
+        check(given)
+        return reader.asked(given)
     except LocalInputError as error:
-        return LocalInputError(f"text {number}: {error}")
+        return LocalInputError(f"{reader.noun} {number}: {error}")
 
 
 def cuts(rows: Sequence[Row | LocalInputError], most: int) -> str:

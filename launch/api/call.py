@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
@@ -12,16 +12,17 @@ from torch import Tensor
 
 from mpcnet.errors import ChannelTimeout, LocalInputError, LocalRangeError, MpcError
 from mpcnet.launch.api import batches
+from mpcnet.launch.api.batches import Item
 from mpcnet.launch.api.progress import shown
 from mpcnet.launch.api.results import Usage, usage
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.party import client
 from mpcnet.launch.party.client import Answer
 from mpcnet.launch.requests import answers
-from mpcnet.launch.requests.asked import listed
+from mpcnet.launch.requests.asked import Check, anything, listed
 from mpcnet.launch.requests.view import Known
 from mpcnet.models.families.config import AnswerKind
-from mpcnet.models.texts.tokens import Reader, Row, Text
+from mpcnet.models.texts.tokens import Reader, Row
 
 OnError = Literal["raise", "return"]
 BATCH_SIZE = 32
@@ -66,7 +67,7 @@ class Call:
             raise LocalInputError(f"timeout: want more than 0 s, got {self.timeout:g}")
 
     async def run(
-        self, session: Session, reader: Reader, texts: Iterable[Text], check: Callable[[Text], None] = lambda text: None
+        self, session: Session, reader: Reader, texts: Iterable[Item], check: Check = anything
     ) -> tuple[list[Value | MpcError], Usage]:
         """One entry for each text, in the order of the texts; requests go one after the other.
 
@@ -81,8 +82,8 @@ class Call:
         given = batches.texts_of(texts)
         rows = await asyncio.to_thread(batches.read, reader, given, check)
         known = [
-            Known(batches.as_text(text), row, reader.tokenizer) if isinstance(row, Row) else None
-            for text, row in zip(given, rows, strict=True)
+            Known(batches.as_given(reader, item), row, reader.tokenizer) if isinstance(row, Row) else None
+            for item, row in zip(given, rows, strict=True)
         ]
         places = batches.requests(rows, self.batch_size)
         wrong = [str(row) for row in rows if isinstance(row, LocalInputError)]
@@ -94,11 +95,11 @@ class Call:
         replies: list[Answer] = []
         try:
             async with asyncio.timeout(self.timeout):
-                with shown(f"{self.what}: {len(given)} texts", len(given), enabled=self.progress) as step:
+                with shown(f"{self.what}: {len(given)} {reader.noun}s", len(given), enabled=self.progress) as step:
                     for chosen in places:
                         for answer in await self._ask(session, reader, rows, chosen):
                             replies.append(answer)
-                            self._place(found, chosen[: len(answer.values)], answer, known)
+                            self._place(found, chosen[: len(answer.values)], answer, known, reader.noun)
                             chosen = chosen[len(answer.values) :]
                             step.advance(len(answer.values))
         except TimeoutError:
@@ -119,18 +120,23 @@ class Call:
         return await session.ask_all(tokens, self.answer, self.audit, self.timeout or client.WAIT_S, self.extent)
 
     def _place(
-        self, found: list[Value | MpcError | None], chosen: Sequence[int], reply: Answer, known: Sequence[Known | None]
+        self,
+        found: list[Value | MpcError | None],
+        chosen: Sequence[int],
+        reply: Answer,
+        known: Sequence[Known | None],
+        noun: str,
     ) -> None:
         """:raises LocalRangeError: values left their ranges, which is neither accepted nor returned."""
         out_of_range = reply.out_of_range or [False] * len(chosen)
-        names = [f"text {place + 1}" for place, left in zip(chosen, out_of_range, strict=True) if left]
+        names = [f"{noun} {place + 1}" for place, left in zip(chosen, out_of_range, strict=True) if left]
         hint = f"{answers.LEFT_RANGE}; accept_out_of_range=True shows the answer all the same"
         if names and not self.accept_out_of_range and self.on_error == "raise":
             raise LocalRangeError(f"{listed(names)}: {hint}")
         for place, row, left in zip(chosen, reply.values, out_of_range, strict=True):
             hidden, about = left and not self.accept_out_of_range, known[place]
             assert about is not None
-            found[place] = LocalRangeError(f"text {place + 1}: {hint}") if hidden else Value(row, left, about)
+            found[place] = LocalRangeError(f"{noun} {place + 1}: {hint}") if hidden else Value(row, left, about)
 
 
 def _left_its_range(entry: Value | MpcError | None) -> bool:

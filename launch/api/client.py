@@ -10,6 +10,7 @@ from typing import Literal, Self, Unpack, overload
 
 from mpcnet.errors import MpcError
 from mpcnet.launch.api.aclient import AsyncClient
+from mpcnet.launch.api.batches import Item
 from mpcnet.launch.api.call import How, OnError
 from mpcnet.launch.api.loop import LoopThread
 from mpcnet.launch.api.questions import Questions
@@ -18,7 +19,7 @@ from mpcnet.launch.api.sources import Source, elsewhere, here
 from mpcnet.launch.party.client import Answer
 from mpcnet.models.families.config import AnswerKind, Embedding
 from mpcnet.models.shape import Softmax
-from mpcnet.models.texts.tokens import Text, Tokens
+from mpcnet.models.texts.tokens import Tokens
 
 
 class Client(Questions):
@@ -124,18 +125,20 @@ class Client(Questions):
 
     @overload
     def embed(
-        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, dim: int = 0, on_error: Literal["raise"] = "raise", **how: Unpack[How]
     ) -> Vectors: ...  # fmt: skip
 
     @overload
     def embed(
-        self, texts: Iterable[Text], *, dim: int = 0, on_error: Literal["return"], **how: Unpack[How]
+        self, texts: Iterable[Item], *, dim: int = 0, on_error: Literal["return"], **how: Unpack[How]
     ) -> list[Vectors | MpcError]: ...  # fmt: skip
 
     def embed(
-        self, texts: Iterable[Text], *, dim: int = 0, on_error: OnError = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, dim: int = 0, on_error: OnError = "raise", **how: Unpack[How]
     ) -> Vectors | list[Vectors | MpcError]:  # fmt: skip
         """Embeddings, float32 [n, dim], in the order of the texts; each a str, or a pair of them.
+
+        A model of images takes images in their place: each a path, or an image of Pillow's.
 
         Requests are cut by length, at most `batch_size` texts each (32; 256 at most). With `on_error="raise"` a text
         that cannot be asked is refused before anything is sent; with "return" the result is a list that has an error
@@ -152,18 +155,18 @@ class Client(Questions):
 
     @overload
     def classify(
-        self, texts: Iterable[Text], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
     ) -> list[Classification]: ...  # fmt: skip
 
     @overload
     def classify(
-        self, texts: Iterable[Text], *, on_error: Literal["return"], **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: Literal["return"], **how: Unpack[How]
     ) -> list[Classification | MpcError]: ...  # fmt: skip
 
     def classify(
-        self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: OnError = "raise", **how: Unpack[How]
     ) -> list[Classification] | list[Classification | MpcError]:  # fmt: skip
-        """A classifier's answers in the order of the texts; each a str, or a pair of them. Arguments as of `embed`.
+        """A classifier's answers in the order of the texts, or of images. Arguments as of `embed`.
 
         What is accepted out of range is marked: `out_of_range`.
 
@@ -174,16 +177,16 @@ class Client(Questions):
 
     @overload
     def labels(
-        self, texts: Iterable[Text], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: Literal["raise"] = "raise", **how: Unpack[How]
     ) -> list[str]: ...  # fmt: skip
 
     @overload
     def labels(
-        self, texts: Iterable[Text], *, on_error: Literal["return"], **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: Literal["return"], **how: Unpack[How]
     ) -> list[str | MpcError]: ...  # fmt: skip
 
     def labels(
-        self, texts: Iterable[Text], *, on_error: OnError = "raise", **how: Unpack[How]
+        self, texts: Iterable[Item], *, on_error: OnError = "raise", **how: Unpack[How]
     ) -> list[str] | list[str | MpcError]:  # fmt: skip
         """The likeliest label and nothing more: not even this client learns a logit. Arguments as of `embed`.
 

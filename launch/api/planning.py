@@ -13,10 +13,12 @@ from mpcnet.launch.api.progress import shown
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.reporting import formats, report
 from mpcnet.models.families.config import AnswerKind, Embedding
-from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare
+from mpcnet.models.private.prepare import BUILTIN, Prepared, asked_length, prepare
 from mpcnet.models.private.program import Plans, Size, extent_of, wanted_answer
 from mpcnet.models.shape import Softmax
 from mpcnet.randomness.meter import Plan as Metered
+
+PLANNED = 128  # tokens of a text, if nobody says how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Plan:
 def plan(
     model: str | Path = "demo",
     *,
-    length: int = 128,
+    length: int = 0,
     batch: int = 1,
     suite: str = "fast",
     softmax: Softmax | None = None,
@@ -78,7 +80,8 @@ def plan(
 ) -> Plan:
     """The cost of a request of `batch` texts of `length` tokens each; the arguments are those of `mpcnet plan`.
 
-    `dim`: the first columns of an embedding, 0 for all; `masks`: those of a text that are filled, 0 for one.
+    `length` 0: 128, or of an image all its rows. `dim`: the first columns of an embedding, 0 for all; `masks`: those of
+    a text that are filled, 0 for one.
 
     :raises LocalConfigError: there is no such model, suite or calibration, or it takes fewer tokens.
     :raises LocalInputError: the model has no such answer.
@@ -86,9 +89,10 @@ def plan(
     file = None if calibration is None else Path(calibration)
 
     def work(say: Callable[[str], None]) -> Plan:
-        prepared = prepare(str(model), suite, softmax, length, file, embedding, say)
+        prepared = prepare(str(model), suite, softmax, length, file, embedding, say, usual=PLANNED)
+        rows = asked_length(prepared.config.shape, length, PLANNED)
         kind = wanted_answer(prepared.config, answer), audit, extent_of(prepared.config, dim or None, masks or None)
-        return plan_of(prepared, str(model), Size(batch, length, *kind))
+        return plan_of(prepared, str(model), Size(batch, rows, *kind))
 
     async def planned() -> Plan:
         with shown("preparing", enabled=progress) as step:

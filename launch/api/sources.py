@@ -23,6 +23,7 @@ from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.launch.simulation.processes import Deployment, deployment
 from mpcnet.models.families.config import Embedding
+from mpcnet.models.images.reader import reader_of
 from mpcnet.models.private.prepare import Prepared, off_domain, other_softmax, prepare
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Reader
@@ -130,7 +131,7 @@ class Here:
         node, found = library_node(made.config("client")), prepared.checkpoint
         return Opened(
             node,
-            lambda: Reader.of(found.source, prepared.config.formats.longest, found.preprocessing, found.shape),
+            lambda: reader_of(found.source, prepared.config.formats.longest, found.preprocessing, found.shape),
             prepared.folded if prepared.config.embedding == "client" else None,
         )
 
@@ -190,7 +191,7 @@ def here(
 
     def prepared(say: Say) -> Prepared:
         file = None if calibration is None else Path(calibration)
-        made = prepare(str(model), suite, softmax, 1, file, embedding, say)
+        made = prepare(str(model), suite, softmax, 0, file, embedding, say)
         missing = library.MISSING if library.best() < 0 else ""
         for note in filter(None, (made.note, other_softmax(made.checkpoint, made.config), off_domain(made), missing)):
             LibraryLog("client").say(note, level="warning")

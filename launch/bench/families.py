@@ -17,16 +17,21 @@ from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.launch.reporting import report
-from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate
+from mpcnet.launch.requests.asked import words
+from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate_each
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.source import find_object
 from mpcnet.models.families.loaded import load
+from mpcnet.models.images.reader import reader_of
+from mpcnet.models.images.synthetic import synthetic_pictures
+from mpcnet.models.preprocessing import IMAGES
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode, encode_tokens, parameters
 from mpcnet.models.private.prepare import Prepared, prepare
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.shape import BertShape, Head
 from mpcnet.models.texts import tokens as texts
+from mpcnet.models.texts.tokens import Given
 from mpcnet.protocols.lockstep_session import Session, check_cost, reveal
 from mpcnet.protocols.share import Shared
 
@@ -40,15 +45,15 @@ def rows(families: Sequence[str], checkpoints: Sequence[str], console: Console) 
     if checkpoints and not families:
         return
     for kind in families or FAMILIES:
-        for head in HEADS:
+        for head in HEADS[:2] if kind in IMAGES else HEADS:
             with console.status(f"{kind}, {head}"):
                 row = seeded(kind, head)
             yield row
 
 
 def simulated(model: str, console: Console) -> dict[str, Any]:
-    """One simulation of three texts."""
-    outcome = simulate(DEFAULT_TEXTS, Options(model), console)
+    """One simulation of three texts, or images."""
+    outcome = simulate_each(words(DEFAULT_TEXTS), Options(model), console, strict=True, built_in=True)
     document = outcome.document
     cost = {key: document[key] for key in ("rounds", "sent_bytes", "offline_bytes")}
     flagged = sum(document["out_of_range"])
@@ -57,19 +62,30 @@ def simulated(model: str, console: Console) -> dict[str, Any]:
 
 
 def seeded(kind: str, head: Head) -> dict[str, Any]:
-    """Three texts through a small model, in lock-step; each with a mask at its end, for one that fills masks."""
+    """Three texts, or images, through a small model, in lock-step; each text with a mask at its end, for one that fills
+    masks.
+    """
     from mpcnet.launch.bench.seeded import save_seeded  # transformers: only who makes models waits for it
     from mpcnet.models.float_model.huggingface import published
 
     with TemporaryDirectory() as folder:
         prepared = prepare(str(save_seeded(Path(folder), kind, head)), "fast")
         found = prepared.checkpoint
-        mask = texts.load_tokenizer(found.source).mask_token
-        asked = [f"{text} {mask}" if head == "fill-mask" else text for text in DEFAULT_TEXTS]
-        plain = published(found)(asked)
-        tokens = texts.encode(found.source, asked, found.shape.positions, found.preprocessing, found.shape)
+        reader = reader_of(found.source, found.shape.positions, found.preprocessing, found.shape)
+        given = _given(prepared, head)
+        plain = published(found)(given)
+        tokens = texts.read_all(reader, given)
     values, flagged, cost = _lock_step(prepared, tokens)
     return _row(kind, "seeded", found.shape, values, plain, flagged) | cost
+
+
+def _given(prepared: Prepared, head: Head) -> Sequence[Given]:
+    found = prepared.checkpoint
+    if found.shape.image is not None:
+        return synthetic_pictures(found.shape.image, len(DEFAULT_TEXTS))
+    if head == "fill-mask":
+        return [f"{text} {texts.load_tokenizer(found.source).mask_token}" for text in DEFAULT_TEXTS]
+    return DEFAULT_TEXTS
 
 
 def _lock_step(prepared: Prepared, tokens: texts.Tokens) -> tuple[Tensor, int, dict[str, Any]]:
@@ -85,7 +101,7 @@ def _lock_step(prepared: Prepared, tokens: texts.Tokens) -> tuple[Tensor, int, d
     given = zip(encode_tokens(config, tokens, prepared.folded), config.inputs, strict=True)
     shares = [session.share_words(word, form.bits, form.frac) for word, form in given]
     run = session.run(lambda p, model, *x: audited_inference(p, model, x, tokens.mask), loaded.results, *shares)
-    batch, length = tokens.ids.shape
+    batch, length = tokens.mask.shape
     check_cost(run.ledger, plans.infer(Size(batch, length, audit=True)))
     first, second = (result.out_of_range for result in run.results[:2])
     flagged = ring.unpack_bits(first.packed ^ second.packed, first.shape).bool().any(1)

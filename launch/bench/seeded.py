@@ -1,4 +1,5 @@
-"""Small encoders of every family with tokenizers of their kinds, as save_pretrained writes them, from a seed.
+"""Small encoders of every family with tokenizers of their kinds, or image processors, as save_pretrained writes them,
+from a seed.
 
 They know nothing. Their weights have the ranges of trained ones, so their answers differ and their scores are not flat:
 what is compared is the private answer with transformers' own.
@@ -12,10 +13,12 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, PreTrainedTokenizerFast
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from mpcnet.models.float_model.huggingface import MODELS
 from mpcnet.models.formats.calibration_batches import texts_by_kind
+from mpcnet.models.preprocessing import IMAGES
 from mpcnet.models.shape import LABELLED, Head
 from mpcnet.models.texts.tokens import parts
 
@@ -32,6 +35,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by family: what differs from it
         "position_buckets": 16, "relative_attention": True, "share_att_key": True, "pos_att_type": ["p2c", "c2p"],
         "norm_rel_ebd": "layer_norm", "position_biased_input": False,
     },
+    "dinov2": {"mlp_ratio": 2, "image_size": 32, "patch_size": 8},
+    "dinov2_with_registers": {"mlp_ratio": 2, "image_size": 32, "patch_size": 8, "num_register_tokens": 2},
     "distilbert": {"hidden_dim": 128},
     "electra": {"embedding_size": 32},
     "gte": {},
@@ -39,6 +44,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by family: what differs from it
     "mpnet": {},
     "nomic_bert": {},
     "roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    "vit": {"image_size": 32, "patch_size": 8},
     "xlm-roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
 }  # fmt: skip
 WORDPIECE = ("bert", "distilbert", "electra", "mpnet", "nomic_bert")
@@ -49,7 +55,9 @@ EMBEDDED, LARGE = 0.3, 2.5  # deviation of embeddings; some columns of LayerNorm
 
 
 def save_seeded(folder: Path, kind: str, head: Head = "embedding", seed: int = 0) -> Path:
-    """A family's encoder, or with a head on it, and a tokenizer of its own."""
+    """A family's encoder, or with a head on it, and a tokenizer or an image processor of its own."""
+    if kind in IMAGES:
+        return _save_images(folder, kind, head, seed)
     tokenizer = make_tokenizer(kind)
     names = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "cls", "sep")}
     more: dict[str, Any] = {"num_labels": LABELS} if head in LABELLED else {}
@@ -58,6 +66,20 @@ def save_seeded(folder: Path, kind: str, head: Head = "embedding", seed: int = 0
     draw(model, seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _save_images(folder: Path, kind: str, head: Head, seed: int) -> Path:
+    own = SETTINGS[kind]
+    sizes = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    sizes |= {"intermediate_size": SIZES["intermediate_size"]} if kind == "vit" else {}
+    labelled = head == "classification"
+    config = AutoConfig.for_model(kind, **sizes, **own, **({"num_labels": LABELS} if labelled else {}))
+    model = (AutoModelForImageClassification if labelled else AutoModel).from_config(config).eval()
+    draw(model, seed)
+    model.save_pretrained(folder)
+    size = {"height": own["image_size"], "width": own["image_size"]}
+    ViTImageProcessorPil(size=size).save_pretrained(folder)
     return folder
 
 

@@ -40,7 +40,10 @@ from mpcnet.transport.rendezvous import REPLICAS, SERVERS
 from mpcnet.transport.tls import parse_address
 
 PROGRAM = "program.json"
-Length = Annotated[int, typer.Option(min=1, help="Tokens of the longest text that will be asked.")]
+Length = Annotated[
+    int, typer.Option(min=0, help="Tokens of the longest text that will be asked; 0: 128, or of an image all its rows.")
+]
+USUAL = 128
 Answers = Annotated[
     list[str] | None,
     typer.Option("--answers", help="What clients may ask for: label, logits (and embeddings). Default: all."),
@@ -66,7 +69,7 @@ def make(
     :raises LocalConfigError: the model, its calibration or the answers cannot be used.
     """
     with console.status("preparing") as status:
-        prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update)
+        prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update, usual=USUAL)
     if text := off_domain(prepared):
         raise LocalConfigError(text)
     warn(prepared)
@@ -98,7 +101,7 @@ def program_command(
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     embedding: Where = "private",
-    length: Length = 128,
+    length: Length = 0,
     calibration: Calibration = None,
     calibrate_on: CalibrateOn = None,
     allowed: Answers = None,
@@ -147,7 +150,7 @@ def init_command(
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     embedding: Where = "private",
-    length: Length = 128,
+    length: Length = 0,
     calibration: Calibration = None,
     calibrate_on: CalibrateOn = None,
     allowed: Answers = None,

@@ -18,6 +18,7 @@ from mpcnet.launch.extras import missing
 from mpcnet.launch.party import client
 from mpcnet.launch.party.log import Fact, Level, Log
 from mpcnet.launch.party.node import Node, open_node
+from mpcnet.models.images.reader import image_batch, rows_of
 from mpcnet.models.private import program
 from mpcnet.models.texts.tokens import Tokens
 
@@ -68,7 +69,10 @@ async def _ask(node: Node, tokens: Tokens, limit_s: float) -> Finding:
 
 
 def _tokens(node: Node) -> Tokens:
-    """The word, or two tokens where a model of random weights has no tokenizer."""
+    """The word, or two tokens where a model of random weights has no tokenizer; of a model of images a grey one."""
+    if (image := node.config.shape.image) is not None:
+        ends = torch.tensor([image.low, image.high])
+        return image_batch(rows_of(image, ends.mean(0)[:, None, None].expand(-1, image.size, image.size))[None])
     if node.config.preprocessing is None:
         ids = torch.arange(2).reshape(1, 2) % node.config.shape.vocab
         places = torch.zeros(1, 1, dtype=torch.int64) if node.config.shape.fills else None

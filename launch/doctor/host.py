@@ -18,7 +18,7 @@ from mpcnet.launch.party.budget import RUNTIME_BYTES, run_bytes
 from mpcnet.models.families.config import Config
 from mpcnet.models.formats.planner import WINDOW_BITS
 from mpcnet.models.private import program
-from mpcnet.models.private.program import Plans, Size
+from mpcnet.models.private.program import Plans, Size, least_length
 from mpcnet.transport.handshake import FORMAT_VERSION
 from mpcnet.transport.tls import parse_address
 
@@ -112,7 +112,7 @@ def check_memory(plans: Plans, total_bytes: int) -> Finding:
 
 
 def _usual(plans: Plans) -> Size:
-    return Size(1, min(LENGTH, plans.config.formats.longest))
+    return Size(1, least_length(plans.config, LENGTH))
 
 
 def check_disk(plans: Plans, settings: Settings) -> Finding:

@@ -19,7 +19,7 @@ from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Kept, Widened
 from mpcnet.models.private.own_calibration import keep, length_of, with_texts
 from mpcnet.models.private.prepare import checkpoint
-from mpcnet.models.texts.inputs import texts_of
+from mpcnet.models.texts.inputs import given_at
 
 SHOWN = 12  # rows of the table
 
@@ -27,7 +27,8 @@ SHOWN = 12  # rows of the table
 def calibrate_command(
     model: Model = DEMO,
     file: Annotated[
-        Path | None, typer.Option("--texts", "--calibrate-on", help="Texts like yours, in a file as infer reads it.")
+        Path | None,
+        typer.Option("--texts", "--calibrate-on", help="A file of texts like yours, or a folder of images."),
     ] = None,
     length: Annotated[
         int, typer.Option(min=0, help="Tokens of the longest text to calibrate for; 0: all that the model reads.")
@@ -43,7 +44,7 @@ def calibrate_command(
     """
     check_folder(json_file)
     check_folder(str(out or ""))
-    texts = [] if file is None else texts_of(file)
+    texts = [] if file is None else given_at(file)
     with console.status(f"loading {model}") as status, torch.inference_mode():
         found = checkpoint(model)
         before = _before(found, length_of(found, length), out)

@@ -27,7 +27,7 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.reporting import report as facts
 from mpcnet.launch.simulate import Options
-from mpcnet.models.texts.inputs import texts_of
+from mpcnet.models.texts.inputs import given_at
 from mpcnet.models.texts.tasks import TASKS
 
 TaskName = Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}.")]
@@ -86,7 +86,7 @@ def ranges_command(
     model: Model = DEMO,
     task: Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}, with --data.")] = "",
     data: Annotated[str, typer.Option(help="As that of mpcnet evaluate.")] = "",
-    file: Annotated[Path | None, typer.Option(help="Texts of your own instead, one a line.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Texts of your own, one a line; or a folder of images.")] = None,
     softmax: SoftmaxName = None,
     limit: Annotated[int, typer.Option(min=0, help="Texts; 0: all.")] = 0,
     seed: Seed = 0,
@@ -133,5 +133,5 @@ def _given(task: str, data: str, file: Path | None, limit: int, seed: int) -> Gi
     if file is None:
         chosen = choose(Choice(task, data, limit, 1, seed))
         return Given(f"{task} {SPLIT}", chosen.texts)
-    lines = texts_of(file)
+    lines = given_at(file)
     return Given(file.name, [lines[row] for row in drawn(len(lines), limit, seed)])

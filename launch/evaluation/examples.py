@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mpcnet.models.picture import Picture
 from mpcnet.models.texts.tasks import Split, Task, read, task_of
 from mpcnet.models.texts.tokens import Text, Tokens, by_length
 
@@ -64,15 +65,15 @@ def choose(choice: Choice) -> Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Texts, and what they are called in the results."""
+    """Texts or images, and what they are called in the results."""
 
     name: str
-    texts: list[Text] = field(repr=False)
+    texts: Sequence[Text | Picture] = field(repr=False)
 
 
-def single(texts: Sequence[Text]) -> list[Text]:
+def single(texts: Sequence[Text | Picture]) -> list[Text | Picture]:
     """Each text once, the two of a pair as texts of their own: what an embedding model is given."""
-    return list(dict.fromkeys(part for text in texts for part in ([text] if isinstance(text, str) else text)))
+    return list(dict.fromkeys(part for text in texts for part in (text if isinstance(text, tuple) else [text])))
 
 
 def in_order(

@@ -16,10 +16,11 @@ from mpcnet.launch.evaluation.results import display_name
 from mpcnet.launch.options import warn
 from mpcnet.launch.reporting import jsonlines, report
 from mpcnet.models.formats.calibrate import Calibration
+from mpcnet.models.images.reader import reader_of
 from mpcnet.models.private.prepare import checkpoint, prepare
 from mpcnet.models.private.ranges import STRETCHES, Use, by_kind, measure, share, stretches
 from mpcnet.models.shape import Softmax
-from mpcnet.models.texts.tokens import encode
+from mpcnet.models.texts.tokens import read_all
 
 FILE = "ranges.jsonl"
 
@@ -92,8 +93,9 @@ def find(given: Given, model: str, softmax: Softmax | None, file: Path | None, c
         texts = given.texts if found.shape.head == "classification" else single(given.texts)
         if not found.source:
             raise LocalConfigError(f"{model}: want a checkpoint, got {found.origin}")
-        tokens = encode(found.source, texts, found.shape.positions, found.preprocessing, found.shape)
-        longest = tokens.ids.shape[1]
+        reader = reader_of(found.source, found.shape.positions, found.preprocessing, found.shape)
+        tokens = read_all(reader, texts)
+        longest = tokens.mask.shape[1]
         prepared = prepare(model, "fast", softmax, longest, file, say=status.update)
     warn(prepared, console)
     with progress(console) as bar:

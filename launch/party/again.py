@@ -76,7 +76,7 @@ class Again:
         for index, size in enumerate(requests_of(given.facts)):
             count = len(upload.parts(config, size, party))
             pieces = [given.take(INPUT, index, place) for place in range(count)]
-            requests.append((size, upload.made(pieces, size, b"", given.facts["role"])))
+            requests.append((size, upload.made(config, pieces, size, b"", given.facts["role"])))
         sizes = sizes_of(given.facts)
         return tokens_of(config, party, requests, sizes), keeps_of(requests, sizes)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mpcnet.errors import LocalConfigError, LocalSizeError, describe
 from mpcnet.launch.deployment.machine import memory_bytes
-from mpcnet.models.private.program import Plans, Size
+from mpcnet.models.private.program import Plans, Size, least_length
 
 if TYPE_CHECKING:
     from mpcnet.launch.deployment.settings import Settings
@@ -108,7 +108,9 @@ def _total(settings: Settings) -> int:
 
 
 def _checked(budget: Budget, plans: Plans) -> Budget:
-    need = max(run_bytes(plans.infer(Size(1, 1))), plans.load.peak_bytes - plans.load.kept_bytes)
+    need = max(
+        run_bytes(plans.infer(Size(1, least_length(plans.config, 1)))), plans.load.peak_bytes - plans.load.kept_bytes
+    )
     if budget.run_bytes < need:
         want = (budget.total_bytes - budget.run_bytes + need + (1 << 20)) >> 20
         raise LocalConfigError(

@@ -49,6 +49,7 @@ from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.float_model.reference import check_tokens
 from mpcnet.models.formats.fixed_point import LOGIT_FRAC
+from mpcnet.models.images.reader import reader_of
 from mpcnet.models.preprocessing import tokenizer_digest
 from mpcnet.models.private.parameters import encode_tokens
 from mpcnet.models.private.prepare import checkpoint, tokenizer_source
@@ -88,7 +89,8 @@ class Answer:
 
 
 def reader(node: Node, model: str | None = None) -> Reader:
-    """What makes tokens of texts for this program: the tokenizer beside our settings, or that of `model`.
+    """What makes tokens of texts for this program, or rows of pictures: the tokenizer or image processor beside our
+    settings, or that of `model`.
 
     :raises LocalConfigError: there is none, or it is another than the one that the program was made with.
     """
@@ -96,20 +98,21 @@ def reader(node: Node, model: str | None = None) -> Reader:
     if how is None:
         raise LocalConfigError("texts: want a program of a model with a tokenizer, got one of random weights")
     folder = node.settings.folder / TOKENIZER
+    kind = "tokenizer" if node.config.shape.image is None else "image processor"
     if model is None and not folder.is_dir():
         raise LocalConfigError(
-            f"{folder}: want the tokenizer that mpcnet init puts there, got none; copy it from where the deployment "
+            f"{folder}: want the {kind} that mpcnet init puts there, got none; copy it from where the deployment "
             "was made, or name the model's directory with --model"
         )
     source = folder if model is None else Path(tokenizer_source(model))
     found = tokenizer_digest(source)
     if found != how.tokenizer_sha256:
         raise LocalConfigError(
-            f"{source}: want the tokenizer of the program, sha256 {how.tokenizer_sha256[:12]}..., got {found[:12]}...; "
+            f"{source}: want the {kind} of the program, sha256 {how.tokenizer_sha256[:12]}..., got {found[:12]}...; "
             "leave out --model, name the directory of the model that the program was made with, or copy "
             f"{TOKENIZER}/ from the deployment's client again"
         )
-    return Reader.of(source, node.config.formats.longest, how, node.config.shape)
+    return reader_of(source, node.config.formats.longest, how, node.config.shape)
 
 
 def public_table(node: Node, model: str | None) -> Table:
@@ -150,7 +153,7 @@ def size_of(node: Node, tokens: Tokens, answer: AnswerKind, audit: bool, extent:
     :raises LocalInputError: the tokens are none of this model's, or it has no such answer.
     """
     check_tokens(node.config.shape, tokens.ids, tokens.types, tokens.mask)
-    batch, length = tokens.ids.shape
+    batch, length = tokens.mask.shape
     if tokens.places is not None:
         extent = tokens.places.shape[1] if tokens.places.shape[1] > 1 else 0  # as what is dealt ahead
     if length > node.config.formats.longest:

@@ -21,7 +21,7 @@ from rich.markup import escape
 from mpcnet.arrays import accelerator, ring
 from mpcnet.arrays.buffers import Buffers
 from mpcnet.arrays.native import library
-from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
+from mpcnet.errors import ChannelClosed, LocalConfigError, MpcError, RemoteAbort
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.extras import missing
 from mpcnet.launch.party.heap import keep_freed
@@ -147,6 +147,10 @@ def open_node(settings: Settings) -> Node:
     folder = settings.folder
     config = program.read(settings.program_path)
     program.agreement(config)  # takes a moment, once: not when the first peer waits for it
+    rows = program.least_length(config, 1)
+    if other := [size for size in settings.ahead_sizes if size.length < rows]:
+        got = f"{other[0].batch}x{other[0].length}"
+        raise LocalConfigError(f'{folder}: ahead: want rows of an image as "1x{rows}", got "{got}"')
     first = program.answers(config)[0]  # what is dealt ahead is dealt for what may be asked
     settings = replace(settings, ahead_sizes=tuple(replace(size, answer=first) for size in settings.ahead_sizes))
     identity = Identity.in_folder(folder)

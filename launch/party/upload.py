@@ -15,7 +15,7 @@ from mpcnet.launch.party.control_frames import OTHERS, SHARES
 from mpcnet.launch.party.node import Node
 from mpcnet.launch.party.request import Request, Shares
 from mpcnet.models.families.config import Config
-from mpcnet.models.private.program import Size, wanted_answer, wanted_extent
+from mpcnet.models.private.program import Size, least_length, wanted_answer, wanted_extent
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.wire import Header
@@ -32,7 +32,7 @@ def announced(node: Node, peer: Peer, header: Header) -> Request:
     config, fields = node.config, header.fields
     positions = config.formats.longest
     batch = frames.whole_number(header, "batch", 1, MAX_BATCH)
-    length = frames.whole_number(header, "length", 1, positions)
+    length = frames.whole_number(header, "length", least_length(config, 1), positions)
     try:
         answer = wanted_answer(config, fields.get("answer"))
         extent = wanted_extent(config, fields.get("extent"))
@@ -71,17 +71,19 @@ async def shares(node: Node, peer: Peer, size: Size) -> Shares:
     wanted = parts(node.config, size, node.party)
     header, pieces = await frames.receive(peer, SHARES, frames.exactly(peer, SHARES, wanted))
     others = frames.digest(peer, header, OTHERS)
-    return made(pieces, size, others, peer.name)
+    return made(node.config, pieces, size, others, peer.name)
 
 
-def made(pieces: Sequence[Bytes], size: Size, others: bytes, where: str) -> Shares:
+def made(config: Config, pieces: Sequence[Bytes], size: Size, others: bytes, where: str) -> Shares:
     """What came, in the order of :func:`parts`.
 
-    :raises RemoteProtocolError: a sentence has no token.
+    :raises RemoteProtocolError: a sentence has no token, or an image not all of its rows.
     """
     mask, seed, *explicit = pieces
     part = Part(1, (size.batch, size.length))
     keep = ring.unpack_bits(ring.unpack(mask, part), part.shape).to(torch.int64)
     if not bool(keep.any(1).all()):
         raise RemoteProtocolError(f"{where}: want a token in every sentence, got a sentence without")
+    if config.shape.image is not None and not bool(keep.all()):
+        raise RemoteProtocolError(f"{where}: want images without padding, got some with")
     return Shares(keep, mask, seed.tobytes(), explicit, others)

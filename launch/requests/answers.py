@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,14 +19,15 @@ from mpcnet.launch.requests.fills import fills
 from mpcnet.launch.requests.spans import best_span
 from mpcnet.launch.requests.view import VIEW, Known, View
 from mpcnet.models.families.config import AnswerKind, Config
+from mpcnet.models.picture import Picture
 from mpcnet.models.shape import BertShape
-from mpcnet.models.texts.tokens import Text
+from mpcnet.models.texts.tokens import Given
 
 SHOWN = 48  # characters of a text in a table
 ROWS = 64  # of a table; JSON has them all
 LEFT_RANGE = (
     "a value left the range that the program was planned for; run `mpcnet calibrate --model DIR --texts FILE` with "
-    "texts like yours, then `mpcnet init` again"
+    "texts like yours (of images, --texts FOLDER), then `mpcnet init` again"
 )
 OUT_OF_RANGE = f"{LEFT_RANGE}; --accept-out-of-range shows the answer all the same"
 
@@ -131,7 +133,7 @@ def warning(where: Sequence[str], accept: bool) -> str:
     return f"{listed(where)}: no answer: {OUT_OF_RANGE}"
 
 
-def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, plain: Tensor) -> Table:
+def table(texts: Sequence[Given], document: Mapping[str, Any], private: Tensor, plain: Tensor) -> Table:
     """What a run's document has to say of each of the first texts. `private` and `plain` are of the answered ones."""
     rows = list(zip(texts, document["answers"], strict=False))
     kinds = {name for row in document["answers"] for name in row}
@@ -150,6 +152,8 @@ def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, p
         columns = ("text", "private entities", "float model", "same")
     elif "score" in kinds:
         columns = ("text", "private score", "float model", "error")
+    if texts and isinstance(texts[0], Picture):
+        columns = ("image", *columns[1:])
     if "rank" in kinds:
         columns = ("rank", *columns)
     made = Table(title="private answers beside the float model's", title_justify="left")
@@ -158,7 +162,7 @@ def table(texts: Sequence[Text], document: Mapping[str, Any], private: Tensor, p
     return _filled(made, rows, private, plain)
 
 
-def _filled(made: Table, rows: Sequence[tuple[Text, Mapping[str, Any]]], private: Tensor, plain: Tensor) -> Table:
+def _filled(made: Table, rows: Sequence[tuple[Given, Mapping[str, Any]]], private: Tensor, plain: Tensor) -> Table:
     answered = iter(zip(private, plain, strict=True))
     ranked = any("rank" in row for _, row in rows)
     lines = []
@@ -225,6 +229,9 @@ def _places(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int]]:
     return [(one["label"], one["start"], one["end"]) for one in found]
 
 
-def _short(text: Text) -> str:
-    """In one printable line: a text may hold a form feed, or what moves a terminal's cursor."""
+def _short(text: Given) -> str:
+    """In one printable line: a text may hold a form feed, or what moves a terminal's cursor. Of a picture its file's
+    name, without its folder."""
+    if isinstance(text, Picture):
+        return one_line(Path(text.name).name, SHOWN)
     return one_line(text if isinstance(text, str) else " | ".join(text), SHOWN)

@@ -10,11 +10,12 @@ from mpcnet.errors import LocalInputError
 from mpcnet.launch.requests.entities import check_one
 from mpcnet.launch.requests.spans import check_pair
 from mpcnet.launch.requests.view import Known
+from mpcnet.models.picture import Picture
 from mpcnet.models.shape import Head
 from mpcnet.models.texts.inputs import Entry, is_blank
-from mpcnet.models.texts.tokens import Reader, Row, Text, Tokens
+from mpcnet.models.texts.tokens import Given, Reader, Row, Tokens
 
-Check: TypeAlias = Callable[[Text], None]  # raises a LocalInputError if a model's head cannot take a text
+Check: TypeAlias = Callable[[Given], None]  # raises a LocalInputError if a model's head cannot take a text
 Blank: TypeAlias = Literal["error", "empty"]  # what the answer to a blank line is
 CHECKS: Mapping[Head, Check] = {"token-classification": check_one, "question-answering": check_pair}
 LISTED = 3  # errors that a refusal shows
@@ -24,7 +25,7 @@ PAIR = (  # to a classifier a pair and a text with a tab in it are different thi
 )
 
 
-def anything(text: Text) -> None:
+def anything(text: Given) -> None:
     """No text is refused."""
 
 
@@ -49,8 +50,8 @@ class Asked:
         return [Known(text, row, self.reader.tokenizer) for text, row in both if text is not None and row is not None]
 
     @property
-    def texts(self) -> list[Text]:
-        """Those texts."""
+    def texts(self) -> list[Given]:
+        """Those texts, or images."""
         return [text for place in self.good if (text := self.entries[place].text) is not None]
 
     def batches(self, size: int, length: int = 0) -> list[Tokens]:
@@ -89,7 +90,8 @@ def _behind(entry: Entry, first: str) -> Entry:
     if entry.text is None or is_blank(entry.text):
         return replace(entry, plain=False)
     if not isinstance(entry.text, str):
-        return replace(entry, text=None, error="want one text to go with it, got a pair")
+        got = "an image" if isinstance(entry.text, Picture) else "a pair"
+        return replace(entry, text=None, error=f"want one text to go with it, got {got}")
     return replace(entry, text=(first, entry.text), plain=False)
 
 
@@ -106,7 +108,7 @@ def ask(entries: Sequence[Entry], reader: Reader, blank: Blank = "error") -> Ask
         errors.append(f"{entry.where}: {error}" if error else "")
     found = Asked(entries, rows, errors, reader)
     if not found.good:
-        raise LocalInputError(found.refused() or "texts: want at least one, got blank lines")
+        raise LocalInputError(found.refused() or f"{reader.noun}s: want at least one, got blank lines")
     return found
 
 
@@ -131,6 +133,9 @@ def listed(names: Sequence[str], between: str = ", ") -> str:
     return between.join(names[:LISTED]) + more
 
 
-def words(texts: Sequence[Text]) -> list[Entry]:
-    """Texts from Python, numbered."""
-    return [Entry(f"text {number}", text) for number, text in enumerate(texts, 1)]
+def words(texts: Sequence[Given]) -> list[Entry]:
+    """Texts or images from Python, numbered."""
+    return [
+        Entry(f"{'image' if isinstance(text, Picture) else 'text'} {number}", text)
+        for number, text in enumerate(texts, 1)
+    ]

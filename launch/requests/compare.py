@@ -19,7 +19,7 @@ from mpcnet.models.float_model import reference
 from mpcnet.models.private.prepare import Prepared
 from mpcnet.models.private.program import kind_of
 from mpcnet.models.shape import BertShape
-from mpcnet.models.texts.tokens import Text, Tokens
+from mpcnet.models.texts.tokens import Given, Tokens
 
 LEAST_COSINE = 0.999
 MOST_DISTANCE = 0.05  # of an embedding, relative to its length: a vector of another length has the same cosine
@@ -40,7 +40,7 @@ class Plain:
     published_by: str = ""
 
 
-def plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[Tokens], dim: int = 0) -> Plain:
+def plain(prepared: Prepared, texts: Sequence[Given] | None, batches: Sequence[Tokens], dim: int = 0) -> Plain:
     """The float model's answers in float64; `batches` are the tokens of the same texts, or all that there is.
 
     `dim` is how many columns of an embedding were asked for; 0: all.
@@ -81,7 +81,7 @@ def _as_wide(values: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, 0, 0, width - values.shape[1]))
 
 
-def _plain(prepared: Prepared, texts: Sequence[Text] | None, batches: Sequence[Tokens]) -> Plain:
+def _plain(prepared: Prepared, texts: Sequence[Given] | None, batches: Sequence[Tokens]) -> Plain:
     from mpcnet.models.float_model.huggingface import published  # transformers: only who compares waits for it
 
     found, used = prepared.checkpoint, prepared.config.formats.softmax

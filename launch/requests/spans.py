@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.requests.view import Known
-from mpcnet.models.texts.tokens import Text
+from mpcnet.models.texts.tokens import Given
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Span:
     end: int
 
 
-def check_pair(text: Text) -> None:
+def check_pair(text: Given) -> None:
     """:raises LocalInputError: it is no pair."""
-    if isinstance(text, str):
+    if not isinstance(text, tuple):
         raise LocalInputError("want a question and a context, got one text")
 
 
@@ -40,6 +40,7 @@ def best_span(logits: Tensor, known: Known, max_answer_len: int = 15, *, impossi
     :raises LocalInputError: the tokenizer does not tell where its tokens are, or the text is no pair.
     """
     check_pair(known.text)
+    assert isinstance(known.text, tuple)
     encoding, context = known.encoding, known.text[1]
     of_context = torch.tensor([place == 1 for place in encoding.sequence_ids])
     counted = of_context.clone()

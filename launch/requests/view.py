@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from mpcnet.errors import LocalInputError
 from mpcnet.models.shape import BertShape, Head
-from mpcnet.models.texts.tokens import Row, Text
+from mpcnet.models.texts.tokens import Given, Row
 
 Aggregation: TypeAlias = Literal["none", "simple", "first", "average", "max"]
 
@@ -88,9 +88,9 @@ def check_count(name: str, wanted: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A text, its tokens, and the tokenizer that made them."""
+    """A text, its tokens, and the tokenizer that made them; or a picture."""
 
-    text: Text = field(repr=False)
+    text: Given = field(repr=False)
     row: Row = field(repr=False)
     tokenizer: Any = field(repr=False)
 

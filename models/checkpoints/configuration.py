@@ -18,7 +18,15 @@ from mpcnet.models.checkpoints.source import find, find_object, within
 from mpcnet.models.checkpoints.supported import head_of
 from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.checkpoints.weight_files import ADAPTER_SETTINGS, weights_path
-from mpcnet.models.preprocessing import TOKENIZER_FILES, Preprocessing, has_tokenizer, lower_letters, tokenizer_digest
+from mpcnet.models.preprocessing import (
+    IMAGES,
+    PROCESSOR,
+    TOKENIZER_FILES,
+    Preprocessing,
+    has_tokenizer,
+    lower_letters,
+    tokenizer_digest,
+)
 from mpcnet.models.shape import HEAD_POOLINGS, LABELLED, BertShape, Dense, Head
 from mpcnet.models.texts.tokens import load_tokenizer
 
@@ -40,17 +48,22 @@ def read_shape(config: Mapping[str, Any], modules: Modules, header: Mapping[str,
     head: Head = "embedding" if modules.embeds else head_of(config, header)
     family = family_of(config)
     described = family.describe(values)
-    pooling = described.pop("classifies", None) if head == "classification" else None
-    described.pop("classifies", None)
+    classifies = described.pop("classifies", "")
     if head == "fill-mask":
         described["head_activation"] = family.masks(described)
     if head in ("embedding", "fill-mask"):
         described["head_norm"] = False
+    if "image" not in described:
+        own = classifies if head == "classification" else ""
+        described["pooling"] = own or HEAD_POOLINGS.get(head, "+".join(modules.pooling))
+    elif head != "classification":  # of which the family says it
+        described["pooling"] = "cls"
+    if "image" in described and modules.given:
+        raise LocalConfigError("modules.json: want none beside a model of images, got one; save the encoder alone")
     shape = BertShape(
         **described,
         head=head,
         labels=_count(header, values) if head in LABELLED else 0,
-        pooling=pooling or HEAD_POOLINGS.get(head, "+".join(modules.pooling)),
         dense=_dense(modules.dense) if head == "embedding" else (),
         multi_label=head == "classification" and values.get("problem_type") == "multi_label_classification",
     )
@@ -144,7 +157,8 @@ def tokenizer_folder(source: str, folder: str) -> str:
 
 
 def _local_folder(source: str, folder: str) -> str:
-    for name in TOKENIZER_FILES:
+    images = find_object(source, within(folder, "config.json")).get("model_type") in IMAGES
+    for name in (PROCESSOR,) if images else TOKENIZER_FILES:
         find(source, within(folder, name))
     found = (find(source, within(folder, name)) for name in ("config.json", ADAPTER_SETTINGS))
     return next((str(path.parent) for path in found if path is not None), str(Path(source, folder)))
@@ -158,6 +172,8 @@ def read_preprocessing(folder: str, modules: Modules, shape: BertShape) -> Prepr
 
     :raises LocalConfigError: a file is damaged, or sentence-transformers' folder has no tokenizer that does it.
     """
+    if shape.image is not None:
+        return Preprocessing(tokenizer_digest(folder))
     if not (modules.given or has_tokenizer(folder)):
         return None
     settings = find_object(folder, "tokenizer_config.json")

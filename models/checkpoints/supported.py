@@ -14,7 +14,7 @@ from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.shape import Head
 
 KINDS_OF_HEADS = dict(
-    zip(HEADS_BY_ARCHITECTURE, ("texts", "tokens", "questions", "masks"), strict=True)
+    zip(HEADS_BY_ARCHITECTURE, ("texts", "tokens", "questions", "masks", "images"), strict=True)
 )  # what they are for
 HEADS = (  # what an encoder's checkpoint may bring beside it
     "cls.", "lm_head.", "classifier.", "pre_classifier.", "qa_outputs.", "predictions.", "sop_classifier.", "vocab_",

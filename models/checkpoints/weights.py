@@ -7,6 +7,8 @@ so that between two linear maps only the bare normalised value N = (x - mean) / 
     qkv = N W + b;  C = attention @ out.weight + out.bias + centre(out.gamma * N);  N1 = norm(C)
     u = N1 @ up.weight + up.bias;  C = activation(u) @ down.weight + down.bias + centre(down.gamma * N1);  N = norm(C)
 
+Images have no tables of words: rows of patches are mapped, and a row is added to each place.
+
 Before-norm layers have the same maps between the same values, and add to a residual that is C itself: C' = C + ....
 Their LayerNorms go by the names of those that come at their places: that before the feed-forward part is `out.norm`,
 that before the next layer, or behind the last, `down.norm`.
@@ -41,6 +43,7 @@ from mpcnet.models.checkpoints.configuration import (
 )
 from mpcnet.models.checkpoints.dense import read_dense
 from mpcnet.models.checkpoints.families import family_of
+from mpcnet.models.checkpoints.families.family import Family
 from mpcnet.models.checkpoints.model_files import read_files
 from mpcnet.models.checkpoints.modules import Modules
 from mpcnet.models.checkpoints.parameter_names import common_prefix, known_parameters
@@ -53,7 +56,8 @@ from mpcnet.models.checkpoints.supported import (
 )
 from mpcnet.models.checkpoints.tensors import Stored, apart, floats
 from mpcnet.models.checkpoints.tied import tie
-from mpcnet.models.preprocessing import Preprocessing
+from mpcnet.models.images.reader import processed_image
+from mpcnet.models.preprocessing import IMAGES, PROCESSOR, Preprocessing
 from mpcnet.models.shape import TOKEN_LINEARS, BertShape, Softmax
 
 UNSUPPORTED = "cannot run privately: "
@@ -85,9 +89,15 @@ class Checkpoint:
 def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     """Every parameter of a checkpoint of this shape under our names; linear weights are [out, in]."""
     d, ffn, narrow = shape.hidden, shape.ffn, shape.embedded
-    sizes: dict[str, tuple[int, ...]] = {"embedding.word.weight": (shape.vocab, narrow)}
-    if shape.placed:
-        sizes["embedding.position.weight"] = (shape.skipped_positions + shape.positions, narrow)
+    sizes: dict[str, tuple[int, ...]] = {}
+    if (image := shape.image) is not None:
+        sizes |= {"patch.weight": (d, image.columns), "embedding.class.weight": (1, d)}
+        sizes |= {"embedding.register.weight": (image.registers, d)} if image.registers else {}
+        sizes["embedding.position.weight"] = (image.rows - image.registers, d)
+    else:
+        sizes["embedding.word.weight"] = (shape.vocab, narrow)
+        if shape.placed:
+            sizes["embedding.position.weight"] = (shape.skipped_positions + shape.positions, narrow)
     sizes["embedding.norm.weight"] = (narrow,)
     if shape.types:
         sizes["embedding.type.weight"] = (shape.types, narrow)
@@ -102,13 +112,14 @@ def parameter_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
             sizes[f"layer{i}.gate.weight"] = (ffn, d)
         sizes |= {f"layer{i}.out.norm.weight": (d,), f"{_behind(shape, i)}.weight": (d,)}
     if shape.head == "classification":
-        sizes |= {"pooler.weight": (d, d), "classifier.weight": (shape.labels, d)}
+        sizes |= {"pooler.weight": (d, d)} if shape.pooler else {}
+        sizes["classifier.weight"] = (shape.labels, d * len(shape.kinds))
         sizes |= {"pooler.norm.weight": (d,)} if shape.head_norm else {}
     if shape.transforms:
         sizes |= {"transform.weight": (shape.decoded, d), "transform.norm.weight": (shape.decoded,)}
     if (last := TOKEN_LINEARS.get(shape.head)) is not None:
         sizes[f"{last}.weight"] = (shape.columns, shape.decoded)
-    tables = ("embedding.word.", "embedding.position.", "embedding.type.")
+    tables = tuple(f"embedding.{name}." for name in ("word", "position", "type", "class", "register"))
     rows = d * len(shape.kinds)
     for i, dense in enumerate(shape.dense):
         sizes[f"dense{i}.weight"] = (dense.columns, rows)
@@ -155,8 +166,15 @@ def _load(source: str) -> Checkpoint:
     if text := unsupported_family(config):
         raise LocalConfigError(UNSUPPORTED + text)
     family = family_of(config)
+    if config["model_type"] in IMAGES and files.rewritten:
+        got = "an adapter" if files.adapter is not None else files.weights.name
+        raise LocalConfigError(
+            f"{UNSUPPORTED}want safetensors or pytorch_model.bin of a model of images, got {got}; load it in "
+            "transformers, merge what is to be merged, and save it by save_pretrained"
+        )
     with files.tensors() as found:
-        stored = apart(found, family.joined, config["num_attention_heads"] if family.by_head else 1)
+        heads = config["num_attention_heads"] if family.by_head else 1
+        stored = apart(family.rewritten(found), family.joined, heads)
         theirs, unknown = known_parameters(list(stored), family)
         unknown = unknown if modules.embeds else tie(config, stored, theirs, unknown)
         shape = _supported_shape(config, modules, {name: stored[key] for name, key in theirs.items()}, unknown)
@@ -168,11 +186,37 @@ def _load(source: str) -> Checkpoint:
         tensors |= read_dense(source, modules.dense)
     folder = str(files.tokenizer) if files.tokenizer else tokenizer_folder(source, modules.folder)
     preprocessing = read_preprocessing(folder, modules, shape)
+    if shape.image is not None:
+        shape, tensors = as_processed(shape, tensors, folder, family)
     shape = replace(shape, pooled_from=prompt_tokens(folder, modules, preprocessing, shape.positions))
     return Checkpoint(
         shape, tensors, folder, source, license_of(source), digest(tensors), config.get("softmax"),
         labels(config, shape.labels), preprocessing, prefix,
     )  # fmt: skip
+
+
+def as_processed(
+    shape: BertShape, tensors: dict[str, Tensor], folder: str, family: Family
+) -> tuple[BertShape, dict[str, Tensor]]:
+    """A model of images for what its image processor makes: pixels within its ends, and positions for their size.
+
+    :raises LocalConfigError: the processor makes images that the model does not take.
+    """
+    image = shape.image
+    assert image is not None
+    (channels, *sides), low, high = processed_image(folder)
+    size = sides[0]
+    if (channels, *sides) != (len(image.low), size, size) or (size != image.size and family.resized is None):
+        want = [len(image.low), image.size, image.size]
+        raise LocalConfigError(
+            f"{UNSUPPORTED}{PROCESSOR}: want images of {want}, as config.json says, got {[channels, *sides]}; "
+            "let it resize to this size"
+        )
+    table = tensors["embedding.position.weight"]
+    if size != image.size and family.resized is not None:
+        table = family.resized(table, size // image.patch)
+    image = replace(image, size=size, low=low, high=high)
+    return replace(shape, image=image, positions=image.rows), tensors | {"embedding.position.weight": table}
 
 
 def random_checkpoint(shape: BertShape, seed: int) -> Checkpoint:
@@ -199,14 +243,11 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The float64 weights the private model uses; linear weights are [in, out]. See the module's formulas."""
     shape = checkpoint.shape
     raw = {name: value.to(torch.float64) for name, value in checkpoint.tensors.items()}
-    tables = [raw[name] for name in ("embedding.word.weight", "embedding.type.weight") if name in raw]
-    folded = {"embedding.table": centre(torch.cat(tables))}
-    if shape.placed:
-        folded["embedding.position"] = centre(raw["embedding.position.weight"][shape.skipped_positions :])
+    folded = _fold_images(raw) if shape.image is not None else _fold_tables(raw, shape)
     if shape.relative_buckets:
         folded["relative.bias"] = raw["relative.weight"]
     entry = _projected(raw) if shape.embedding_width else _norm(raw, "embedding.norm")
-    if shape.norm == "before":
+    if shape.norm == "before" and shape.image is None:
         folded |= {"stream.gamma": entry.scale, "stream.bias": centre(entry.shift)}
     for i in range(shape.layers):
         own = f"layer{shape.weights_of(i)}"
@@ -217,10 +258,7 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
         entry = _norm(raw, _behind(shape, shape.weights_of(i)))
     folded |= {"final.gamma": entry.scale, "final.beta": entry.shift}
     if shape.head == "classification":
-        folded |= _linear("pooler", *entry.into(raw, "pooler"))
-        last = raw["classifier.weight"].T, raw["classifier.bias"]
-        last = _norm(raw, "pooler.norm").into(raw, "classifier") if shape.head_norm else last
-        folded |= _linear("classifier", *last)
+        folded |= _fold_classifier(raw, entry, shape)
     if shape.transforms:
         folded |= _linear("transform", *entry.into(raw, "transform"))
         entry = _norm(raw, "transform.norm")
@@ -229,6 +267,24 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     for i in range(len(shape.dense)):
         folded |= {f"dense{i}.weight": raw[f"dense{i}.weight"].T, f"dense{i}.bias": raw[f"dense{i}.bias"]}
     return {name: value.contiguous() for name, value in balanced(shape, folded).items()}
+
+
+def _fold_tables(raw: Mapping[str, Tensor], shape: BertShape) -> dict[str, Tensor]:
+    """Of words, of types behind them, and of positions."""
+    tables = [raw[name] for name in ("embedding.word.weight", "embedding.type.weight") if name in raw]
+    folded = {"embedding.table": centre(torch.cat(tables))}
+    if shape.placed:
+        folded["embedding.position"] = centre(raw["embedding.position.weight"][shape.skipped_positions :])
+    return folded
+
+
+def _fold_images(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The map of patches, and a row for each place: what is added to it, the class token and registers among it."""
+    places = raw["embedding.position.weight"]
+    lead = [raw["embedding.class.weight"] + places[:1]]
+    lead += [raw["embedding.register.weight"]] if "embedding.register.weight" in raw else []
+    rows = torch.cat([*lead, places[1:] + raw["patch.bias"]])
+    return {"patch.weight": centre(raw["patch.weight"].T), "embedding.position": centre(rows)}
 
 
 def centre(x: Tensor) -> Tensor:
@@ -319,6 +375,23 @@ def _paired(sizes: Tensor, columns: int) -> Tensor:
     """The root mean square of each pair of columns that RoPE turns, in both of its places: [hidden] -> [hidden]."""
     halves = sizes.reshape(-1, 2, columns // 2)
     return halves.square().mean(1, keepdim=True).sqrt().expand_as(halves).reshape(-1)
+
+
+def _fold_classifier(raw: Mapping[str, Tensor], entry: _Affine, shape: BertShape) -> dict[str, Tensor]:
+    """Of texts, two maps with an activation between them; of images, one of N of the class token, and of the sum of N
+    over the patches beside it, if the classifier reads their mean.
+    """
+    weight, bias = raw["classifier.weight"].T, raw["classifier.bias"]
+    if shape.image is not None:
+        parts = []
+        for part, count in zip(
+            torch.split(weight, shape.hidden), (1, shape.image.rows - shape.image.lead), strict=False
+        ):
+            parts.append(entry.scale[:, None] * part / count)
+            bias = bias + entry.shift @ part
+        return _linear("classifier", torch.cat(parts), bias)
+    last = _norm(raw, "pooler.norm").into(raw, "classifier") if shape.head_norm else (weight, bias)
+    return _linear("pooler", *entry.into(raw, "pooler")) | _linear("classifier", *last)
 
 
 def _fold_ffn(raw: Mapping[str, Tensor], layer: str, own: str, shape: BertShape) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A private BERT: one input from token indices to the pooled result, read from top to bottom.
+"""A private BERT: one input from token indices, or an image's pixels, to the pooled result, read from top to bottom.
 
 Every matrix product is [activation opened under a fresh mask] x [weight opened once per load under a standing mask].
 Shapes: B sentences, n tokens each, d hidden, h heads, k = d / h.
@@ -14,6 +14,7 @@ from mpcnet.models.families.attention import attention
 from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.families.feed_forward import feed_forward
 from mpcnet.models.families.heads import at_tokens, classify, fill, label, tag
+from mpcnet.models.families.images import classify_image, embed_patches
 from mpcnet.models.families.loaded import POSITIONS, TYPES, Model, affine, normalise
 from mpcnet.models.families.pooled import pool
 from mpcnet.models.formats import fixed_point as N
@@ -32,8 +33,9 @@ async def infer(
     first columns of embeddings; 0: all.
 
     `tokens` are what a client shares (:attr:`Config.inputs`): indices [B, n] of the vocabulary, and of the types if
-    there are several; or embeddings [B, n, d] where the client looks them up; then places [B, count] of masks, which
-    stay secret. `keep` [B, n] is 1 for tokens and 0 for padding; it is public, and so are B, n and count.
+    there are several; or embeddings [B, n, d] where the client looks them up, or an image's rows; then places
+    [B, count] of masks, which stay secret. `keep` [B, n] is 1 for tokens and 0 for padding; it is public, and so are B,
+    n and count.
     """
     shape, of_tokens = model.config.shape, keep if model.config.shape.tells_tokens else None
     if shape.fills:
@@ -43,7 +45,10 @@ async def infer(
     if not shape.head_norm:  # else something of the head is audited too, and told of there
         p.audit.tell(p)
     if shape.head == "classification":
-        result = await classify(p, model, normal, keep)
+        if shape.image is None:
+            result = await classify(p, model, normal, keep)
+        else:
+            result = await classify_image(p, model, normal)
     elif of_tokens is not None:
         result = at_tokens(await tag(p.at("tokens"), model, normal), of_tokens)
     else:
@@ -55,9 +60,12 @@ async def infer(
 
 async def encode(p: Party, model: Model, tokens: Sequence[Shared], keep: Tensor) -> Shared:
     """Tokens to the last layer's bare normalised values, [B, n, d]; see :func:`infer`."""
-    x = tokens[0] if model.config.embedding == "client" else await embed(p.at("embedding"), model, *tokens)
-    normal = await normalise(p.at("embedding"), model, "embedding", x)
     stream: Shared | None = None
+    if model.config.shape.image is not None:
+        x, stream = await embed_patches(p.at("embedding"), model, tokens[0])
+    else:
+        x = tokens[0] if model.config.embedding == "client" else await embed(p.at("embedding"), model, *tokens)
+    normal = await normalise(p.at("embedding"), model, "embedding", x)
     for i in range(model.config.shape.layers):
         normal, stream = await encoder_layer(p.at(f"layer{i}"), model, i, normal, stream, keep)
     return normal
@@ -88,8 +96,8 @@ async def encoder_layer(
 ) -> tuple[Shared, Shared | None]:
     """One layer, from bare normalised values to bare normalised values: [B, n, d] -> [B, n, d].
 
-    `stream` is the residual of layers with their LayerNorms before each half, None before the first of them: what they
-    add to it is not normalised. Of other layers it is None.
+    `stream` is the residual of layers with their LayerNorms before each half, None before the first of them where it
+    begins with what is normalised: what they add to it is not. Of other layers it is None.
     """
     shape, formats, layer = model.config.shape, model.config.formats, f"layer{number}"
     own, inner = f"layer{shape.attention_of(number)}", f"layer{shape.feed_forward_of(number)}"

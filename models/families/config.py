@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from mpcnet.models.formats.fixed_point import Formats
+from mpcnet.models.formats.fixed_point import PIXEL_BITS, PIXEL_FRAC, Formats
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.shape import BertShape
 from mpcnet.protocols.lookup import index_bits
@@ -29,7 +29,8 @@ class Input:
 class Config:
     """The public description of a private model: what all parties must agree on.
 
-    `embedding` says who looks tokens up: the servers, in a private table, or the client, in a table that is public.
+    `embedding` says who looks tokens up: the servers, in a private table, or the client, in a table that is public. Of
+    images it is the servers, who multiply patches by a private matrix.
     `preprocessing` is how clients make tokens of texts; None for random weights, which have no tokenizer.
     `labels` are the names of a classifier's, for who gets its answers. `answers` are the kinds that the owner allows.
     `weights` is a hiding commitment to the weights (mpcnet.models.private.commitment), "" for none.
@@ -46,9 +47,11 @@ class Config:
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """What a client shares for each token: its index and its type's, if there are several, or its embedding; and
-        the places of masks, if it wants them filled.
+        """What a client shares for each token: its index and its type's, if there are several, or its embedding; or an
+        image's pixels, a patch a row; and the places of masks, if it wants them filled.
         """
+        if self.shape.image is not None:
+            return (Input(PIXEL_BITS, PIXEL_FRAC, (self.shape.image.columns,)),)
         places = (Input(index_bits(self.shape.positions, short=True), of_places=True),) if self.shape.fills else ()
         if self.embedding == "client":
             return Input(self.formats.table_bits, self.formats.table_frac, (self.shape.embedded,)), *places

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModel,
+    AutoModelForImageClassification,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
@@ -25,8 +26,10 @@ from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.float_model import pipelines
 from mpcnet.models.float_model.rewritten import loadable
 from mpcnet.models.float_model.students import attention_name, load_student
+from mpcnet.models.images.reader import load_processor
+from mpcnet.models.picture import Picture
 from mpcnet.models.shape import Head, Softmax
-from mpcnet.models.texts.tokens import Text, Tokens
+from mpcnet.models.texts.tokens import Given, Tokens
 
 MODELS: Mapping[Head, Any] = {
     "embedding": AutoModel,
@@ -46,14 +49,14 @@ class Published:
     """
 
     by: str
-    one: Callable[[Text], Tensor] = field(repr=False)
+    one: Callable[[Any], Tensor] = field(repr=False)  # of a text or a picture
 
-    def __call__(self, texts: Sequence[Text]) -> Tensor:
-        """Embeddings [B, d] or logits [B, labels], float64, each text alone and without padding.
+    def __call__(self, texts: Sequence[Given]) -> Tensor:
+        """Embeddings [B, d] or logits [B, labels], float64, each text or picture alone and without padding.
 
         Logits of tokens are [B, n, columns], 0 behind those of each text.
         """
-        known: dict[Text, Tensor] = {}
+        known: dict[Given, Tensor] = {}
         with torch.inference_mode():
             for text in dict.fromkeys(texts):
                 known[text] = self.one(text)
@@ -91,6 +94,8 @@ def _own(found: Checkpoint, softmax: Softmax) -> Published:
         raise LocalConfigError(
             f"{folder}: want a folder that the sentence-transformers here loads, got {error}; upgrade it"
         ) from error
+    if found.shape.image is not None:
+        return Published("transformers", _of_pictures(found, folder, source, arguments))
     try:
         model = _loaded(MODELS[head], source, arguments)
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -106,6 +111,25 @@ def _own(found: Checkpoint, softmax: Softmax) -> Published:
         return Published("transformers", lambda text: model(**tokens(text)).logits[0])
     vector = pipeline.vector(tokenizer)
     return Published("transformers", lambda text: vector(model(**tokens(text)).last_hidden_state[0]))
+
+
+def _of_pictures(
+    found: Checkpoint, folder: str, source: str, arguments: Mapping[str, Any]
+) -> Callable[[Picture], Tensor]:
+    """A picture's embedding, that of the class token, or its logits."""
+    kind = AutoModelForImageClassification if found.shape.head == "classification" else AutoModel
+    try:
+        model, processor = _loaded(kind, source, arguments), load_processor(source)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise LocalConfigError(f"{folder}: want a folder that transformers loads, got {error}") from error
+
+    def answer(picture: Picture) -> Tensor:
+        pixels = processor(picture.rgb(), return_tensors="pt")["pixel_values"].double()
+        output = model(pixel_values=pixels)
+        answer: Tensor = output.logits[0] if found.shape.labels else output.last_hidden_state[0, 0]
+        return answer
+
+    return answer
 
 
 def _ends(output: Any) -> Tensor:

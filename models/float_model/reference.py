@@ -22,13 +22,14 @@ from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.pooling import check_pooled, counted, weights
 from mpcnet.models.position_bias import bias, by_distance, by_gap, distance_rows, float_falls, near_pairs
 from mpcnet.models.rotary import float_waves, rotate
-from mpcnet.models.shape import TOKEN_LINEARS, Activation, BertShape, Softmax
+from mpcnet.models.shape import TOKEN_LINEARS, Activation, BertShape, Image, Softmax
 from mpcnet.models.texts.tokens import first_said
 from mpcnet.protocols.softmax import RELU_EPS
 
 Observe: TypeAlias = Callable[[str, Tensor], Tensor | None]
 Folded: TypeAlias = Mapping[str, Tensor]
 
+PIXEL = 1e-5  # that a pixel in single precision may be beyond its ends
 QUAD_SHIFT = 5.0  # c of SecFormer's 2Quad, (s + c)^2 / sum (s + c)^2
 
 
@@ -122,13 +123,20 @@ def classify(
     softmax: Softmax = "exact",
     observe: Observe | None = None,
 ) -> Tensor:
-    """Logits, [batch, labels]: activation(N_first @ pooler) @ classifier, or of the mean of all tokens' N.
+    """Logits, [batch, labels]: activation(N_first @ pooler) @ classifier, or of the mean of all tokens' N; of images
+    (N_first, sum N_i) @ classifier.
 
     :raises LocalConfigError: the model has no classification head.
     """
     if shape.head != "classification":
         raise LocalConfigError(f"classify: want a model with head classification, got {shape.head}")
     normal, _ = _encoded(shape, folded, token_ids, type_ids, mask, softmax, observe)
+    if shape.image is not None:
+        pooled = torch.cat([normal[:, 0], normal[:, shape.image.lead :].sum(1)][: len(shape.kinds)], -1)
+        logits = pooled @ folded["classifier.weight"] + folded["classifier.bias"]
+        if observe is not None:
+            observe("logits", logits)
+        return logits
     first = _pooled(normal, "mean", mask, 0) if shape.pooling == "mean" else normal[:, 0]
     pooled = first @ folded["pooler.weight"] + folded["pooler.bias"]
     activated = ACTIVATIONS[shape.head_activation](pooled)
@@ -230,6 +238,9 @@ def check_tokens(shape: BertShape, token_ids: Tensor, type_ids: Tensor, mask: Te
 
     :raises LocalInputError: see :func:`forward`.
     """
+    if shape.image is not None:
+        _check_rows(shape, shape.image, token_ids, mask)
+        return
     sizes = [tuple(x.shape) for x in (token_ids, type_ids, mask)]
     if sizes[0] != sizes[1] or sizes[0] != sizes[2] or len(sizes[0]) != 2 or 0 in sizes[0]:
         raise LocalInputError(f"tokens: want ids, types and mask of one shape [batch, seq], got {sizes}")
@@ -248,6 +259,22 @@ def check_tokens(shape: BertShape, token_ids: Tensor, type_ids: Tensor, mask: Te
         )
 
 
+def _check_rows(shape: BertShape, image: Image, rows: Tensor, mask: Tensor) -> None:
+    """Refuse what are no rows of images, or pixels that the model's image processor does not make.
+
+    :raises LocalInputError: see :func:`check_tokens`.
+    """
+    want = (len(mask), image.rows, image.columns)
+    if tuple(rows.shape) != want or 0 in want or tuple(mask.shape) != want[:2] or not bool(mask.bool().all()):
+        raise LocalInputError(f"images: want {list(want)} rows of pixels without padding, got {list(rows.shape)}")
+    low, high = (torch.tensor(ends).repeat_interleave(image.patch**2) for ends in (image.low, image.high))
+    pixels = rows[:, image.lead :]
+    if not bool(((pixels >= low - PIXEL) & (pixels <= high + PIXEL)).all()):
+        raise LocalInputError(
+            "images: want pixels as the model's image processor makes them, got some beyond its range"
+        )
+
+
 def _encoded(
     shape: BertShape,
     folded: Folded,
@@ -263,7 +290,9 @@ def _encoded(
     normal = _norm(look_up(shape, folded, token_ids, type_ids), shape, "embedding", watch)
     normal = watch.rows("embedding.normal", normal)
     stream = None
-    if shape.norm == "before":
+    if shape.image is not None:
+        stream = watch.rows("embedding.stream", look_up(shape, folded, token_ids, type_ids))
+    elif shape.norm == "before":
         stream = centre(folded["stream.gamma"] * normal) + folded["stream.bias"]
     for i in range(shape.layers):
         own = f"layer{shape.attention_of(i)}"
@@ -291,7 +320,11 @@ def _residual(folded: Folded, name: str, normal: Tensor) -> Tensor:
 
 
 def look_up(shape: BertShape, folded: Folded, token_ids: Tensor, type_ids: Tensor) -> Tensor:
-    """Embeddings of words, types (if the model has them) and positions, centred: [batch, seq, embedded]."""
+    """Embeddings of words, types (if the model has them) and positions, centred: [batch, seq, embedded]. Or rows of
+    images times the map of patches, and the rows of their places."""
+    if shape.image is not None:
+        patches = token_ids[:, shape.image.lead :].to(folded["patch.weight"].dtype) @ folded["patch.weight"]
+        return torch.nn.functional.pad(patches, (0, 0, shape.image.lead, 0)) + folded["embedding.position"]
     table = folded["embedding.table"]
     words = table[token_ids]
     if shape.types:

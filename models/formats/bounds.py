@@ -3,7 +3,7 @@
 LayerNorm's result N has mean 0 and norm sqrt(d) at most. So a linear output N w + b is below sqrt(d) |w - mean(w)| +
 |b|; a score below d |A B'| + sqrt(d) (|A b_k| + |B b_q|) + |b_q b_k|, with the spectral norm of A B' for a head's
 queries N A + b_q and keys N B + b_k; and a context, which is a mean of V's rows, below what V is. Tokens are finitely
-many, so the sums of squares of embeddings are known exactly.
+many, so the sums of squares of embeddings are known exactly. Pixels lie between two ends, and so do rows of images.
 
 All bounds are a little wider than that (`SLACK`), for what rounding adds. Where a value itself went wrong before,
 nothing is proved of what follows; the audit has noticed then (mpcnet.protocols.audit).
@@ -21,7 +21,7 @@ from torch import Tensor
 from mpcnet.models.checkpoints.weights import centre
 from mpcnet.models.float_model.reference import Folded, quad
 from mpcnet.models.position_bias import float_falls
-from mpcnet.models.shape import BertShape
+from mpcnet.models.shape import BertShape, Image
 
 SLACK = 1.01  # formats keep 12 fraction bits and more of values and weights
 MOST_COMBINATIONS = 1 << 28  # of words, types and positions: ten seconds; 250,002 words of 512 positions are half
@@ -52,10 +52,16 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
     sizes: dict[str, float] = {}
     sums: dict[str, tuple[float, float]] = {}
     scores: list[tuple[float, ...]] = []
-    sizes["embedding.centred"] = _embedding_size(shape, folded)
-    sums["embedding.square_sum"] = _embedding_sums(shape, folded)
     parts: list[tuple[_Found, _Found]] = []
-    stream = _stream(folded) if shape.norm == "before" else None
+    stream = _stream(folded) if shape.norm == "before" and shape.image is None else None
+    if shape.image is not None:
+        stream = _patches(shape, shape.image, folded)
+        sizes["embedding.centred"] = sizes["embedding.stream"] = SLACK * float(stream[0].max())
+        least = shape.hidden * shape.eps
+        sums["embedding.square_sum"] = (least, SLACK * stream[1] ** 2 + least)
+    else:
+        sizes["embedding.centred"] = _embedding_size(shape, folded)
+        sums["embedding.square_sum"] = _embedding_sums(shape, folded)
     for i in range(shape.layers):
         one, two = shape.attention_of(i), shape.feed_forward_of(i)
         scores.append(scores[one] if one < i else tuple(SLACK * size for size in _scores(shape, folded, f"layer{i}")))
@@ -70,7 +76,9 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
             sizes[f"layer{i}.{place}.centred"] = SLACK * float(columns.max())
             least = shape.hidden * shape.eps
             sums[f"layer{i}.{place}.square_sum"] = (least, SLACK * norm**2 + least)
-    if shape.head == "classification":
+    if shape.head == "classification" and shape.image is not None:
+        sizes["logits"] = SLACK * _label_differences(shape, folded)
+    elif shape.head == "classification":
         columns = _linear(folded, "pooler")
         sizes["pooler.input"] = SLACK * float(columns.max())
         weight, bias = folded["classifier.weight"], folded["classifier.bias"]
@@ -88,7 +96,7 @@ def bounds(shape: BertShape, folded: Folded) -> Bounds:
         sizes["transform.centred"] = SLACK * float(active.max() + active.mean())
         sums["transform.square_sum"] = (added, SLACK * float(active.square().sum()) + added)
     if shape.head == "token-classification" or (shape.head == "classification" and shape.head_norm):
-        sizes["logits"] = SLACK * _label_differences(folded)
+        sizes["logits"] = SLACK * _label_differences(shape, folded)
     relative = float(folded["relative.bias"].abs().max()) if shape.relative_buckets else max(_falls(shape))
     distances = [sum(map(max, _distances(folded, f"layer{i}"))) for i in range(shape.layers if shape.distances else 0)]
     return Bounds(sizes, sums, tuple(scores), relative, tuple(SLACK * size for size in distances))
@@ -116,6 +124,19 @@ def _embedding_sums(shape: BertShape, folded: Folded) -> tuple[float, float]:
     return max(least, 0.0) / SLACK + added, most * SLACK + added
 
 
+def _patches(shape: BertShape, image: Image, folded: Folded) -> tuple[Tensor, float]:
+    """Of every image's rows: each column, and the norm. A pixel is a centre and up to a half of its channel's range."""
+    weight, places = folded["patch.weight"], folded["embedding.position"]
+    low, high = (torch.tensor(x, dtype=weight.dtype).repeat_interleave(image.patch**2) for x in (image.low, image.high))
+    centres, halves = (low + high) / 2, (high - low) / 2
+    middle = centres @ weight + places[image.lead :]
+    columns = middle.abs().amax(0) + halves @ weight.abs()
+    norm = float(middle.norm(dim=1).max()) + float(halves.norm()) * _norm(weight)
+    lead = places[: image.lead]
+    norm = max(min(norm, float(columns.norm())), float(lead.norm(dim=1).max()))
+    return torch.maximum(columns, lead.abs().amax(0)), norm
+
+
 def _tables(shape: BertShape, folded: Folded) -> tuple[Tensor, Tensor, Tensor]:
     table = folded["embedding.table"]
     types = table[shape.vocab :] if shape.types else table.new_zeros(1, shape.embedded)
@@ -137,10 +158,15 @@ def _active(activation: str, size: Tensor) -> Tensor:
     return size.clamp(max=1.0) if activation == "tanh" else size  # GeLU, SiLU, ReLU: |f(x)| <= |x|
 
 
-def _label_differences(folded: Folded) -> float:
-    """Of any two logits of a token: the norm of the difference of their columns, with what N leaves of it."""
-    weight, bias = centre(folded["classifier.weight"].T), folded["classifier.bias"]
-    return float((sqrt(weight.shape[1]) * torch.cdist(weight, weight) + (bias[:, None] - bias[None, :]).abs()).max())
+def _label_differences(shape: BertShape, folded: Folded) -> float:
+    """Of any two logits of a token or an image: the norm of their columns' difference, with what N leaves of it."""
+    found = (folded["classifier.bias"][:, None] - folded["classifier.bias"][None, :]).abs()
+    counts = (1, 1 if shape.image is None else shape.image.rows - shape.image.lead)  # rows N whose sum is read
+    weight = folded["classifier.weight"]
+    for part, count in zip(torch.split(weight, len(weight) // len(shape.kinds)), counts, strict=False):
+        columns = centre(part.T)
+        found = found + count * sqrt(columns.shape[1]) * torch.cdist(columns, columns)
+    return float(found.max())
 
 
 def _heads(shape: BertShape, folded: Folded, layer: str) -> Iterator[list[tuple[Tensor, Tensor]]]:

@@ -133,7 +133,7 @@ def built_in(found: Checkpoint, longest: int) -> Kept | None:
             kept = read(place / name(longest), found.sha256)
         except LocalConfigError:  # missing, older or damaged: it is made again
             continue
-        if kept.coverage == Coverage(longest, recipe(found.preprocessing)):
+        if kept.coverage == Coverage(longest, recipe(found.preprocessing, found.shape.image)):
             return kept
     return None
 

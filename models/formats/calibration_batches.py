@@ -2,7 +2,8 @@
 
 Ranges grow with the length of a row, with rare tokens and with repeated ones, so there are rows of each kind up to the
 longest. Long rows are dear and few. Each row begins as a text that is asked does, with the model's prompt, and its
-letters are lowered if the model's folder says so. What a model's tokenizer cannot make of the built-in texts is left
+letters are lowered if the model's folder says so. Models of images have images of many kinds, made from a seed
+(mpcnet.models.images.synthetic). What a model's tokenizer cannot make of the built-in texts is left
 out in silence: nobody asked for them. All rows of a batch have the same length, so that there is no padding.
 """
 
@@ -12,18 +13,22 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from mpcnet.errors import LocalInputError
 from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.images import synthetic
+from mpcnet.models.images.reader import image_batch, reader_of
+from mpcnet.models.picture import Picture
 from mpcnet.models.preprocessing import Preprocessing
-from mpcnet.models.shape import BertShape
-from mpcnet.models.texts.tokens import Reader, Text, Tokens, parts
+from mpcnet.models.shape import BertShape, Image
+from mpcnet.models.texts.tokens import Given, Reader, Text, Tokens, parts
 
 FOLDER = Path(__file__).with_name("calibration_texts")  # a file a kind
 LONGEST = 2048  # tokens of a row, whatever a model allows: attention grows by the square of it
@@ -57,8 +62,13 @@ def _text(line: str) -> Text:
     return (first, second) if tab else line
 
 
-def recipe(preprocessing: Preprocessing | None = None) -> str:
-    """Tells calibrations apart that were made with other built-in texts or rows, or another prompt or case."""
+def recipe(preprocessing: Preprocessing | None = None, image: Image | None = None) -> str:
+    """Tells calibrations apart that were made with other built-in texts or rows, or another prompt or case; or with
+    other images, or another image processor.
+    """
+    if image is not None:
+        made = json.dumps([synthetic.RECIPE, asdict(image)], sort_keys=True)
+        return hashlib.sha256(made.encode()).hexdigest()[:16]
     state = hashlib.sha256(f"{RECIPE}".encode())
     for path in sorted(FOLDER.glob("*.txt")):
         state.update(path.read_bytes())
@@ -68,36 +78,47 @@ def recipe(preprocessing: Preprocessing | None = None) -> str:
 
 
 def longest_row(shape: BertShape) -> int:
-    """Tokens of the longest row that is calibrated unasked."""
-    return min(shape.positions, LONGEST)
+    """Tokens of the longest row that is calibrated unasked; of images all that there are."""
+    return shape.positions if shape.image is not None else min(shape.positions, LONGEST)
 
 
 def built_in_batches(found: Checkpoint, longest: int) -> list[Tokens]:
     """Every kind of row of up to `longest` tokens that the tokenizer and the model allow, prepared as the model's
-    folder says.
+    folder says; or every kind of image.
 
     :raises LocalConfigError: the model's folder has no tokenizer.
     """
+    if found.shape.image is not None:
+        return batched_images(synthetic.synthetic_rows(found.shape.image))
     maker = _Maker.of(Reader.of(found.source, longest, found.preprocessing), found.shape)
     rows = [*maker.texts(default_texts()), *maker.full(longest), *maker.long_pairs(longest)]
     return batched([row for row in rows if _fits(found.shape, row, longest)])
 
 
-def own_batches(found: Checkpoint, texts: Sequence[Text], longest: int) -> list[Tokens]:
-    """The user's texts, prepared and cut as the model's folder says.
+def own_batches(found: Checkpoint, texts: Sequence[Given], longest: int) -> list[Tokens]:
+    """The user's texts or images, prepared and cut as the model's folder says.
 
-    :raises LocalInputError: the model cannot read one of the texts, or it has too many tokens (the error says which).
-    :raises LocalConfigError: the model's folder has no tokenizer.
+    :raises LocalInputError: the model cannot read one of them, or it has too many tokens (the error says which).
+    :raises LocalConfigError: the model's folder has no tokenizer, or no image processor.
     """
-    reader = Reader.of(found.source, longest, found.preprocessing, found.shape)
-    rows = []
+    reader = reader_of(found.source, longest, found.preprocessing, found.shape)
+    rows, images = [], []
     for number, text in enumerate(texts, 1):
         try:
             row = reader.row(text)
         except LocalInputError as error:
-            raise LocalInputError(f"calibration, text {number} of {len(texts)}: {error}") from None
-        rows.append((row.ids, row.types))
-    return batched(rows)
+            where = f"image {text.name}" if isinstance(text, Picture) else f"text {number} of {len(texts)}"
+            raise LocalInputError(f"calibration, {where}: {error}") from None
+        if row.pixels is not None:
+            images.append(row.pixels)
+        else:
+            rows.append((row.ids, row.types))
+    return batched_images(torch.stack(images)) if images else batched(rows)
+
+
+def batched_images(rows: Tensor) -> list[Tokens]:
+    """Batches of images, [count, n, columns]."""
+    return [image_batch(part) for part in torch.split(rows, max(1, BATCH_TOKENS // rows.shape[1]))]
 
 
 def batched(rows: Sequence[Row]) -> list[Tokens]:

@@ -46,6 +46,9 @@ POOLER_BITS = 48
 HEAD_MEAN_FRAC = 22  # of 1/d, for the mean that a classifier's own LayerNorm subtracts: wrong by 1e-4 of it for 768
 TOKEN_BITS = 40  # of the product that makes every token's logits: |x| < 2^13
 LOGIT_FRAC = 16
+PIXEL_FRAC, PIXEL_BITS = 12, 48  # of an image's pixels, and the ring of their product with the map of patches
+PATCH_FRAC = 20  # of that map: patches are as small as 2^-8 in some models
+IMAGE_FRAC = 22  # of a classifier of images, whose map holds one over the number of patches
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,11 @@ class Formats:
         """Of the weights of what it begins with, whose product has lost MEAN_SHIFT bits of its ring."""
         spare = NORMAL_BITS - MEAN_SHIFT - NORMAL_FRAC - CENTRED_BITS
         return min(WEIGHT_FRAC, self.stream_frac + spare)
+
+    @property
+    def patch_frac(self) -> int:
+        """Of the map of an image's patches, whose product with pixels leaves the residual its ring."""
+        return PATCH_FRAC - (CENTRED_FRAC - self.stream_frac)
 
     def sure(self, site: str) -> bool:
         """No text takes a value of this site out of its format."""

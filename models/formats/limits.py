@@ -52,6 +52,8 @@ def limits(shape: BertShape, formats: Formats) -> Iterator[Limit]:
         return Limit(site, 2.0 ** (bits - 2 - frac), margin, extra)
 
     yield fits("embedding.centred", formats.table_frac, formats.table_bits)
+    if shape.image is not None:
+        yield fits("embedding.stream", formats.stream_frac, N.CENTRED_BITS)
     for i in range(shape.layers):
         layer = f"layer{i}"
         yield fits(f"{layer}.qkv", formats.query_fracs[i], N.QUERY_BITS + formats.query_fracs[i])
@@ -68,7 +70,7 @@ def limits(shape: BertShape, formats: Formats) -> Iterator[Limit]:
             yield fits(f"{layer}.gate", N.UP_FRAC, N.UP_BITS)
         down = N.GELU_BITS - (N.GELU_FRAC + N.WEIGHT_FRAC - N.CENTRED_FRAC)
         yield fits(f"{layer}.down.centred", formats.stream_frac, down)
-    if shape.head == "classification":
+    if shape.pooler:
         yield fits("pooler.input", N.UP_FRAC, N.UP_BITS)
     if shape.transforms:
         yield fits("transform.up", N.UP_FRAC, N.UP_BITS)

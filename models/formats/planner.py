@@ -40,7 +40,7 @@ WIDE_MARGIN = 16.0  # of row sums and sums of squares that cells cover: 64 bytes
 LEAST_MARGIN = 4.0  # of the least of them
 LEAST_VALUE_FRAC = 6  # of V
 LEAST_STREAM_FRAC = 4  # of a residual that grows, which then has 1/sigma's 24
-UNWATCHED = ("qkv", "pooler.input")  # sites that no audit looks at: they have to be proved
+UNWATCHED = ("qkv", "pooler.input", "embedding.stream")  # sites that no audit looks at: they have to be proved
 ENOUGH_VALUE_FRAC = 7  # V's bound counts if it leaves so many: their rounding costs 1e-6 of a cosine
 WINDOW_BITS = (6, 7, 8, 9, 10)  # of row maxima: a score's material grows by a byte with each bucket of 2
 PERIOD_BITS = range(9, 13)  # scores are opened modulo: a score's material grows by a byte with each 64
@@ -138,12 +138,15 @@ class _Planner:
         return float(math.ceil(MARGIN * self.calibration.at(self.softmax, f"layer{i}.value").absmax))
 
     def _table_format(self) -> tuple[int, int]:
-        """The embedding's ring: 16 bits (and a three times faster product) if they are enough, else 24."""
+        """The embedding's ring: 16 bits (and a three times faster product) if they are enough, else 24.
+
+        Of images it is what is left of the product with the map of patches; 24 bits, whose rounding nobody sees.
+        """
         whole = max(0, ring.ceil_log2(self.bounds.sizes["embedding.centred"]))
         least, _ = self.bounds.square_sums["embedding.square_sum"]
         frac = 16 - 2 - whole
         enough = frac >= 11 and least >= self.shape.embedded * (TABLE_UNITS / 2.0**frac) ** 2
-        bits = 16 if enough else 24
+        bits = 16 if enough and self.shape.image is None else 24
         return bits, bits - 2 - whole
 
     def _attention(self, i: int) -> tuple[int, float]:
@@ -223,6 +226,7 @@ class _Planner:
     def _residual_frac(self) -> int:
         """Of a residual that grows: what leaves its ring room for the largest value of any layer."""
         sites = [f"layer{i}.{half}.centred" for i in range(self.shape.layers) for half in ("out", "down")]
+        sites += ["embedding.stream"] if self.shape.image is not None else []
         seen = (MARGIN * self.calibration.at(self.softmax, site).absmax for site in sites)
         most = max(min(size, self.bounds.sizes[site]) for size, site in zip(seen, sites, strict=True))
         room = N.CENTRED_BITS - 2 - ring.ceil_log2(most)

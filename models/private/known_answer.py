@@ -34,7 +34,7 @@ from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.position_bias import buckets, distance_rows, falls
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import Parameter, parameters
-from mpcnet.models.shape import BertShape, Dense
+from mpcnet.models.shape import BertShape, Dense, Image
 from mpcnet.protocols.audit import Audit
 from mpcnet.protocols.gelu import tanh
 from mpcnet.protocols.layernorm import layer_norm
@@ -52,6 +52,7 @@ ROWS, COLUMNS = 16, 32  # of each function's input
 KEYS = 48  # of a row of scores: a window's tables are met at most places
 TOKENS = 6
 HEAD_DIM, FFN, VOCAB = 4, 8, 16
+IMAGE = Image(4, 2, (-1.0,), (1.0,), registers=1)  # of as many rows as a text has tokens
 
 
 def known_answer(config: Config) -> bytes:
@@ -189,13 +190,15 @@ def _exponentials(config: Config, seen: _Seen) -> None:
 
 def small(shape: BertShape) -> BertShape:
     """The form of a shape in a few columns and one layer: its heads, head, pooling, kinds of tables and activation."""
+    image = None if shape.image is None else IMAGE
     dense = tuple(Dense(min(each.columns, HEAD_DIM), each.activation) for each in shape.dense)
     return replace(
-        shape, layers=1, hidden=shape.heads * HEAD_DIM, ffn=FFN, vocab=VOCAB, positions=TOKENS, skipped_positions=0,
-        types=min(shape.types, 2), labels=min(shape.labels, 3), dense=dense, pooled_from=min(shape.pooled_from, 1),
-        shared=(), embedding_width=min(shape.embedding_width, COLUMNS), rotary=shape.rotary[:1],
-        distances=min(shape.distances, TOKENS - 2 * (shape.farthest > 0)), farthest=min(shape.farthest, TOKENS),
-        windows=tuple(min(window, 2) for window in sorted(shape.windows)[-1:]),
+        shape, layers=1, hidden=shape.heads * HEAD_DIM, ffn=FFN, vocab=VOCAB * (image is None), positions=TOKENS,
+        skipped_positions=0, types=min(shape.types, 2), labels=min(shape.labels, 3), dense=dense,
+        pooled_from=min(shape.pooled_from, 1), shared=(), embedding_width=min(shape.embedding_width, COLUMNS),
+        rotary=shape.rotary[:1], distances=min(shape.distances, TOKENS - 2 * (shape.farthest > 0)),
+        farthest=min(shape.farthest, TOKENS), windows=tuple(min(window, 2) for window in sorted(shape.windows)[-1:]),
+        image=image,
     )  # fmt: skip
 
 
@@ -205,7 +208,7 @@ def _model(config: Config, seen: _Seen) -> None:
     words = {q.name: Shared(_parameter(tiny, q), q.bits, q.frac, 0) for q in parameters(tiny)}
     model = evaluate(lambda p: load(p, tiny, words.items()), seen.look)
     keep = torch.ones(2, TOKENS, dtype=torch.int64)
-    keep[1, TOKENS - 2 :] = 0
+    keep[1, TOKENS - 2 :] = int(tiny.shape.image is not None)
     rows = _tokens(tiny)
     answer = evaluate(lambda p: audited_inference(p, model, rows, keep), seen.look)
     seen.result(answer.values)
@@ -241,9 +244,9 @@ def _parameter(config: Config, q: Parameter) -> Tensor:
 
 
 def _tokens(config: Config) -> list[Shared]:
-    """What a client shares: indices of tokens and types, or embeddings."""
+    """What a client shares: indices of tokens and types, or embeddings, or pixels."""
     shape, rows = config.shape, (2, TOKENS)
-    if config.embedding == "client":
+    if config.embedding == "client" or shape.image is not None:
         form = config.inputs[0]
         found = [Shared(_weight("tokens", (*rows, *form.columns), form.frac, form.bits), form.bits, form.frac, 0)]
         return [*found, *_places(config)]

@@ -11,12 +11,12 @@ from mpcnet.models.checkpoints.weights import Checkpoint, fold
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Kept
 from mpcnet.models.formats.calibration_batches import own_batches
-from mpcnet.models.private.prepare import calibrated_length, calibration_of
-from mpcnet.models.texts.tokens import Text
+from mpcnet.models.private.prepare import asked_length, calibrated_length, calibration_of
+from mpcnet.models.texts.tokens import Given
 
 
 def with_texts(
-    found: Checkpoint, texts: Sequence[Text], length: int = 0, say: Callable[[str], None] = lambda text: None
+    found: Checkpoint, texts: Sequence[Given], length: int = 0, say: Callable[[str], None] = lambda text: None
 ) -> Kept:
     """The built-in calibration, for texts of `length` tokens (0: all positions), widened by these texts; not kept yet.
 
@@ -32,7 +32,12 @@ def with_texts(
             return kept
         single = {name: value.float() for name, value in folded.items()}
         return calibrated.widen(
-            kept, found.shape, single, calibrated.told(batches, say, f"on {len(texts)} texts of yours")
+            kept,
+            found.shape,
+            single,
+            calibrated.told(
+                batches, say, f"on {len(texts)} {'texts' if found.shape.image is None else 'images'} of yours"
+            ),
         )
 
 
@@ -43,9 +48,7 @@ def length_of(found: Checkpoint, length: int) -> int:
     """
     if not found.source:
         raise LocalConfigError("calibrate: want a checkpoint, got a model whose weights are random")
-    if length > found.shape.positions:
-        raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
-    return length or calibrated_length(found, 1)
+    return asked_length(found.shape, length, 0) or calibrated_length(found, 1)
 
 
 def keep(found: Checkpoint, kept: Kept) -> Kept:

@@ -48,7 +48,10 @@ def parameters(config: Config) -> list[Parameter]:
         yield Parameter(f"{name}{MEAN}", (d, 1), wide, frac)
 
     found = []
-    if config.embedding == "private":
+    if shape.image is not None:
+        found.append(Parameter("patch.weight", (shape.image.columns, d), N.PIXEL_BITS, formats.patch_frac))
+        found.append(Parameter(POSITIONS, (shape.positions, d), N.PIXEL_BITS, N.PIXEL_FRAC + formats.patch_frac))
+    elif config.embedding == "private":
         found.append(Parameter(TABLE, table_shape(shape.vocab, narrow, formats.table_bits), 1, formats.table_frac))
         if config.typed:
             found.append(Parameter(TYPES, (shape.types, narrow), *table))
@@ -57,7 +60,7 @@ def parameters(config: Config) -> list[Parameter]:
     if shape.relative_buckets:  # added to the scores before they are rescaled
         found.append(Parameter("relative.bias", (shape.relative_buckets, shape.heads), RELATIVE_BITS, 2 * N.QUERY_FRAC))
     before = shape.norm == "before"
-    if before:
+    if before and shape.image is None:
         found += residual("stream", formats.start_frac)
         found.append(Parameter("stream.bias", (d,), wide, formats.start_frac))
     for i in range(shape.layers):
@@ -78,7 +81,9 @@ def parameters(config: Config) -> list[Parameter]:
             if not before:
                 found += residual(f"{layer}.down")
             found += linear(f"{layer}.down", shape.ffn, d, N.GELU_BITS, formats.added_frac)
-    if shape.head == "classification":
+    if shape.head == "classification" and shape.image is not None:
+        found += linear("classifier", d * len(shape.kinds), shape.labels, wide, N.IMAGE_FRAC)
+    elif shape.head == "classification":
         found += linear("pooler", d, d, wide)
         found += linear("classifier", d, shape.labels, N.POOLER_BITS)
     elif (last := TOKEN_LINEARS.get(shape.head)) is not None:
@@ -95,8 +100,8 @@ def parameters(config: Config) -> list[Parameter]:
 
 
 def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-    """What a client shares, as ring words: indices, or embeddings looked up in the public table of `folded`; and the
-    places whose words it wants.
+    """What a client shares, as ring words: indices, or embeddings looked up in the public table of `folded`, or pixels;
+    and the places whose words it wants.
     """
     words = _token_words(config, tokens, folded)
     if not config.shape.fills:
@@ -107,6 +112,8 @@ def encode_tokens(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] |
 
 
 def _token_words(config: Config, tokens: Tokens, folded: Mapping[str, Tensor] | None) -> list[Tensor]:
+    if config.shape.image is not None:
+        return [ring.encode(tokens.ids, given.frac, given.bits) for given in config.inputs]
     if config.embedding == "client":
         if folded is None:
             raise LocalConfigError(
@@ -139,8 +146,10 @@ def encode(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _tables(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The folded table as the servers have it: words, and types, whose only row is added to positions if it is one.
 
-    Without positions it is added to words.
+    Without positions it is added to words. Of images there are none.
     """
+    if config.shape.image is not None:
+        return {}
     words, types = torch.split(folded["embedding.table"], [config.shape.vocab, config.shape.types])
     single = types if len(types) == 1 else torch.zeros_like(words[:1])
     if not config.shape.placed:

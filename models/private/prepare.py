@@ -27,8 +27,9 @@ from mpcnet.models.formats.calibrated import Coverage, Kept, told
 from mpcnet.models.formats.calibration_batches import built_in_batches, longest_row, recipe
 from mpcnet.models.formats.domains import departures
 from mpcnet.models.formats.planner import plan
+from mpcnet.models.images.reader import image_batch, rows_of
 from mpcnet.models.pooling import too_large
-from mpcnet.models.shape import PRESETS, Softmax, preset
+from mpcnet.models.shape import PRESETS, BertShape, Softmax, preset
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.suites import SUITES, Suite
 
@@ -134,12 +135,15 @@ def prepare(
     model: str,
     suite: str,
     softmax: Softmax | None = None,
-    length: int = 1,
+    length: int = 0,
     calibration_file: Path | None = None,
     embedding: Embedding = "private",
     say: Callable[[str], None] = lambda text: None,
+    usual: int = 1,
 ) -> Prepared:
     """Load, fold and calibrate a model, and derive its program, with the checkpoint's own softmax if none is asked for.
+
+    It is calibrated for texts of `length` tokens at least; 0: of `usual` ones. Images have a length of their own.
 
     :raises LocalConfigError: the model, its calibration or the suite cannot be used.
     """
@@ -151,8 +155,9 @@ def prepare(
         raise LocalConfigError(f"softmax: suite {suite} {kind} in its own way: leave --softmax out, got {softmax}")
     say(f"loading {model}")
     found = checkpoint(model)
-    if length > found.shape.positions:
-        raise LocalConfigError(f"length: the model has {found.shape.positions} positions, got {length}")
+    length = asked_length(found.shape, length, usual)
+    if found.shape.image is not None and embedding == "client":
+        raise LocalConfigError("embedding: want private of a model of images, which has no table, got client")
     run = with_activation(found, used)
     folded = fold(run)
     if wrong := list(too_large(found.shape, folded)):
@@ -164,6 +169,20 @@ def prepare(
     config = Config(run.shape, formats, used, embedding, found.preprocessing, found.labels)
     leaves = departures(found.shape, used, kept.calibration, chosen, formats.longest) if found.source else ()
     return Prepared(found, folded, kept.calibration, bounds, config, note, tuple(leaves))
+
+
+def asked_length(shape: BertShape, length: int, usual: int) -> int:
+    """Tokens of a request: `length`, or `usual` ones where it is 0; images have all rows there are.
+
+    :raises LocalConfigError: the model takes no rows of this length.
+    """
+    if shape.image is not None:
+        if length not in (0, shape.positions):
+            raise LocalConfigError(f"length: want {shape.positions}, which every image has, got {length}; leave it out")
+        return shape.positions
+    if max(length, usual if not length else 0) > shape.positions:
+        raise LocalConfigError(f"length: the model has {shape.positions} positions, got {length or usual}")
+    return length or usual
 
 
 def with_activation(found: Checkpoint, suite: Suite) -> Checkpoint:
@@ -186,10 +205,11 @@ def calibration_of(
     if found.source:
         batches = built_in_batches(found, longest)
     else:
-        batches = [random_tokens(found, 2, tokens) for tokens in (longest, *SHORTER) if tokens <= longest]
+        lengths = (longest,) if found.shape.image is not None else (longest, *SHORTER)
+        batches = [random_tokens(found, 2, tokens) for tokens in lengths if tokens <= longest]
     single = {name: value.float() for name, value in folded.items()}
     made = calibrate.calibrate(found.shape, single, told(batches, say, "once for these weights"), found.sha256)
-    kept = Kept(made, Coverage(longest, recipe(found.preprocessing)))
+    kept = Kept(made, Coverage(longest, recipe(found.preprocessing, found.shape.image)))
     return calibrated.write(kept, calibrated.folder(found) / calibrated.name(longest))
 
 
@@ -198,7 +218,8 @@ def calibrated_length(found: Checkpoint, length: int) -> int:
 
     Of random weights nothing but the cost counts, so those are calibrated for little more than what is asked.
     """
-    least = longest_row(found.shape) if found.source else min(RANDOM_LENGTH, found.shape.positions)
+    known = found.source or found.shape.image is not None
+    least = longest_row(found.shape) if known else min(RANDOM_LENGTH, found.shape.positions)
     return max(length, least)
 
 
@@ -231,7 +252,14 @@ def _calibration(
 
 
 def random_tokens(found: Checkpoint, batch: int, length: int) -> Tokens:
-    """Random token ids, for architectures without a tokenizer. Public and not secret, so a seeded generator."""
+    """Random token ids, for architectures without a tokenizer. Public and not secret, so a seeded generator.
+
+    Of a model of images, pixels, whatever the length.
+    """
     generator = torch.Generator().manual_seed(RANDOM_SEED)
+    if (image := found.shape.image) is not None:
+        low, high = (torch.tensor(ends)[:, None, None] for ends in (image.low, image.high))
+        shades = torch.rand(batch, len(image.low), image.size, image.size, generator=generator)
+        return image_batch(torch.stack([rows_of(image, low + (high - low) * each) for each in shades]))
     ids = torch.randint(0, found.shape.vocab, (batch, length), generator=generator)
     return Tokens(ids, torch.zeros_like(ids), torch.ones_like(ids))

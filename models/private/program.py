@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
@@ -125,6 +125,8 @@ def agreement(config: Config) -> Program:
         "dense": ", ".join(f"{dense.columns} {dense.activation}" for dense in config.shape.dense),
         **{name: ", ".join(map(str, getattr(config.shape, name))) for name in ("shared", "rotary", "windows")},
     }
+    if config.shape.image is not None:
+        listed["image"] = ", ".join(f"{name} {value}" for name, value in asdict(config.shape.image).items())
     texts = {} if config.preprocessing is None else config.preprocessing.to_dict()
     settings = {
         COMPUTES: _computed(_Once(text, config)),
@@ -154,7 +156,7 @@ def _computed(program: _Once) -> str:
     config, state = program.config, hashlib.sha256()
     try:
         state.update(known_answer(config))
-        plans, length = Plans(config), min(LENGTH, config.formats.longest)
+        plans, length = Plans(config), least_length(config, LENGTH)
         state.update(plans.load.digest)
         for answer in answers(config):
             state.update(plans.infer(Size(1, length, answer, True)).digest)
@@ -162,6 +164,11 @@ def _computed(program: _Once) -> str:
         reason = f"{type(error).__name__}: {error}"
         raise LocalConfigError(f"program: want formats that protocols can run with, got {reason}; {AGAIN}") from error
     return state.hexdigest()[:32]
+
+
+def least_length(config: Config, wanted: int) -> int:
+    """Tokens of a small request: so many, or as many as texts may have; images have all rows that there are."""
+    return config.formats.longest if config.shape.image is not None else min(wanted, config.formats.longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +263,8 @@ def kind_of(shape: BertShape) -> str:
              "token-classification": f"a classifier of tokens of {shape.labels} label(s)",
              "question-answering": "a model that answers questions",
              "fill-mask": "a model that fills masks"}  # fmt: skip
+    if shape.image is not None:
+        return kinds.get(shape.head, "a model of embeddings") + " of images"
     return kinds.get(shape.head, "a model of embeddings")
 
 

@@ -1,4 +1,5 @@
-"""Texts as people give them: words of a command line, a file of lines, JSON lines or two columns. One entry for each.
+"""Texts as people give them: words of a command line, a file of lines, JSON lines or two columns; and images, by the
+names of their files. One entry for each.
 
 A line ends at \\n or \\r\\n and nowhere else: U+2028, U+0085, a form feed or a lone \\r are characters of the text. A
 byte order mark at a file's start is no character of it. What is wrong with one line is told in its place, and the
@@ -14,7 +15,8 @@ from typing import Literal, TypeAlias, get_args
 
 from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.texts.tokens import Text
+from mpcnet.models.picture import Picture, pictures_below
+from mpcnet.models.texts.tokens import Given, Text
 
 Format: TypeAlias = Literal["lines", "jsonl", "tsv"]
 BY_SUFFIX: Mapping[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv"}
@@ -24,13 +26,14 @@ WANTED = 'want a text, a list of two or {"text": ..., "text_pair": ...} in JSON'
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A text or a pair of texts, or what is wrong in its place; `where` is its number, among the words or the lines.
+    """A text, a pair of texts or a picture, or what is wrong in its place; `where` is its number, among the words or
+    the lines, or its file.
 
     `plain`: taken as it stands on a command line or in a file of lines, where a pair cannot be told from a text.
     """
 
     where: str
-    text: Text | None = field(repr=False)
+    text: Given | None = field(repr=False)
     error: str = ""
     plain: bool = False
 
@@ -42,10 +45,11 @@ def entries(
     form: Format | None = None,
     *,
     paired: bool = False,
+    images: Sequence[Path] = (),
 ) -> list[Entry]:
     """The texts of a command line, or of one file. Without a `form` the file's name tells: .jsonl, .tsv; else lines.
 
-    With `paired` the words are pairs, two by two.
+    With `paired` the words are pairs, two by two. `images` are files, or folders of them.
 
     A file of pairs holds JSON lines, unless its name or `form` says tsv, and nothing but pairs.
 
@@ -54,6 +58,10 @@ def entries(
     """
     if sum([bool(words), file is not None, pairs is not None]) > 1:
         raise LocalInputError("texts: want words, --file or --pairs, got more than one of them")
+    if images:
+        if words or file or pairs:
+            raise LocalInputError("images: want --image alone, got texts too")
+        return picture_entries(images)
     if form and not (file or pairs):
         raise LocalInputError("--format: want --file or --pairs, whose lines it is of, got neither")
     if paired and (len(words) % 2 or not words):
@@ -69,6 +77,15 @@ def entries(
     if not found:
         raise LocalInputError(f"{path or 'texts'}: want at least one text, got none")
     return found
+
+
+def picture_entries(paths: Sequence[Path]) -> list[Entry]:
+    """An entry for each image, and for each of those below a folder.
+
+    :raises LocalInputError: a folder has none.
+    """
+    found = [one for path in paths for one in (pictures_below(path) if path.is_dir() else [Picture.of(path)])]
+    return [Entry(f"image {one.name}", one) for one in found]
 
 
 def read_file(path: Path, form: Format, *, only_pairs: bool = False) -> list[Entry]:
@@ -106,7 +123,16 @@ def whole(found: Sequence[Entry]) -> list[Text]:
     for entry in found:
         if entry.error:
             raise LocalInputError(f"{entry.where}: {entry.error}")
-    return [entry.text for entry in found if entry.text is not None]
+    return [entry.text for entry in found if entry.text is not None and not isinstance(entry.text, Picture)]
+
+
+def given_at(path: Path) -> list[Given]:
+    """The images of a folder, or the texts of a file.
+
+    :raises LocalConfigError: the file cannot be read.
+    :raises LocalInputError: there is nothing, or a damaged line.
+    """
+    return [*(pictures_below(path) if path.is_dir() else texts_of(path))]
 
 
 def texts_of(path: Path) -> list[Text]:
@@ -121,8 +147,10 @@ def texts_of(path: Path) -> list[Text]:
     return whole(found)
 
 
-def is_blank(text: Text) -> bool:
+def is_blank(text: Given) -> bool:
     """Nothing but white space (of a pair, both)."""
+    if isinstance(text, Picture):
+        return False
     return not (text if isinstance(text, str) else "".join(text)).strip()
 
 

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.picture import Picture
 from mpcnet.models.pooling import check_pooled
 from mpcnet.models.preprocessing import Preprocessing, lower_letters
 from mpcnet.models.shape import BertShape
 
 Text: TypeAlias = "str | tuple[str, str]"
+Given: TypeAlias = "Text | Picture"  # what a model is asked about
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +29,7 @@ class Tokens:
     """A padded batch, int64 [batch, seq] each: ids; types (0 first text, 1 second); mask (1 token, 0 padding).
 
     places [batch, count] are those of masks to fill, each row's last one said again where it has fewer than others.
+    Of images `ids` are the rows themselves, float [batch, seq, columns]: a patch's pixels, zeros before the patches.
     """
 
     ids: Tensor = field(repr=False)
@@ -57,7 +60,8 @@ def first_said(places: Tensor) -> Tensor:
 class Row:
     """One text's tokens; `uncut` is how many there were, if some had to go, and 0 if none had.
 
-    `encoding` says where in the text each of them is; None if the tokenizer does not.
+    `encoding` says where in the text each of them is; None if the tokenizer does not. An image has rows of `pixels`,
+    float [seq, columns], and no ids but 0.
     """
 
     ids: list[int] = field(repr=False)
@@ -65,6 +69,7 @@ class Row:
     uncut: int = 0
     places: tuple[int, ...] = field(default=(), repr=False)  # of masks, if they are to be filled
     encoding: Any = field(default=None, repr=False, compare=False)
+    pixels: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +93,25 @@ class Reader:
         shape: BertShape | None = None,
     ) -> Reader:
         """:raises LocalConfigError: there is no tokenizer in `tokenizer_dir`, or none that runs here."""
+        if shape is not None and shape.image is not None:
+            raise LocalConfigError(f"{tokenizer_dir}: want a model of texts, got one of images")
         tokenizer = load_tokenizer(tokenizer_dir)
         if preprocessing is not None and preprocessing.lower_case:
             lower_letters(tokenizer)
         return cls(tokenizer, limit, preprocessing, shape)
 
-    def row(self, text: Text) -> Row:
+    @property
+    def noun(self) -> str:
+        """What it reads, for people."""
+        return "text"
+
+    def row(self, text: Given) -> Row:
         """One text, or a pair of texts, in tokens; cut, special tokens kept, if the model's folder says so.
 
-        :raises LocalInputError: it has no tokens, too many, or some that the model has no row for.
+        :raises LocalInputError: it has no tokens, too many, or some that the model has no row for; or it is a picture.
         """
+        if isinstance(text, Picture):
+            raise LocalInputError("want a text: this is a model of texts; got an image")
         given = self.prepared(text)
         try:
             for part in parts(text):
@@ -120,7 +134,7 @@ class Reader:
         )
         return self._checked(found)
 
-    def asked(self, text: Text) -> Row:
+    def asked(self, text: Given) -> Row:
         """:meth:`row` of a text that a client asks about: it has a mask, if the model fills those.
 
         :raises LocalInputError: as :meth:`row`, or it has none.
@@ -221,15 +235,22 @@ def encode(
     :raises LocalInputError: no text, or one that :meth:`Reader.row` refuses (the error says which).
     :raises LocalConfigError: there is no tokenizer in `tokenizer_dir`.
     """
-    if not texts:
-        raise LocalInputError("texts: want at least one, got none")
-    reader = Reader.of(tokenizer_dir, limit, preprocessing, shape)
+    return read_all(Reader.of(tokenizer_dir, limit, preprocessing, shape), texts)
+
+
+def read_all(reader: Reader, given: Sequence[Given]) -> Tokens:
+    """All of them, as one batch.
+
+    :raises LocalInputError: there is none, or one that :meth:`Reader.row` refuses (the error says which).
+    """
+    if not given:
+        raise LocalInputError(f"{reader.noun}s: want at least one, got none")
     rows = []
-    for number, text in enumerate(texts, 1):
+    for number, one in enumerate(given, 1):
         try:
-            rows.append(reader.row(text))
+            rows.append(reader.row(one))
         except LocalInputError as error:
-            raise LocalInputError(f"text {number} of {len(texts)}: {error}") from None
+            raise LocalInputError(f"{reader.noun} {number} of {len(given)}: {error}") from None
     return reader.pad(rows)
 
 

@@ -16,17 +16,24 @@ from parties import LABELS, SHAPE, some_tokens, tiny
 from torch import Tensor
 
 from mpcnet.arrays import ring
+from mpcnet.models.checkpoints.weights import fold, random_checkpoint
 from mpcnet.models.families.config import Config
 from mpcnet.models.families.loaded import TABLE, load
+from mpcnet.models.formats.bounds import bounds
+from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.formats.fixed_point import WEIGHT_FRAC
+from mpcnet.models.formats.planner import plan
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private import program
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import Parameter, encode_tokens, parameters
+from mpcnet.models.private.prepare import random_tokens
 from mpcnet.models.private.program import Plans, Size
+from mpcnet.models.shape import BertShape, Image
 from mpcnet.protocols.lookup import table_bits
 from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.share import Shared
+from mpcnet.protocols.suites import SUITES
 from mpcnet.rounds import Part
 from mpcnet.transport.handshake import COMPUTES, FORMAT_VERSION
 
@@ -42,6 +49,19 @@ def configs() -> Iterator[Config]:
         yield tiny(LABELS if head == "token-classification" else 0, head=head).config()
     texts = Preprocessing("0" * 64, prompt="query: ")
     yield replace(tiny(LABELS).config(), labels=("no", "yes", "perhaps"), preprocessing=texts)
+    yield of_images()
+
+
+def of_images() -> Config:
+    """A classifier of a few patches, with a register."""
+    shape = BertShape(
+        layers=1, hidden=32, heads=2, ffn=64, vocab=0, positions=6, types=0, norm="before", head="classification",
+        labels=3, pooling="cls+patches", image=Image(8, 4, (-1.0,) * 3, (1.0,) * 3, registers=1),
+    )  # fmt: skip
+    found = random_checkpoint(shape, 1)
+    folded = fold(found)
+    ranges = calibrate(shape, folded, [random_tokens(found, 8, shape.positions)], found.sha256)
+    return Config(shape, plan(shape, bounds(shape, folded), ranges, "exact", SUITES["fast"]), SUITES["fast"])
 
 
 def record(config: Config) -> dict[str, str]:
@@ -50,7 +70,7 @@ def record(config: Config) -> dict[str, str]:
     digests = {"program": agreed.digest, "load": plans.load.digest}
     digests["computes"] = bytes.fromhex(str(agreed.settings[COMPUTES]))
     for answer in program.answers(config):
-        size = Size(len(LENGTHS), max(LENGTHS), answer, audit=True)
+        size = Size(len(LENGTHS), program.least_length(config, max(LENGTHS)), answer, audit=True)
         digests[answer] = plans.infer(size).digest
         digests[f"{answer} opened"] = opened(config, size)
     return {name: digest.hex() for name, digest in digests.items()}
@@ -69,7 +89,11 @@ def opened(config: Config, size: Size) -> bytes:
     tokens = some_tokens(LENGTHS)
     some = (torch.arange(tokens.ids.numel()) * 7 % SHAPE.vocab).reshape(tokens.ids.shape) * tokens.mask
     places = torch.tensor([[1], [7]]) if config.shape.fills else None
-    given = encode_tokens(config, replace(tokens, ids=some, types=some % 2, places=places))
+    if config.shape.image is None:
+        given = encode_tokens(config, replace(tokens, ids=some, types=some % 2, places=places))
+    else:
+        tokens = replace(tokens, mask=torch.ones(size.batch, size.length, dtype=torch.int64))
+        given = [weights("pixels", (size.batch, size.length, *x.columns), x.frac, x.bits) for x in config.inputs]
     rows = [Shared(x, form.bits, form.frac, 0) for x, form in zip(given, config.inputs, strict=True)]
     answer = evaluate(lambda p: audited_inference(p, model, rows, tokens.mask, *size.kind), look)
     digest.update(ring.pack(answer.values.value, answer.values.bits))

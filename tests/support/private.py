@@ -55,7 +55,7 @@ class Private:
         measured = self.session.run(
             lambda p, model, *x: infer(p, model, x, tokens.mask, kind, extent), self.loaded.results, *shares
         )
-        check_cost(measured.ledger, self.plans.infer(Size(*tokens.ids.shape, kind, extent=extent)))
+        check_cost(measured.ledger, self.plans.infer(Size(*tokens.mask.shape, kind, extent=extent)))
         answer = evaluate(lambda p: infer(p, self.plain, whole, tokens.mask, kind, extent))
         if not floats:
             return measured.value(), reveal(answer), reveal(answer)
@@ -78,7 +78,7 @@ def audit(model: Private, tokens: Tokens) -> tuple[Tensor, list[bool], Run]:
     run = model.session.run(
         lambda p, loaded, *x: audited_inference(p, loaded, x, tokens.mask, audit=True), model.loaded.results, *shares
     )
-    batch, length = tokens.ids.shape
+    batch, length = tokens.mask.shape
     extent = 0 if tokens.places is None else tokens.places.shape[1]
     check_cost(run.ledger, model.plans.infer(Size(batch, length, audit=True, extent=extent)))
     first, second = (result.out_of_range for result in run.results[:2])

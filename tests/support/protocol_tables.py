@@ -78,7 +78,7 @@ def layer_rounds() -> list[str]:
 def _steps(softmax: Softmax) -> dict[str, int]:
     model, tokens = tiny_model("fast", softmax)
     steps: dict[str, int] = {}
-    for segment in model.plans.infer(Size(*tokens.ids.shape)).segments:
+    for segment in model.plans.infer(Size(*tokens.mask.shape)).segments:
         layer, _, name = segment.label.partition("/")
         if layer == "layer1":
             name = name.removesuffix("/rsqrt")

@@ -13,6 +13,7 @@ from mpcnet.models.checkpoints.weights import fold, load_checkpoint
 from mpcnet.models.families.config import Config
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
+from mpcnet.models.formats.calibration_batches import built_in_batches
 from mpcnet.models.formats.planner import plan
 from mpcnet.models.preprocessing import copy_tokenizer
 from mpcnet.models.private.prepare import random_tokens, tokenizer_source
@@ -24,7 +25,10 @@ def served(folder: Path, place: Path, *, astray: bool = False, **settings: Any) 
     """A model's parties; `astray` if its scores are sought in windows where they are not."""
     found = load_checkpoint(folder)
     folded = fold(found)
-    batches = [random_tokens(found, 16, length) for length in (3, 8, 16)]
+    if found.shape.image is None:
+        batches = [random_tokens(found, 16, length) for length in (3, 8, 16)]
+    else:
+        batches = built_in_batches(found, found.shape.positions)
     known = calibrate(found.shape, folded, batches, found.sha256)
     formats = plan(found.shape, bounds(found.shape, folded), known, "exact", SUITES["fast"])
     if astray:

@@ -37,7 +37,7 @@ def request(parties: Parties, party: int, tokens: Tokens = TOKENS) -> Arrays:
 def uploads(parties: Parties, tokens: Tokens = TOKENS) -> tuple[Arrays, Arrays]:
     """What a client uploads to both."""
     config = parties.node("client").config
-    split = sharing.split_tokens(config, Size(*tokens.ids.shape), encode_tokens(config, tokens), sharing.TOKENS)
+    split = sharing.split_tokens(config, Size(*tokens.mask.shape), encode_tokens(config, tokens), sharing.TOKENS)
     seeds = [(sharing.SEED, np.frombuffer(seed, np.uint8)) for seed in split.seeds]
     one, two = ([mask_of(tokens.mask), seed, *more] for seed, more in zip(seeds, split.explicit, strict=True))
     return one, two
@@ -50,7 +50,7 @@ def others(upload: Arrays) -> dict[str, bytes]:
 
 async def announce(peer: Peer, tokens: Tokens = TOKENS, **changes: Any) -> None:
     """The first frame of a request, with other fields if they are given."""
-    batch, length = tokens.ids.shape
+    batch, length = tokens.mask.shape
     usual = {
         "id": secrets.token_bytes(16),
         "batch": batch,

@@ -12,6 +12,7 @@ from mpcnet.models.checkpoints.families.albert import ALBERT
 from mpcnet.models.checkpoints.families.bert import BERT
 from mpcnet.models.checkpoints.families.deberta import DEBERTA
 from mpcnet.models.checkpoints.families.deberta_v2 import DEBERTA_V2
+from mpcnet.models.checkpoints.families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
 from mpcnet.models.checkpoints.families.distilbert import DISTILBERT
 from mpcnet.models.checkpoints.families.electra import ELECTRA
 from mpcnet.models.checkpoints.families.family import Family
@@ -21,6 +22,7 @@ from mpcnet.models.checkpoints.families.modernbert import MODERNBERT
 from mpcnet.models.checkpoints.families.mpnet import MPNET
 from mpcnet.models.checkpoints.families.nomic_bert import NOMIC_BERT
 from mpcnet.models.checkpoints.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from mpcnet.models.checkpoints.families.vit import VIT
 
 FAMILIES: Mapping[str, Family] = {  # by model_type
     "albert": ALBERT,
@@ -28,6 +30,8 @@ FAMILIES: Mapping[str, Family] = {  # by model_type
     "camembert": CAMEMBERT,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
+    "dinov2": DINOV2,
+    "dinov2_with_registers": DINOV2_WITH_REGISTERS,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "gte": GTE,
@@ -35,6 +39,7 @@ FAMILIES: Mapping[str, Family] = {  # by model_type
     "mpnet": MPNET,
     "nomic_bert": NOMIC_BERT,
     "roberta": ROBERTA,
+    "vit": VIT,
     "xlm-roberta": XLM_ROBERTA,
 }
 

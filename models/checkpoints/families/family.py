@@ -7,14 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import Tensor
+
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.shape import Activation, Head
 
+IMAGES = "ForImageClassification"
 HEADS_BY_ARCHITECTURE: Mapping[str, Head] = {  # by how an architecture's name ends
     "ForSequenceClassification": "classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "ForMaskedLM": "fill-mask",
+    IMAGES: "classification",
 }
 HEADS: Mapping[str, str] = {"classifier": "classifier", "qa_outputs": "span"}  # single maps, of most families
 PREDICTIONS: Mapping[str, str] = {  # of masked tokens, as BERT has them
@@ -90,6 +95,10 @@ class Family:
     layer: what stands before the names inside a layer, whose number is its group.
     outside, inside: their modules' names and ours, outside the layers and inside one.
     behind: likewise those inside a layer that ours has behind the layer before: a LayerNorm before a layer.
+    first: those of the first layer that ours has outside of it.
+    table: our name of a parameter that every checkpoint has, by which a wrapper's prefix is told.
+    resized: of images, the table of positions for another number of patches to a side; None: there is no other.
+    rewritten: tensors as files have them, by the encoder's own names, to tensors of modules with a weight and a bias.
     describe: from config.json's values, absent ones filled in, to the description without its head; "classifies" is a
     classifier's pooling, where that is not the first token's.
     heads: further names outside the layers, by config.json: where a head's depend on it.
@@ -117,11 +126,15 @@ class Family:
     by_head: bool = False
     alone: Mapping[str, str] = field(default_factory=dict)
     lacks: Callable[[Mapping[str, Any]], re.Pattern[str]] = lambda config: NOTHING
+    first: Mapping[str, str] = field(default_factory=dict)
+    table: str = "embedding.word"
+    rewritten: Callable[[Mapping[str, Stored]], dict[str, Stored]] = dict
+    resized: Callable[[Tensor, int], Tensor] | None = None
 
     @property
     def words(self) -> str:
-        """Their name of the vocabulary's table, which every checkpoint has."""
-        return next(theirs for theirs, ours in self.outside.items() if ours == "embedding.word") + ".weight"
+        """Their name of a table that every checkpoint has, the vocabulary's."""
+        return next(theirs for theirs, ours in self.outside.items() if ours == self.table) + ".weight"
 
     def configured(self, config: Mapping[str, Any]) -> Family:
         """With the names that the head of a configuration has."""
@@ -135,13 +148,15 @@ class Family:
         number, name = int(layer[1]), theirs[layer.end() :]
         if (behind := self.behind.get(name)) is not None and number:
             return f"layer{number - 1}.{behind}"
+        if not number and name in self.first:
+            return self.first[name]
         inner = self.inside.get(name)
         return None if inner is None else f"layer{number}.{inner}"
 
 
 def architectures(name: str) -> tuple[str, ...]:
-    """A family's class and those of its heads, by the name that all begin with."""
-    return (f"{name}Model", *(f"{name}{head}" for head in HEADS_BY_ARCHITECTURE))
+    """A family's class and those of its heads for texts, by the name that all begin with."""
+    return (f"{name}Model", *(f"{name}{head}" for head in HEADS_BY_ARCHITECTURE if head != IMAGES))
 
 
 def by_gelu(described: Mapping[str, Any]) -> str:

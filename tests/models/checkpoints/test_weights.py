@@ -41,7 +41,7 @@ def edit(folder, **changes):
 
 def test_shape_round_trip_and_presets():
     assert BertShape.from_dict(json.loads(json.dumps(SHAPE.to_dict()))) == SHAPE
-    assert set(PRESETS) == {"bert-base", "bert-large", "bert-tiny", "minilm-l6"}
+    assert set(PRESETS) == {"bert-base", "bert-large", "bert-tiny", "minilm-l6", "vit-base"}
     assert preset("bert-large").head_dim == 64
     with pytest.raises(LocalConfigError, match="bert-huge"):
         preset("bert-huge")
