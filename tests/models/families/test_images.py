@@ -274,3 +274,15 @@ def test_what_is_no_row_of_an_image_is_refused() -> None:
             forward(found.shape, folded, rows, images.types, mask)
     with pytest.raises(LocalInputError, match="got some beyond its range"):
         forward(found.shape, folded, images.ids * 1.1, images.types, ones)
+
+
+@pytest.mark.parametrize(("factor", "frac", "error"), [(1000, 12, 0.02), (10_000, 9, 0.1)])
+def test_a_residual_beyond_4096(factor: int, frac: int, error: float) -> None:
+    """It begins with fewer fraction bits, and so has the map of patches: their product leaves it the same ring."""
+    found, images, _ = small("vit")
+    tensors = {name: value * (factor if name.endswith("down.weight") else 1) for name, value in found.tensors.items()}
+    model = private_model(replace(found, tensors=tensors, sha256=f"grown {factor}"), [images], "fast", "exact")
+    assert model.config.formats.stream_frac == frac
+    result, whole, floats = model.run(images)
+    assert torch.cosine_similarity(result, floats).min() > 0.9999
+    assert (result - floats).abs().max() < error and (result - whole).abs().max() < error
