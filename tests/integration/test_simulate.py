@@ -222,7 +222,7 @@ def test_labels_of_a_student(student: Path, monkeypatch, capsys) -> None:
     plan = planned(monkeypatch, capsys, "--model", str(student), "--length", "6", "--answer", "label")
     of = {row["name"]: row["rounds"] for row in plan["operations"]}
     assert (plan["softmax"], of["argmax"], of["layer0/activation"], of["layer0/attention/2relu"]) == ("2relu", 3, 1, 3)
-    monkeypatch.setattr(cli, "simulate_each", lambda *given: outcome)
+    monkeypatch.setattr(cli, "simulate_each", lambda *given, **more: outcome)
     monkeypatch.setattr(sys, "argv", ["mpcnet", "simulate", *texts, "--answer", "label"])
     with pytest.raises(SystemExit):
         cli.main()
