@@ -62,7 +62,7 @@ def _look(world: World) -> None:
         places = edge._places.total() - edge._places["owner"]
         if places or edge.clients._attended or edge.clients._idle:
             world.breaks(f"{role} has {places} places taken by clients that have left")
-        kept = world.receivers[role].nbytes
+        kept = world.receivers[role].nbytes if role in world.receivers else 0  # it may never have met the dealer
         if kept and "ahead_runs" not in world.settings:
             world.breaks(f"{role} holds {kept} bytes of corrections for nobody")
     for (role, does), held in world.passing.items():
