@@ -17,7 +17,15 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks, race, together
-from mpcnet.errors import ChannelClosed, ChannelError, LocalConfigError, MpcError, RemoteError, RemoteProtocolError
+from mpcnet.errors import (
+    ChannelClosed,
+    ChannelError,
+    LocalConfigError,
+    MpcError,
+    RemoteAbort,
+    RemoteError,
+    RemoteProtocolError,
+)
 from mpcnet.transport.channel import Channel, receive_control, send_control
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.identity import Identifies, Identity
@@ -142,10 +150,11 @@ async def meet(
     backoff = Backoff()
     while True:
         held: dict[str, Peer] = {}
+        heard: dict[str, asyncio.Future[None]] = {}
         try:
             while len(held) < len(dialled) + len(awaited):  # one may be lost again while the tasks end
-                await _hold_all(held, dialled, awaited, dial, rendezvous, on_failure)
-            await together(_all_have_met(held, awaited), watch(rendezvous, held, awaited))
+                await _hold_all(held, heard, dialled, awaited, dial, rendezvous, on_failure)
+            await together(_all_have_met(held, heard), watch(rendezvous, held, awaited))
             return held
         except BaseException as error:
             for peer in held.values():
@@ -153,14 +162,17 @@ async def meet(
             if not isinstance(error, (ChannelError, RemoteError)):
                 raise
             on_failure(" and ".join(held), error)
+        finally:
+            await end_tasks(*heard.values())
         await backoff.take()
 
 
 async def _hold_all(
-    held: dict[str, Peer], dialled: Collection[str], awaited: Collection[str], dial: Dial, rendezvous: Rendezvous,
-    on_failure: OnFailure,
+    held: dict[str, Peer], heard: dict[str, asyncio.Future[None]], dialled: Collection[str], awaited: Collection[str],
+    dial: Dial, rendezvous: Rendezvous, on_failure: OnFailure,
 ) -> None:  # fmt: skip
-    """Add to `held` until there is one of each."""
+    """Add to `held` until there is one of each. Those whom we dialled speak first, and are `heard` meanwhile: an unread
+    frame would hide that a connection has ended."""
     changed = asyncio.Event()
 
     async def keep(name: str) -> None:
@@ -168,9 +180,14 @@ async def _hold_all(
         while True:
             if name not in held:
                 held[name] = await (_reach(name, dial, on_failure) if name in dialled else rendezvous.take(name))
+                if name in dialled:
+                    heard[name] = asyncio.ensure_future(_hear(held[name]))
                 changed.set()
-            await race(held[name].channel.gone(), rendezvous.returned([name]))
+            others = (_misspoken(heard[name]),) if name in heard else ()
+            await race(held[name].channel.gone(), rendezvous.returned([name]), *others)
             older = held.pop(name)
+            if name in heard:
+                await end_tasks(heard.pop(name))
             older.channel.abort(f"{older.own_role} has connected anew")
 
     async def all_held() -> None:
@@ -181,24 +198,37 @@ async def _hold_all(
     await together(all_held(), *(keep(name) for name in (*dialled, *awaited)))
 
 
-async def _all_have_met(peers: Mapping[str, Peer], awaited: Collection[str]) -> None:
+async def _misspoken(hearing: asyncio.Future[None]) -> None:
+    """Never returns.
+
+    :raises RemoteProtocolError: what was heard is something else. That a connection has ended is noticed otherwise.
+    """
+    await asyncio.wait([hearing])
+    if (error := hearing.exception()) is not None and not isinstance(error, (ChannelError, RemoteAbort)):
+        raise error
+    await asyncio.Event().wait()
+
+
+async def _all_have_met(peers: Mapping[str, Peer], heard: Mapping[str, asyncio.Future[None]]) -> None:
     """Tell each other that all are connected.
 
-    Whoever was dialled speaks first. So nothing is ever sent over a connection that still lies unused, where an
-    unread frame would hide that it has ended, and sessions would begin with dead connections again and again.
+    Whoever was dialled speaks first, and is listened to from the start (`heard`). So nothing is ever sent over a
+    connection that still lies unused, where an unread frame would hide that it has ended, and sessions would begin with
+    dead connections again and again.
     """
 
-    async def tell(peer: Peer) -> None:
+    async def exchange(name: str, peer: Peer) -> None:
+        if name in heard:
+            await heard[name]
         await send_control(peer.channel, peer.session, MET)
+        if name not in heard:
+            await _hear(peer)
 
-    async def hear(peer: Peer) -> None:
-        await receive_control(peer.channel, MET, peer.session, fields=(), patient=True)
+    await asyncio.gather(*(exchange(name, peer) for name, peer in peers.items()))
 
-    async def exchange(name: str) -> None:
-        for step in (tell, hear) if name in awaited else (hear, tell):
-            await step(peers[name])
 
-    await asyncio.gather(*(exchange(name) for name in peers))
+async def _hear(peer: Peer) -> None:
+    await receive_control(peer.channel, MET, peer.session, fields=(), patient=True)
 
 
 async def _reach(name: str, dial: Dial, on_failure: OnFailure) -> Peer:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from limits import LIMIT_S
 
 import mpcnet.aio.backoff
 from mpcnet.aio.tasks import end_tasks
@@ -211,6 +212,35 @@ async def test_who_is_lost_while_a_third_is_awaited_is_dialled_again_at_once(tow
     first = await dealer.take("server0")
     first.channel.abort("restarting")
     assert (await dealer.take("server0")).session != first.session
+    await end_tasks(meeting)
+
+
+async def test_who_has_spoken_is_heard_while_a_third_is_awaited(town: Town) -> None:
+    """An unread frame would hide that the connection has ended."""
+    town.rendezvous("server0")
+    dealer = town.rendezvous("dealer")
+    meeting = asyncio.create_task(town.meet("server0"))
+    first = await dealer.take("server0")
+    await send_control(first.channel, first.session, "met")
+    first.channel.abort("restarting")
+    second = await asyncio.wait_for(dealer.take("server0"), LIMIT_S)
+    await send_control(second.channel, second.session, "met")
+    server1 = await town.dial("server1", "server0")
+    joining = asyncio.create_task(met(server1))
+    await asyncio.wait_for(receive_control(second.channel, "met", second.session), LIMIT_S)
+    assert (await meeting)["dealer"].session == second.session
+    await joining
+
+
+async def test_who_says_something_else_is_no_reason_to_dial_again_at_once(town: Town) -> None:
+    town.rendezvous("server0")
+    dealer = town.rendezvous("dealer")
+    meeting = asyncio.create_task(town.meet("server0"))
+    first = await dealer.take("server0")
+    await send_control(first.channel, first.session, "join")
+    await asyncio.wait_for(dealer.take("server0"), LIMIT_S)
+    [(who, why)] = town.failures
+    assert who == "dealer" and "join" in why
     await end_tasks(meeting)
 
 
