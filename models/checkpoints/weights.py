@@ -34,6 +34,7 @@ from torch import Tensor
 from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.balance import balanced
+from mpcnet.models.checkpoints.config_values import config_values
 from mpcnet.models.checkpoints.configuration import (
     labels,
     prompt_tokens,
@@ -173,7 +174,7 @@ def _load(source: str) -> Checkpoint:
             "transformers, merge what is to be merged, and save it by save_pretrained"
         )
     with files.tensors() as found:
-        heads = config["num_attention_heads"] if family.by_head else 1
+        heads = config_values(config)["num_attention_heads"] if family.by_head else 1
         stored = apart(family.rewritten(found), family.joined, heads)
         theirs, unknown = known_parameters(list(stored), family)
         unknown = unknown if modules.embeds else tie(config, stored, theirs, unknown)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mpcnet.models.checkpoints.families.family import Family
-from mpcnet.models.checkpoints.families.images import EMBEDDINGS, describe_image, lacks, rewritten
+from mpcnet.models.checkpoints.families.images import ATTENTION, EMBEDDINGS, describe_image, lacks, rewritten
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,10 +36,7 @@ def _family(name: str, prefix: str, *, antialias: bool) -> Family:
         prefix,
         {**EMBEDDINGS, "classifier": "classifier"},
         {
-            "attention.attention.query": "query",
-            "attention.attention.key": "key",
-            "attention.attention.value": "value",
-            "attention.output.dense": "out",
+            **ATTENTION,
             "norm2": "out.norm",
             "mlp.fc1": "up",
             "mlp.fc2": "down",

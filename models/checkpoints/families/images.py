@@ -21,6 +21,12 @@ EMBEDDINGS: Mapping[str, str] = {
     "embeddings.patch_embeddings.projection": "patch",
     "layernorm": "final.norm",
 }
+ATTENTION: Mapping[str, str] = {
+    "attention.attention.query": "query",
+    "attention.attention.key": "key",
+    "attention.attention.value": "value",
+    "attention.output.dense": "out",
+}
 CHANNELS = 3
 ROWS = re.compile(r"(.*\.|)embeddings\.(cls_token|register_tokens|position_embeddings)")  # [1, n, hidden] in files
 KERNEL = re.compile(r"(.*\.|)embeddings\.patch_embeddings\.projection\.weight")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcnet.models.checkpoints.families.family import Family
-from mpcnet.models.checkpoints.families.images import EMBEDDINGS, describe_image, lacks, rewritten
+from mpcnet.models.checkpoints.families.images import ATTENTION, EMBEDDINGS, describe_image, lacks, rewritten
 
 
 def describe(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,10 +18,7 @@ VIT = Family(
     "vit.",
     {**EMBEDDINGS, "pooler.dense": "pooler", "classifier": "classifier"},
     {
-        "attention.attention.query": "query",
-        "attention.attention.key": "key",
-        "attention.attention.value": "value",
-        "attention.output.dense": "out",
+        **ATTENTION,
         "layernorm_after": "out.norm",
         "intermediate.dense": "up",
         "output.dense": "down",

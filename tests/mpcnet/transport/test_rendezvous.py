@@ -98,6 +98,14 @@ async def met(peer: Peer) -> None:
     await send_control(peer.channel, peer.session, "met")
 
 
+async def held_by_the_dealer(town: Town) -> tuple[Rendezvous, asyncio.Task[dict[str, Peer]], Peer]:
+    """server0 meets, has dialled the dealer, and waits for server1: the dealer's place, the meeting, their connection."""
+    town.rendezvous("server0")
+    dealer = town.rendezvous("dealer")
+    meeting = asyncio.create_task(town.meet("server0"))
+    return dealer, meeting, await dealer.take("server0")
+
+
 async def turns(count: int) -> None:
     """Let everybody do what can be done without waiting."""
     for _ in range(count):
@@ -206,10 +214,7 @@ async def test_meet_reports_why_a_peer_cannot_be_reached_and_goes_on(town: Town)
 
 
 async def test_who_is_lost_while_a_third_is_awaited_is_dialled_again_at_once(town: Town) -> None:
-    town.rendezvous("server0")
-    dealer = town.rendezvous("dealer")
-    meeting = asyncio.create_task(town.meet("server0"))
-    first = await dealer.take("server0")
+    dealer, meeting, first = await held_by_the_dealer(town)
     first.channel.abort("restarting")
     assert (await dealer.take("server0")).session != first.session
     await end_tasks(meeting)
@@ -217,10 +222,7 @@ async def test_who_is_lost_while_a_third_is_awaited_is_dialled_again_at_once(tow
 
 async def test_who_has_spoken_is_heard_while_a_third_is_awaited(town: Town) -> None:
     """An unread frame would hide that the connection has ended."""
-    town.rendezvous("server0")
-    dealer = town.rendezvous("dealer")
-    meeting = asyncio.create_task(town.meet("server0"))
-    first = await dealer.take("server0")
+    dealer, meeting, first = await held_by_the_dealer(town)
     await send_control(first.channel, first.session, "met")
     first.channel.abort("restarting")
     second = await asyncio.wait_for(dealer.take("server0"), LIMIT_S)
@@ -233,10 +235,7 @@ async def test_who_has_spoken_is_heard_while_a_third_is_awaited(town: Town) -> N
 
 
 async def test_who_says_something_else_is_no_reason_to_dial_again_at_once(town: Town) -> None:
-    town.rendezvous("server0")
-    dealer = town.rendezvous("dealer")
-    meeting = asyncio.create_task(town.meet("server0"))
-    first = await dealer.take("server0")
+    dealer, meeting, first = await held_by_the_dealer(town)
     await send_control(first.channel, first.session, "join")
     await asyncio.wait_for(dealer.take("server0"), LIMIT_S)
     [(who, why)] = town.failures
