@@ -185,7 +185,7 @@ def soak_command(
     limit: Annotated[float, typer.Option(help="A request without answer or error for so many seconds hangs.")] = 120.0,
     seed: Annotated[int, typer.Option(help="Of the choice of victims.")] = 1,
     batch: Annotated[int, typer.Option(min=0, max=256, help="Random rows to a request; 0: a short text each.")] = 0,
-    tokens: Annotated[int, typer.Option(min=1, help="Of a random row.")] = 64,
+    tokens: Annotated[int, typer.Option(min=1, help="Of a random row of --batch.")] = 64,
     memory_mib: Annotated[int, typer.Option(min=0, help="memory_mib of each party; 0: a third of this machine.")] = 0,
     model: Model = DEMO,
 ) -> None:

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,13 @@ class Soak:
 def soak(model: str, plan: Soak, console: Console) -> dict[str, Any]:
     """Run it on this machine, over TLS.
 
+    :raises LocalInputError: the model has not so many positions.
     :raises MpcError: the parties cannot be started at all.
     """
     with console.status("preparing the model") as status:
         prepared = prepare(model, "fast", "exact", say=status.update)
     check_one_row(prepared.config.shape)
+    questions = _questions(prepared, plan)
     limits: dict[str, Any] = {"memory_mib": plan.memory_mib} if plan.memory_mib else {}
     with deployment(prepared.config, Loopback(), 1, 30.0, **limits) as made, Progress(console=console) as progress:
         for role in VICTIMS:
@@ -89,7 +91,7 @@ def soak(model: str, plan: Soak, console: Console) -> dict[str, Any]:
         start = time.monotonic()
         task = progress.add_task("requests", total=plan.requests)
         asyncio.run(
-            together(_ask(plan, node, prepared, progress, task), _disturb(plan, made, model), _weigh(plan, made))
+            together(_ask(plan, node, questions, progress, task), _disturb(plan, made, model), _weigh(plan, made))
         )
         return plan.document(time.monotonic() - start)
 
@@ -98,8 +100,9 @@ def _start(made: Deployment, role: str, model: str) -> None:
     made.start(role, COMMANDS[role], *(["--model", model] if role == "owner" else []))
 
 
-async def _ask(plan: Soak, node: Node, prepared: Prepared, progress: Progress, task: TaskID) -> None:
-    questions = _questions(prepared, plan)
+async def _ask(
+    plan: Soak, node: Node, questions: Sequence[tuple[Tokens, Tensor]], progress: Progress, task: TaskID
+) -> None:
     for index in range(plan.requests):
         tokens, expected = questions[index % len(questions)]
         start = time.monotonic()
