@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, wait
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from mpcnet.errors import LocalStateError
@@ -39,20 +39,13 @@ class LoopThread:
         if not self._thread.is_alive():
             work.close()
             raise LocalStateError("client: want an open one, got one that was closed; make another")
-        outcome: Future[T] = Future()
         tasks: list[asyncio.Task[T]] = []
+        # A queue, not a Future: an interrupt can leave a Future's lock held, and the loop would wait for it for ever.
+        ended: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
 
         def begin() -> None:
             tasks.append(self._loop.create_task(work))
-            tasks[0].add_done_callback(tell)
-
-        def tell(task: asyncio.Task[T]) -> None:
-            if task.cancelled():
-                outcome.cancel()
-            elif error := task.exception():
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(task.result())
+            tasks[0].add_done_callback(ended.put)
 
         def cancel() -> None:
             for task in tasks:
@@ -60,10 +53,12 @@ class LoopThread:
 
         try:
             self._loop.call_soon_threadsafe(begin)
-            return outcome.result()
+            return ended.get().result()
         except KeyboardInterrupt:
             self._loop.call_soon_threadsafe(cancel)  # behind `begin`, if that was reached
-            wait([outcome], END_S)
+            if not (tasks and tasks[0].done()):
+                with suppress(Empty):
+                    ended.get(timeout=END_S)
             raise
 
     @property
