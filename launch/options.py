@@ -15,6 +15,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.requests.asked import Blank
 from mpcnet.launch.requests.view import Aggregation
 from mpcnet.models.families.config import AnswerKind, Embedding
+from mpcnet.models.presets import PRESETS
 from mpcnet.models.private.own_calibration import keep, with_texts
 from mpcnet.models.private.prepare import (
     BUILTIN,
@@ -25,7 +26,7 @@ from mpcnet.models.private.prepare import (
     off_domain,
     other_softmax,
 )
-from mpcnet.models.shape import PRESETS, Softmax
+from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Format, given_at
 from mpcnet.protocols.suites import SUITES
 

@@ -57,9 +57,10 @@ from mpcnet.models.checkpoints.supported import (
 )
 from mpcnet.models.checkpoints.tensors import Stored, apart, floats
 from mpcnet.models.checkpoints.tied import tie
+from mpcnet.models.head_shape import TOKEN_LINEARS
 from mpcnet.models.images.reader import processed_image
 from mpcnet.models.preprocessing import IMAGES, PROCESSOR, Preprocessing
-from mpcnet.models.shape import TOKEN_LINEARS, BertShape, Softmax
+from mpcnet.models.shape import BertShape, Softmax
 
 UNSUPPORTED = "cannot run privately: "
 

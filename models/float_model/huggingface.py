@@ -26,9 +26,10 @@ from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.float_model import pipelines
 from mpcnet.models.float_model.rewritten import loadable
 from mpcnet.models.float_model.students import attention_name, load_student
+from mpcnet.models.head_shape import Head
 from mpcnet.models.images.reader import load_processor
 from mpcnet.models.picture import Picture
-from mpcnet.models.shape import Head, Softmax
+from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Given, Tokens
 
 MODELS: Mapping[Head, Any] = {

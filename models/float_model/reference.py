@@ -19,10 +19,12 @@ from torch.nn.functional import gelu, silu
 
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.checkpoints.weights import centre
+from mpcnet.models.head_shape import TOKEN_LINEARS
+from mpcnet.models.image_shape import Image
 from mpcnet.models.pooling import check_pooled, counted, weights
 from mpcnet.models.position_bias import bias, by_distance, by_gap, distance_rows, float_falls, near_pairs
 from mpcnet.models.rotary import float_waves, rotate
-from mpcnet.models.shape import TOKEN_LINEARS, Activation, BertShape, Image, Softmax
+from mpcnet.models.shape import Activation, BertShape, Softmax
 from mpcnet.models.texts.tokens import first_said
 from mpcnet.protocols.softmax import RELU_EPS
 

@@ -29,7 +29,8 @@ from mpcnet.models.formats.domains import departures
 from mpcnet.models.formats.planner import plan
 from mpcnet.models.images.reader import image_batch, rows_of
 from mpcnet.models.pooling import too_large
-from mpcnet.models.shape import PRESETS, BertShape, Softmax, preset
+from mpcnet.models.presets import PRESETS, preset
+from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.suites import SUITES, Suite
 

@@ -28,8 +28,9 @@ from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import Calibration, calibrate
 from mpcnet.models.formats.planner import plan
+from mpcnet.models.head_shape import Dense
 from mpcnet.models.private.prepare import random_tokens
-from mpcnet.models.shape import BertShape, Dense
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.suites import SUITES
 from mpcnet.transport.handshake import Peer

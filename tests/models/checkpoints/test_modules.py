@@ -22,8 +22,8 @@ from mpcnet.models.float_model.reference import embed
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.planner import plan
+from mpcnet.models.head_shape import Dense
 from mpcnet.models.private import oracle_trace
-from mpcnet.models.shape import Dense
 from mpcnet.protocols.suites import SUITES
 
 NORMALIZE = ("Normalize", None)

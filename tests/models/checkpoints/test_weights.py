@@ -1,4 +1,4 @@
-"""Checkpoints: the shape, the names, the folding, and everything that is refused."""
+"""Checkpoints: the names, the folding, and everything that is refused."""
 
 import json
 import shutil
@@ -17,8 +17,9 @@ from mpcnet.models.checkpoints.parameter_names import parameter_name
 from mpcnet.models.checkpoints.weights import digest, fold, load_checkpoint, parameter_shapes, random_checkpoint
 from mpcnet.models.formats import calibrate, calibrated
 from mpcnet.models.formats.calibrated import Coverage, Kept
+from mpcnet.models.presets import PRESETS
 from mpcnet.models.private.prepare import other_softmax, prepare, random_tokens
-from mpcnet.models.shape import PRESETS, BertShape, preset
+from mpcnet.models.shape import BertShape
 
 SMALL = dict(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
 SHAPE = BertShape(layers=2, hidden=8, heads=2, ffn=16, vocab=50, positions=32)
@@ -34,27 +35,6 @@ def saved(tmp_path):
 def edit(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-# shape
-
-
-def test_shape_round_trip_and_presets():
-    assert BertShape.from_dict(json.loads(json.dumps(SHAPE.to_dict()))) == SHAPE
-    assert set(PRESETS) == {"bert-base", "bert-large", "bert-tiny", "minilm-l6", "vit-base"}
-    assert preset("bert-large").head_dim == 64
-    with pytest.raises(LocalConfigError, match="bert-huge"):
-        preset("bert-huge")
-
-
-def test_shape_names_all_that_is_wrong():
-    with pytest.raises(LocalConfigError) as caught:
-        BertShape(layers=0, hidden=8, heads=2, ffn=True, eps=0.0, labels=2)
-    assert all(word in str(caught.value) for word in ("layers", "ffn", "eps", "labels"))
-    with pytest.raises(LocalConfigError, match="divisor of hidden = 8, got 3"):
-        replace(SHAPE, heads=3)
-    with pytest.raises(LocalConfigError, match=r"missing fields \['vocab'\], unknown \['size'\]"):
-        BertShape.from_dict({("size" if k == "vocab" else k): v for k, v in SHAPE.to_dict().items()})
 
 
 # names

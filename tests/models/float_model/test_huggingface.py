@@ -14,7 +14,7 @@ from mpcnet.models.checkpoints.weights import fold, load_checkpoint, random_chec
 from mpcnet.models.float_model import pipelines
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.float_model.reference import classify, embed
-from mpcnet.models.shape import preset
+from mpcnet.models.presets import preset
 from mpcnet.models.texts.tokens import encode
 
 TEXTS = ["the dog eats", "a cat", ("not good", "the cat sings")]
