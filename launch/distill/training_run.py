@@ -208,7 +208,7 @@ def _models(
 
 def _save(model: BertForSequenceClassification, task: Task, options: Options, out: Path) -> None:
     """The checkpoint, its tokenizer, and a card with the licence of what it was made from."""
-    from mpcnet.models.checkpoints.weights import license_of
+    from mpcnet.models.checkpoints.loading import license_of
     from mpcnet.models.texts.tokens import load_tokenizer
 
     (model.half() if options.half else model).save_pretrained(out)

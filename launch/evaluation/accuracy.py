@@ -18,7 +18,7 @@ from mpcnet.launch.evaluation.results import Difference, Evaluation
 from mpcnet.launch.options import warn, warn_of
 from mpcnet.launch.requests.compare import plain_answer
 from mpcnet.launch.simulate import Options, Outcome
-from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.private import oracle_trace
 from mpcnet.models.private.prepare import Prepared, checkpoint, prepare

@@ -45,7 +45,7 @@ from mpcnet.launch.party.node import Node, end
 from mpcnet.launch.party.outputs import check_tag
 from mpcnet.launch.party.request import PICKUP_S
 from mpcnet.launch.reporting.report import read as read_report
-from mpcnet.models.checkpoints.weights import fold
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.float_model.reference import check_tokens
 from mpcnet.models.formats.fixed_point import LOGIT_FRAC

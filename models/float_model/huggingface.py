@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.float_model import pipelines
 from mpcnet.models.float_model.rewritten import loadable
 from mpcnet.models.float_model.students import attention_name, load_student
@@ -44,7 +44,7 @@ MODELS: Mapping[Head, Any] = {
 @dataclass(frozen=True, slots=True)
 class Published:
     """A checkpoint's folder as others read it, text by text; nothing of it goes through
-    mpcnet.models.checkpoints.weights.
+    mpcnet.models.checkpoints.folding.
 
     `by` names who: transformers, or sentence-transformers, where it is installed and the folder is one of its own.
     """

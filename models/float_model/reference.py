@@ -1,4 +1,4 @@
-"""The plaintext model over the folded weights (mpcnet.models.checkpoints.weights.fold): what the private model must
+"""The plaintext model over the folded weights (mpcnet.models.checkpoints.folding.fold): what the private model must
 reproduce.
 
 Computes in the dtype of the weights: float64 to compare with, float32 to be quick. `observe(site, value)` sees every
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.checkpoints.weights import centre
+from mpcnet.models.checkpoints.folding import centre
 from mpcnet.models.head_shape import TOKEN_LINEARS
 from mpcnet.models.image_shape import Image
 from mpcnet.models.pooling import check_pooled, counted, weights

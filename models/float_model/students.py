@@ -1,7 +1,7 @@
 """BERTs to train for private inference: Hugging Face's classifier with another softmax, and another GeLU.
 
 They are Hugging Face's own modules under their own names: save_pretrained writes a checkpoint that
-mpcnet.models.checkpoints.weights reads. config.json says which functions the weights were trained with ("softmax",
+mpcnet.models.checkpoints.loading reads. config.json says which functions the weights were trained with ("softmax",
 "hidden_act"). Transformers knows the others only where this module was imported; by itself it refuses "quad", and runs
 "2quad" as an exact softmax.
 """

@@ -18,7 +18,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from mpcnet.models.checkpoints.weights import centre
+from mpcnet.models.checkpoints.folding import centre
 from mpcnet.models.float_model.reference import Folded, quad
 from mpcnet.models.image_shape import Image
 from mpcnet.models.position_bias import float_falls

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.image_shape import Image
 from mpcnet.models.images import synthetic
 from mpcnet.models.images.reader import image_batch, reader_of

@@ -18,7 +18,7 @@ from mpcnet.launch import infer
 from mpcnet.launch.party import client
 from mpcnet.launch.requests import asked
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.texts.tokens import Text
 

@@ -16,7 +16,7 @@ from mpcnet.launch.deployment import settings
 from mpcnet.launch.deployment.certs import ROLES, role_folder
 from mpcnet.launch.party import client, owner
 from mpcnet.launch.party.node import open_node
-from mpcnet.models.checkpoints.weights import digest, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import digest, random_checkpoint
 from mpcnet.models.private import program
 from mpcnet.models.private.commitment import SALT_FILE, check_weights, commit, new_salt, read_salt, write_salt
 from mpcnet.models.private.prepare import checkpoint

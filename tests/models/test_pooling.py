@@ -10,7 +10,8 @@ import torch
 from private import TINY, private_model, tiny_model
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.checkpoints.weights import fold, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.float_model.reference import embed
 from mpcnet.models.head_shape import POOLINGS, Dense
 from mpcnet.models.pooling import check_pooled, counted, too_large, weights

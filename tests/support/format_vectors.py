@@ -16,7 +16,8 @@ from parties import LABELS, SHAPE, some_tokens, tiny
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.checkpoints.weights import fold, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.families.config import Config
 from mpcnet.models.families.loaded import TABLE, load
 from mpcnet.models.formats.bounds import bounds

@@ -22,7 +22,8 @@ from mpcnet.launch.party.monitor import Metrics
 from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback
 from mpcnet.launch.simulation.processes import Deployment
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint, random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.families.config import AnswerKind, Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds

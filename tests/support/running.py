@@ -17,9 +17,9 @@ from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.party import client
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.simulation.processes import Deployment
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.families.bert import BERT
 from mpcnet.models.checkpoints.parameter_names import LEAVES
-from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.texts.tokens import Tokens
 
 TIMEOUT_S = 15.0  # of the parties; one test stops a process, and waits until the others miss it

@@ -26,8 +26,10 @@ from transformers import (
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.families import FAMILIES
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
 from mpcnet.models.float_model.reference import answer, classify, forward
 from mpcnet.models.formats import bounds as bounds_module

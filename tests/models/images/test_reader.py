@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.image_shape import Image
 from mpcnet.models.images.reader import ImageReader, processed_image, reader_of, rows_of
 from mpcnet.models.picture import Picture

@@ -10,7 +10,8 @@ import pytest
 from private import TINY, tiny_model
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import fold, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.head_shape import Dense
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private import program
