@@ -47,7 +47,7 @@ from mpcnet.launch.party.request import PICKUP_S
 from mpcnet.launch.reporting.report import read as read_report
 from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.families.config import AnswerKind
-from mpcnet.models.float_model.reference import check_tokens
+from mpcnet.models.float_model.inputs import check_tokens
 from mpcnet.models.formats.fixed_point import LOGIT_FRAC
 from mpcnet.models.images.reader import reader_of
 from mpcnet.models.preprocessing import tokenizer_digest

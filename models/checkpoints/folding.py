@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.parameter_sizes import norm_behind
 from mpcnet.models.head_shape import TOKEN_LINEARS
 from mpcnet.models.shape import BertShape
+
+Folded: TypeAlias = Mapping[str, Tensor]
 
 
 def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from transformers.activations import ACT2FN
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.float_model.reference import QUAD_SHIFT, quad
+from mpcnet.models.float_model.functions import QUAD_SHIFT, quad
 from mpcnet.models.shape import Activation, Softmax
 from mpcnet.models.texts.tasks import Task
 from mpcnet.protocols.softmax import RELU_EPS

@@ -18,8 +18,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from mpcnet.models.checkpoints.folding import centre
-from mpcnet.models.float_model.reference import Folded, quad
+from mpcnet.models.checkpoints.folding import Folded, centre
+from mpcnet.models.float_model.functions import quad
 from mpcnet.models.image_shape import Image
 from mpcnet.models.position_bias import float_falls
 from mpcnet.models.shape import BertShape
