@@ -23,7 +23,8 @@ from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.doctor.canary import ask_canary
 from mpcnet.launch.party import frames
-from mpcnet.launch.party.client import ask, reader
+from mpcnet.launch.party.client import ask
+from mpcnet.launch.party.client_model import reader
 from mpcnet.launch.party.control_frames import SHARES
 from mpcnet.launch.party.node import open_node
 from mpcnet.models.checkpoints.loading import load_checkpoint

@@ -18,7 +18,7 @@ from uploads import asks_in_vain
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.cli import app
 from mpcnet.launch.deployment import settings as settings_file
-from mpcnet.launch.party import client
+from mpcnet.launch.party import answer as answer_module
 from mpcnet.launch.party.witness import Seen, Witness
 from mpcnet.models.private import program
 from mpcnet.models.private.program import Plans, Size
@@ -44,8 +44,8 @@ async def test_replicas_confirm_an_honest_run(parties: Parties) -> None:
 @pytest.mark.parametrize("parties", [{**TWO, "labels": 3}], indirect=True, ids=["classifier"])
 async def test_labels_have_tags_too(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = list[bytes]()
-    check = client.check_tag
-    monkeypatch.setattr(client, "check_tag", lambda *given: (checked.append(given[3]), check(*given)))
+    check = answer_module.check_tag
+    monkeypatch.setattr(answer_module, "check_tag", lambda *given: (checked.append(given[3]), check(*given)))
     parties.serve()
     async with asyncio.timeout(LIMIT_S):
         answer = await parties.ask(TOKENS, kind="label", audit=True)
