@@ -54,16 +54,13 @@ from mpcnet.launch.options import (
     Top,
     Where,
     calibrate_first,
-    check_folder,
-    console,
-    emit,
-    screen,
-    warn,
 )
 from mpcnet.launch.party import dealer, owner, party, replica
 from mpcnet.launch.party.node import failed, open_node, run
 from mpcnet.launch.replay import replay_command
 from mpcnet.launch.reporting import formats, report
+from mpcnet.launch.reporting.screen import console, screen, warn
+from mpcnet.launch.reporting.text_files import check_folder, emit
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.requests.view import Choices

@@ -38,14 +38,12 @@ from mpcnet.launch.options import (
     Question,
     TextFile,
     Top,
-    check_folder,
-    read_text,
-    write_text,
 )
 from mpcnet.launch.party import client
 from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.party.client_model import Table, public_table, reader
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
+from mpcnet.launch.reporting.text_files import check_folder, read_text, write_text
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.view import VIEW, Choices, View

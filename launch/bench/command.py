@@ -21,21 +21,10 @@ from mpcnet.launch.bench import suites as scaling
 from mpcnet.launch.bench.load import measure as load
 from mpcnet.launch.bench.soak import Soak, soak
 from mpcnet.launch.netem import predict
-from mpcnet.launch.options import (
-    DEMO,
-    Batch,
-    Device,
-    Json,
-    Model,
-    NoAudit,
-    SoftmaxName,
-    SuiteName,
-    check_folder,
-    console,
-    screen,
-    write_text,
-)
+from mpcnet.launch.options import DEMO, Batch, Device, Json, Model, NoAudit, SoftmaxName, SuiteName
 from mpcnet.launch.reporting import report
+from mpcnet.launch.reporting.screen import console, screen
+from mpcnet.launch.reporting.text_files import check_folder, write_text
 from mpcnet.launch.simulate import Options, Outcome, simulate
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.shape import Softmax

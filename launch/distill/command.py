@@ -17,7 +17,9 @@ from rich.table import Table
 from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.distill.training_run import RESULTS, Options, train
-from mpcnet.launch.options import Json, check_folder, console, read_text, screen, write_text
+from mpcnet.launch.options import Json
+from mpcnet.launch.reporting.screen import console, screen
+from mpcnet.launch.reporting.text_files import check_folder, read_text, write_text
 from mpcnet.models.private.prepare import tokenizer_source
 from mpcnet.models.texts.tasks import HUB, TASKS
 from mpcnet.models.training.loop import Progress, Stage

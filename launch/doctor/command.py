@@ -33,8 +33,8 @@ from mpcnet.launch.doctor.host import (
 from mpcnet.launch.doctor.keys import COPY, check_keys, utc_now
 from mpcnet.launch.doctor.peers import visit_all
 from mpcnet.launch.doctor.running import check_monitor, check_port
-from mpcnet.launch.options import console, screen
 from mpcnet.launch.party.node import COMPUTING
+from mpcnet.launch.reporting.screen import console, screen
 from mpcnet.models.families.config import Config
 from mpcnet.models.private import program
 from mpcnet.models.private.program import Plans

@@ -10,22 +10,10 @@ import typer
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.evaluation.examples import SPLIT, Choice, Given, choose, drawn
-from mpcnet.launch.options import (
-    DEMO,
-    AnswerName,
-    Calibration,
-    Json,
-    Model,
-    NoAudit,
-    SoftmaxName,
-    SuiteName,
-    Where,
-    check_folder,
-    console,
-    emit,
-    screen,
-)
+from mpcnet.launch.options import DEMO, AnswerName, Calibration, Json, Model, NoAudit, SoftmaxName, SuiteName, Where
 from mpcnet.launch.reporting import report as facts
+from mpcnet.launch.reporting.screen import console, screen
+from mpcnet.launch.reporting.text_files import check_folder, emit
 from mpcnet.launch.simulate import Options
 from mpcnet.models.texts.inputs import given_at
 from mpcnet.models.texts.tasks import TASKS
