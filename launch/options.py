@@ -14,14 +14,10 @@ from mpcnet.launch.requests.view import Aggregation
 from mpcnet.models.families.config import AnswerKind, Embedding
 from mpcnet.models.presets import PRESETS
 from mpcnet.models.private.own_calibration import keep, with_texts
-from mpcnet.models.private.prepare import (
-    BUILTIN,
-    PACKAGED,
-    checkpoint,
-    folder_of_that_name,
-)
+from mpcnet.models.private.prepare import BUILTIN, PACKAGED, checkpoint, folder_of_that_name
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Format, given_at
+from mpcnet.models.texts.tasks import TASKS
 from mpcnet.protocols.suites import SUITES
 
 Where = Annotated[
@@ -108,6 +104,14 @@ BlankName = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N: where servers and dealer compute products by weights.")]
 Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
+Streams = Annotated[
+    int, typer.Option(min=1, max=16, help="Micro-batches of a request: some compute while others wait.")
+]
+Net = Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps[,jitter=2ms].")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of each process's kernels.")]
+PartyTimeout = Annotated[float, typer.Option("--timeout", help="Seconds that a party waits for another.")]
+PrintJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+TaskName = Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}.")]
 Images = Annotated[
     list[Path] | None,
     typer.Option("--image", help="For a model of images: an image's file, or a folder of them; repeatable."),
