@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +10,6 @@ import typer
 from rich.markup import escape
 
 from mpcnet.errors import LocalInputError
-from mpcnet.launch.api.planning import PLANNED, plan_of
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
 from mpcnet.launch.bench.paper.command import paper_command
@@ -49,7 +47,6 @@ from mpcnet.launch.options import (
     Paired,
     PairFile,
     PartyTimeout,
-    PrintJson,
     Query,
     Question,
     SoftmaxName,
@@ -63,17 +60,17 @@ from mpcnet.launch.options import (
 )
 from mpcnet.launch.party import dealer, owner, party, replica
 from mpcnet.launch.party.node import failed, open_node, run
+from mpcnet.launch.plan import plan_command
 from mpcnet.launch.replay import replay_command
-from mpcnet.launch.reporting import formats, report
-from mpcnet.launch.reporting.screen import console, screen, warn
+from mpcnet.launch.reporting import report
+from mpcnet.launch.reporting.screen import console, screen
 from mpcnet.launch.reporting.text_files import check_folder, emit
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.requests.view import Choices
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.launch.undumpable import protect_memory
-from mpcnet.models.private.prepare import BUILTIN, asked_length, checkpoint, prepare
-from mpcnet.models.private.program import Size, extent_of, wanted_answer
+from mpcnet.models.private.prepare import BUILTIN, checkpoint
 from mpcnet.models.texts.inputs import entries
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
@@ -96,6 +93,7 @@ app.command("replay")(replay_command)
 app.command("evaluate")(evaluate_command)
 app.command("ranges")(ranges_command)
 app.command("calibrate")(calibrate_command)
+app.command("plan")(plan_command)
 PHASES = ("upload", "offline", "online", "total")
 
 
@@ -207,49 +205,6 @@ def _show(outcome: Outcome) -> None:
         ),
         "machine": "{machine}, kernels {kernels}, at {commit}".format(**document),
     })  # fmt: skip
-
-
-@app.command("plan")
-def plan_command(
-    model: Model = DEMO,
-    length: Annotated[int, typer.Option(min=0, help="Tokens of a sentence; 0: 128, or of an image all its rows.")] = 0,
-    batch: Batch = 1,
-    suite: SuiteName = "fast",
-    softmax: SoftmaxName = None,
-    embedding: Where = "private",
-    calibration: Calibration = None,
-    calibrate_on: CalibrateOn = None,
-    answer: AnswerName = "logits",
-    dim: Dim = None,
-    masks: Annotated[int | None, typer.Option(min=1, help="Of a model that fills masks: how many in a text.")] = None,
-    no_audit: NoAudit = False,
-    as_json: PrintJson = False,
-) -> None:
-    """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
-    calibrate_first(model, calibrate_on, calibration)
-    with console.status("preparing") as status:
-        prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update, usual=PLANNED)
-        length, extent = asked_length(prepared.config.shape, length, PLANNED), extent_of(prepared.config, dim, masks)
-        size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit, extent)
-        document = plan_of(prepared, model, size).to_dict()
-    warn(prepared)
-    if as_json:
-        print(json.dumps(document))
-        return
-    out = screen()
-    loading, rows = document["load"], "tokens" if prepared.config.shape.image is None else "rows of an image"
-    title = f"planned cost: {model}, {batch} x {length} {rows}, {suite} suite, {document['softmax']} softmax"
-    out.print(report.table(document["operations"], title))
-    report.show(out, "totals", {
-        "rounds": document["rounds"],
-        "online, one server": f"{document['sent_bytes'] / 1e6:.2f} MB each way",
-        "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
-        "corrections buffered": report.buffer_line(document["buffer"]),
-        "a server's arrays at their peak": f"{document['peak_bytes'] / 1e6:.0f} MB, with its corrections",
-        "loading the weights, once": f"{loading['rounds']} rounds, {loading['sent_bytes'] / 1e6:.1f} MB each way",
-        **({"note": "random weights: for cost and time only"} if prepared.random else {}),
-    })  # fmt: skip
-    out.print(formats.table(formats.known(prepared)))
 
 
 @app.command("party")
