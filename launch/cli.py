@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +10,6 @@ import typer
 from rich.markup import escape
 
 from mpcnet.errors import LocalInputError
-from mpcnet.launch.api.planning import PLANNED, plan_of
 from mpcnet.launch.bench import command as bench
 from mpcnet.launch.bench.layers import layers_command
 from mpcnet.launch.bench.paper.command import paper_command
@@ -32,6 +30,7 @@ from mpcnet.launch.options import (
     AggregationName,
     AnswerLength,
     AnswerName,
+    Batch,
     BlankName,
     CalibrateOn,
     Calibration,
@@ -43,34 +42,35 @@ from mpcnet.launch.options import (
     Impossible,
     Json,
     Model,
+    Net,
     NoAudit,
     Paired,
     PairFile,
+    PartyTimeout,
     Query,
     Question,
     SoftmaxName,
+    Streams,
     SuiteName,
     TextFile,
+    Threads,
     Top,
     Where,
     calibrate_first,
-    check_folder,
-    console,
-    emit,
-    screen,
-    warn,
 )
 from mpcnet.launch.party import dealer, owner, party, replica
 from mpcnet.launch.party.node import failed, open_node, run
+from mpcnet.launch.plan import plan_command
 from mpcnet.launch.replay import replay_command
-from mpcnet.launch.reporting import formats, report
+from mpcnet.launch.reporting import report
+from mpcnet.launch.reporting.screen import console, screen
+from mpcnet.launch.reporting.text_files import check_folder, emit
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import listed
 from mpcnet.launch.requests.view import Choices
 from mpcnet.launch.simulate import DEFAULT_TEXTS, REVIEWS, Options, Outcome, simulate_each
 from mpcnet.launch.undumpable import protect_memory
-from mpcnet.models.private.prepare import BUILTIN, asked_length, checkpoint, prepare
-from mpcnet.models.private.program import Size, extent_of, wanted_answer
+from mpcnet.models.private.prepare import BUILTIN, checkpoint
 from mpcnet.models.texts.inputs import entries
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(
@@ -93,6 +93,7 @@ app.command("replay")(replay_command)
 app.command("evaluate")(evaluate_command)
 app.command("ranges")(ranges_command)
 app.command("calibrate")(calibrate_command)
+app.command("plan")(plan_command)
 PHASES = ("upload", "offline", "online", "total")
 
 
@@ -110,14 +111,12 @@ def simulate_command(
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
     embedding: Where = "private",
-    net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps[,jitter=2ms].")] = "none",
-    batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 8,
+    net: Net = "none",
+    batch: Batch = 8,
     length: Annotated[int, typer.Option(min=0, help="Pad every sentence to so many tokens; 0: to the longest.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each process's kernels.")] = 1,
-    streams: Annotated[
-        int, typer.Option(min=1, max=16, help="Micro-batches of a request: some compute while others wait.")
-    ] = 1,
-    timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
+    threads: Threads = 1,
+    streams: Streams = 1,
+    timeout: PartyTimeout = 120.0,
     calibration: Calibration = None,
     calibrate_on: CalibrateOn = None,
     keep: Annotated[Path | None, typer.Option(help="Keep keys, settings and logs in this new folder.")] = None,
@@ -206,49 +205,6 @@ def _show(outcome: Outcome) -> None:
         ),
         "machine": "{machine}, kernels {kernels}, at {commit}".format(**document),
     })  # fmt: skip
-
-
-@app.command("plan")
-def plan_command(
-    model: Model = DEMO,
-    length: Annotated[int, typer.Option(min=0, help="Tokens of a sentence; 0: 128, or of an image all its rows.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
-    suite: SuiteName = "fast",
-    softmax: SoftmaxName = None,
-    embedding: Where = "private",
-    calibration: Calibration = None,
-    calibrate_on: CalibrateOn = None,
-    answer: AnswerName = "logits",
-    dim: Dim = None,
-    masks: Annotated[int | None, typer.Option(min=1, help="Of a model that fills masks: how many in a text.")] = None,
-    no_audit: NoAudit = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """The static cost of an inference: rounds, bytes and memory, from shapes alone. A run measures the same."""
-    calibrate_first(model, calibrate_on, calibration)
-    with console.status("preparing") as status:
-        prepared = prepare(model, suite, softmax, length, calibration, embedding, status.update, usual=PLANNED)
-        length, extent = asked_length(prepared.config.shape, length, PLANNED), extent_of(prepared.config, dim, masks)
-        size = Size(batch, length, wanted_answer(prepared.config, answer), not no_audit, extent)
-        document = plan_of(prepared, model, size).to_dict()
-    warn(prepared)
-    if as_json:
-        print(json.dumps(document))
-        return
-    out = screen()
-    loading, rows = document["load"], "tokens" if prepared.config.shape.image is None else "rows of an image"
-    title = f"planned cost: {model}, {batch} x {length} {rows}, {suite} suite, {document['softmax']} softmax"
-    out.print(report.table(document["operations"], title))
-    report.show(out, "totals", {
-        "rounds": document["rounds"],
-        "online, one server": f"{document['sent_bytes'] / 1e6:.2f} MB each way",
-        "offline, dealer to each": " and ".join(f"{value / 1e6:.1f} MB" for value in document["dealt_bytes"]),
-        "corrections buffered": report.buffer_line(document["buffer"]),
-        "a server's arrays at their peak": f"{document['peak_bytes'] / 1e6:.0f} MB, with its corrections",
-        "loading the weights, once": f"{loading['rounds']} rounds, {loading['sent_bytes'] / 1e6:.1f} MB each way",
-        **({"note": "random weights: for cost and time only"} if prepared.random else {}),
-    })  # fmt: skip
-    out.print(formats.table(formats.known(prepared)))
 
 
 @app.command("party")

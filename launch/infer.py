@@ -38,12 +38,12 @@ from mpcnet.launch.options import (
     Question,
     TextFile,
     Top,
-    check_folder,
-    read_text,
-    write_text,
 )
 from mpcnet.launch.party import client
+from mpcnet.launch.party.answer import Answer
+from mpcnet.launch.party.client_model import Table, public_table, reader
 from mpcnet.launch.party.node import Node, open_node, peak_bytes, run
+from mpcnet.launch.reporting.text_files import check_folder, read_text, write_text
 from mpcnet.launch.requests import answers, asked
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.view import VIEW, Choices, View
@@ -116,13 +116,13 @@ def infer_command(
         if texts or file or pairs or images:
             raise LocalInputError("texts: want texts or --tokens, got both")
         batches = _token_batches(tokens)
-        table = client.public_table(node, model)
+        table = public_table(node, model)
         raise typer.Exit(run(_ask_tokens(node, batches, table, wanted, json_file), node, graceful=False))
     given = asked.asking(entries(texts or [], file, pairs, form, paired=paired, images=images or ()), choices.first)
-    found = asked.ask(given, client.reader(node, model), blank)
+    found = asked.ask(given, reader(node, model), blank)
     for line in filter(None, (found.refused(), found.cuts())):
         node.say(line, "warning")
-    table = client.public_table(node, model)
+    table = public_table(node, model)
     raise typer.Exit(run(_ask_texts(node, found, table, wanted, batch, json_file), node, graceful=False))
 
 
@@ -138,7 +138,7 @@ def _token_batches(path: Path) -> list[Tokens]:
     return batches
 
 
-async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Wanted, size: int, target: str) -> int:
+async def _ask_texts(node: Node, found: Asked, table: Table, wanted: Wanted, size: int, target: str) -> int:
     """One entry for each text, in its place."""
     where, known = [found.entries[place].where for place in found.good], found.known
     given: list[dict[str, Any]] = []
@@ -164,7 +164,7 @@ async def _ask_texts(node: Node, found: Asked, table: client.Table, wanted: Want
     return LocalInputError.exit_code if any("error" in entry for entry in document["answers"]) else 0
 
 
-async def _ask_tokens(node: Node, batches: Sequence[Tokens], table: client.Table, wanted: Wanted, target: str) -> int:
+async def _ask_tokens(node: Node, batches: Sequence[Tokens], table: Table, wanted: Wanted, target: str) -> int:
     """One document for each batch; null in the place of an answer out of range."""
     documents, code = [], 0
     async with Session(node, table, attempts=wanted.attempts) as session:
@@ -189,7 +189,7 @@ def _warn(node: Node, names: Sequence[str], wanted: Wanted) -> None:
         node.say(text, "warning")
 
 
-def _cost(answer: client.Answer) -> dict[str, Any]:
+def _cost(answer: Answer) -> dict[str, Any]:
     phases = ("upload", "queued", "offline", "online")
     return {
         "reports": answer.reports,
@@ -206,5 +206,5 @@ async def _write(target: str, document: Any) -> None:
         await asyncio.to_thread(write_text, target, text)
 
 
-def _say(node: Node, answer: client.Answer) -> None:
+def _say(node: Node, answer: Answer) -> None:
     node.say(f"answered in {answer.seconds_online:.2f} s, after {answer.seconds_offline:.2f} s offline")

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.launch.reporting.screen import console, warn_of
 from mpcnet.launch.requests.asked import Blank
 from mpcnet.launch.requests.view import Aggregation
 from mpcnet.models.families.config import AnswerKind, Embedding
+from mpcnet.models.presets import PRESETS
 from mpcnet.models.private.own_calibration import keep, with_texts
-from mpcnet.models.private.prepare import (
-    BUILTIN,
-    PACKAGED,
-    Prepared,
-    checkpoint,
-    folder_of_that_name,
-    off_domain,
-    other_softmax,
-)
-from mpcnet.models.shape import PRESETS, Softmax
+from mpcnet.models.private.prepare import BUILTIN, PACKAGED, checkpoint, folder_of_that_name
+from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Format, given_at
+from mpcnet.models.texts.tasks import TASKS
 from mpcnet.protocols.suites import SUITES
 
-WIDE = 4000  # columns of what goes into a file or a pipe: no line is broken, no word of a table cut
-
-
-def screen(*, stderr: bool = False) -> Console:
-    """Where tables are printed: as wide as the terminal, if it is one."""
-    out = Console(stderr=stderr, highlight=False)
-    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=WIDE)
-
-
-console = screen(stderr=True)  # progress; results go to standard output
 Where = Annotated[
     Embedding, typer.Option(help="Who looks tokens up: the servers in a private table, or the client, unchecked.")
 ]
@@ -123,8 +104,14 @@ BlankName = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N: where servers and dealer compute products by weights.")]
 Batch = Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")]
-
-
+Streams = Annotated[
+    int, typer.Option(min=1, max=16, help="Micro-batches of a request: some compute while others wait.")
+]
+Net = Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps[,jitter=2ms].")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of each process's kernels.")]
+PartyTimeout = Annotated[float, typer.Option("--timeout", help="Seconds that a party waits for another.")]
+PrintJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+TaskName = Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}.")]
 Images = Annotated[
     list[Path] | None,
     typer.Option("--image", help="For a model of images: an image's file, or a folder of them; repeatable."),
@@ -146,48 +133,3 @@ def calibrate_first(model: str, file: Path | None, calibration: Path | None) -> 
     with console.status(f"loading {model}") as status:
         found = checkpoint(model)
         keep(found, with_texts(found, texts, say=status.update))
-
-
-def warn(prepared: Prepared, to: Console = console) -> None:
-    """Say what is odd about how a model is to be run, a line each."""
-    if prepared.note:
-        warn_of(prepared.note, to)
-    if text := other_softmax(prepared.checkpoint, prepared.config):
-        warn_of(text, to, "bold red")
-    if text := off_domain(prepared):
-        warn_of(text, to, "bold red")
-
-
-def warn_of(text: str, to: Console = console, style: str = "yellow") -> None:
-    """A warning, in one line."""
-    to.print(f"[{style}]warning: {escape(text)}[/{style}]", soft_wrap=True)
-
-
-def read_text(path: Path) -> str:
-    """:raises LocalConfigError: the file is missing or no text."""
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LocalConfigError(f"{path}: want a text file, got {error}") from error
-
-
-def write_text(target: str, text: str) -> None:
-    """:raises LocalConfigError: the file cannot be written."""
-    try:
-        Path(target).write_text(text + "\n", "utf-8")
-    except OSError as error:
-        raise LocalConfigError(f"{target}: cannot write: {error.strerror}") from error
-
-
-def emit(document: Mapping[str, Any], target: str) -> None:
-    """As --json says: to a file, to standard output, or not at all."""
-    if target == "-":
-        print(json.dumps(document))
-    elif target:
-        write_text(target, json.dumps(document, indent=1))
-
-
-def check_folder(target: str) -> None:
-    """:raises LocalConfigError: `target` cannot be a file; found out before the work, not after it."""
-    if target not in ("", "-") and not Path(target).parent.is_dir():
-        raise LocalConfigError(f"{target}: want a file in a folder that exists")

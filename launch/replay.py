@@ -18,9 +18,11 @@ from mpcnet import checked_json
 from mpcnet.arrays.ring import Bytes
 from mpcnet.errors import LocalConfigError, LocalStorageError, MpcError, describe
 from mpcnet.launch.deployment import settings
-from mpcnet.launch.options import Config, Json, check_folder, console, write_text
+from mpcnet.launch.options import Config, Json
 from mpcnet.launch.party.again import Again
 from mpcnet.launch.party.recording import FORMAT, LOAD, path
+from mpcnet.launch.reporting.screen import console
+from mpcnet.launch.reporting.text_files import check_folder, write_text
 from mpcnet.models.families.loaded import Model
 from mpcnet.models.private import program
 from mpcnet.models.private.program import Plans

@@ -18,9 +18,10 @@ from mpcnet.arrays.native import library
 from mpcnet.errors import LocalInputError, MpcError
 from mpcnet.launch.api.client import Client
 from mpcnet.launch.api.sources import Here
-from mpcnet.launch.options import DEMO, warn, warn_of
-from mpcnet.launch.party.client import Answer
+from mpcnet.launch.options import DEMO
+from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.reporting import report
+from mpcnet.launch.reporting.screen import warn, warn_of
 from mpcnet.launch.requests import asked, compare
 from mpcnet.launch.requests.answers import as_labels, ranked
 from mpcnet.launch.requests.asked import Asked, Blank

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.shape import TOKEN_LINEARS, BertShape
+from mpcnet.models.head_shape import TOKEN_LINEARS
+from mpcnet.models.shape import BertShape
 
 SHARE_FRAC = 22  # fraction bits of a token's weight: 512 of them are wrong by 6e-5 of a value together, at most
 POOLED_FRAC = 16  # of pooled values

@@ -7,92 +7,32 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.head_shape import (
+    LABELLED,
+    SPAN_COLUMNS,
+    TOKEN_LINEARS,
+    Dense,
+    Head,
+    HeadActivation,
+    wrong_maps,
+    wrong_pooling,
+)
+from mpcnet.models.image_shape import Image, image_of
 from mpcnet.models.position_bias import BUCKETS
+from mpcnet.models.size_limits import (
+    MOST,
+    MOST_BASE,
+    MOST_DISTANCES,
+    MOST_FARTHEST,
+    MOST_LAYERS,
+    MOST_PLACES,
+    wrong_sizes,
+)
 
 # Of the feed-forward: erf-GeLU, GeLU by tanh, ..., or MPCFormer's Quad.
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu", "tanh", "quad"]
 Norm: TypeAlias = Literal["after", "before"]
-HeadActivation: TypeAlias = Literal["tanh", "relu", "gelu", "gelu_tanh", "silu"]
 Softmax: TypeAlias = Literal["exact", "2quad", "2relu"]  # the latter two by SecFormer and MPCFormer: no exponentials
-DenseActivation: TypeAlias = Literal["tanh", "identity"]
-Head: TypeAlias = Literal["embedding", "classification", "token-classification", "question-answering", "fill-mask"]
-HEAD_POOLINGS: Mapping[str, str] = {
-    "classification": "first",
-    "token-classification": "none",
-    "question-answering": "none",
-    "fill-mask": "none",
-}
-LABELLED = ("classification", "token-classification")  # heads whose columns are labels
-TOKEN_LINEARS: Mapping[str, str] = {  # the last map of tokens, by head
-    "token-classification": "classifier",
-    "question-answering": "span",
-    "fill-mask": "decoder",
-}
-SPAN_COLUMNS = 2  # of a token: does an answer start with it, does one end with it
-POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")  # sentence-transformers' names
-MOST_BASE, MOST_PLACES = 1e12, 1 << 19  # of RoPE, whose angles are then exact enough in words of 64 bits
-MOST_DISTANCES, MOST_FARTHEST = 1024, 1 << 15  # of DeBERTa, whose rows take a second to number then
-MOST_CHANNELS, MOST_PIXEL = 16, 64.0  # of an image, and of a pixel's value: 12 bits behind the point leave it 48 in all
-IMAGE_POOLINGS = ("cls", "cls+patches")  # before a classifier of images: the class token, and the mean of the patches
-MOST, MOST_LAYERS = 1 << 24, 1024  # of any size, and of layers: far above any encoder; products of two sizes fit a word
-
-
-@dataclass(frozen=True, slots=True)
-class Dense:
-    """A linear map of the pooled vector to so many columns, and what follows it."""
-
-    columns: int
-    activation: DenseActivation
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """What a model of images takes: squares of `size` by `size` pixels, cut into squares of `patch` by `patch`.
-
-    low, high: what the pixels of each channel lie between, as the image processor makes them.
-    registers: rows of the model's own between the class token's and those of patches (DINOv2 with registers).
-
-    :raises LocalConfigError: a size is out of range, or patches do not fill an image.
-    """
-
-    size: int
-    patch: int
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    registers: int = 0
-
-    def __post_init__(self) -> None:
-        ends = (self.low, self.high)
-        if not all(type(x) is int and low <= x <= MOST for x, low in ((self.size, 1), (self.patch, 1))):
-            raise LocalConfigError(f"image: want sizes of at least 1, got {self.size} and {self.patch}")
-        if type(self.registers) is not int or not 0 <= self.registers <= MOST or self.size % self.patch:
-            raise LocalConfigError(
-                f"image: want whole patches and 0 or more registers, got images of {self.size} with patches of "
-                f"{self.patch} and {self.registers!r} registers; let the image processor crop to a multiple"
-            )
-        known = all(type(end) is tuple and 1 <= len(end) <= MOST_CHANNELS for end in ends) and all(
-            type(x) is float and abs(x) < MOST_PIXEL for end in ends for x in end
-        )
-        if not known or len(self.low) != len(self.high) or not all(a < b for a, b in zip(*ends, strict=True)):
-            raise LocalConfigError(
-                f"image: want two numbers within {MOST_PIXEL:g} of 0, the smaller first, of 1 to {MOST_CHANNELS} "
-                f"channels, got {self.low} and {self.high}"
-            )
-
-    @property
-    def columns(self) -> int:
-        """Numbers of a patch."""
-        return len(self.low) * self.patch**2
-
-    @property
-    def lead(self) -> int:
-        """Rows before the first patch's."""
-        return 1 + self.registers
-
-    @property
-    def rows(self) -> int:
-        """Of the whole: the class token, the registers and the patches."""
-        return self.lead + (self.size // self.patch) ** 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +109,8 @@ class BertShape:
         sizes |= dict.fromkeys(
             ("types", "skipped_positions", "pooled_from", "embedding_width", "distances", "farthest"), 0
         )
-        wrong = [
-            f"{name}: want a whole number of at least {least}, got {getattr(self, name)!r}"
-            for name, least in sizes.items()
-            if type(getattr(self, name)) is not int or getattr(self, name) < least
-        ]
-        limits = dict.fromkeys(sizes, MOST) | {"layers": MOST_LAYERS}  # or a typing error costs an hour of planning
-        wrong += [
-            f"{name}: want at most {limit}, got {getattr(self, name)}"
-            for name, limit in limits.items()
-            if type(getattr(self, name)) is int and getattr(self, name) > limit
-        ]
+        limits = dict.fromkeys(sizes, MOST) | {"layers": MOST_LAYERS}
+        wrong = list(wrong_sizes({name: getattr(self, name) for name in sizes}, sizes, limits))
         if self.relative_buckets not in (0, BUCKETS):
             wrong.append(f"relative_buckets: want 0 or {BUCKETS}, got {self.relative_buckets!r}")
         if not wrong and self.hidden % self.heads:
@@ -255,18 +186,8 @@ class BertShape:
         if not isinstance(self.pooling, str) or type(self.labels) is not int or self.labels > MOST:
             yield f"pooling, labels: want a text and a whole number, got {self.pooling!r} and {self.labels!r}"
             return
+        yield from wrong_pooling(self.head, self.labels, self.pooling, self.image is not None)
         embeds, classifies = self.head == "embedding", self.head == "classification"
-        kinds = self.pooling.split("+")
-        mean = classifies and self.pooling == "mean"
-        known = all(kind in POOLINGS for kind in kinds) if embeds else self.pooling == HEAD_POOLINGS.get(self.head)
-        if self.image is not None and classifies:
-            known, mean = self.pooling in IMAGE_POOLINGS, False
-        if self.head not in get_args(Head) or not (known or mean) or (self.labels > 0) != (self.head in LABELLED):
-            yield (
-                "head, pooling, labels: want embedding, pooling kinds, 0 or classification, first or mean, > 0 or "
-                "token-classification, none, > 0 or another head, none, 0, "
-                f"got {self.head}, {self.pooling}, {self.labels}"
-            )
         if not embeds and (self.pooled_from or self.dense):
             yield f"pooled_from, dense: want none of {self.head}, got some"
         if self.multi_label and not classifies:
@@ -276,15 +197,7 @@ class BertShape:
             yield f"head_norm: want true, of a classifier, or false, got {self.head_norm!r} of {self.head}"
         if self.sigmoid and (not classifies or self.labels > 1):
             yield f"sigmoid: want a classifier of one label, got {self.head} of {self.labels}"
-        for place, dense in enumerate(self.dense, 1):
-            if (
-                type(dense.columns) is not int
-                or not 1 <= dense.columns <= MOST
-                or dense.activation not in get_args(DenseActivation)
-            ):
-                yield f"dense: want columns and {' or '.join(get_args(DenseActivation))}, got {dense}"
-            elif dense.activation == "identity" and place < len(self.dense):
-                yield "dense: want maps without an activation between them as one, got two"
+        yield from wrong_maps(self.dense)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -403,46 +316,7 @@ class BertShape:
             dense = tuple(Dense(**dense) for dense in values["dense"])
         except TypeError as error:
             raise LocalConfigError(f"BERT shape: dense: want columns and activation, got {values['dense']}") from error
-        image = _image(values["image"]) if "image" in values else None
+        image = image_of(values["image"]) if "image" in values else None
         lists = {name: values[name] for name in ("shared", "rotary", "windows")}
         made = {name: tuple(found) if isinstance(found, list) else found for name, found in lists.items()}
         return cls(**{**values, "dense": dense, **made, "image": image})
-
-
-def _image(values: Any) -> Image:
-    """:raises LocalConfigError: it is none."""
-    try:
-        ends = {name: tuple(values[name]) for name in ("low", "high")}
-        return Image(**{**values, **ends})
-    except (TypeError, KeyError) as error:
-        raise LocalConfigError(f"BERT shape: image: want sizes and ends of pixels, got {str(values)[:80]}") from error
-
-
-PRESETS: Mapping[str, BertShape] = {
-    "bert-base": BertShape(layers=12, hidden=768, heads=12, ffn=3072),
-    "bert-large": BertShape(layers=24, hidden=1024, heads=16, ffn=4096),
-    "bert-tiny": BertShape(layers=2, hidden=128, heads=2, ffn=512),
-    "minilm-l6": BertShape(layers=6, hidden=384, heads=12, ffn=1536),
-    "vit-base": BertShape(
-        layers=12,
-        hidden=768,
-        heads=12,
-        ffn=3072,
-        vocab=0,
-        positions=197,
-        types=0,
-        pooling="cls",
-        norm="before",
-        image=Image(224, 16, (-1.0,) * 3, (1.0,) * 3),
-    ),
-}
-
-
-def preset(name: str) -> BertShape:
-    """A published shape by name.
-
-    :raises LocalConfigError: no preset has this name.
-    """
-    if name not in PRESETS:
-        raise LocalConfigError(f"BERT shape: want one of {', '.join(PRESETS)}, got {name!r}")
-    return PRESETS[name]

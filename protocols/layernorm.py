@@ -1,6 +1,6 @@
 """LayerNorm of rows whose mean is already zero: x / sqrt(mean(x^2) + eps), without gamma and beta.
 
-The mean is removed by the previous linear map, gamma and beta belong to the next one (mpcnet.models.checkpoints.weights
+The mean is removed by the previous linear map, gamma and beta belong to the next one (mpcnet.models.checkpoints.folding
 folds them).
 """
 

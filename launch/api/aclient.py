@@ -20,7 +20,7 @@ from mpcnet.launch.api.progress import shown
 from mpcnet.launch.api.results import Classification, Usage, Vectors, classification, vector
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.api.sources import Opened, Source, elsewhere, here
-from mpcnet.launch.party.client import Answer
+from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Check, anything
 from mpcnet.models.families.config import AnswerKind, Config, Embedding

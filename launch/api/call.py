@@ -17,7 +17,7 @@ from mpcnet.launch.api.progress import shown
 from mpcnet.launch.api.results import Usage, usage
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.party import client
-from mpcnet.launch.party.client import Answer
+from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.requests import answers
 from mpcnet.launch.requests.asked import Check, anything, listed
 from mpcnet.launch.requests.view import Known

@@ -16,7 +16,7 @@ from mpcnet.launch.api.loop import LoopThread
 from mpcnet.launch.api.questions import Questions
 from mpcnet.launch.api.results import Classification, Usage, Vectors
 from mpcnet.launch.api.sources import Source, elsewhere, here
-from mpcnet.launch.party.client import Answer
+from mpcnet.launch.party.answer import Answer
 from mpcnet.models.families.config import AnswerKind, Embedding
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Tokens

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mpcnet.errors import LocalInputError
+from mpcnet.models.head_shape import Head
 from mpcnet.models.private.program import kind_of
-from mpcnet.models.shape import BertShape, Head
+from mpcnet.models.shape import BertShape
 
 METHODS: Mapping[Head, str] = {  # the method that a model of each kind is made for
     "embedding": "embed",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mpcnet.launch.party.client import Answer
+from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.requests import answers
 from mpcnet.models.families.config import Config
 

@@ -8,7 +8,9 @@ from typing import Self
 
 from mpcnet.errors import ChannelError, LocalStateError, RemoteAbort
 from mpcnet.launch.party import client
-from mpcnet.launch.party.client import Answer, Connection, Table
+from mpcnet.launch.party.answer import Answer
+from mpcnet.launch.party.client import Connection
+from mpcnet.launch.party.client_model import Table
 from mpcnet.launch.party.node import Node
 from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.private.program import Size

@@ -17,8 +17,8 @@ from mpcnet.errors import ChannelError, LocalConfigError, RemoteAbort
 from mpcnet.launch.api.progress import Step
 from mpcnet.launch.api.quiet import LibraryLog
 from mpcnet.launch.deployment import settings
-from mpcnet.launch.party import client
-from mpcnet.launch.party.client import Table
+from mpcnet.launch.party import client_model
+from mpcnet.launch.party.client_model import Table
 from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback, Network
 from mpcnet.launch.simulation.processes import Deployment, deployment
@@ -85,8 +85,8 @@ class Elsewhere:
     async def open(self, step: Step) -> Opened:
         """See :class:`Source`."""
         node = await asyncio.to_thread(library_node, self.path)  # what its protocols compute takes a moment
-        table = await asyncio.to_thread(client.public_table, node, self.model)
-        return Opened(node, lambda: client.reader(node, self.model), table)
+        table = await asyncio.to_thread(client_model.public_table, node, self.model)
+        return Opened(node, lambda: client_model.reader(node, self.model), table)
 
     async def guard(self, work: Coroutine[Any, Any, T]) -> T:
         """See :class:`Source`: whoever runs the servers looks after them."""

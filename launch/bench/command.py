@@ -21,21 +21,10 @@ from mpcnet.launch.bench import suites as scaling
 from mpcnet.launch.bench.load import measure as load
 from mpcnet.launch.bench.soak import Soak, soak
 from mpcnet.launch.netem import predict
-from mpcnet.launch.options import (
-    DEMO,
-    Batch,
-    Device,
-    Json,
-    Model,
-    NoAudit,
-    SoftmaxName,
-    SuiteName,
-    check_folder,
-    console,
-    screen,
-    write_text,
-)
+from mpcnet.launch.options import DEMO, Batch, Device, Json, Model, Net, NoAudit, SoftmaxName, Streams, SuiteName
 from mpcnet.launch.reporting import report
+from mpcnet.launch.reporting.screen import console, screen
+from mpcnet.launch.reporting.text_files import check_folder, write_text
 from mpcnet.launch.simulate import Options, Outcome, simulate
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.shape import Softmax
@@ -47,6 +36,7 @@ from mpcnet.transport.latency import parse_link
 app = typer.Typer(no_args_is_help=True, help="Print the figures of the README: accuracy, time, latency.")
 
 
+MemoryMib = Annotated[int, typer.Option(min=0, help="memory_mib of each party; 0: a third of this machine.")]
 PHASES = ("upload", "offline", "online")
 
 
@@ -98,12 +88,12 @@ def similarity(
 def time_command(
     length: Annotated[int, typer.Option(min=1, help="Tokens.")] = 128,
     runs: Annotated[int, typer.Option(min=1, help="Requests in one deployment; the first warms up.")] = 5,
-    net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
+    net: Net = "none",
     model: Model = DEMO,
     suite: SuiteName = "fast",
     softmax: SoftmaxName = None,
-    batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 1,
-    streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
+    batch: Batch = 1,
+    streams: Streams = 1,
     no_audit: NoAudit = False,
 ) -> None:
     """Seconds of a request, offline and online, and what rounds, bytes and compute predict for the link."""
@@ -133,8 +123,8 @@ def suites_command(
     suites: Annotated[str, typer.Option(help="Suites, separated by commas.")] = "fast,secformer",
     softmaxes: Annotated[str, typer.Option(help="Softmax variants, separated by commas.")] = "exact,2quad",
     runs: Annotated[int, typer.Option(min=1, help="Requests of each deployment, after one that warms up.")] = 3,
-    net: Annotated[str, typer.Option(help="none, lan, wan, or rtt=40ms,bw=100mbps.")] = "none",
-    streams: Annotated[int, typer.Option(min=1, max=16, help="Micro-batches of a request.")] = 1,
+    net: Net = "none",
+    streams: Streams = 1,
     device: Device = "cpu",
     no_audit: NoAudit = False,
     out: Annotated[Path | None, typer.Option(help="Folder for suites.jsonl, and a plot of all that it holds.")] = None,
@@ -186,7 +176,7 @@ def soak_command(
     seed: Annotated[int, typer.Option(help="Of the choice of victims.")] = 1,
     batch: Annotated[int, typer.Option(min=0, max=256, help="Random rows to a request; 0: a short text each.")] = 0,
     tokens: Annotated[int, typer.Option(min=1, help="Of a random row of --batch.")] = 64,
-    memory_mib: Annotated[int, typer.Option(min=0, help="memory_mib of each party; 0: a third of this machine.")] = 0,
+    memory_mib: MemoryMib = 0,
     model: Model = DEMO,
 ) -> None:
     """Requests in a row while a random party is killed and started again now and then.
@@ -205,9 +195,9 @@ def soak_command(
 def load_command(
     clients: Annotated[str, typer.Option(help="How many clients at once, step by step.")] = "1,4,16,64",
     seconds: Annotated[float, typer.Option(min=1.0, help="Of each step.")] = 20.0,
-    batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a client's request.")] = 1,
+    batch: Batch = 1,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of a sentence.")] = 16,
-    memory_mib: Annotated[int, typer.Option(min=0, help="memory_mib of each party; 0: a third of this machine.")] = 0,
+    memory_mib: MemoryMib = 0,
     model: Model = DEMO,
     json_file: Json = "",
 ) -> None:

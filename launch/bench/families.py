@@ -22,6 +22,7 @@ from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate_each
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.source import find_object
 from mpcnet.models.families.loaded import load
+from mpcnet.models.head_shape import Head
 from mpcnet.models.images.reader import reader_of
 from mpcnet.models.images.synthetic import synthetic_pictures
 from mpcnet.models.preprocessing import IMAGES
@@ -29,7 +30,7 @@ from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import encode, encode_tokens, parameters
 from mpcnet.models.private.prepare import Prepared, prepare
 from mpcnet.models.private.program import Plans, Size
-from mpcnet.models.shape import BertShape, Head
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts import tokens as texts
 from mpcnet.models.texts.tokens import Given
 from mpcnet.protocols.lockstep_session import Session, check_cost, reveal

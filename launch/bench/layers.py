@@ -9,20 +9,10 @@ import torch
 import typer
 from rich.table import Table
 
-from mpcnet.launch.options import (
-    DEMO,
-    Json,
-    Model,
-    SoftmaxName,
-    SuiteName,
-    TextFile,
-    check_folder,
-    console,
-    screen,
-    warn,
-    write_text,
-)
+from mpcnet.launch.options import DEMO, Json, Model, SoftmaxName, SuiteName, TextFile
 from mpcnet.launch.reporting import report
+from mpcnet.launch.reporting.screen import console, screen, warn
+from mpcnet.launch.reporting.text_files import check_folder, write_text
 from mpcnet.launch.requests.compare import check_one_row
 from mpcnet.launch.simulate import DEFAULT_TEXTS
 from mpcnet.models.private.layer_errors import EMBEDDING, LAYER, Report, measure

@@ -18,8 +18,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from mpcnet.models.float_model.huggingface import MODELS
 from mpcnet.models.formats.calibration_batches import texts_by_kind
+from mpcnet.models.head_shape import LABELLED, Head
 from mpcnet.models.preprocessing import IMAGES
-from mpcnet.models.shape import LABELLED, Head
 from mpcnet.models.texts.tokens import parts
 
 SIZES: Mapping[str, Any] = {

@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mpcnet.launch.options import warn_of
 from mpcnet.launch.reporting import jsonlines
+from mpcnet.launch.reporting.screen import warn_of
 from mpcnet.launch.simulate import Options, simulate
 from mpcnet.models.shape import BertShape, Softmax
 

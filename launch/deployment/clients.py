@@ -29,7 +29,7 @@ from mpcnet.launch.deployment.certs import (
 )
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.deployment.renew import Known, read_authority, read_deployment, replace_all
-from mpcnet.launch.options import screen
+from mpcnet.launch.reporting.screen import screen
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.preprocessing import copy_tokenizer, tokenizer_digest
 from mpcnet.models.private import program

@@ -15,20 +15,9 @@ import typer
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.deploy import TOKENIZER, write_deployment
-from mpcnet.launch.options import (
-    DEMO,
-    CalibrateOn,
-    Calibration,
-    Model,
-    SoftmaxName,
-    SuiteName,
-    Where,
-    calibrate_first,
-    console,
-    screen,
-    warn,
-)
+from mpcnet.launch.options import DEMO, CalibrateOn, Calibration, Model, SoftmaxName, SuiteName, Where, calibrate_first
 from mpcnet.launch.reporting import report
+from mpcnet.launch.reporting.screen import console, screen, warn
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.models.families.config import Config, Embedding
 from mpcnet.models.preprocessing import copy_tokenizer, tokenizer_digest

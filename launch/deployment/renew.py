@@ -38,7 +38,7 @@ from mpcnet.launch.deployment.certs import (
     roster_file,
     write_new,
 )
-from mpcnet.launch.options import screen
+from mpcnet.launch.reporting.screen import screen
 from mpcnet.launch.undumpable import protect_memory
 from mpcnet.transport.identity import Identity, Roster, check_private, fingerprints, read_certificate
 

@@ -17,15 +17,16 @@ from rich.table import Table
 from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.distill.training_run import RESULTS, Options, train
-from mpcnet.launch.options import Json, check_folder, console, read_text, screen, write_text
+from mpcnet.launch.options import Json, TaskName
+from mpcnet.launch.reporting.screen import console, screen
+from mpcnet.launch.reporting.text_files import check_folder, read_text, write_text
 from mpcnet.models.private.prepare import tokenizer_source
-from mpcnet.models.texts.tasks import HUB, TASKS
+from mpcnet.models.texts.tasks import HUB
 from mpcnet.models.training.loop import Progress, Stage
 
 app = typer.Typer(no_args_is_help=True, help="Train classifiers for private inference: a teacher, then its students.")
 WARMUP = 0.1  # of a stage's steps; the rate then falls to 0. The first stage of a distillation has a constant rate.
 
-TaskName = Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}.")]
 Data = Annotated[
     list[str],
     typer.Option(help=f"Folder of GLUE's folders, or {HUB} (library `datasets`); repeatable: texts of all, each once."),

@@ -15,8 +15,8 @@ import torch
 
 from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.launch.options import read_text, write_text
 from mpcnet.launch.reporting import report
+from mpcnet.launch.reporting.text_files import read_text, write_text
 from mpcnet.models.texts.metrics import score
 from mpcnet.models.texts.tasks import Examples, Task, read, task_of
 from mpcnet.models.training.loop import Progress, Rows, Run, Stage, Trainer, pick, predict, split, tokenise
@@ -208,7 +208,7 @@ def _models(
 
 def _save(model: BertForSequenceClassification, task: Task, options: Options, out: Path) -> None:
     """The checkpoint, its tokenizer, and a card with the licence of what it was made from."""
-    from mpcnet.models.checkpoints.weights import license_of
+    from mpcnet.models.checkpoints.loading import license_of
     from mpcnet.models.texts.tokens import load_tokenizer
 
     (model.half() if options.half else model).save_pretrained(out)

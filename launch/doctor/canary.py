@@ -15,7 +15,7 @@ from mpcnet.errors import MpcError
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.findings import Finding, error, ok, warning
 from mpcnet.launch.extras import missing
-from mpcnet.launch.party import client
+from mpcnet.launch.party import client, client_model
 from mpcnet.launch.party.log import Fact, Level, Log
 from mpcnet.launch.party.node import Node, open_node
 from mpcnet.models.images.reader import image_batch, rows_of
@@ -77,7 +77,7 @@ def _tokens(node: Node) -> Tokens:
         ids = torch.arange(2).reshape(1, 2) % node.config.shape.vocab
         places = torch.zeros(1, 1, dtype=torch.int64) if node.config.shape.fills else None
         return Tokens(ids, torch.zeros_like(ids), torch.ones_like(ids), places)
-    reader = client.reader(node)
+    reader = client_model.reader(node)
     head = node.config.shape.head
     text = (WORD, WORD) if head == "question-answering" else WORD
     return reader.pad([reader.asked(reader.tokenizer.mask_token if head == "fill-mask" else text)])

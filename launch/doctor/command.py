@@ -22,19 +22,13 @@ from mpcnet.launch.deployment.machine import memory_bytes
 from mpcnet.launch.deployment.settings import Settings
 from mpcnet.launch.doctor.canary import CANARY_S, ask_canary
 from mpcnet.launch.doctor.findings import Finding, Level, attempt, ok
-from mpcnet.launch.doctor.host import (
-    check_device,
-    check_disk,
-    check_kernels,
-    check_memory,
-    check_names,
-    check_program,
-)
+from mpcnet.launch.doctor.host import check_device, check_disk, check_kernels, check_memory, check_names, check_program
 from mpcnet.launch.doctor.keys import COPY, check_keys, utc_now
 from mpcnet.launch.doctor.peers import visit_all
 from mpcnet.launch.doctor.running import check_monitor, check_port
-from mpcnet.launch.options import console, screen
+from mpcnet.launch.options import PrintJson
 from mpcnet.launch.party.node import COMPUTING
+from mpcnet.launch.reporting.screen import console, screen
 from mpcnet.models.families.config import Config
 from mpcnet.models.private import program
 from mpcnet.models.private.program import Plans
@@ -123,7 +117,7 @@ def doctor_command(
     canary: Annotated[
         float, typer.Option(min=0, help="Seconds that a client's question of one word may take; 0: it asks nothing.")
     ] = CANARY_S,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: PrintJson = False,
 ) -> None:
     """Check a party's settings, keys, machine and peers, and say what to do. Exit code 1 if anything is an error."""
     with console.status("starting") as status:

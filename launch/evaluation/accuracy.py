@@ -15,10 +15,10 @@ from mpcnet.launch import simulate
 from mpcnet.launch.evaluation import results
 from mpcnet.launch.evaluation.examples import Choice, choose, groups, in_order, restore
 from mpcnet.launch.evaluation.results import Difference, Evaluation
-from mpcnet.launch.options import warn, warn_of
+from mpcnet.launch.reporting.screen import warn, warn_of
 from mpcnet.launch.requests.compare import plain_answer
 from mpcnet.launch.simulate import Options, Outcome
-from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.private import oracle_trace
 from mpcnet.models.private.prepare import Prepared, checkpoint, prepare

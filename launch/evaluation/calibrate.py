@@ -12,9 +12,11 @@ import typer
 from rich.table import Table
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch.options import DEMO, Json, Model, check_folder, console, emit, screen, warn_of
+from mpcnet.launch.options import DEMO, Json, Model
 from mpcnet.launch.reporting import report
-from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.launch.reporting.screen import console, screen, warn_of
+from mpcnet.launch.reporting.text_files import check_folder, emit
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Kept, Widened
 from mpcnet.models.private.own_calibration import keep, length_of, with_texts

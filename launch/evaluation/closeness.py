@@ -17,20 +17,10 @@ from mpcnet.launch import simulate
 from mpcnet.launch.evaluation.accuracy import progress, step
 from mpcnet.launch.evaluation.corpus import Sample, corpus, count
 from mpcnet.launch.evaluation.examples import in_order
-from mpcnet.launch.options import (
-    DEMO,
-    Calibration,
-    Json,
-    Model,
-    SoftmaxName,
-    SuiteName,
-    check_folder,
-    console,
-    emit,
-    screen,
-    warn,
-)
+from mpcnet.launch.options import DEMO, Calibration, Json, Model, SoftmaxName, SuiteName
 from mpcnet.launch.reporting import report
+from mpcnet.launch.reporting.screen import console, screen, warn
+from mpcnet.launch.reporting.text_files import check_folder, emit
 from mpcnet.launch.requests.compare import check_one_row
 from mpcnet.launch.simulate import Options
 from mpcnet.models.private import oracle_trace

@@ -13,24 +13,25 @@ from mpcnet.launch.evaluation.examples import SPLIT, Choice, Given, choose, draw
 from mpcnet.launch.options import (
     DEMO,
     AnswerName,
+    Batch,
     Calibration,
     Json,
     Model,
     NoAudit,
+    PartyTimeout,
     SoftmaxName,
     SuiteName,
+    TaskName,
+    Threads,
     Where,
-    check_folder,
-    console,
-    emit,
-    screen,
 )
 from mpcnet.launch.reporting import report as facts
+from mpcnet.launch.reporting.screen import console, screen
+from mpcnet.launch.reporting.text_files import check_folder, emit
 from mpcnet.launch.simulate import Options
 from mpcnet.models.texts.inputs import given_at
 from mpcnet.models.texts.tasks import TASKS
 
-TaskName = Annotated[str, typer.Option("--task", help=f"One of {', '.join(TASKS)}.")]
 Data = Annotated[
     str, typer.Option(help="The folder of GLUE's folders (SST-2/dev.tsv, ...), or glue for the `datasets` library.")
 ]
@@ -49,9 +50,9 @@ def evaluate_command(
     limit: Annotated[int, typer.Option(min=0, help="Examples for the float model and the oracle; 0: all.")] = 0,
     mpc_limit: Annotated[int, typer.Option(min=1, help="Examples of them to run privately, at most.")] = 256,
     seed: Seed = 0,
-    batch: Annotated[int, typer.Option(min=1, max=256, help="Sentences to a request.")] = 16,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each process's kernels.")] = 1,
-    timeout: Annotated[float, typer.Option(help="Seconds that a party waits for another.")] = 120.0,
+    batch: Batch = 16,
+    threads: Threads = 1,
+    timeout: PartyTimeout = 120.0,
     calibration: Calibration = None,
     no_audit: NoAudit = False,
     out: Out = None,

@@ -13,8 +13,8 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.evaluation.accuracy import progress, step
 from mpcnet.launch.evaluation.examples import Given, single
 from mpcnet.launch.evaluation.results import display_name
-from mpcnet.launch.options import warn
 from mpcnet.launch.reporting import jsonlines, report
+from mpcnet.launch.reporting.screen import warn
 from mpcnet.models.formats.calibrate import Calibration
 from mpcnet.models.images.reader import reader_of
 from mpcnet.models.private.prepare import checkpoint, prepare

@@ -2,5 +2,6 @@
 
 `node` starts and ends every process, `party`, `dealer`, `owner` and `client` are its mains. A request comes in
 at a server's `edge`, waits in its `queue`, is led by `leader` and followed by `follower`.
+A client makes its tokens by `client_model`, and its `answer` of what both servers send.
 May import: deployment, requests, reporting and the options of commands.
 """

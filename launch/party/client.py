@@ -1,133 +1,36 @@
-"""The client: tokenises its text, shares it between the servers, and puts the answer together."""
+"""The client: shares its tokens between the servers, and asks over connections that outlast a request."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mpcnet.aio.backoff import Backoff
 from mpcnet.aio.tasks import end_tasks
 from mpcnet.arrays import ring
-from mpcnet.arrays.ring import Bytes
-from mpcnet.errors import (
-    ChannelError,
-    ChannelTimeout,
-    LocalConfigError,
-    LocalInputError,
-    MpcError,
-    RemoteAbort,
-    RemoteProtocolError,
-)
-from mpcnet.launch.deployment.deploy import TOKENIZER
+from mpcnet.errors import ChannelError, ChannelTimeout, LocalInputError, MpcError, RemoteAbort
 from mpcnet.launch.party import frames, sharing
-from mpcnet.launch.party.control_frames import (
-    FETCH,
-    OTHERS,
-    QUEUED,
-    READY,
-    REQUEST,
-    RESULT,
-    SHARES,
-    TAG,
-    TAKEN,
-)
+from mpcnet.launch.party.answer import Answer, joined, receive_result
+from mpcnet.launch.party.client_model import Table
+from mpcnet.launch.party.control_frames import FETCH, OTHERS, QUEUED, READY, REQUEST, SHARES, TAKEN
 from mpcnet.launch.party.node import Node, end
-from mpcnet.launch.party.outputs import check_tag
 from mpcnet.launch.party.request import PICKUP_S
-from mpcnet.launch.reporting.report import read as read_report
-from mpcnet.models.checkpoints.weights import fold
 from mpcnet.models.families.config import AnswerKind
-from mpcnet.models.float_model.reference import check_tokens
-from mpcnet.models.formats.fixed_point import LOGIT_FRAC
-from mpcnet.models.images.reader import reader_of
-from mpcnet.models.preprocessing import tokenizer_digest
+from mpcnet.models.float_model.inputs import check_tokens
 from mpcnet.models.private.parameters import encode_tokens
-from mpcnet.models.private.prepare import checkpoint, tokenizer_source
-from mpcnet.models.private.program import Size, answer_shape, wanted_answer, wanted_extent
-from mpcnet.models.texts.tokens import Reader, Tokens, first_said
-from mpcnet.protocols.audit import HASH_BITS
-from mpcnet.protocols.share import Shared
+from mpcnet.models.private.program import Size, wanted_answer, wanted_extent
+from mpcnet.models.texts.tokens import Tokens
 from mpcnet.rounds import Part
 from mpcnet.runtime.record import digest
 from mpcnet.transport.handshake import Peer
 from mpcnet.transport.rendezvous import SERVERS
-from mpcnet.transport.wire import Header
 
-Table: TypeAlias = Mapping[str, Tensor] | None
-REPORT_LIMIT = 1 << 22  # bytes of a server's public cost report
 WAIT_S = 600.0  # how long a request may take, if its caller does not say
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Answer:
-    """The result in the clear (of a label its one-hot row), and what it cost: one public report by each server.
-
-    An embedding has length 1 if the model's folder asks for that.
-
-    The upload ends when both servers have queued the request; waiting for other requests is no part of offline.
-    """
-
-    values: Tensor
-    out_of_range: (
-        list[bool] | None
-    )  # of an audited request, by sentence: a value left its range, the answer may be wrong
-    reports: tuple[dict[str, Any], dict[str, Any]]
-    seconds_upload: float
-    seconds_queued: float
-    seconds_offline: float
-    seconds_online: float
-
-
-def reader(node: Node, model: str | None = None) -> Reader:
-    """What makes tokens of texts for this program, or rows of pictures: the tokenizer or image processor beside our
-    settings, or that of `model`.
-
-    :raises LocalConfigError: there is none, or it is another than the one that the program was made with.
-    """
-    how = node.config.preprocessing
-    if how is None:
-        raise LocalConfigError("texts: want a program of a model with a tokenizer, got one of random weights")
-    folder = node.settings.folder / TOKENIZER
-    kind = "tokenizer" if node.config.shape.image is None else "image processor"
-    if model is None and not folder.is_dir():
-        raise LocalConfigError(
-            f"{folder}: want the {kind} that mpcnet init puts there, got none; copy it from where the deployment "
-            "was made, or name the model's directory with --model"
-        )
-    source = folder if model is None else Path(tokenizer_source(model))
-    found = tokenizer_digest(source)
-    if found != how.tokenizer_sha256:
-        raise LocalConfigError(
-            f"{source}: want the {kind} of the program, sha256 {how.tokenizer_sha256[:12]}..., got {found[:12]}...; "
-            "leave out --model, name the directory of the model that the program was made with, or copy "
-            f"{TOKENIZER}/ from the deployment's client again"
-        )
-    return reader_of(source, node.config.formats.longest, how, node.config.shape)
-
-
-def public_table(node: Node, model: str | None) -> Table:
-    """The public embedding table, if the program leaves the lookup to its clients.
-
-    :raises LocalConfigError: it does, and there is no model, or another than the program's.
-    """
-    if node.config.embedding != "client":
-        return None
-    if model is None:
-        raise LocalConfigError("infer: want --model, whose embedding table this program leaves to the client, got none")
-    found = checkpoint(model)
-    if found.shape != node.config.shape:
-        raise LocalConfigError(f"{model}: want a model of the program's shape, got another; name the owner's model")
-    return fold(found)
 
 
 async def ask(
@@ -296,7 +199,7 @@ class Connection:
             try:
                 await asyncio.gather(*(frames.receive_bare(peer, READY, patient=True) for peer in self.peers))
                 ready = time.perf_counter()
-                one, two = await asyncio.gather(*(_result(peer, self.node, size) for peer in self.peers))
+                one, two = await asyncio.gather(*(receive_result(peer, self.node, size) for peer in self.peers))
                 break
             except ChannelError as error:
                 await self._come_back(name, start + wait_s, error)
@@ -304,77 +207,7 @@ class Connection:
             with suppress(MpcError):  # we have the answer; a server that does not hear it forgets it in a while
                 await frames.send(peer, TAKEN)
         done = time.perf_counter()
-        for server, seed, mine, other in zip(SERVERS, split.seeds, (one, two), (two, one), strict=True):
-            check_tag(server, seed, mine.arrays, other.tag)
-        first, second = one.values, two.values
-        if (first.bits, first.shape) != (second.bits, second.shape):
-            raise RemoteProtocolError(
-                f"the servers' results are no shares of one value: {first.bits}, {second.bits} bits"
-            )
-        values = ring.decode(first.value + second.value, first.frac, first.bits)
-        if size.answer == "label":
-            values = values.abs()  # 1 reads as -1 in a ring of one bit
-            each = tokens.mask if config.shape.tells_tokens else 1
-            if not bool((values.sum(-1) == each).all()):
-                raise RemoteProtocolError("the servers' results are no shares of one label for each sentence or token")
-        elif tokens.places is not None:
-            values = values * first_said(tokens.places)[..., None]
-        elif config.preprocessing is not None and config.shape.head == "embedding":
-            values = config.preprocessing.finished(values)
-        out_of_range = None
-        if one.out_of_range is not None and two.out_of_range is not None:
-            found = ring.unpack_bits(one.out_of_range ^ two.out_of_range, (size.batch, HASH_BITS))
-            out_of_range = found.bool().any(1).tolist()
-            if not accept:
-                values[torch.tensor(out_of_range)] = torch.nan
+        values, out_of_range = joined(config, tokens, size, split.seeds, (one, two), accept=accept)
         reports = one.report, two.report
         waited_s = min(float(one.report["seconds_queued"]), ready - queued)
         return Answer(values, out_of_range, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Result:
-    """One server's share of the result and of the audit's bits, and its report.
-
-    `tag` is that of the other server's share, b"" if no replica looks at that server.
-    """
-
-    values: Shared
-    out_of_range: Tensor | None
-    report: dict[str, Any]
-    arrays: Sequence[Bytes]
-    tag: bytes
-
-
-async def _result(peer: Peer, node: Node, size: Size) -> _Result:
-    of_answer = answer_shape(node.config.shape, size)
-    audited = [Part(1, (size.batch, HASH_BITS))] if size.audit else []
-
-    def check(header: Header) -> None:
-        sizes, wanted = (
-            [part.shape for part in header.parts],
-            [of_answer, *(x.shape for x in audited)],
-        )
-        if sizes[:-1] != wanted or header.parts[-1].nbytes > REPORT_LIMIT:
-            raise RemoteProtocolError(f"{peer.name}, result: want {wanted} and a report, got {sizes}")
-        if any(part.bits != 1 for part in header.parts[1:-1]):
-            raise RemoteProtocolError(f"{peer.name}, result: want an audit of single bits, got wider ones")
-        if (header.parts[0].bits == 1) != (size.answer == "label"):
-            raise RemoteProtocolError(
-                f"{peer.name}, result: want {size.answer}, got {header.parts[0].bits} bits a value"
-            )
-
-    header, (raw, *flags, text) = await frames.receive(peer, RESULT, check, patient=True)
-    try:
-        report = read_report(text.tobytes())
-    except ValueError as error:
-        raise RemoteProtocolError(f"{peer.name}: want a report of the cost, got {error}") from error
-    part, arrays, tag = header.parts[0], [raw, *flags], b""
-    if TAG in header.fields:
-        tag = frames.digest(peer, header, TAG)
-    value = ring.unpack(raw, part)
-    out_of_range = ring.unpack(flags[0], audited[0]) if audited else None
-    if part.bits == 1:
-        value = ring.unpack_bits(value, part.shape)
-    share = Shared(value, part.bits, 0 if part.bits == 1 else LOGIT_FRAC, 0)
-    return _Result(share, out_of_range, report, arrays, tag)

@@ -17,7 +17,8 @@ from mpcnet.launch.party.control_frames import OTHERS, READY, WANT, WEIGHTS
 from mpcnet.launch.party.expiry import tell_expiry
 from mpcnet.launch.party.node import Node, end
 from mpcnet.launch.party.service import unless
-from mpcnet.models.checkpoints.weights import Checkpoint, fold
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.private.commitment import check_weights
 from mpcnet.models.private.matching import mismatches, overflows
 from mpcnet.models.private.parameters import encode, parameters

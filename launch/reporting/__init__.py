@@ -1,4 +1,4 @@
-"""How figures are shown: tables, Markdown, JSON lines and plots.
+"""How results are shown: screens, files, tables, Markdown, JSON lines and plots.
 
 May import: nothing else of launch.
 """

@@ -10,8 +10,8 @@ from mpcnet.errors import LocalInputError
 from mpcnet.launch.requests.entities import check_one
 from mpcnet.launch.requests.spans import check_pair
 from mpcnet.launch.requests.view import Known
+from mpcnet.models.head_shape import Head
 from mpcnet.models.picture import Picture
-from mpcnet.models.shape import Head
 from mpcnet.models.texts.inputs import Entry, is_blank
 from mpcnet.models.texts.tokens import Given, Reader, Row, Tokens
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.shape import BertShape, Head
+from mpcnet.models.head_shape import Head
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Given, Row
 
 Aggregation: TypeAlias = Literal["none", "simple", "first", "average", "max"]

@@ -7,7 +7,7 @@ times as large as its row's weights are small wastes the bits of both, or leaves
     columns of V, and rows of the attention's output; columns that a gate's activation multiplies, and rows of the
     second map of the feed-forward part; columns before a ReLU, and these rows.
 
-Queries and keys are balanced where they are folded (mpcnet.models.checkpoints.weights), by any factor. What GeLU, SiLU
+Queries and keys are balanced where they are folded (mpcnet.models.checkpoints.folding), by any factor. What GeLU, SiLU
 or tanh is applied to has no such factor.
 
 What is right for a column follows from its roundings. With a and r the typical sizes of values and weights, and e_v and

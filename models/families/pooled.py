@@ -13,6 +13,7 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.models.families.loaded import Model, affine
 from mpcnet.models.formats import fixed_point as N
+from mpcnet.models.head_shape import Dense
 from mpcnet.models.pooling import (
     DENSE_BITS,
     DENSE_FRAC,
@@ -25,7 +26,6 @@ from mpcnet.models.pooling import (
     counted,
     weights,
 )
-from mpcnet.models.shape import Dense
 from mpcnet.protocols.arith import lift, own_ring, product
 from mpcnet.protocols.gelu import tanh
 from mpcnet.protocols.maximum import largest

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.checkpoints.model_files import read_files
 from mpcnet.models.checkpoints.onnx_limits import EXTERNAL, REMEDY, bounded, external, tensors_of
 from mpcnet.models.checkpoints.weight_files import beside
-from mpcnet.models.checkpoints.weights import Checkpoint, fold
 from mpcnet.models.float_model.pipelines import root
 from mpcnet.models.float_model.reference import answer, forward
 from mpcnet.models.shape import BertShape

@@ -22,13 +22,14 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.float_model import pipelines
 from mpcnet.models.float_model.rewritten import loadable
 from mpcnet.models.float_model.students import attention_name, load_student
+from mpcnet.models.head_shape import Head
 from mpcnet.models.images.reader import load_processor
 from mpcnet.models.picture import Picture
-from mpcnet.models.shape import Head, Softmax
+from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.tokens import Given, Tokens
 
 MODELS: Mapping[Head, Any] = {
@@ -43,7 +44,7 @@ MODELS: Mapping[Head, Any] = {
 @dataclass(frozen=True, slots=True)
 class Published:
     """A checkpoint's folder as others read it, text by text; nothing of it goes through
-    mpcnet.models.checkpoints.weights.
+    mpcnet.models.checkpoints.folding.
 
     `by` names who: transformers, or sentence-transformers, where it is installed and the folder is one of its own.
     """

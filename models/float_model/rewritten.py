@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 
 from safetensors.torch import save_file
 
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.model_files import ModelFiles, read_files
 from mpcnet.models.checkpoints.modules import INDEX
 from mpcnet.models.checkpoints.source import find, read_json
-from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.float_model.pipelines import root
 from mpcnet.models.preprocessing import TOKENIZER_FILES
 

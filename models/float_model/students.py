@@ -1,7 +1,7 @@
 """BERTs to train for private inference: Hugging Face's classifier with another softmax, and another GeLU.
 
 They are Hugging Face's own modules under their own names: save_pretrained writes a checkpoint that
-mpcnet.models.checkpoints.weights reads. config.json says which functions the weights were trained with ("softmax",
+mpcnet.models.checkpoints.loading reads. config.json says which functions the weights were trained with ("softmax",
 "hidden_act"). Transformers knows the others only where this module was imported; by itself it refuses "quad", and runs
 "2quad" as an exact softmax.
 """
@@ -20,7 +20,7 @@ from transformers.activations import ACT2FN
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.float_model.reference import QUAD_SHIFT, quad
+from mpcnet.models.float_model.functions import QUAD_SHIFT, quad
 from mpcnet.models.shape import Activation, Softmax
 from mpcnet.models.texts.tasks import Task
 from mpcnet.protocols.softmax import RELU_EPS

@@ -18,10 +18,11 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from mpcnet.models.checkpoints.weights import centre
-from mpcnet.models.float_model.reference import Folded, quad
+from mpcnet.models.checkpoints.folding import Folded, centre
+from mpcnet.models.float_model.functions import quad
+from mpcnet.models.image_shape import Image
 from mpcnet.models.position_bias import float_falls
-from mpcnet.models.shape import BertShape, Image
+from mpcnet.models.shape import BertShape
 
 SLACK = 1.01  # formats keep 12 fraction bits and more of values and weights
 MOST_COMBINATIONS = 1 << 28  # of words, types and positions: ten seconds; 250,002 words of 512 positions are half

@@ -19,7 +19,8 @@ from torch import Tensor
 from mpcnet import checked_json
 from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.float_model.reference import Folded, answer
+from mpcnet.models.checkpoints.folding import Folded
+from mpcnet.models.float_model.reference import answer
 from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
 

@@ -19,9 +19,9 @@ from mpcnet import checked_json
 from mpcnet.checked_json import MALFORMED
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints import bundled
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.files import user_cache
-from mpcnet.models.checkpoints.weights import Checkpoint
-from mpcnet.models.float_model.reference import Folded
+from mpcnet.models.checkpoints.folding import Folded
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.calibrate import Calibration, record
 from mpcnet.models.formats.calibration_batches import recipe

@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalInputError
-from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.image_shape import Image
 from mpcnet.models.images import synthetic
 from mpcnet.models.images.reader import image_batch, reader_of
 from mpcnet.models.picture import Picture
 from mpcnet.models.preprocessing import Preprocessing
-from mpcnet.models.shape import BertShape, Image
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Given, Reader, Text, Tokens, parts
 
 FOLDER = Path(__file__).with_name("calibration_texts")  # a file a kind

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.image_shape import Image
 from mpcnet.models.picture import Picture
 from mpcnet.models.preprocessing import PROCESSOR, SAVE_PROCESSOR, Preprocessing
-from mpcnet.models.shape import BertShape, Image
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Given, Reader, Row, Tokens
 
 MOST_SIDE = 2048  # pixels that a processor resizes or crops to

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mpcnet.models.image_shape import Image
 from mpcnet.models.images.reader import rows_of
 from mpcnet.models.picture import Picture
-from mpcnet.models.shape import Image
 
 SEED = 0
 RECIPE = 1  # raised when the images change

@@ -26,7 +26,7 @@ AGAIN = "make the program again (mpcnet program), and the deployment with it (mp
 
 
 def commit(weights_sha256: str, salt: bytes) -> str:
-    """The commitment to weights of this digest (:func:`mpcnet.models.checkpoints.weights.digest`), in hexadecimal."""
+    """The commitment to weights of this :func:`mpcnet.models.checkpoints.checkpoint.digest`, in hexadecimal."""
     return hashlib.sha256(salt + bytes.fromhex(weights_sha256)).hexdigest()
 
 

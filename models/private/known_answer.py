@@ -31,10 +31,12 @@ from mpcnet.models.families.config import Config
 from mpcnet.models.families.feed_forward import activate
 from mpcnet.models.families.loaded import TABLE, load
 from mpcnet.models.formats import fixed_point as N
+from mpcnet.models.head_shape import Dense
+from mpcnet.models.image_shape import Image
 from mpcnet.models.position_bias import buckets, distance_rows, falls
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import Parameter, parameters
-from mpcnet.models.shape import BertShape, Dense, Image
+from mpcnet.models.shape import BertShape
 from mpcnet.protocols.audit import Audit
 from mpcnet.protocols.gelu import tanh
 from mpcnet.protocols.layernorm import layer_norm

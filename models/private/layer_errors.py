@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.folding import Folded
 from mpcnet.models.families.config import Config
 from mpcnet.models.families.loaded import Model
 from mpcnet.models.float_model import reference
-from mpcnet.models.float_model.reference import Folded, Observe, valid_pairs
+from mpcnet.models.float_model.watch import Observe, valid_pairs
 from mpcnet.models.private.oracle_trace import Place, normal_values, numerators, places
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.softmax import RELU_EPS

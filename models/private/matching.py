@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mpcnet.models.checkpoints.weights import Checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.families.config import Config
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.guarantees import unproved

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from mpcnet.arrays import ring
+from mpcnet.models.checkpoints.folding import Folded
 from mpcnet.models.families.bert import encode
 from mpcnet.models.families.config import Config
 from mpcnet.models.families.loaded import Model, load
-from mpcnet.models.float_model.reference import Folded, valid_pairs
+from mpcnet.models.float_model.watch import valid_pairs
 from mpcnet.models.formats import fixed_point as N
 from mpcnet.models.formats.fixed_point import Formats
 from mpcnet.models.private.inference import audited_inference

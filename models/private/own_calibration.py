@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import Checkpoint, fold
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Kept
 from mpcnet.models.formats.calibration_batches import own_batches

@@ -12,10 +12,10 @@ from mpcnet.arrays import ring
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.models.families.config import Config
 from mpcnet.models.families.loaded import POSITIONS, TABLE, TYPES
-from mpcnet.models.float_model.reference import look_up
+from mpcnet.models.float_model.encoder import look_up
 from mpcnet.models.formats import fixed_point as N
+from mpcnet.models.head_shape import TOKEN_LINEARS
 from mpcnet.models.pooling import DENSE_BITS
-from mpcnet.models.shape import TOKEN_LINEARS
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.lookup import table_bits, table_shape
 

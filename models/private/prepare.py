@@ -12,11 +12,13 @@ from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.bundled import sentiment_checkpoint, sentiment_model_dir
+from mpcnet.models.checkpoints.checkpoint import Checkpoint, random_checkpoint
 from mpcnet.models.checkpoints.configuration import tokenizer_folder
 from mpcnet.models.checkpoints.demo import demo_checkpoint, demo_model_dir
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.checkpoints.modules import read_modules
 from mpcnet.models.checkpoints.mpnet import mpnet_checkpoint, mpnet_model_dir
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
 from mpcnet.models.families.config import Config, Embedding
 from mpcnet.models.float_model.graph import check_graph
 from mpcnet.models.formats import calibrate, calibrated
@@ -29,7 +31,8 @@ from mpcnet.models.formats.domains import departures
 from mpcnet.models.formats.planner import plan
 from mpcnet.models.images.reader import image_batch, rows_of
 from mpcnet.models.pooling import too_large
-from mpcnet.models.shape import PRESETS, BertShape, Softmax, preset
+from mpcnet.models.presets import PRESETS, preset
+from mpcnet.models.shape import BertShape, Softmax
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.suites import SUITES, Suite
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mpcnet.models.checkpoints.folding import Folded
 from mpcnet.models.families.config import Config
-from mpcnet.models.float_model.reference import Folded
 from mpcnet.models.formats.calibrate import Calibration, Range, record
 from mpcnet.models.formats.limits import MARGIN, limits
 from mpcnet.models.texts.tokens import Tokens

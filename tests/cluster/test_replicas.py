@@ -10,7 +10,8 @@ from unittest import mock
 
 import pytest
 
-from mpcnet.launch.party import client, replica, server, witness
+from mpcnet.launch.party import answer as answer_module
+from mpcnet.launch.party import replica, server, witness
 from mpcnet.launch.party.arriving import Arriving
 from mpcnet.launch.party.forward import Forward, _nbytes
 from tests.cluster import model
@@ -113,7 +114,7 @@ BUGS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], Callable[[Scena
     "a replica names another segment": (_patch(replica, "_difference", _another_segment), _flips("run"), "not name"),
     "a replica blames an honest server": (_patch(replica, "_flaw", lambda *_: "no"), _watched, "has done nothing: no"),
     "clients do not look at tags": (
-        _patch(client, "check_tag", lambda *_: None), _flips("answer"), "took an answer of which",
+        _patch(answer_module, "check_tag", lambda *_: None), _flips("answer"), "took an answer of which",
     ),
     "a replica's threads are not woken": (_patch(Arriving, "fail", lambda *_: None), _lost, "told to stop|for ever"),
     "a replica has no deadline": (

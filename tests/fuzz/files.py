@@ -27,9 +27,9 @@ from safetensors.torch import save as save_tensors
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment import settings
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.checkpoints.tensors import floats
 from mpcnet.models.checkpoints.weight_files import stored_tensors
-from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.formats import calibrate
 from mpcnet.models.private import program
 from mpcnet.transport.identity import Roster

@@ -8,7 +8,7 @@ from limits import LIMIT_S, PATIENT_S
 from parties import SERVERS, Parties, change, deployed, some_tokens, tiny
 from running import COMMANDS, Running, save
 
-from mpcnet.launch.party import client
+from mpcnet.launch.party.answer import Answer
 from mpcnet.models.private.program import Plans, Size
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def over(*buffers_mib: int) -> None:
     assert all(size > buffer_mib << 20 for size, buffer_mib in zip(dealt, buffers_mib, strict=True))
 
 
-async def right(asked: asyncio.Task[client.Answer]) -> None:
+async def right(asked: asyncio.Task[Answer]) -> None:
     async with asyncio.timeout(LIMIT_S):
         MODEL.check(TOKENS, (await asked).values)
 

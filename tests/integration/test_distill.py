@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.cli import app
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

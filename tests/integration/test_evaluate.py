@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.cli import app
 from mpcnet.models.checkpoints.demo import demo_model_dir
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_classifier
 from mpcnet.models.private.prepare import prepare
 from mpcnet.models.private.program import Plans, Size

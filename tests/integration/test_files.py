@@ -11,7 +11,7 @@ from served import served
 from small_models import save_embedding
 
 import mpcnet
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.formats.calibration_batches import texts_by_kind
 

@@ -28,7 +28,7 @@ from mpcnet.launch.cli import app
 from mpcnet.launch.requests.fills import fills
 from mpcnet.launch.requests.spans import best_span
 from mpcnet.launch.requests.view import Known
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.private.program import Plans, Size
 from mpcnet.models.texts.tokens import Reader

@@ -23,10 +23,11 @@ from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.doctor.canary import ask_canary
 from mpcnet.launch.party import frames
-from mpcnet.launch.party.client import ask, reader
+from mpcnet.launch.party.client import ask
+from mpcnet.launch.party.client_model import reader
 from mpcnet.launch.party.control_frames import SHARES
 from mpcnet.launch.party.node import open_node
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.images.reader import ImageReader
 from mpcnet.models.picture import Picture

@@ -8,7 +8,7 @@ from limits import LIMIT_S
 from parties import ALICE, ALL, LABELS, SERVERS, SHAPE, Parties, change, some_tokens
 
 from mpcnet.arrays.accelerator import Accelerator
-from mpcnet.launch.party.client import Answer
+from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.reporting import report
 from mpcnet.ledger import overlapped
 from mpcnet.models.private.program import Plans, Size

@@ -17,10 +17,10 @@ from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.party import client, dealer, owner, party
 from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import free_addresses
+from mpcnet.models.head_shape import Dense
 from mpcnet.models.preprocessing import tokenizer_digest
 from mpcnet.models.private import program
 from mpcnet.models.private.prepare import random_tokens
-from mpcnet.models.shape import Dense
 
 
 @pytest.mark.parametrize(

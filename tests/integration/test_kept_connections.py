@@ -13,7 +13,7 @@ from uploads import announce, request, turned_away, upload
 from mpcnet.errors import LocalStateError, RemoteAbort
 from mpcnet.launch.api.session import Session
 from mpcnet.launch.party import clients, edge, frames
-from mpcnet.launch.party.client import Answer
+from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.party.control_frames import READY, RESULT, SHARES, TAKEN
 from mpcnet.transport.channel import CONTROL
 from mpcnet.transport.handshake import Peer

@@ -28,7 +28,7 @@ from mpcnet.errors import (
 )
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.simulation.processes import PartyFailed
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 
 TEXTS = ["the dog eats", "not good", "a cat sings and the dog eats a cat", "good"]

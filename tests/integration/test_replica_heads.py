@@ -26,7 +26,7 @@ import mpcnet
 from mpcnet.errors import MpcError
 from mpcnet.launch.requests.fills import fills
 from mpcnet.launch.requests.view import Known
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.texts.tokens import Reader
 from mpcnet.transport.wire import Header

@@ -11,7 +11,7 @@ from small_models import SPECIAL, VOCABULARY, save_embedding
 from torch import Tensor
 from wild import Draw
 
-from mpcnet.launch.options import console
+from mpcnet.launch.reporting.screen import console
 from mpcnet.launch.simulate import Options, run
 from mpcnet.models.float_model import reference
 from mpcnet.models.private.prepare import prepare

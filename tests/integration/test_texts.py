@@ -15,10 +15,10 @@ from small_models import layout, save_classifier, save_embedding
 import mpcnet
 from mpcnet.errors import LocalInputError
 from mpcnet.launch import infer
-from mpcnet.launch.party import client
+from mpcnet.launch.party import client, client_model
 from mpcnet.launch.requests import asked
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.texts.tokens import Text
 
@@ -26,7 +26,7 @@ from mpcnet.models.texts.tokens import Text
 async def answer(parties: Parties, target: Path, texts: list[Text], **wanted: Any) -> tuple[int, list[dict[str, Any]]]:
     """As `mpcnet infer` does; its exit code and its entries."""
     node = parties.node("client")
-    found = asked.ask(asked.words(texts), client.reader(node))
+    found = asked.ask(asked.words(texts), client_model.reader(node))
     how = infer.Wanted(**({"answer": "logits", "audit": True, "accept": False, "attempts": 1} | wanted))
     async with asyncio.timeout(LIMIT_S):
         code = await infer._ask_texts(node, found, None, how, 2, str(target))
@@ -58,7 +58,7 @@ async def test_out_of_range_is_no_answer(tmp_path: Path) -> None:
         code, found = await answer(parties, tmp_path / "answers.json", ["the dog"], accept=True)
         assert code == 0 and found[0]["out_of_range"] is True and len(found[0]["values"]) == 32
         node = parties.node("client")
-        tokens = asked.ask(asked.words(["the dog"]), client.reader(node)).batches(1)[0]
+        tokens = asked.ask(asked.words(["the dog"]), client_model.reader(node)).batches(1)[0]
         silent = await client.ask(node, tokens)
         assert silent.out_of_range == [True] and bool(silent.values.isnan().all())
         unaudited = await client.ask(node, tokens, audit=False)

@@ -14,9 +14,9 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch import cli
 from mpcnet.launch.deployment import settings
 from mpcnet.launch.deployment.certs import ROLES, role_folder
-from mpcnet.launch.party import client, owner
+from mpcnet.launch.party import client_model, owner
 from mpcnet.launch.party.node import open_node
-from mpcnet.models.checkpoints.weights import digest, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import digest, random_checkpoint
 from mpcnet.models.private import program
 from mpcnet.models.private.commitment import SALT_FILE, check_weights, commit, new_salt, read_salt, write_salt
 from mpcnet.models.private.prepare import checkpoint
@@ -118,7 +118,7 @@ def test_program_here_and_deployment_there(mpcnet: Any, tmp_path: Path, capsys: 
     assert not list(folder.rglob(SALT_FILE)) and not list(folder.rglob("*.safetensors"))
     digests = {program.digest(program.read(folder / role_folder(role) / "program.json")) for role in ROLES}
     assert digests == {program.digest(program.read(out / "program.json"))}
-    assert client.reader(open_node(settings.read(folder / "client" / settings.FILE))) is not None
+    assert client_model.reader(open_node(settings.read(folder / "client" / settings.FILE))) is not None
     (folder / "owner" / SALT_FILE).write_text(salt)
     (folder / "owner" / SALT_FILE).chmod(0o600)
     found, config = checkpoint(str(tmp_path / "elsewhere")), program.read(folder / "owner" / "program.json")
@@ -152,4 +152,4 @@ def test_a_tokenizer_with_two_words_swapped(mpcnet: Any, tmp_path: Path) -> None
     words["good"], words["bad"] = words["bad"], words["good"]
     path.write_text(json.dumps(document))
     with pytest.raises(LocalConfigError, match=r"want the tokenizer of the program, sha256 .*, got "):
-        client.reader(node)
+        client_model.reader(node)

@@ -17,8 +17,8 @@ from mpcnet.launch.api.session import Session
 from mpcnet.launch.cli import app
 from mpcnet.launch.deployment.deploy import TOKENIZER
 from mpcnet.launch.deployment.settings import read
-from mpcnet.launch.party import client
-from mpcnet.launch.party.client import Answer
+from mpcnet.launch.party import client_model
+from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.requests.answers import OUT_OF_RANGE
 from mpcnet.launch.simulation.processes import Deployment
@@ -174,16 +174,16 @@ def test_a_client_without_a_tokenizer(deploy: Any, words: Path) -> None:
 def test_random_weights_take_no_texts(deploy: Any) -> None:
     node = open_node(read(deploy(tiny().config(), None).config("client")))
     with pytest.raises(LocalConfigError, match="want a program of a model with a tokenizer, got one of random weights"):
-        client.reader(node)
+        client_model.reader(node)
 
 
 def test_a_public_table_needs_its_model(deploy: Any, words: Path, tmp_path: Path) -> None:
     node = open_node(read(deploy(replace(program(words), embedding="client")).config("client")))
     with pytest.raises(LocalConfigError, match="want --model, whose embedding table this program leaves to the client"):
-        client.public_table(node, None)
+        client_model.public_table(node, None)
     save_embedding(tmp_path / "other", hidden_size=16)
     with pytest.raises(LocalConfigError, match="want a model of the program's shape, got another"):
-        client.public_table(node, str(tmp_path / "other"))
+        client_model.public_table(node, str(tmp_path / "other"))
 
 
 def test_a_question_goes_before_every_context(deploy: Any, words: Path, asked: Asked) -> None:

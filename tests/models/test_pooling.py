@@ -9,13 +9,15 @@ import pytest
 import torch
 from private import TINY, private_model, tiny_model
 
-from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.checkpoints.weights import fold, random_checkpoint
+from mpcnet.errors import LocalInputError
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.float_model.reference import embed
+from mpcnet.models.head_shape import POOLINGS, Dense
 from mpcnet.models.pooling import check_pooled, counted, too_large, weights
 from mpcnet.models.private.prepare import random_tokens
 from mpcnet.models.private.program import Size, answers, wanted_answer
-from mpcnet.models.shape import POOLINGS, BertShape, Dense
+from mpcnet.models.shape import BertShape
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0], [0, 1, 1, 1]])
 
@@ -99,24 +101,6 @@ def test_what_may_leave_its_ring_is_named() -> None:
     assert "values of the embedding: want < 4194304" in next(too_large(TINY, wide))
     classifier = replace(TINY, head="classification", labels=2, pooling="first")
     assert list(too_large(classifier, {})) == []
-
-
-def test_shapes_that_make_no_sense() -> None:
-    for changes, says in (
-        ({"pooling": "median"}, "pooling kinds, 0"),
-        ({"pooling": "mean+first"}, "pooling kinds, 0"),
-        ({"layers": 1025}, "layers: want at most 1024, got 1025"),
-        ({"vocab": 1 << 25}, "vocab: want at most 16777216, got 33554432"),
-        ({"pooled_from": -1}, "pooled_from: want a whole number of at least 0"),
-        ({"dense": (Dense(4, "relu"),)}, "dense: want columns and tanh or identity"),  # type: ignore[arg-type]
-        ({"dense": (Dense(4, "identity"), Dense(4, "tanh"))}, "as one, got two"),
-        ({"multi_label": True}, "multi_label: want a classifier"),
-        ({"head": "classification", "labels": 2, "pooling": "first", "pooled_from": 1}, "want none of classification"),
-    ):  # fmt: skip
-        with pytest.raises(LocalConfigError, match=says):
-            replace(TINY, **changes)  # type: ignore[arg-type]
-    with pytest.raises(LocalConfigError, match="dense: want columns and activation"):
-        BertShape.from_dict(TINY.to_dict() | {"dense": [{"columns": 3}]})
 
 
 def test_labels_of_their_own_have_no_largest() -> None:

@@ -18,7 +18,7 @@ from mpcnet import checked_json
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.launch.deployment.certs import create_deployment
 from mpcnet.launch.reporting import jsonlines, report
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.formats import calibrate, calibrated
 from mpcnet.models.formats.calibrated import Coverage, Kept
 from mpcnet.models.private import program

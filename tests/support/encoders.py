@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-from mpcnet.models.checkpoints.weights import Checkpoint, load_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.texts.tokens import Tokens
 
 LENGTH = 12

@@ -16,20 +16,22 @@ from parties import LABELS, SHAPE, some_tokens, tiny
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.checkpoints.weights import fold, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.families.config import Config
 from mpcnet.models.families.loaded import TABLE, load
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate
 from mpcnet.models.formats.fixed_point import WEIGHT_FRAC
 from mpcnet.models.formats.planner import plan
+from mpcnet.models.image_shape import Image
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private import program
 from mpcnet.models.private.inference import audited_inference
 from mpcnet.models.private.parameters import Parameter, encode_tokens, parameters
 from mpcnet.models.private.prepare import random_tokens
 from mpcnet.models.private.program import Plans, Size
-from mpcnet.models.shape import BertShape, Image
+from mpcnet.models.shape import BertShape
 from mpcnet.protocols.lookup import table_bits
 from mpcnet.protocols.oracle import evaluate
 from mpcnet.protocols.share import Shared

@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from mpcnet.models.checkpoints.weights import Checkpoint, load_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
+from mpcnet.models.image_shape import Image
 from mpcnet.models.images.reader import image_batch
 from mpcnet.models.images.synthetic import synthetic_rows
-from mpcnet.models.shape import Image
 from mpcnet.models.texts.tokens import Tokens
 
 SIDE, PATCH = 16, 4

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from transformers import MPNetConfig, MPNetForSequenceClassification, MPNetModel
 
-from mpcnet.models.checkpoints.weights import Checkpoint, load_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.texts.tokens import Tokens
 
 PAD = 1  # transformers counts positions by this id, so no text of these tests holds it

@@ -17,19 +17,22 @@ from mpcnet.errors import MpcError, one_line
 from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.deployment.deploy import write_deployment
 from mpcnet.launch.party import client, dealer, owner, party, replica
+from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.party.log import Log
 from mpcnet.launch.party.monitor import Metrics
 from mpcnet.launch.party.node import Node, open_node
 from mpcnet.launch.simulation.network import Loopback
 from mpcnet.launch.simulation.processes import Deployment
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint, random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.families.config import AnswerKind, Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import Calibration, calibrate
 from mpcnet.models.formats.planner import plan
+from mpcnet.models.head_shape import Dense
 from mpcnet.models.private.prepare import random_tokens
-from mpcnet.models.shape import BertShape, Dense
+from mpcnet.models.shape import BertShape
 from mpcnet.models.texts.tokens import Tokens
 from mpcnet.protocols.suites import SUITES
 from mpcnet.transport.handshake import Peer
@@ -221,21 +224,21 @@ class Parties:
 
     def ask(
         self, tokens: Tokens, role: str = "client", name: str = "", kind: AnswerKind = "logits", audit: bool = False
-    ) -> asyncio.Task[client.Answer]:
+    ) -> asyncio.Task[Answer]:
         """A client as a task."""
         node = self.nodes[name or role] = self.node(role)
         table = self.model.folded if node.config.embedding == "client" else None
         task = self.tasks[name or role] = asyncio.ensure_future(client.ask(node, tokens, table, kind, audit))
         return task
 
-    async def answered(self, tokens: Tokens, asked: asyncio.Task[client.Answer] | None = None) -> client.Answer:
+    async def answered(self, tokens: Tokens, asked: asyncio.Task[Answer] | None = None) -> Answer:
         """The answer, which must be right."""
         async with asyncio.timeout(LIMIT_S):
             answer = await (asked or self.ask(tokens))
         self.model.check(tokens, answer.values, self.nodes["client"].config.formats.softmax)
         return answer
 
-    async def refused(self, asked: asyncio.Task[client.Answer]) -> str:
+    async def refused(self, asked: asyncio.Task[Answer]) -> str:
         """Why a client has got no answer."""
         found = (await asyncio.wait_for(asyncio.gather(asked, return_exceptions=True), LIMIT_S))[0]
         assert isinstance(found, MpcError), found

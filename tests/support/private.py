@@ -9,7 +9,8 @@ from lockstep import Run, Session
 from torch import Tensor
 
 from mpcnet.arrays import ring
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint, random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.families.bert import infer
 from mpcnet.models.families.config import AnswerKind, Config, Embedding
 from mpcnet.models.families.loaded import load

@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 
 from mpcnet.launch.deployment import settings as settings_file
 from mpcnet.launch.party import client
+from mpcnet.launch.party.answer import Answer
 from mpcnet.launch.party.node import open_node
 from mpcnet.launch.simulation.processes import Deployment
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.families.bert import BERT
 from mpcnet.models.checkpoints.parameter_names import LEAVES
-from mpcnet.models.checkpoints.weights import Checkpoint
 from mpcnet.models.texts.tokens import Tokens
 
 TIMEOUT_S = 15.0  # of the parties; one test stops a process, and waits until the others miss it
@@ -113,13 +114,13 @@ class Running:
         self.signal(role, signal.SIGKILL)
         return await self.ended(role)
 
-    def ask(self, tokens: Tokens) -> asyncio.Task[client.Answer]:
+    def ask(self, tokens: Tokens) -> asyncio.Task[Answer]:
         """One request; what was said before is not looked at any more."""
         for role in self._read:
             self._read[role] = len(self.log(role).splitlines())
         return asyncio.ensure_future(client.ask(open_node(settings_file.read(self.made.config("client"))), tokens))
 
-    async def answered(self, tokens: Tokens, asked: asyncio.Task[client.Answer] | None = None) -> None:
+    async def answered(self, tokens: Tokens, asked: asyncio.Task[Answer] | None = None) -> None:
         """The answer, which must be right."""
         async with asyncio.timeout(LIMIT_S):
             answer = await (asked or self.ask(tokens))

@@ -9,7 +9,8 @@ from typing import Any
 from parties import Parties, Tiny, deployed
 
 from mpcnet.launch.deployment.deploy import TOKENIZER
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.families.config import Config
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mpcnet.models.checkpoints.weights import Checkpoint, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint, random_checkpoint
 from mpcnet.models.shape import Activation, BertShape
 from mpcnet.models.texts.tokens import Tokens
 

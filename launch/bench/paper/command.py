@@ -12,8 +12,10 @@ from rich.table import Table
 
 from mpcnet.errors import LocalConfigError, LocalInputError
 from mpcnet.launch.bench.paper import glue_runs, table2, table3, table3_report
-from mpcnet.launch.options import Json, check_folder, console, screen, write_text
+from mpcnet.launch.options import Json
 from mpcnet.launch.reporting import jsonlines
+from mpcnet.launch.reporting.screen import console, screen
+from mpcnet.launch.reporting.text_files import check_folder, write_text
 
 SUITES = "crypten,puma,mpcformer,shaft,secformer-v1,secformer,secformer/exact,fast,fast/2quad"
 

@@ -14,7 +14,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.distill.training_run import RESULTS
 from mpcnet.launch.evaluation import results
 from mpcnet.launch.evaluation.results import Evaluation
-from mpcnet.launch.options import read_text
+from mpcnet.launch.reporting.text_files import read_text
 from mpcnet.models.texts.tasks import TASKS, Task
 
 TEACHER, PUT_IN, LABELS_ONLY = "teacher", "2Quad put in", "2Quad, labels only"

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.tensors import Stored
-from mpcnet.models.shape import Activation, Head
+from mpcnet.models.head_shape import Head
+from mpcnet.models.shape import Activation
 
 IMAGES = "ForImageClassification"
 HEADS_BY_ARCHITECTURE: Mapping[str, Head] = {  # by how an architecture's name ends

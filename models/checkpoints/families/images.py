@@ -12,7 +12,7 @@ from torch import Tensor
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.families.family import ACTIVATIONS, NOTHING
 from mpcnet.models.checkpoints.tensors import Stored
-from mpcnet.models.shape import Image
+from mpcnet.models.image_shape import Image
 
 EMBEDDINGS: Mapping[str, str] = {
     "embeddings.cls_token": "embedding.class",

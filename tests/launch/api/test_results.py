@@ -9,7 +9,7 @@ import torch
 from parties import tiny
 
 from mpcnet.launch.api.results import Classification, Usage, classification, usage, vector
-from mpcnet.launch.party.client import Answer
+from mpcnet.launch.party.answer import Answer
 from mpcnet.models.families.config import Config
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mpcnet.launch.bench import command, families, seeded
 from mpcnet.models.checkpoints.families import FAMILIES
-from mpcnet.models.shape import Head
+from mpcnet.models.head_shape import Head
 
 PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 

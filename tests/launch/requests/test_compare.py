@@ -13,7 +13,8 @@ from small_models import layout, save_classifier, save_embedding
 
 from mpcnet.launch.requests.asked import Asked
 from mpcnet.launch.requests.compare import Plain, differing, findings, plain, plain_answer
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.students import load_student
 from mpcnet.models.private.prepare import other_softmax
 from mpcnet.models.texts.inputs import Entry

@@ -13,7 +13,7 @@ from transformers.pipelines.fill_mask import FillMaskPipeline
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.requests.fills import fills
 from mpcnet.launch.requests.view import Known
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.texts.tokens import Reader
 

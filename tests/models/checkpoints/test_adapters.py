@@ -13,7 +13,7 @@ from small_models import save_embedding, save_words
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.private.prepare import checkpoint, tokenizer_source
 

@@ -16,10 +16,11 @@ from private import private_model
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints import weights
+from mpcnet.models.checkpoints import folding
 from mpcnet.models.checkpoints.balance import balanced
 from mpcnet.models.checkpoints.bundled import sentiment_checkpoint
-from mpcnet.models.checkpoints.weights import Checkpoint, fold
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.float_model.reference import forward
 from mpcnet.models.private.prepare import with_activation
 from mpcnet.protocols.suites import SUITES
@@ -48,7 +49,7 @@ def apart(found: Checkpoint, between: tuple[str, str], factor: float) -> Checkpo
 
 def unfolded(found: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "balanced", lambda shape, folded: dict(folded))
+        patch.setattr(folding, "balanced", lambda shape, folded: dict(folded))
         return fold(found)
 
 
@@ -74,7 +75,7 @@ def test_what_was_refused_runs(
     tokens = small_tokens(found.shape.types)
     wide = apart(found, between, 2.0**10)
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "balanced", lambda shape, folded: dict(folded))
+        patch.setattr(folding, "balanced", lambda shape, folded: dict(folded))
         with pytest.raises(LocalConfigError, match=r"overflow: layer0\.(value|gate|up): want "):
             private_model(wide, [tokens], "fast", "exact")
     result, _, floats = private_model(wide, [tokens], "fast", "exact").run(tokens)
@@ -88,7 +89,7 @@ def test_what_was_imprecise_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     result, _, floats = private_model(narrow, [tokens], "fast", "exact").run(tokens)
     assert (result - floats).abs().max() < 0.02
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "balanced", lambda shape, folded: dict(folded))
+        patch.setattr(folding, "balanced", lambda shape, folded: dict(folded))
         result, _, floats = private_model(narrow, [tokens], "fast", "exact").run(tokens)
     assert (result - floats).abs().max() > 0.1
 

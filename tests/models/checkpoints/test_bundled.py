@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mpcnet.models.checkpoints.bundled import FOLDER, SHA256, sentiment_checkpoint
-from mpcnet.models.checkpoints.weights import fold
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.float_model import reference
 from mpcnet.models.float_model.students import load_student
 from mpcnet.models.formats import calibrate

@@ -15,7 +15,8 @@ from sentences import save_modules
 from small_models import save_embedding, save_words
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits, published
 from mpcnet.models.float_model.reference import classify, forward
 from mpcnet.models.float_model.rewritten import loadable

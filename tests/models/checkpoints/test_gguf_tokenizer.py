@@ -23,7 +23,7 @@ from mpcnet.models.checkpoints.configuration import tokenizer_folder
 from mpcnet.models.checkpoints.demo import demo_model_dir
 from mpcnet.models.checkpoints.gguf_file import GgufFile
 from mpcnet.models.checkpoints.gguf_tokenizer import tokenizer_of
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.formats.calibration_batches import texts_by_kind
 from mpcnet.models.preprocessing import TOKENIZER_FILES, copy_tokenizer, tokenizer_digest
 

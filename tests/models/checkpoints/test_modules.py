@@ -15,15 +15,17 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.requests.answers import as_score
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.demo import demo_model_dir
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.families.config import Config
 from mpcnet.models.float_model.reference import embed
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.planner import plan
+from mpcnet.models.head_shape import Dense
 from mpcnet.models.private import oracle_trace
-from mpcnet.models.shape import Dense
 from mpcnet.protocols.suites import SUITES
 
 NORMALIZE = ("Normalize", None)

@@ -14,7 +14,7 @@ import torch
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints import mpnet
 from mpcnet.models.checkpoints.files import user_cache
-from mpcnet.models.checkpoints.weights import fold
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.float_model.huggingface import huggingface_hidden
 from mpcnet.models.float_model.reference import forward
 from mpcnet.models.private import prepare

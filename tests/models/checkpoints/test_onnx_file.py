@@ -12,8 +12,8 @@ from small_models import save_classifier, save_embedding
 from transformers import AutoModelForSequenceClassification
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.checkpoints.weight_files import stored_tensors
-from mpcnet.models.checkpoints.weights import load_checkpoint
 
 onnx = pytest.importorskip("onnx", reason="the extra mpcnet[onnx] is not installed")
 

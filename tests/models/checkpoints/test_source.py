@@ -9,8 +9,8 @@ import pytest
 from sentences import save_encoder, save_modules
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.checkpoints.source import find
-from mpcnet.models.checkpoints.weights import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 
 NAME, COMMIT = "someone/some-model", "0" * 40

@@ -31,7 +31,8 @@ from transformers import (
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.families import FAMILIES
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.reference import answer
 
 SIZES = dict(

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.checkpoints.weight_files import stored_tensors
-from mpcnet.models.checkpoints.weights import load_checkpoint
 
 SIZES = dict(
     vocab_size=50,

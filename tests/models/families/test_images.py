@@ -16,8 +16,10 @@ from private import Private, audit, private_model
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.checkpoints.families import FAMILIES
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.reference import classify, forward
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import calibrate

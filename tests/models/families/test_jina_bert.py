@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models import position_bias
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.float_model.reference import forward
 from mpcnet.models.formats.bounds import bounds

@@ -17,10 +17,13 @@ from transformers import MPNetForMaskedLM, MPNetForSequenceClassification, MPNet
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
 from mpcnet.models.checkpoints.families.bert import BERT
 from mpcnet.models.checkpoints.families.mpnet import MPNET
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.checkpoints.parameter_names import parameter_name
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint, parameter_shapes, random_checkpoint
+from mpcnet.models.checkpoints.parameter_sizes import parameter_sizes
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
 from mpcnet.models.float_model.reference import classify, embed, forward
 from mpcnet.models.position_bias import BUCKETS, bias, buckets
@@ -61,7 +64,7 @@ def test_every_hugging_face_name_is_known() -> None:
     ):
         sizes = {parameter_name(name, MPNET): tuple(value.shape) for name, value in model.named_parameters()}
         unused = {} if shape.labels else {"pooler.weight": (32, 32), "pooler.bias": (32,)}
-        assert sizes == parameter_shapes(shape) | unused
+        assert sizes == parameter_sizes(shape) | unused
     assert parameter_name("encoder.layer.0.attention.self.query.weight", MPNET) is None
     assert parameter_name("encoder.layer.0.attention.attn.q.weight", BERT) is None
 

@@ -16,7 +16,9 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.reference import classify, embed
 from mpcnet.models.texts.tokens import encode
 

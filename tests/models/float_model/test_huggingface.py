@@ -10,11 +10,13 @@ from small_models import layout, save_classifier, save_embedding
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model import pipelines
 from mpcnet.models.float_model.huggingface import published
 from mpcnet.models.float_model.reference import classify, embed
-from mpcnet.models.shape import preset
+from mpcnet.models.presets import preset
 from mpcnet.models.texts.tokens import encode
 
 TEXTS = ["the dog eats", "a cat", ("not good", "the cat sings")]

@@ -5,8 +5,10 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from mpcnet.errors import LocalConfigError, LocalInputError
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
 from mpcnet.models.checkpoints.demo import demo_checkpoint
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint, random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.huggingface import huggingface_hidden, huggingface_logits
 from mpcnet.models.float_model.reference import classify, embed, forward
 from mpcnet.models.shape import BertShape

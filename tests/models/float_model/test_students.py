@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, MPNetConfig
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.float_model.students import SOFTMAXES, Quad, load_student, run
 from mpcnet.models.texts.tasks import TASKS
 from mpcnet.protocols.softmax import RELU_EPS

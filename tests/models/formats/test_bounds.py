@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from wild import Draw, any_texts, model
 
-from mpcnet.models.checkpoints.weights import centre, fold
+from mpcnet.models.checkpoints.folding import centre, fold
 from mpcnet.models.formats.bounds import SLACK, _norm, _norm_of_product, bounds
 from mpcnet.models.formats.calibrate import Range, record
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
 from mpcnet.models.checkpoints.demo import demo_checkpoint
-from mpcnet.models.checkpoints.weights import fold, random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.float_model.reference import forward
 from mpcnet.models.formats.calibrate import Calibration, Outdated, Range, calibrate, load, save
 from mpcnet.models.formats.calibration_batches import built_in_batches

@@ -9,7 +9,8 @@ import pytest
 from small_models import ATOMS, SPECIAL, layout, save_atoms, save_embedding, save_weights
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrate import Calibration, Outdated, Range
 from mpcnet.models.formats.calibrated import Coverage, Kept, widened

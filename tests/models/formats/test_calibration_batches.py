@@ -8,8 +8,8 @@ import torch
 from small_models import ATOMS, SPECIAL, VOCABULARY, save_atoms, save_word_level, save_words
 
 from mpcnet.errors import LocalInputError
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
 from mpcnet.models.checkpoints.demo import demo_model_dir
-from mpcnet.models.checkpoints.weights import random_checkpoint
 from mpcnet.models.formats.calibration_batches import (
     BATCH_TOKENS,
     built_in_batches,

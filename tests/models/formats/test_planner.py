@@ -13,8 +13,9 @@ from torch import Tensor
 
 from mpcnet.arrays.ring import ceil_log2
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
 from mpcnet.models.checkpoints.demo import demo_checkpoint
-from mpcnet.models.checkpoints.weights import fold, random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.formats.bounds import Bounds, bounds
 from mpcnet.models.formats.calibrate import Calibration, Range, calibrate
 from mpcnet.models.formats.calibration_batches import own_batches, texts_by_kind

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint, random_checkpoint
+from mpcnet.models.checkpoints.folding import Folded, fold
 from mpcnet.models.families.config import Config
-from mpcnet.models.float_model.reference import Folded, classify
+from mpcnet.models.float_model.reference import classify
 from mpcnet.models.formats.bounds import bounds
 from mpcnet.models.formats.calibrate import Calibration, Range, calibrate
 from mpcnet.models.formats.limits import MARGIN

@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
+from mpcnet.models.image_shape import Image
 from mpcnet.models.images.reader import ImageReader, processed_image, reader_of, rows_of
 from mpcnet.models.picture import Picture
 from mpcnet.models.preprocessing import copy_tokenizer, tokenizer_digest
-from mpcnet.models.shape import Image
 from mpcnet.models.texts.tokens import Reader, read_all
 
 SMALL = Image(12, 4, (-1.0, -2.0), (1.0, 3.0), registers=2)

@@ -3,8 +3,8 @@
 import torch
 
 from mpcnet.models.formats.calibration_batches import recipe
+from mpcnet.models.image_shape import Image
 from mpcnet.models.images.synthetic import synthetic_pictures, synthetic_rows
-from mpcnet.models.shape import Image
 
 SMALL = Image(16, 4, (-1.0, -2.0, 0.0), (1.0, 3.0, 0.5))
 

@@ -10,11 +10,12 @@ import pytest
 from private import TINY, tiny_model
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import fold, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.head_shape import Dense
 from mpcnet.models.preprocessing import Preprocessing
 from mpcnet.models.private import program
 from mpcnet.models.private.matching import mismatches, overflows
-from mpcnet.models.shape import Dense
 
 TEXTS = Preprocessing("a" * 64, 12, "query: ", False, True)
 

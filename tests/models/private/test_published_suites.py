@@ -15,7 +15,9 @@ from small_models import save_embedding
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.deployment.making import make
 from mpcnet.launch.requests.compare import plain
-from mpcnet.models.checkpoints.weights import Checkpoint, fold, load_checkpoint, random_checkpoint
+from mpcnet.models.checkpoints.checkpoint import Checkpoint, random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.calibrated import Coverage, Kept, write
 from mpcnet.models.formats.domains import departures

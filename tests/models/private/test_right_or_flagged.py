@@ -10,7 +10,8 @@ from torch import Tensor
 from wild import BATCH, Draw, any_texts, model, usual, varied
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import Checkpoint, fold
+from mpcnet.models.checkpoints.checkpoint import Checkpoint
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.families.config import Config
 from mpcnet.models.float_model import reference
 from mpcnet.models.formats.bounds import bounds

@@ -14,7 +14,7 @@ from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints.weights import load_checkpoint
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.formats.calibration_batches import built_in_batches, texts_by_kind
 from mpcnet.models.preprocessing import copy_tokenizer, tokenizer_digest
 from mpcnet.models.texts.tokens import Reader, Text, load_tokenizer

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from mpcnet.errors import LocalInputError
 from mpcnet.launch.bench.paper import published, table3, table3_report
 from mpcnet.launch.cli import app
-from mpcnet.models.checkpoints.weights import fold, load_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.formats import calibrate
 from mpcnet.models.formats.calibrated import Coverage, Kept, write
 from mpcnet.models.private.prepare import prepare, random_tokens, with_activation

