@@ -31,7 +31,7 @@ async def attention(p: Party, model: Model, layer: int, projected: Shared, keep:
     query, key = (p.rescale(x, frac).reduce(N.QUERY_BITS + frac) for x in (query, key))
     if shape.rotary:
         query, key = await turn(p.at("rotary"), query, key, shape.rotary[layer])
-    value = p.rescale(value, formats.value_frac(layer, n)).reduce(N.VALUE_BITS)
+    value = p.rescale(value.halve(N.VALUE_SPARE), formats.value_frac(layer, n)).reduce(N.VALUE_BITS)
     q, k, v = await p.open(query, key, value)
     if not formats.sure(f"layer{layer}.norms"):
         p.audit.norms(p, formats.norm_limits[layer], q, k)

@@ -21,6 +21,7 @@ from mpcnet.protocols.softmax import WeighBits, Window
 
 LEAST_ROW_SUM = 0.0174  # of exact softmax: e^-SLACK = 0.0183 less 5% for rounding; a literal, the same on every host
 VALUE_FRAC = 12  # of V, at most; long rows take bits from it
+LEAST_VALUE_FRAC = 6
 LONG_ROW = 128  # keys; rounding many small numerators adds up, so longer rows have them in six bytes instead of five
 
 WEIGHT_FRAC = 14  # weights' rounding dominates the model's error
@@ -35,8 +36,11 @@ QUERY_FRAC = 11  # of queries and keys, at most: with each bit less, scores have
 QUERY_BITS = 21  # before their point, of the ring that they are left with
 SCORE_FRAC = 12
 VALUE_BITS = 24  # ring values are opened in to grow them
+# V's weights stand 2^3 times as large as those of queries and keys beside them: that is what its own ring leaves.
+VALUE_SPARE = NORMAL_BITS - VALUE_BITS - (NORMAL_FRAC + QKV_FRAC - LEAST_VALUE_FRAC)
 UP_FRAC, UP_BITS = 12, 24  # the activation's input: |U| < 2^10
-UP_PRODUCT_BITS = -(-(UP_BITS + NORMAL_FRAC + WEIGHT_FRAC - UP_FRAC) // 8) * 8  # before its rescale, in whole bytes
+UP_WEIGHT_FRAC = 16  # of its weights, so that their product, before its rescale, has whole bytes
+UP_PRODUCT_BITS = UP_BITS + NORMAL_FRAC + UP_WEIGHT_FRAC - UP_FRAC
 GELU_FRAC, GELU_BITS = 12, 40  # the activation's result, and the ring of the product that follows
 GATED_BITS = GELU_BITS + UP_FRAC  # of the product of a gate and an activation, before its rescale
 CONTEXT_FRAC, CONTEXT_BITS = 12, 40

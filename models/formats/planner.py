@@ -38,7 +38,6 @@ from mpcnet.protocols.suites import Suite
 
 WIDE_MARGIN = 16.0  # of row sums and sums of squares that cells cover: 64 bytes a row for each factor of 4
 LEAST_MARGIN = 4.0  # of the least of them
-LEAST_VALUE_FRAC = 6  # of V
 LEAST_STREAM_FRAC = 4  # of a residual that grows, which then has 1/sigma's 24
 UNWATCHED = ("qkv", "pooler.input", "embedding.stream")  # sites that no audit looks at: they have to be proved
 ENOUGH_VALUE_FRAC = 7  # V's bound counts if it leaves so many: their rounding costs 1e-6 of a cosine
@@ -280,9 +279,9 @@ def _needs(shape: BertShape, formats: Formats, suite: Suite) -> Iterator[str]:
             yield f"{name}: want < {limit:g}, got {got:.4g}"
 
     for i in range(shape.layers):
-        if (frac := formats.value_frac(i, formats.longest)) < LEAST_VALUE_FRAC:
+        if (frac := formats.value_frac(i, formats.longest)) < N.LEAST_VALUE_FRAC:
             size = formats.value_sizes[i]
-            fraction = f"{LEAST_VALUE_FRAC} fraction bits or more, got {frac}"
+            fraction = f"{N.LEAST_VALUE_FRAC} fraction bits or more, got {frac}"
             yield f"layer{i}.value: want {fraction} for values up to {size:.4g}"
     for site, rows in formats.rows.items():
         root = site.endswith("square_sum")

@@ -77,7 +77,7 @@ def parameters(config: Config) -> list[Parameter]:
                 found += residual(f"{layer}.out")
             found += linear(f"{layer}.out", d, d, N.CONTEXT_BITS, formats.added_frac)
         if shape.feed_forward_of(i) == i:
-            found += linear(f"{layer}.up", d, shape.inner, N.UP_PRODUCT_BITS)
+            found += linear(f"{layer}.up", d, shape.inner, N.UP_PRODUCT_BITS, N.UP_WEIGHT_FRAC)
             if not before:
                 found += residual(f"{layer}.down")
             found += linear(f"{layer}.down", shape.ffn, d, N.GELU_BITS, formats.added_frac)
@@ -130,17 +130,24 @@ def encode(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
     words = {}
     folded = {**folded, **_tables(config, folded)}
     for parameter in parameters(config):
-        if parameter.name.endswith(MEAN):
-            gamma = folded[parameter.name.removesuffix(MEAN) + ".gamma"]
-            value = gamma.unsqueeze(1) * 2.0**N.MEAN_SHIFT / config.shape.hidden
-        else:
-            value = folded[parameter.name]
+        value = _scaled(config, parameter.name, folded)
         if parameter.name == TABLE:
             bits = config.formats.table_bits
             words[TABLE] = table_bits(ring.encode(value, parameter.frac, bits), bits)
         else:
             words[parameter.name] = ring.encode(value, parameter.frac, parameter.bits)
     return words
+
+
+def _scaled(config: Config, name: str, folded: Mapping[str, Tensor]) -> Tensor:
+    """A parameter's values, times the power of 2 that the program divides the product by again."""
+    d = config.shape.hidden
+    if name.endswith(MEAN):
+        return folded[name.removesuffix(MEAN) + ".gamma"].unsqueeze(1) * 2.0**N.MEAN_SHIFT / d
+    if name.endswith((".qkv.weight", ".qkv.bias")):
+        query_and_key, value = torch.split(folded[name], [2 * d, d], dim=-1)
+        return torch.cat([query_and_key, value * 2.0**N.VALUE_SPARE], dim=-1)
+    return folded[name]
 
 
 def _tables(config: Config, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -131,7 +131,7 @@ def test_a_wrong_projection_is_found() -> None:
     model, tokens = small("exact")
     plain = load_plain(model.config, model.folded)
     wrong = torch.zeros(plain.shared["layer1.qkv.bias"].shape, dtype=torch.int64)
-    wrong[70] = 1 << 14  # half at 15 fraction bits, in one column of the values
+    wrong[70] = 1 << 17  # half at 18 fraction bits, in one column of the values
     found = measure(changed(plain, layer1_qkv_bias=wrong), model.folded, tokens)
     assert found.blocks[2].source == "qkv"
     assert found.blocks[2].own["qkv"].largest == pytest.approx(0.5, abs=1e-3)
