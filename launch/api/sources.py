@@ -147,23 +147,33 @@ class Here:
         except (ChannelError, RemoteAbort):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(NOTICE_S):
-                    await self._watch(made)
+                    await self._end(made)
+            await asyncio.to_thread(made.check_all_run)
             raise
 
     async def _watch(self, made: Deployment) -> None:
         """:raises PartyFailed: as soon as a process has ended."""
+        await self._end(made)
+        await asyncio.to_thread(made.check_all_run)
+
+    async def _end(self, made: Deployment) -> None:
+        """Until a process has ended, and its exit code is known."""
         loop, over = asyncio.get_running_loop(), asyncio.Event()
         with contextlib.ExitStack() as watched:
             for process in made.running.values():
                 if process.poll() is not None:
                     over.set()
                     continue
-                handle = os.pidfd_open(process.pid)
+                try:
+                    handle = os.pidfd_open(process.pid)
+                except ProcessLookupError:  # whoever started it has reaped it
+                    over.set()
+                    continue
                 watched.callback(os.close, handle)
                 loop.add_reader(handle, over.set)
                 watched.callback(loop.remove_reader, handle)
             await over.wait()
-        await asyncio.to_thread(made.check_all_run)
+        await asyncio.to_thread(made.reap)
 
     def finish(self) -> None:
         """Ask the processes to stop, and wait until they have.

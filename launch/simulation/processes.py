@@ -103,6 +103,11 @@ class Deployment:
         codes = {role: process.poll() for role, process in self.running.items()}
         return {role: code for role, code in codes.items() if code is not None}
 
+    def reap(self) -> None:
+        """Wait until the exit code is known of a process that has ended: it may come a moment later."""
+        while not self.ended():
+            time.sleep(POLL_S)
+
     def _blame(self, ended: Mapping[str, int]) -> None:
         if ended:
             self._settle()
