@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpcnet.aio.backoff import Backoff
-from mpcnet.aio.tasks import end_tasks
+from mpcnet.aio.tasks import end_tasks, together
 from mpcnet.arrays import ring
 from mpcnet.errors import ChannelError, ChannelTimeout, LocalInputError, MpcError, RemoteAbort
 from mpcnet.launch.party import frames, sharing
@@ -159,7 +159,7 @@ class Connection:
         backoff, end_s = Backoff(), min(end_s, time.perf_counter() + max(self.node.settings.timeout_s, PICKUP_S))
         while (left_s := end_s - time.perf_counter()) > 0:
             try:
-                opened = await Connection.open(self.node, left_s)
+                opened = await together(Connection.open(self.node, left_s), *map(_told, self.peers))
                 former += self.peers
                 self.peers = opened.peers
                 # Of both, whatever becomes of one: a server that hears it ends the connection before.
@@ -211,3 +211,13 @@ class Connection:
         reports = one.report, two.report
         waited_s = min(float(one.report["seconds_queued"]), ready - queued)
         return Answer(values, out_of_range, reports, queued - start, waited_s, ready - queued - waited_s, done - ready)
+
+
+async def _told(peer: Peer) -> None:
+    """Until a server parts from us.
+
+    :raises RemoteAbort: it says that the request will have no answer, so there is nothing to come back for.
+    """
+    error = await peer.channel.gone()
+    if isinstance(error, RemoteAbort) and (error.lost or error.final):
+        raise error

@@ -12,7 +12,7 @@ from parties import ALL, SERVERS, Parties, some_tokens
 from rogue import RogueNode, Which
 from running import Running
 
-from mpcnet.errors import MpcError
+from mpcnet.errors import MpcError, RemoteAbort
 from mpcnet.launch.party.control_frames import RESULT, WEIGHTS
 from mpcnet.runtime.correction_buffer import CorrectionBuffer
 from mpcnet.transport.rendezvous import JOIN
@@ -170,7 +170,7 @@ async def test_sigkill_in_mid_run(running: Running, role: str) -> None:
         if role == "dealer" and asked.exception() is None:  # both had all that it dealt
             await running.answered(TOKENS, asked)
         else:
-            assert isinstance(asked.exception(), MpcError)
+            assert isinstance(asked.exception(), RemoteAbort)  # who is left says so at once
         for other in ALL:
             if other != role:
                 assert role in await running.said(other, f"the session ended: .*({GONE}|aborted)")

@@ -1,5 +1,6 @@
 """A client that comes back for its answer."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,12 @@ class Line:
 
     def __init__(self) -> None:
         self.ended = False
+        self.told: MpcError | None = None  # by its peer, at the end
+
+    async def gone(self) -> MpcError:
+        if self.told is None:
+            await asyncio.Event().wait()
+        return self.told
 
     def abort(self, reason: str, **_: object) -> None:
         assert reason == "client has come back over another connection"
@@ -62,3 +69,32 @@ async def test_former_connections_end(monkeypatch: pytest.MonkeyPatch, lost: int
     assert connection.peers == made[-1]
     ended = [[peer.channel.ended for peer in each] for each in made]
     assert ended == [*[[True, True]] * (lost + 1), [False, False]]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_who_is_left_says_whether_there_is_an_answer_to_come(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """server0's host is gone. The client need not reach it to hear from server1 that the request has failed."""
+    node: Any = SimpleNamespace(role="client", say=lambda *_: None, settings=SimpleNamespace(timeout_s=8.0))
+    former, new = peers(), peers()
+    former[0].channel.told = ChannelClosed("server0: the connection ended without a goodbye")
+    former[1].channel.told = RemoteAbort("server1", "the session ended; ask again", lost=lost)
+
+    async def opening(node: Any, timeout_s: float) -> Connection:
+        if lost:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        return Connection(node, new)
+
+    async def done(*_: object, **__: object) -> None: ...
+
+    monkeypatch.setattr(Connection, "open", opening)
+    monkeypatch.setattr(Connection, "_queue", done)
+    monkeypatch.setattr(client.frames, "send", done)
+    connection = Connection(node, former)
+    error: MpcError = ChannelClosed("server0: the connection ended without a goodbye")
+    if lost:
+        with pytest.raises(RemoteAbort, match="the session ended; ask again"):
+            await connection._come_back(bytes(16), float("inf"), error)
+    else:
+        await connection._come_back(bytes(16), float("inf"), error)
+        assert connection.peers == new
