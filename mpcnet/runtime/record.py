@@ -136,7 +136,8 @@ def read(path: Path, key: bytes) -> Iterator[tuple[bytes, int, int, Bytes]]:
                     raise ValueError
                 entry = seal.decrypt(number.to_bytes(12, "big"), file.read(length), None)
                 kind, index, sequence = _ENTRY.unpack_from(entry)
-                yield kind, index, sequence, np.frombuffer(entry, np.uint8, offset=_ENTRY.size)
+                payload = np.frombuffer(bytearray(entry), np.uint8, offset=_ENTRY.size)  # writable, as from a channel
+                yield kind, index, sequence, payload
                 number += 1
             if kind != END:
                 raise ValueError
