@@ -159,7 +159,7 @@ class Connection:
         backoff, end_s = Backoff(), min(end_s, time.perf_counter() + max(self.node.settings.timeout_s, PICKUP_S))
         while (left_s := end_s - time.perf_counter()) > 0:
             try:
-                opened = await together(Connection.open(self.node, left_s), *map(_told, self.peers))
+                opened = await self._open_again(left_s)
                 former += self.peers
                 self.peers = opened.peers
                 # Of both, whatever becomes of one: a server that hears it ends the connection before.
@@ -174,6 +174,24 @@ class Connection:
                 error = refusal  # it has no room for us now, or has not heard us for too long
             await backoff.take()
         raise error
+
+    async def _open_again(self, left_s: float) -> Connection:
+        """New connections to both; none are left open if a server says meanwhile that there will be no answer.
+
+        :raises MpcError: it says so, or a server cannot be reached in time, or refuses.
+        """
+        opened: list[Connection] = []
+
+        async def opening() -> None:
+            opened.append(await Connection.open(self.node, left_s))
+
+        try:
+            await together(opening(), *map(_told, self.peers))
+        except BaseException as error:
+            for connection in opened:
+                await end(connection.peers, self.node.role, error)
+            raise
+        return opened[0]
 
     async def _converse(self, tokens: Tokens, size: Size, table: Table, accept: bool, wait_s: float) -> Answer:
         config, start = self.node.config, time.perf_counter()

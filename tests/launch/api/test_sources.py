@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 from typing import NoReturn
 
@@ -19,13 +18,12 @@ async def cut() -> None:
 
 
 def test_a_process_that_ended_is_named_however_long_the_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They get time to say what they noticed, which is longer than we wait for a process to end."""
-    monkeypatch.setattr(sources, "NOTICE_S", 0.1)
+    """They get time to say what they noticed, which is longer than we wait for a process to end: here, not at all."""
+    monkeypatch.setattr(sources, "NOTICE_S", 0.0)
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
 
     def check_all_run() -> NoReturn:
-        time.sleep(0.3)
         raise PartyFailed("server1 (exit code 0): it said nothing")
 
     here = sources.here("demo", "fast", None, "private", "none", 1, 1, "cpu", None, None)
@@ -35,7 +33,7 @@ def test_a_process_that_ended_is_named_however_long_the_others_take(monkeypatch:
 
 
 def test_a_connection_that_ends_alone_is_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "NOTICE_S", 0.1)
+    monkeypatch.setattr(sources, "NOTICE_S", 0.0)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         here = sources.here("demo", "fast", None, "private", "none", 1, 1, "cpu", None, None)
         here._made = SimpleNamespace(running={"server1": process}, check_all_run=lambda: None, reap=lambda: None)

@@ -10,6 +10,8 @@ from mpcnet.errors import ChannelClosed, MpcError, RemoteAbort
 from mpcnet.launch.party import client
 from mpcnet.launch.party.client import Connection
 
+FAILED = "the session ended; ask again"
+
 
 class Line:
     """A channel that is said to end, or not."""
@@ -24,8 +26,10 @@ class Line:
         return self.told
 
     def abort(self, reason: str, **_: object) -> None:
-        assert reason == "client has come back over another connection"
+        assert reason in ("client has come back over another connection", FAILED)
         self.ended = True
+
+    async def close(self) -> None: ...
 
 
 def peers() -> Any:
@@ -77,7 +81,7 @@ async def test_who_is_left_says_whether_there_is_an_answer_to_come(monkeypatch: 
     node: Any = SimpleNamespace(role="client", say=lambda *_: None, settings=SimpleNamespace(timeout_s=8.0))
     former, new = peers(), peers()
     former[0].channel.told = ChannelClosed("server0: the connection ended without a goodbye")
-    former[1].channel.told = RemoteAbort("server1", "the session ended; ask again", lost=lost)
+    former[1].channel.told = RemoteAbort("server1", FAILED, lost=lost)
 
     async def opening(node: Any, timeout_s: float) -> Connection:
         if lost:
@@ -93,8 +97,24 @@ async def test_who_is_left_says_whether_there_is_an_answer_to_come(monkeypatch: 
     connection = Connection(node, former)
     error: MpcError = ChannelClosed("server0: the connection ended without a goodbye")
     if lost:
-        with pytest.raises(RemoteAbort, match="the session ended; ask again"):
+        with pytest.raises(RemoteAbort, match=FAILED):
             await connection._come_back(bytes(16), float("inf"), error)
     else:
         await connection._come_back(bytes(16), float("inf"), error)
         assert connection.peers == new
+
+
+async def test_connections_that_open_as_the_request_is_said_to_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them stays open."""
+    node: Any = SimpleNamespace(role="client", say=lambda *_: None, settings=SimpleNamespace(timeout_s=8.0))
+    former, new = peers(), peers()
+    former[1].channel.told = RemoteAbort("server1", FAILED, lost=True)
+
+    async def opening(node: Any, timeout_s: float) -> Connection:
+        return Connection(node, new)
+
+    monkeypatch.setattr(Connection, "open", opening)
+    error = ChannelClosed("server0: the connection ended without a goodbye")
+    with pytest.raises(RemoteAbort, match=FAILED):
+        await Connection(node, former)._come_back(bytes(16), float("inf"), error)
+    assert all(peer.channel.ended for peer in new)
