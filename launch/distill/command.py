@@ -50,7 +50,7 @@ def teacher_command(
     task: TaskName,
     data: Data,
     out: Out,
-    model: Annotated[str, typer.Option(help="A pretrained BERT: a directory, a hub name, or demo.")],
+    model: Annotated[str, typer.Option(help="A pretrained BERT or MPNet: a directory, a hub name, demo, or mpnet.")],
     layers: Annotated[int, typer.Option(min=0, help="Keep its first so many layers; 0: all.")] = 0,
     epochs: Epochs = 3,
     lr: Rate = 5e-5,
@@ -64,7 +64,7 @@ def teacher_command(
     bf16: Bf16 = False,
     save_every: SaveEvery = 500,
 ) -> None:
-    """Fine-tune a pretrained BERT on the labels of a task."""
+    """Fine-tune a pretrained BERT or MPNet on the labels of a task."""
     stages = (Stage("labels", epochs, lr, WARMUP, dropout),)
     options = Options(
         "teacher", tokenizer_source(model), task, tuple(data), stages, layers=layers, batch=batch, length=length,

@@ -25,7 +25,8 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.float_model import pipelines
 from mpcnet.models.float_model.rewritten import loadable
-from mpcnet.models.float_model.students import attention_name, load_student
+from mpcnet.models.float_model.student_attention import attention_name
+from mpcnet.models.float_model.students import load_student
 from mpcnet.models.head_shape import Head
 from mpcnet.models.images.reader import load_processor
 from mpcnet.models.picture import Picture
@@ -184,7 +185,7 @@ def huggingface_classifier(
     """The classifier loaded once, for batch after batch: transformers' own, or a student
     (mpcnet.models.float_model.students).
 
-    :raises LocalConfigError: the checkpoint is random, or no BERT and not to be run with exact softmax.
+    :raises LocalConfigError: the checkpoint is random, or neither BERT nor MPNet and not to be run with exact softmax.
     """
     source = _published(checkpoint)
     if softmax == "exact" and checkpoint.shape.activation != "quad":

@@ -38,7 +38,7 @@ CLIP, DECAY = 1.0, 0.01
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Tokenised examples."""
+    """Tokenised examples; no types for a model that has none."""
 
     ids: list[Tensor] = field(repr=False)
     types: list[Tensor] = field(repr=False)
@@ -103,23 +103,23 @@ def tokenise(tokenizer_dir: str | Path, examples: Examples, length: int) -> Rows
     """Rows of at most `length` tokens; the longer text of a pair is cut first."""
     tokenizer = load_tokenizer(tokenizer_dir)
     columns = zip(*(parts(text) for text in examples.texts), strict=True)
-    found = tokenizer(
-        *(list(column) for column in columns), truncation=True, max_length=length, return_token_type_ids=True
-    )
-    ids, types = ([torch.tensor(row) for row in found[key]] for key in ("input_ids", "token_type_ids"))
+    found = tokenizer(*(list(column) for column in columns), truncation=True, max_length=length)
+    ids, types = ([torch.tensor(row) for row in found.get(key, [])] for key in ("input_ids", "token_type_ids"))
     return Rows(ids, types, torch.tensor(examples.labels), tokenizer.pad_token_id)
 
 
 def collate(rows: Rows, chosen: Sequence[int]) -> Batch:
     """Padded to the longest of the batch."""
-    ids, types = (
-        pad_sequence([column[i] for i in chosen], batch_first=True, padding_value=padding)
-        for column, padding in ((rows.ids, rows.padding), (rows.types, 0))
-    )
+    ids = _padded(rows.ids, chosen, rows.padding)
     counts = torch.tensor([len(rows.ids[i]) for i in chosen])
-    mask = (torch.arange(ids.shape[1]) < counts[:, None]).long()
-    inputs = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+    inputs = {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < counts[:, None]).long()}
+    if rows.types:
+        inputs["token_type_ids"] = _padded(rows.types, chosen, 0)
     return Batch(inputs, rows.labels[list(chosen)])
+
+
+def _padded(column: Sequence[Tensor], chosen: Sequence[int], padding: int) -> Tensor:
+    return pad_sequence([column[i] for i in chosen], batch_first=True, padding_value=padding)
 
 
 def epoch_order(rows: Rows, batch: int, processes: int, generator: random.Random) -> list[list[int]]:

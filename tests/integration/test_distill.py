@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from limits import LIMIT_S
-from reviews import save_small_bert, write_reviews
+from reviews import save_small_bert, save_small_mpnet, write_reviews
 from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError
@@ -34,6 +34,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def common(folder: Path) -> tuple[object, ...]:
     return "--task", "sst-2", "--data", folder, "--max-steps", 3, "--batch", 8
+
+
+def test_an_mpnet_and_its_student(made: Path) -> None:
+    save_small_mpnet(made / "mpnet")
+    teacher = made / "mpnet-teacher"
+    done = distill("teacher", *common(made), "--model", made / "mpnet", "--out", teacher, "--epochs", 1)
+    assert done.exit_code == 0, done.output
+    student = made / "mpnet-student"
+    done = distill("student", *common(made), "--teacher", teacher, "--out", student, "--epochs", 1)
+    assert done.exit_code == 0, done.output
+    checkpoint = load_checkpoint(student)
+    assert (checkpoint.softmax, checkpoint.shape.relative_buckets, checkpoint.labels) == (
+        "2quad",
+        32,
+        ("negative", "positive"),
+    )
 
 
 def test_a_student_of_a_teacher(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A made-up separable task in SST-2's format, and a small random BERT with a tokenizer for it."""
+"""A made-up separable task in SST-2's format, and a small random BERT and MPNet with tokenizers for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel, BertTokenizerFast, MPNetConfig, MPNetModel, MPNetTokenizerFast
 
 GOOD, BAD = ("fine", "bright", "lovely"), ("dull", "stale", "awful")
 PLAIN = ("the", "a", "film", "plot", "actor", "was", "with", "scene", "story", "and", "its", "music")
@@ -38,4 +38,17 @@ def save_small_bert(folder: Path) -> Path:
     BertModel(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
     BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+def save_small_mpnet(folder: Path) -> Path:
+    """The same of an MPNet, whose tokenizer has no types."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *PLAIN, *GOOD, *BAD]
+    torch.manual_seed(3)
+    config = MPNetConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=34, initializer_range=0.2,
+    )  # fmt: skip
+    MPNetModel(config).save_pretrained(folder)
+    MPNetTokenizerFast(vocab={word: index for index, word in enumerate(words)}).save_pretrained(folder)
     return folder

@@ -6,11 +6,21 @@ from itertools import product
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel, MPNetConfig
+from mpnets import small_mpnet, small_tokens
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertConfig,
+    MPNetForSequenceClassification,
+)
 
 from mpcnet.errors import LocalConfigError
+from mpcnet.models.checkpoints.folding import fold
 from mpcnet.models.checkpoints.loading import load_checkpoint
-from mpcnet.models.float_model.students import SOFTMAXES, Quad, load_student, run
+from mpcnet.models.float_model.reference import classify
+from mpcnet.models.float_model.student_attention import SOFTMAXES
+from mpcnet.models.float_model.students import Quad, load_student, run
 from mpcnet.models.texts.tasks import TASKS
 from mpcnet.protocols.softmax import RELU_EPS
 
@@ -95,6 +105,41 @@ def test_first_layer_is_its_formula(saved, softmax, activation):
     assert (layer.output(gelu, mixed) - found.hidden[1])[MASK.bool()].abs().max() < 1e-5
 
 
+def mpnet_inputs():
+    tokens = small_tokens()
+    return tokens, {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+
+
+def test_mpnet_exact_with_gelu_is_hugging_face(tmp_path):
+    small_mpnet(tmp_path, labels=3)
+    _, inputs = mpnet_inputs()
+    theirs = MPNetForSequenceClassification.from_pretrained(tmp_path).eval()
+    for some in (inputs, {name: x[:1] for name, x in inputs.items()}):  # with padding and without
+        want = theirs(**some, output_hidden_states=True)
+        got = run(load_student(tmp_path).eval(), some, inside=True)
+        assert (got.logits - want.logits).abs().max() < 1e-5
+        for mine, other in zip(got.hidden, want.hidden_states, strict=True):
+            assert (mine - other)[some["attention_mask"].bool()].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("softmax", "activation"), list(product(SOFTMAXES, ["gelu", "quad"])))
+def test_mpnet_student_is_the_float_model(tmp_path, softmax, activation):
+    """Saved, and read by the private side: both compute the same function, each in its own code."""
+    small_mpnet(tmp_path / "mpnet", labels=3)
+    student = load_student(tmp_path / "mpnet", softmax=softmax, activation=activation).eval()
+    student.save_pretrained(tmp_path / "student")
+    config = json.loads((tmp_path / "student" / "config.json").read_text())
+    assert config["architectures"] == ["MPNetForSequenceClassification"]
+    checkpoint = load_checkpoint(tmp_path / "student")
+    assert (checkpoint.softmax, checkpoint.shape.activation) == (softmax, activation)
+    tokens, inputs = mpnet_inputs()
+    want = classify(checkpoint.shape, fold(checkpoint), tokens.ids, tokens.types, tokens.mask, softmax)
+    assert (run(student.double(), inputs).logits - want).abs().max() < 1e-9
+    again = run(load_student(tmp_path / "student").double().eval(), inputs, inside=True)
+    assert torch.equal(again.logits, run(student, inputs).logits)
+    assert (again.scores[0][1, :, :, 6:] == 0).all() and (again.scores[0][1, :, 0, :6] != 0).all()
+
+
 @pytest.mark.parametrize(("softmax", "activation"), [("2relu", "quad"), ("2quad", "gelu")])
 def test_round_trip(saved, tmp_path, softmax, activation):
     model = load_student(saved, TASKS["sst-2"], softmax, activation).eval()
@@ -135,11 +180,11 @@ def test_new_head_and_first_layers(saved, tmp_path):
 def test_refuses(saved, tmp_path):
     with pytest.raises(LocalConfigError, match="want 1 to 2 layers, got 3"):
         load_student(saved, layers=3)
-    with pytest.raises(LocalConfigError, match="with a BERT, got none"):
+    with pytest.raises(LocalConfigError, match="with a BERT or MPNet, got none"):
         load_student(tmp_path / "nothing")
-    MPNetConfig().save_pretrained(tmp_path / "mpnet")
-    with pytest.raises(LocalConfigError, match="got model_type mpnet"):
-        load_student(tmp_path / "mpnet")
+    DistilBertConfig().save_pretrained(tmp_path / "distilbert")
+    with pytest.raises(LocalConfigError, match="got model_type distilbert"):
+        load_student(tmp_path / "distilbert")
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps(config | {"softmax": "sparsemax"}))
     with pytest.raises(LocalConfigError, match="got sparsemax and gelu"):

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 from accelerate import Accelerator
-from reviews import save_small_bert, write_reviews
+from reviews import save_small_bert, save_small_mpnet, write_reviews
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.models.float_model.students import load_student
@@ -75,6 +75,14 @@ def made(tmp_path_factory):
 def test_tokenise_cuts_the_longer_text_of_a_pair(made):
     rows = tokenise(made[0], Examples([("the film", "a plot with a story and its music")], [1.0]), 8)
     assert [len(rows.ids[0]), rows.types[0].tolist()] == [8, [0, 0, 0, 0, 1, 1, 1, 1]]
+
+
+def test_a_model_without_types_gets_none(tmp_path):
+    source = save_small_mpnet(tmp_path)
+    rows = tokenise(source, Examples([("the film", "a plot"), ("its music", "dull")], [1.0, 0.0]), 16)
+    batch = collate(rows, [0, 1])
+    assert sorted(batch.inputs) == ["attention_mask", "input_ids"]
+    assert predict(load_student(source, TASK), rows).shape == (2, 2)
 
 
 def test_predict_keeps_the_order(made):
