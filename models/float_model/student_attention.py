@@ -1,4 +1,4 @@
-"""Attention with the softmax of a student, as transformers' modules call it: of BERT by its interface, of MPNet in place.
+"""Attention with a student's softmax, as transformers calls it: of BERT by its interface, of MPNet in place.
 
 What both give as "attentions" are the raw scores, 0 at padding: distillation compares those.
 """

@@ -27,7 +27,7 @@ def test_no_label_output_or_path_is_kept(tmp_path: Path) -> None:
     own, kept = tmp_path / "own", tmp_path / "kept"
     own.mkdir()
     results = {"options": {"source": "/home/someone/teacher", "data": ["/home/someone/glue"], "seed": 1}}
-    config = {"num_hidden_layers": 6, "hidden_size": 384, "_name_or_path": "/home/someone"}
+    config = {"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384, "_name_or_path": "/home/someone"}
     evaluation = {"task": "cola", "labels": [1.0], "outputs": {"float": [[0.5]]}}
     for name, document in (("results.json", results), ("config.json", config), ("evaluations.jsonl", evaluation)):
         (own / name).write_text(json.dumps(document) + "\n")
@@ -36,5 +36,5 @@ def test_no_label_output_or_path_is_kept(tmp_path: Path) -> None:
         json.loads((kept / name).read_text()) for name in ("results.json", "config.json", "evaluations.jsonl")
     )
     assert results == {"options": {"source": "teacher", "data": ["GLUE"], "seed": 1}}
-    assert config == {"num_hidden_layers": 6, "hidden_size": 384}
+    assert config == {"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384}
     assert evaluation == {"task": "cola", "labels": [], "outputs": {}}

@@ -18,7 +18,7 @@ from mpcnet.launch.evaluation.results import FILE
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
 KEPT = ROOT / "docs" / "glue"
-SHAPE = ("num_hidden_layers", "hidden_size")  # what the table reads of config.json
+SHAPE = ("model_type", "num_hidden_layers", "hidden_size")  # what the table reads of config.json
 
 
 def keep(folder: Path, target: Path) -> None:

@@ -20,6 +20,7 @@ from mpcnet.models.texts.tasks import TASKS, Task
 TEACHER, PUT_IN, LABELS_ONLY = "teacher", "2Quad put in", "2Quad, labels only"
 SECFORMER, MPCFORMER, RELU = "SecFormer's student", "MPCFormer's student", "2ReLU + Quad student"
 ROWS = (TEACHER, PUT_IN, LABELS_ONLY, SECFORMER, MPCFORMER, RELU)  # in the table's order
+KINDS: Mapping[str, str] = {"bert": "BERT", "mpnet": "MPNet"}  # by config.json's model_type
 STUDENTS = {("2quad", "gelu"): SECFORMER, ("2quad", "quad"): MPCFORMER, ("2relu", "quad"): RELU}
 
 
@@ -33,7 +34,7 @@ class GlueRun:
     folder: str
     task: Task
     row: str
-    model: str  # layers x width
+    model: str  # its kind, layers x width
     seed: int
     stages: str
     settled: float | None
@@ -80,7 +81,7 @@ def _read(path: Path, top: Path) -> GlueRun | None:
             folder=str(path.parent.relative_to(top)),
             task=task,
             row=row,
-            model=f"{config['num_hidden_layers']} x {config['hidden_size']}",
+            model=f"{KINDS[config['model_type']]} {config['num_hidden_layers']} x {config['hidden_size']}",
             seed=int(options["seed"]),
             stages=_stages(options),
             settled=_settled(document["epochs"]),

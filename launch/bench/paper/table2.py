@@ -86,7 +86,7 @@ def compose(runs: Sequence[GlueRun]) -> str:
     text += [f"* {model}: {claim}" for model, table in cells(runs).items() if (claim := _claim(table))]
     text += ["", "## Training", "", *markdown.table(*_training(runs), left=4), ""]
     if any(run.evaluations for run in runs):
-        text += ["## Through the protocol", "", *markdown.table(*_private(runs), left=4), ""]
+        text += ["## Through the protocol", "", *markdown.table(*_private(runs), left=5), ""]
     return "\n".join(text)
 
 
@@ -172,7 +172,15 @@ def _training(runs: Sequence[GlueRun]) -> Table:
         change = "" if run.settled is None else f"{100 * run.settled:+.0f}%"
         return [run.task.name, run.row, run.model, run.stages, str(run.seed), str(run.examples), change]
 
-    titles = ["task", "model", "layers x width", "stages: epochs at rate", "seed", "examples", "loss in its last epoch"]
+    titles = [
+        "task",
+        "model",
+        "network",
+        "stages: epochs at rate",
+        "seed",
+        "examples",
+        "loss in its last epoch",
+    ]
     return titles, [row(run) for run in runs]
 
 
@@ -183,11 +191,11 @@ def _private(runs: Sequence[GlueRun]) -> Table:
             head = found.headline
             same = found.differences["private-float"].same
             rows.append(
-                [run.task.name, run.row, str(run.seed), found.how, str(found.n)]
+                [run.task.name, run.row, run.model, str(run.seed), found.how, str(found.n)]
                 + [f"{100 * found.scores[way][head]:.2f}" for way in ("float", "oracle")]
                 + [str(found.private_n)]
                 + [f"{100 * found.private_scores[way][head]:.2f}" for way in ("float", "oracle", "private")]
                 + ["" if same is None else f"{round(same * found.private_n)} of {found.private_n}"]
             )
-    titles = ["task", "model", "seed", "program", "n", "float", "oracle", "private n", "float", "oracle", "private"]
-    return [*titles, "same label"], rows
+    titles = ["task", "model", "network", "seed", "program", "n", "float", "oracle"]
+    return [*titles, "private n", "float", "oracle", "private", "same label"], rows

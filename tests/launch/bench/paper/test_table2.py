@@ -29,7 +29,7 @@ def left(folder: Path, kind: str, stages: list[dict[str, Any]], score: float, *,
         "dev": {"matthews": score, "accuracy": 0.5},
     }
     (folder / "results.json").write_text(json.dumps(document))
-    (folder / "config.json").write_text(json.dumps({"num_hidden_layers": 6, "hidden_size": 384}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384}))
 
 
 @pytest.fixture
