@@ -244,11 +244,7 @@ def _check_plan(prepared: Prepared, replies: Sequence[Answer]) -> None:
     for reply in replies:
         for party, measured in enumerate(reply.reports):
             kind = measured["answer"], measured["audit"], measured["extent"]
-            sizes = [
-                Size(batch, length, *kind)
-                for batch, length in measured["streams"]
-                for batch, length in measured["streams"]
-            ]
+            sizes = [Size(batch, length, *kind) for batch, length in measured["streams"]]
             plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
             if missed := report.same(plan, measured):
                 raise PlanMissed(f"server{party}, {sizes}: {'; '.join(missed[:3])}")

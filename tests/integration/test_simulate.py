@@ -230,6 +230,16 @@ def test_labels_of_a_student(student: Path, monkeypatch, capsys) -> None:
     assert "4 of 4 labels are the same" in shown and "beside transformers" in shown and document["labels"][0] in shown
 
 
+def test_streams_cost_their_own_plans(student: Path) -> None:
+    """Two of two texts each, side by side: bytes of four texts in the rounds of two."""
+    texts = ["this film is good", "a bad book .", "not very good", "a"]
+    options = Options(str(student), length=8, timeout_s=60)
+    one, two = (simulate(texts, replace(options, streams=streams), cli.console) for streams in (1, 2))
+    assert [(found.document["streams"], found.document["wrong"]) for found in (one, two)] == [(1, []), (2, [])]
+    for key in ("rounds", "sent_bytes", "received_bytes"):
+        assert one.document[key] == two.document[key]
+
+
 def test_embeddings_have_no_label() -> None:
     with pytest.raises(LocalInputError, match="answer: want logits of a model of embeddings, got 'label'"):
         simulate(TEXTS, Options(length=LENGTH, answer="label"), cli.console)
