@@ -25,7 +25,7 @@ from mpcnet.launch.options import DEMO, Batch, Device, Json, Model, Net, NoAudit
 from mpcnet.launch.reporting import report
 from mpcnet.launch.reporting.screen import console, screen
 from mpcnet.launch.reporting.text_files import check_folder, write_text
-from mpcnet.launch.simulate import Options, Outcome, simulate
+from mpcnet.launch.simulate.localhost import Options, Outcome, simulate
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import read_lines

@@ -18,7 +18,7 @@ from torch import Tensor
 from mpcnet.arrays import ring
 from mpcnet.launch.reporting import report
 from mpcnet.launch.requests.asked import words
-from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate_each
+from mpcnet.launch.simulate.localhost import DEFAULT_TEXTS, Options, simulate_each
 from mpcnet.models.checkpoints.families import FAMILIES
 from mpcnet.models.checkpoints.source import find_object
 from mpcnet.models.families.loaded import load

@@ -14,7 +14,7 @@ from mpcnet.launch.reporting import report
 from mpcnet.launch.reporting.screen import console, screen, warn
 from mpcnet.launch.reporting.text_files import check_folder, write_text
 from mpcnet.launch.requests.compare import check_one_row
-from mpcnet.launch.simulate import DEFAULT_TEXTS
+from mpcnet.launch.simulate.localhost import DEFAULT_TEXTS
 from mpcnet.models.private.layer_errors import EMBEDDING, LAYER, Report, measure
 from mpcnet.models.private.oracle_trace import load_plain
 from mpcnet.models.private.prepare import Prepared, prepare, random_tokens

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mpcnet.launch.reporting import jsonlines
 from mpcnet.launch.reporting.screen import warn_of
-from mpcnet.launch.simulate import Options, simulate
+from mpcnet.launch.simulate.localhost import Options, simulate
 from mpcnet.models.shape import BertShape, Softmax
 
 FILE = "suites.jsonl"

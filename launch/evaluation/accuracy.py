@@ -11,13 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError
-from mpcnet.launch import simulate
 from mpcnet.launch.evaluation import results
 from mpcnet.launch.evaluation.examples import Choice, choose, groups, in_order, restore
 from mpcnet.launch.evaluation.results import Difference, Evaluation
 from mpcnet.launch.reporting.screen import warn, warn_of
 from mpcnet.launch.requests.compare import plain_answer
-from mpcnet.launch.simulate import Options, Outcome
+from mpcnet.launch.simulate import localhost
+from mpcnet.launch.simulate.localhost import Options, Outcome
 from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.families.config import AnswerKind
 from mpcnet.models.private import oracle_trace
@@ -58,7 +58,7 @@ def evaluate(choice: Choice, options: Options, console: Console) -> Evaluation:
     sample = Tokens(*(x[chosen.private] for x in (tokens.ids, tokens.types, tokens.mask)))
     private = {way: values[chosen.private] for way, values in outputs.items()}
     grouped = groups(sample, options.batch)
-    outcome = simulate.run(prepared, [sample.rows(group) for group in grouped], options, console)
+    outcome = localhost.run(prepared, [sample.rows(group) for group in grouped], options, console)
     private["private"] = restore(grouped, outcome.private)
     out_of_range = sum(outcome.document["out_of_range"] or [])
     if out_of_range:

@@ -13,7 +13,6 @@ from rich.table import Table
 from torch import Tensor
 
 from mpcnet.errors import LocalConfigError, LocalInputError
-from mpcnet.launch import simulate
 from mpcnet.launch.evaluation.accuracy import progress, step
 from mpcnet.launch.evaluation.corpus import Sample, corpus, count
 from mpcnet.launch.evaluation.examples import in_order
@@ -22,7 +21,8 @@ from mpcnet.launch.reporting import report
 from mpcnet.launch.reporting.screen import console, screen, warn
 from mpcnet.launch.reporting.text_files import check_folder, emit
 from mpcnet.launch.requests.compare import check_one_row
-from mpcnet.launch.simulate import Options
+from mpcnet.launch.simulate import localhost
+from mpcnet.launch.simulate.localhost import Options
 from mpcnet.models.private import oracle_trace
 from mpcnet.models.private.prepare import Prepared, prepare
 from mpcnet.models.texts.tokens import Tokens, encode, load_tokenizer
@@ -139,7 +139,7 @@ def _private(
     prepared: Prepared, tokens: Tokens, grouped: Sequence[Sequence[int]], options: Options
 ) -> tuple[Tensor, list[bool] | None]:
     """Answers of the real processes, audited."""
-    outcome = simulate.run(prepared, [tokens.rows(group) for group in grouped], options, console)
+    outcome = localhost.run(prepared, [tokens.rows(group) for group in grouped], options, console)
     places = torch.tensor([row for group in grouped for row in group]).argsort()
     out_of_range = torch.tensor(outcome.document["out_of_range"])[places].tolist()
     return outcome.private[places], out_of_range

@@ -28,7 +28,7 @@ from mpcnet.launch.options import (
 from mpcnet.launch.reporting import report as facts
 from mpcnet.launch.reporting.screen import console, screen
 from mpcnet.launch.reporting.text_files import check_folder, emit
-from mpcnet.launch.simulate import Options
+from mpcnet.launch.simulate.localhost import Options
 from mpcnet.models.texts.inputs import given_at
 from mpcnet.models.texts.tasks import TASKS
 

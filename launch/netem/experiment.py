@@ -21,7 +21,7 @@ from mpcnet.errors import MpcError, describe
 from mpcnet.launch.netem import networks, predict, probe
 from mpcnet.launch.netem.results import Base, Failure, Point, Result, Spread, Work
 from mpcnet.launch.reporting import report
-from mpcnet.launch.simulate import Options, simulate
+from mpcnet.launch.simulate.localhost import Options, simulate
 from mpcnet.launch.simulation.network import Network
 from mpcnet.models.shape import Softmax
 from mpcnet.transport.latency import Link

@@ -18,9 +18,11 @@ from parties import deployed, tiny
 from safetensors.torch import save_file
 
 from mpcnet.errors import LocalConfigError, LocalInputError, RemoteAbort
-from mpcnet.launch import cli, simulate
+from mpcnet.launch import cli
 from mpcnet.launch.deployment.settings import read
 from mpcnet.launch.party import node
+from mpcnet.launch.reporting.screen import console
+from mpcnet.launch.simulate import localhost
 from mpcnet.launch.simulation.processes import Deployment
 from mpcnet.transport.tls import parse_address
 
@@ -207,4 +209,4 @@ def test_a_bug_is_one_line_without_the_value(made: Deployment, capsys, monkeypat
 
 def test_no_text_at_all() -> None:
     with pytest.raises(LocalInputError, match="want at least one text, got none"):
-        simulate.simulate([], simulate.Options(), cli.console)
+        localhost.simulate([], localhost.Options(), console)

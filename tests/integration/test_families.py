@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from mpcnet.launch.bench.seeded import save_seeded
-from mpcnet.launch.simulate import Options, simulate
+from mpcnet.launch.simulate.localhost import Options, simulate
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.launch.netem import experiment
 from mpcnet.launch.netem.command import app
 from mpcnet.launch.netem.results import FILE, Base, append
-from mpcnet.launch.simulate import Options, Outcome
+from mpcnet.launch.simulate.localhost import Options, Outcome
 from mpcnet.launch.simulation.network import Network
 
 pytestmark = pytest.mark.slow

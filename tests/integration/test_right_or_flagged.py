@@ -12,7 +12,7 @@ from torch import Tensor
 from wild import Draw
 
 from mpcnet.launch.reporting.screen import console
-from mpcnet.launch.simulate import Options, run
+from mpcnet.launch.simulate.localhost import Options, run
 from mpcnet.models.float_model import reference
 from mpcnet.models.private.prepare import prepare
 from mpcnet.models.texts.tokens import Tokens

@@ -17,7 +17,9 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 from mpcnet.errors import LocalInputError
 from mpcnet.launch import cli
 from mpcnet.launch.reporting.report import COST_KEYS
-from mpcnet.launch.simulate import Options, Outcome, simulate
+from mpcnet.launch.reporting.screen import console
+from mpcnet.launch.simulate import command
+from mpcnet.launch.simulate.localhost import Options, Outcome, simulate
 from mpcnet.launch.simulation.processes import Deployment, PartyFailed
 from mpcnet.models.formats import calibrated
 from mpcnet.models.formats.calibrated import Coverage, Kept
@@ -79,7 +81,7 @@ def by_name(document: dict) -> list[dict]:
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     """Two requests, of one sentence each, in the fast suite."""
-    return simulate(TEXTS, Options(length=LENGTH, batch=1, timeout_s=60), cli.console)
+    return simulate(TEXTS, Options(length=LENGTH, batch=1, timeout_s=60), console)
 
 
 def test_simulate(outcome: Outcome) -> None:
@@ -89,7 +91,9 @@ def test_simulate(outcome: Outcome) -> None:
 
 
 def test_a_simulation_without_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpcnet.launch.simulate.run", lambda *arguments: None)  # what it would cost is another test's
+    monkeypatch.setattr(
+        "mpcnet.launch.simulate.localhost.run", lambda *arguments: None
+    )  # what it would cost is another test's
     said = Console(file=io.StringIO())
     with without_kernels():
         simulate(TEXTS, Options(length=LENGTH), said)
@@ -106,7 +110,7 @@ def test_two_requests_cost_twice_the_plan(outcome: Outcome, monkeypatch, capsys)
 
 def test_without_an_audit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Asked for by whoever does not say otherwise; who does, pays less."""
-    found = simulate(TEXTS, Options(length=LENGTH, audit=False, timeout_s=60), cli.console).document
+    found = simulate(TEXTS, Options(length=LENGTH, audit=False, timeout_s=60), console).document
     check(found)
     assert (found["audit"], found["out_of_range"]) == (False, None)
     plan = planned(monkeypatch, capsys, "--length", str(LENGTH), "--batch", "2", "--no-audit")
@@ -212,7 +216,7 @@ def test_labels_of_a_student(student: Path, monkeypatch, capsys) -> None:
     """It runs with its own softmax, and its client learns labels; the plan is measured."""
     texts = ["this film is good", "a bad book .", "not very good", "a"]
     options = Options(str(student), batch=2, answer="label", timeout_s=60)
-    outcome = simulate(texts, options, cli.console)
+    outcome = simulate(texts, options, console)
     document = outcome.document
     assert (document["softmax"], document["answer"], document["sentences"]) == ("2relu", "label", 4)
     assert document["labels"] == document["plain_labels"] == ["good", "good", "bad", "neither"]
@@ -222,7 +226,7 @@ def test_labels_of_a_student(student: Path, monkeypatch, capsys) -> None:
     plan = planned(monkeypatch, capsys, "--model", str(student), "--length", "6", "--answer", "label")
     of = {row["name"]: row["rounds"] for row in plan["operations"]}
     assert (plan["softmax"], of["argmax"], of["layer0/activation"], of["layer0/attention/2relu"]) == ("2relu", 3, 1, 3)
-    monkeypatch.setattr(cli, "simulate_each", lambda *given, **more: outcome)
+    monkeypatch.setattr(command, "simulate_each", lambda *given, **more: outcome)
     monkeypatch.setattr(sys, "argv", ["mpcnet", "simulate", *texts, "--answer", "label"])
     with pytest.raises(SystemExit):
         cli.main()
@@ -234,7 +238,7 @@ def test_streams_cost_their_own_plans(student: Path) -> None:
     """Two of two texts each, side by side: bytes of four texts in the rounds of two."""
     texts = ["this film is good", "a bad book .", "not very good", "a"]
     options = Options(str(student), length=8, timeout_s=60)
-    one, two = (simulate(texts, replace(options, streams=streams), cli.console) for streams in (1, 2))
+    one, two = (simulate(texts, replace(options, streams=streams), console) for streams in (1, 2))
     assert [(found.document["streams"], found.document["wrong"]) for found in (one, two)] == [(1, []), (2, [])]
     for key in ("rounds", "sent_bytes", "received_bytes"):
         assert one.document[key] == two.document[key]
@@ -242,7 +246,7 @@ def test_streams_cost_their_own_plans(student: Path) -> None:
 
 def test_embeddings_have_no_label() -> None:
     with pytest.raises(LocalInputError, match="answer: want logits of a model of embeddings, got 'label'"):
-        simulate(TEXTS, Options(length=LENGTH, answer="label"), cli.console)
+        simulate(TEXTS, Options(length=LENGTH, answer="label"), console)
 
 
 def test_a_process_that_fails_ends_the_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,5 +262,5 @@ def test_a_process_that_fails_ends_the_simulation(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Deployment, "start", start)
     monkeypatch.setattr(Deployment, "_settle", lambda made: None)
     with pytest.raises(PartyFailed, match=r"^server1 \(exit code 1\): server1 failed no luck$"):
-        simulate(TEXTS, Options(length=LENGTH), cli.console)
+        simulate(TEXTS, Options(length=LENGTH), console)
     assert len(started) >= 3 and all(process.poll() is not None for process in started)

@@ -22,7 +22,7 @@ from mpcnet.launch.api.planning import plan_of
 from mpcnet.launch.bench.suites import spread
 from mpcnet.launch.netem import predict
 from mpcnet.launch.reporting import report
-from mpcnet.launch.simulate import DEFAULT_TEXTS, Options, simulate
+from mpcnet.launch.simulate.localhost import DEFAULT_TEXTS, Options, simulate
 from mpcnet.models.private.layer_errors import Size as Error
 from mpcnet.models.private.layer_errors import measure as errors_of
 from mpcnet.models.private.oracle_trace import load_plain

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mpcnet.arrays import accelerator
 from mpcnet.arrays.native import library
-from mpcnet.errors import LocalInputError, MpcError
+from mpcnet.errors import LocalInputError
 from mpcnet.launch.api.client import Client
 from mpcnet.launch.api.sources import Here
 from mpcnet.launch.options import DEMO
@@ -27,13 +27,13 @@ from mpcnet.launch.requests.answers import as_labels, ranked
 from mpcnet.launch.requests.asked import Asked, Blank
 from mpcnet.launch.requests.compare import stacked
 from mpcnet.launch.requests.view import NO_CHOICES, Choices
+from mpcnet.launch.simulate import cost
 from mpcnet.launch.simulation.network import Loopback, Network
-from mpcnet.ledger import overlapped
 from mpcnet.models.families.config import AnswerKind, Embedding
 from mpcnet.models.images.reader import reader_of
 from mpcnet.models.images.synthetic import synthetic_pictures
 from mpcnet.models.private.prepare import BUILTIN, Prepared, prepare, random_tokens
-from mpcnet.models.private.program import Plans, Size, extent_of, least_length, wanted_answer
+from mpcnet.models.private.program import extent_of, least_length, wanted_answer
 from mpcnet.models.shape import Softmax
 from mpcnet.models.texts.inputs import Entry
 from mpcnet.models.texts.tokens import Given, Tokens
@@ -49,13 +49,6 @@ REVIEWS = (
     "Two hours of my life that I will never get back.",
     "The plot is thin, yet the cast makes it a pleasure to watch.",
 )
-
-
-EACH = ("rounds", "sent_bytes", "compute_s", "wait_s", "cpu_offline_s", "cpu_online_s")  # of a server's report
-
-
-class PlanMissed(MpcError):
-    """The measured cost is not the planned one: a bug, never to be hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +178,9 @@ def run(
     private = stacked([reply.values.double() for reply in replies])
     with console.status("running the plaintext model"):
         plain = compare.plain(prepared, found.texts if found else None, batches, options.choices.dim or 0)
-    operations, totals = _combine(replies)
+    operations, totals = cost.combine(replies)
     with console.status("checking the measured cost against the plan"):
-        _check_plan(prepared, replies)
+        cost.check_plan(prepared.config, replies)
     out_of_range = [left for reply in replies for left in reply.out_of_range or [False] * len(reply.values)]
     document = {
         **totals,
@@ -236,47 +229,6 @@ def _ask_all(
         status.update("waiting for the parties to end in order")
         servers.finish()
     return replies
-
-
-def _check_plan(prepared: Prepared, replies: Sequence[Answer]) -> None:
-    """Both servers' measured ledgers must equal the static plan of their streams, operation by operation."""
-    plans = Plans(prepared.config)
-    for reply in replies:
-        for party, measured in enumerate(reply.reports):
-            kind = measured["answer"], measured["audit"], measured["extent"]
-            sizes = [Size(batch, length, *kind) for batch, length in measured["streams"]]
-            plan = report.planned(overlapped(plans.infer(size).ledger for size in sizes), 0)
-            if missed := report.same(plan, measured):
-                raise PlanMissed(f"server{party}, {sizes}: {'; '.join(missed[:3])}")
-
-
-def _combine(replies: Sequence[Answer]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Add up the requests: operations by name as server0 measured them, totals with the public keys."""
-    merged: dict[str, dict[str, Any]] = {}
-    for reply in replies:
-        for row in reply.reports[0]["operations"]:
-            known = merged.setdefault(row["name"], {"name": row["name"]})
-            for key, value in row.items():
-                if key == "dealt_bytes":
-                    known[key] = [a + b for a, b in zip(known.get(key, [0, 0]), value, strict=True)]
-                elif key not in ("name", "offline_bytes"):
-                    known[key] = known.get(key, 0) + value
-            known["offline_bytes"] = max(known["dealt_bytes"])
-    operations = list(merged.values())
-    keys = ("rounds", "sent_bytes", "received_bytes", "compute_s", "wait_s")
-    totals: dict[str, Any] = {key: sum(row[key] for row in operations) for key in keys}
-    dealt = [sum(row["dealt_bytes"][party] for row in operations) for party in (0, 1)]
-    totals |= {"dealt_bytes": dealt, "offline_bytes": max(dealt)}
-    phases = [f"seconds_{phase}" for phase in ("upload", "offline", "online")]
-    totals |= {phase: sum(getattr(reply, phase) for reply in replies) for phase in phases}
-    totals["seconds_total"] = sum(totals[phase] for phase in phases)
-    peaks = {f"server{i}": max(reply.reports[i]["peak_bytes"] for reply in replies) for i in (0, 1)}
-    peaks["dealer"] = max(reply.reports[0]["dealer"]["peak_bytes"] for reply in replies)
-    each = [
-        {phase: getattr(reply, phase) for phase in phases} | {key: reply.reports[0][key] for key in EACH}
-        for reply in replies
-    ]
-    return operations, {**totals, "peak_bytes": max(peaks.values()), "peaks": peaks, "requests": each}
 
 
 def _facts(prepared: Prepared, options: Options) -> dict[str, Any]:
