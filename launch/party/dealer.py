@@ -53,7 +53,7 @@ async def main(node: Node) -> int:
         seeds = await asyncio.gather(*(agree_seed(peer, "masks") for peer in servers))
         name = await join(node.role, peers)
         node.say(f"connected with {', '.join(peers)}: session {name.hex()[:8]}", session=name.hex())
-        node.metrics.ready()
+        node.ready()
         await _Dealer(node, servers, seeds, plans, budget, name).serve()
 
     await together(Service(node, _nobody).run(session), tell_expiry(node))

@@ -76,10 +76,20 @@ class Node:
 
     def waiting(self, role: str, reason: str) -> None:
         """Said once for each reason: attempts to connect go on."""
-        self.metrics.waiting(f"for {role}: {reason}")
         if self.waits.get(role) != reason:
             self.waits[role] = reason
             self.say(f"waiting for {role}: {reason}", peer=role)
+        self._show_waits()
+
+    def ready(self) -> None:
+        """Able to serve."""
+        self.waits.clear()
+        self.metrics.ready()
+
+    def _show_waits(self) -> None:
+        """All reasons, to whoever asks: the last one said may be the first that is gone."""
+        if self.waits:
+            self.metrics.waiting("; ".join(f"for {role}: {reason}" for role, reason in self.waits.items()))
 
     def refused(self, where: str, error: MpcError) -> None:
         """Somebody was not let in."""
@@ -132,6 +142,7 @@ class Node:
             channel.abort(f"{self.role} has left")  # nobody else knows of it
             raise
         self.waits.pop(peer.name, None)
+        self._show_waits()
         if abs(peer.skew_s) > SKEW_S:
             self.say(f"the clock of {peer.name} is {peer.skew_s:+.0f} s from ours; certificates need clocks", "warning")
         return replace(peer, channel=shaped(peer.channel, self.settings.link))

@@ -98,7 +98,7 @@ async def _share(node: Node, peers: list[Peer], words: Mapping[str, Tensor]) -> 
     handing = [_hand_over(*row, session) for row in zip(peers, uploads, reversed(digests), strict=True)]
     await asyncio.gather(*handing)
     count = sum(word.numel() for word in words.values())
-    node.metrics.ready()
+    node.ready()
     node.say(f"shared {count / 1e6:.1f} M weights between server0 and server1", weights=count)
 
 

@@ -54,7 +54,7 @@ async def main(node: Node) -> int:
         async def work() -> None:
             model = await server.load(name)
             if model is not None:
-                node.metrics.ready()
+                node.ready()
                 notify.ready()
                 await (lead if node.party == 0 else follow)(server, model)
 

@@ -158,7 +158,7 @@ class _Replica:
             [model] = await _in_threads(loaded, [partial(again.load, loaded)])
         await self._say(loaded, [])
         await asyncio.to_thread(release_freed)
-        self._node.metrics.ready()
+        self._node.ready()
         notify.ready()
         while True:
             run = await self._begun.get()
