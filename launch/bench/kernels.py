@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mpcnet.arrays import bitmatrix, ring
 from mpcnet.arrays.native import bound, library
+from mpcnet.errors import LocalInputError
 from mpcnet.launch.party.heap import keep_freed
 from mpcnet.launch.reporting import report
 from mpcnet.randomness.prg import SEED_BYTES, Domain, Guard, Keystream
@@ -192,18 +193,24 @@ def _seconds(run: Run) -> float:
 
 
 def bench(runs: int, only: str, combine: ring.Combine, device: str, console: Console) -> None:
-    """JSON lines on standard output, a table on the console. Freed memory stays, as with a party."""
+    """JSON lines on standard output, a table on the console. Freed memory stays, as with a party.
+
+    :raises LocalInputError: no kernel's name has `only` in it.
+    """
     keep_freed()
     facts = {
         "kernels": library.level(), "threads": torch.get_num_threads(), "machine": report.machine(),
         "commit": report.commit(), "device": device,
     }  # fmt: skip
-    rows = []
+    rows, names = [], []
     for case in cases(combine):
+        names.append(case.name)
         if only in case.name:
             with console.status(case.name):
                 rows.append(measure(case, runs))
             print(json.dumps({**rows[-1], **facts}), flush=True)
+    if not rows:
+        raise LocalInputError(f"only: want a part of one of {'; '.join(dict.fromkeys(names))}, got {only!r}")
     title = "{kernels}, {threads} threads, device {device}; {machine}; {commit}".format(**facts)
     console.print(table(rows, title))
 
