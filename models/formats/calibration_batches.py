@@ -146,9 +146,21 @@ def _fits(shape: BertShape, row: Row, longest: int) -> bool:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    """Of the words alone."""
-    found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    """Of the words alone; of those that are read, where the tokenizer has no token for what it does not know."""
+    try:
+        found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    except Exception:  # the tokenizers library raises bare ones
+        words = text.split()
+        return [id for word in words for id in _ids(tokenizer, word)] if len(words) > 1 else []
     return found
+
+
+def _reads(tokenizer: Any, text: str) -> bool:
+    """Does it find tokens, and read all of the text?"""
+    try:
+        return bool(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    except Exception:  # likewise
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +200,9 @@ class _Maker:
         )
 
     def texts(self, texts: Sequence[Text]) -> Iterator[Row]:
-        """Each as it is; those in which the tokenizer finds nothing are left out."""
+        """Each as it is; those that the tokenizer does not read, or finds nothing in, are left out."""
         for text in texts:
-            if all(_ids(self.reader.tokenizer, part) for part in parts(text)):
+            if all(_reads(self.reader.tokenizer, part) for part in parts(text)):
                 yield self._row(text)
 
     def full(self, longest: int) -> Iterator[Row]:
@@ -215,7 +227,7 @@ class _Maker:
         for length in sorted({longest, min(PAIR_LENGTH, longest)}):
             # tokenizers keeps what it cuts off, every piece of one text with every piece of the other
             first, second = (" ".join(texts[start::2])[: 8 * length] for start in (0, 1))
-            if all(_ids(self.reader.tokenizer, half) for half in (first, second)):
+            if all(_reads(self.reader.tokenizer, half) for half in (first, second)):
                 yield self._row((first, second), truncation=True, max_length=length)
 
     def _row(self, text: Text, **options: Any) -> Row:
@@ -239,9 +251,12 @@ class _Maker:
 
 
 def _frame(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int]]:
-    """What the tokenizer sets before and after a text; nothing if it knows none of these texts."""
-    for text in texts:
-        words, whole = _ids(tokenizer, text[:100]), tokenizer(text[:100], verbose=False)["input_ids"]
+    """What the tokenizer sets before and after a text; nothing if it reads none of these texts, nor a word of them."""
+    beginnings = [text[:100] for text in texts]
+    for text in (*beginnings, *" ".join(texts).split()):
+        if not _reads(tokenizer, text):
+            continue
+        words, whole = _ids(tokenizer, text), tokenizer(text, verbose=False)["input_ids"]
         for start in range(len(whole) - len(words) + 1):
             if words and whole[start : start + len(words)] == words:
                 return whole[:start], whole[start + len(words) :]

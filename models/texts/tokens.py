@@ -120,7 +120,9 @@ class Reader:
         except LocalInputError:
             raise
         except Exception as error:  # the tokenizers library raises bare ones; their text may hold the user's
-            raise LocalInputError(f"want a text that the tokenizer reads, got its {type(error).__name__}") from None
+            raise LocalInputError(
+                f"want a text that the tokenizer reads, got one with which it fails ({type(error).__name__})"
+            ) from None
         if len(row["input_ids"]) > self.limit:
             raise LocalInputError(
                 f"want at most {self.limit} tokens, got {len(row['input_ids'])}; shorten the text, or cut it in two"

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from reviews import save_small_mpnet
 from small_models import ATOMS, SPECIAL, VOCABULARY, save_atoms, save_word_level, save_words
 
 from mpcnet.errors import LocalInputError
@@ -158,3 +159,16 @@ def test_texts_of_the_user(words):
     for shape, longest, which in ((SHAPE, 15, 3), (replace(SHAPE, types=1), 16, 2), (replace(SHAPE, vocab=60), 16, 1)):
         with pytest.raises(LocalInputError, match=f"calibration, text {which} of 4: want"):
             own_batches(checkpoint(words, shape), texts, longest)
+
+
+def test_a_tokenizer_without_a_token_for_unknown_words(tmp_path):
+    """It raises on a text with one: texts are left out, and words that it reads make rows."""
+    save_small_mpnet(tmp_path)
+    found = checkpoint(tmp_path, replace(SHAPE, vocab=24, types=0, positions=32))
+    made = rows(built_in_batches(found, 32))
+    known = ["the", "a", "was", "with", "and", "its"]
+    (row,) = rows(own_batches(found, [" ".join(known)], 32))
+    assert row[0][0] == 0 and row[0][-1] == 2  # <s> and </s>, around every row
+    assert {(ids[0], ids[-1]) for ids, _ in made} == {(0, 2)}
+    assert {len(ids) for ids, _ in made} >= {3, 8, 32}
+    assert set(row[0]) <= {id for ids, _ in made for id in ids}

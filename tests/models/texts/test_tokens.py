@@ -123,7 +123,7 @@ def test_tokenizers_that_lack_a_special_token(tmp_path, missing):
         (" \t\n", {}, "want words, got an empty text"),
         ("\u200b\x01", {}, "want words, got a text in which the tokenizer finds none"),
         (("dog", " "), {}, "want words, got an empty text"),
-        ("\ud800", {}, "want a text that the tokenizer reads, got its"),
+        ("\ud800", {}, "want a text that the tokenizer reads, got one with which it fails"),
         ("dog " * 63, {}, "want at most 64 tokens, got 65; shorten the text"),
         ("the dog", {"vocab": 50}, r"want tokens of the model's 50 rows, got number \d+: the tokenizer is none of"),
         (("dog", "cat"), {"types": 1}, r"want one text: the model has 1 type\(s\) of token, got a pair"),
