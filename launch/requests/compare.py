@@ -93,7 +93,7 @@ def _plain(prepared: Prepared, texts: Sequence[Given] | None, batches: Sequence[
         theirs = published(found, own)
         return Plain(theirs(texts), theirs.by)
     theirs = published(found, own)
-    if found.shape.relative_buckets or put_in:  # transformers' MPNet has its own attention, always exact
+    if put_in:
         here = stacked([plain_answer(prepared, tokens) for tokens in batches])
         kinds = f"{used} softmax" + (f" and {put_in}" if put_in else "")
         return Plain(here, f"the float model with {kinds}", theirs(texts), theirs.by)

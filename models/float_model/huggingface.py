@@ -25,7 +25,7 @@ from mpcnet.errors import LocalConfigError
 from mpcnet.models.checkpoints.checkpoint import Checkpoint
 from mpcnet.models.float_model import pipelines
 from mpcnet.models.float_model.rewritten import loadable
-from mpcnet.models.float_model.student_attention import attention_name
+from mpcnet.models.float_model.student_attention import attention_name, replace_attention
 from mpcnet.models.float_model.students import load_student
 from mpcnet.models.head_shape import Head
 from mpcnet.models.images.reader import load_processor
@@ -70,7 +70,7 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
 
     Files that transformers does not read itself are read here, which `by` says.
 
-    :raises LocalConfigError: the checkpoint is random, transformers cannot load it, or it is no BERT and not exact.
+    :raises LocalConfigError: the checkpoint is random, or transformers cannot load it.
     """
     _published(found)
     if found.shape.alibi:
@@ -83,15 +83,18 @@ def published(found: Checkpoint, softmax: Softmax = "exact") -> Published:
 def _own(found: Checkpoint, softmax: Softmax) -> Published:
     source, head = _published(found), found.shape.head
     folder = pipelines.root(found.origin, source)
-    if softmax != "exact" and found.shape.relative_buckets:
-        raise LocalConfigError(f"{folder}: transformers' MPNet runs exact softmax only, got {softmax}")
     arguments: dict[str, Any] = {"dtype": torch.float64, "key_mapping": _key_mapping(found)}
-    arguments |= {} if softmax == "exact" else {"attn_implementation": attention_name(softmax)}
+    in_place = softmax != "exact" and found.shape.relative_buckets > 0  # MPNet knows no interface for it
+    if softmax != "exact" and not in_place:
+        arguments["attn_implementation"] = attention_name(softmax)
     hf_logging.disable_progress_bar()  # of loading, which takes no time that anybody waits for
     hf_logging.set_verbosity_error()  # a missing pooler is no news; what is needed and missing is an error below
     try:
         if head == "embedding" and pipelines.installed() and pipelines.has_modules(folder):
-            return Published("sentence-transformers", pipelines.by_library(folder, arguments))
+            library = pipelines.load_library(folder, arguments)
+            if in_place:
+                replace_attention(library, softmax)
+            return Published("sentence-transformers", pipelines.by_library(library))
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
         raise LocalConfigError(
             f"{folder}: want a folder that the sentence-transformers here loads, got {error}; upgrade it"
@@ -100,6 +103,8 @@ def _own(found: Checkpoint, softmax: Softmax) -> Published:
         return Published("transformers", _of_pictures(found, folder, source, arguments))
     try:
         model = _loaded(MODELS[head], source, arguments)
+        if in_place:
+            replace_attention(model, softmax)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise LocalConfigError(f"{folder}: want a folder that transformers loads, got {error}") from error

@@ -51,10 +51,14 @@ def installed() -> bool:
     return importlib.util.find_spec("sentence_transformers") is not None
 
 
-def by_library(folder: str, arguments: Mapping[str, Any]) -> Callable[[Text], Tensor]:
-    """sentence-transformers' own `encode`, of a transformer that is loaded with these arguments."""
+def load_library(folder: str, arguments: Mapping[str, Any]) -> Any:
+    """sentence-transformers' own model, of a transformer that is loaded with these arguments."""
     library = importlib.import_module("sentence_transformers")  # optional, so unknown to type checkers
-    model = library.SentenceTransformer(folder, device="cpu", model_kwargs=dict(arguments)).double()
+    return library.SentenceTransformer(folder, device="cpu", model_kwargs=dict(arguments)).double()
+
+
+def by_library(model: Any) -> Callable[[Text], Tensor]:
+    """Its own `encode`."""
 
     def embed(text: Text) -> Tensor:
         found: Tensor = model.encode([text], convert_to_tensor=True, show_progress_bar=False)[0]

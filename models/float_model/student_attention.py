@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, MPNetConfig, MPNetForSequenceClassification
+from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
+from transformers.models.mpnet.modeling_mpnet import MPNetLayer, MPNetSelfAttention
 
 from mpcnet.models.float_model.functions import QUAD_SHIFT
 from mpcnet.models.shape import Softmax
@@ -75,12 +75,18 @@ for _name in SOFTMAXES:
     AttentionMaskInterface.register(attention_name(_name), sdpa_mask)
 
 
-class MPNetAttention(MPNetSelfAttention):  # type: ignore[misc] # transformers has no types here
-    """MPNet's attention, which knows no interface: its maps `q`, `k`, `v`, `o` with another softmax."""
+class MPNetAttention(nn.Module):
+    """MPNet's attention, which knows no interface, with another softmax; its maps are those that it had."""
 
-    def __init__(self, config: MPNetConfig, softmax: Softmax) -> None:
-        super().__init__(config)
-        self._softmax = softmax
+    def __init__(self, theirs: MPNetSelfAttention, softmax: Softmax) -> None:
+        super().__init__()
+        self.q: nn.Linear = theirs.q
+        self.k: nn.Linear = theirs.k
+        self.v: nn.Linear = theirs.v
+        self.o: nn.Linear = theirs.o
+        self.dropout: nn.Dropout = theirs.dropout
+        self._width: int = theirs.attention_head_size
+        self._normalise = SOFTMAXES[softmax]
 
     def forward(
         self,
@@ -91,20 +97,18 @@ class MPNetAttention(MPNetSelfAttention):  # type: ignore[misc] # transformers h
         **unused: Any,
     ) -> tuple[Tensor, ...]:
         """attention_mask is what transformers adds to scores, [B, 1, n, n]: 0 at tokens, None without padding."""
-        width = self.attention_head_size
         query, key, value = (
-            part(hidden_states).unflatten(-1, (-1, width)).transpose(1, 2) for part in (self.q, self.k, self.v)
+            part(hidden_states).unflatten(-1, (-1, self._width)).transpose(1, 2) for part in (self.q, self.k, self.v)
         )
-        scores = query @ key.transpose(2, 3) / math.sqrt(width) + position_bias
+        scores = query @ key.transpose(2, 3) / math.sqrt(self._width) + position_bias
         valid = torch.ones_like(scores, dtype=torch.bool) if attention_mask is None else attention_mask == 0
-        context = self.dropout(SOFTMAXES[self._softmax](scores, valid)) @ value
+        context = self.dropout(self._normalise(scores, valid)) @ value
         out = self.o(context.transpose(1, 2).flatten(2))
         return (out, scores * valid) if output_attentions else (out,)
 
 
-def replace_attention(model: MPNetForSequenceClassification, softmax: Softmax) -> None:
-    """Give every layer of an MPNet another softmax; its weights stay what and where they are."""
-    for layer in model.mpnet.encoder.layer:
-        theirs, ours = layer.attention.attn, MPNetAttention(model.config, softmax)
-        ours.load_state_dict(theirs.state_dict())
-        layer.attention.attn = ours
+def replace_attention(model: nn.Module, softmax: Softmax) -> None:
+    """Give every layer of an MPNet, whatever is around it, another softmax; its weights keep their names."""
+    for layer in list(model.modules()):
+        if isinstance(layer, MPNetLayer):
+            layer.attention.attn = MPNetAttention(layer.attention.attn, softmax)

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from mpcnet.errors import LocalConfigError
 from mpcnet.launch.cli import app
+from mpcnet.launch.reporting.screen import console
+from mpcnet.launch.simulate.localhost import Options, simulate
 from mpcnet.models.checkpoints.loading import load_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -50,6 +52,8 @@ def test_an_mpnet_and_its_student(made: Path) -> None:
         32,
         ("negative", "positive"),
     )
+    found = simulate(["a fine film", "its plot was dull"], Options(str(student), timeout_s=60), console).document
+    assert (found["wrong"], found["compared_with"]) == ([], "transformers")
 
 
 def test_a_student_of_a_teacher(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

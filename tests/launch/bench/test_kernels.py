@@ -21,5 +21,7 @@ def test_one_kernel(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_kernel_of_that_name() -> None:
-    with pytest.raises(LocalInputError, match=r"only: want a part of one of query, key, value; .*keystream.*got 'gelu'"):
+    with pytest.raises(
+        LocalInputError, match=r"only: want a part of one of query, key, value; .*keystream.*got 'gelu'"
+    ):
         bench(1, "gelu", ring.combine, "cpu", Console(file=io.StringIO()))

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from reviews import save_small_mpnet
 from safetensors.torch import load_file, save_file
 from small_models import layout, save_classifier, save_embedding
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
@@ -72,6 +73,18 @@ def test_another_softmax_is_the_reference_with_it(tmp_path, name):
         for softmax in ("exact", "2quad", "2relu"):
             plain = run(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask, softmax)
             assert (ask(folder, softmax) - plain).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("softmax", ["exact", "2quad", "2relu"])
+def test_another_softmax_of_an_mpnet(tmp_path, softmax):
+    """Whose attention is replaced, since it knows no interface."""
+    save_small_mpnet(tmp_path)
+    found = load_checkpoint(tmp_path)
+    texts = ["the film", "a plot", ("its music was fine", "the actor")]
+    tokens = encode(tmp_path, texts, 32)
+    plain = embed(found.shape, fold(found), tokens.ids, tokens.types, tokens.mask, softmax)
+    assert (published(found, softmax)(texts) - plain).abs().max() < 1e-6
+    assert published(found, softmax).by == "transformers"
 
 
 @pytest.mark.parametrize(
