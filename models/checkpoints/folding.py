@@ -20,7 +20,7 @@ At last, maps that follow each other are balanced (mpcnet.models.checkpoints.bal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -39,7 +39,7 @@ Folded: TypeAlias = Mapping[str, Tensor]
 def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The float64 weights the private model uses; linear weights are [in, out]. See the module's formulas."""
     shape = checkpoint.shape
-    raw = {name: value.to(torch.float64) for name, value in checkpoint.tensors.items()}
+    raw = _Doubled(checkpoint.tensors)
     folded = _fold_images(raw) if shape.image is not None else _fold_tables(raw, shape)
     if shape.relative_buckets:
         folded["relative.bias"] = raw["relative.weight"]
@@ -63,7 +63,26 @@ def fold(checkpoint: Checkpoint) -> dict[str, Tensor]:
         folded |= _linear(name, *entry.into(raw, name))
     for i in range(len(shape.dense)):
         folded |= {f"dense{i}.weight": raw[f"dense{i}.weight"].T, f"dense{i}.bias": raw[f"dense{i}.bias"]}
-    return {name: value.contiguous() for name, value in balanced(shape, folded).items()}
+    folded = balanced(shape, folded)
+    for name, value in folded.items():
+        folded[name] = value.contiguous()  # one by one: never all of them twice
+    return folded
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Doubled(Mapping[str, Tensor]):
+    """Tensors in float64, each made when it is asked for: all of them at once are twice the checkpoint."""
+
+    tensors: Mapping[str, Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name].to(torch.float64)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
 
 
 def _fold_tables(raw: Mapping[str, Tensor], shape: BertShape) -> dict[str, Tensor]:
