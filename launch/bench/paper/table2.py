@@ -93,7 +93,7 @@ def compose(runs: Sequence[GlueRun]) -> str:
 METHOD = (
     "Scores are GLUE's headline metrics times 100 (CoLA Matthews, MRPC F1, STS-B Pearson, others accuracy) of the "
     "float model on all of dev: the mean over seeds, the sample standard deviation, and in brackets how many seeds. "
-    "Kept is a student's score over its own teacher's."
+    "Kept is a student's score over its own teacher's. It and the average are over the tasks that all rows have."
 )
 
 
@@ -113,14 +113,14 @@ def _tasks(table: Mapping[tuple[str, str], Any]) -> list[str]:
 
 
 def _scores(table: Cells) -> Table:
-    tasks = _tasks(table)
-    rows = []
-    for row in ROWS:
-        found = [table.get((row, task), []) for task in tasks]
-        if any(found):
-            shares = [kept(runs, table.get((TEACHER, task), [])) for runs, task in zip(found, tasks, strict=True)]
-            rows.append([row, *(_mean(runs) for runs in found), _average(found), _kept(shares)])
-    return ["model", *tasks, "average", "kept"], rows
+    tasks, rows = _tasks(table), [row for row in ROWS if any(row == name for name, _ in table)]
+    common = [task for task in tasks if all((row, task) in table for row in rows)]
+    shown = []
+    for row in rows:
+        shares = [kept(table[row, task], table.get((TEACHER, task), [])) for task in common]
+        found = [table[row, task] for task in common]
+        shown.append([row, *(_mean(table.get((row, task), [])) for task in tasks), _average(found), _kept(shares)])
+    return ["model", *tasks, "average", "kept"], shown
 
 
 def _mean(runs: Sequence[GlueRun]) -> str:
@@ -132,15 +132,14 @@ def _mean(runs: Sequence[GlueRun]) -> str:
 
 
 def _average(found: Sequence[Sequence[GlueRun]]) -> str:
-    """Over tasks; none if one of them is missing, which would compare other things."""
-    if not all(found):
+    if not found:
         return ""
     return f"{100 * statistics.fmean(_average_of(runs) for runs in found):.1f}"
 
 
 def _kept(shares: Sequence[float | None]) -> str:
     known = [share for share in shares if share is not None]
-    return f"{100 * statistics.fmean(known):.1f}%" if len(known) == len(shares) else ""
+    return f"{100 * statistics.fmean(known):.1f}%" if known and len(known) == len(shares) else ""
 
 
 def _claim(table: Cells) -> str:

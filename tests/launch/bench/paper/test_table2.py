@@ -72,6 +72,13 @@ def test_the_report_says_what_the_claim_becomes(folder: Path, tmp_path: Path) ->
     assert len((tmp_path / table2.LINES).read_text().splitlines()) == 5
 
 
+def test_averages_are_over_the_tasks_that_all_rows_have(folder: Path, tmp_path: Path) -> None:
+    left(folder / "1/rte", "teacher", LABELS, 0.9, softmax="exact", task="rte")
+    text = table2.write(glue_runs.find(folder), tmp_path).read_text()
+    assert "| teacher | 45.0 ± 7.1 (2) | 50.0 (1) | 45.0 | 100.0% |" in text
+    assert "| SecFormer's student | 40.0 ± 14.1 (2) |  | 40.0 | 87.5% |" in text
+
+
 @pytest.mark.parametrize("wrong", ["none", "damaged", "twice"])
 def test_what_is_no_result_is_refused_in_one_line(folder: Path, tmp_path: Path, wrong: str) -> None:
     if wrong == "none":
