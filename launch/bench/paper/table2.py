@@ -171,15 +171,7 @@ def _training(runs: Sequence[GlueRun]) -> Table:
         change = "" if run.settled is None else f"{100 * run.settled:+.0f}%"
         return [run.task.name, run.row, run.model, run.stages, str(run.seed), str(run.examples), change]
 
-    titles = [
-        "task",
-        "model",
-        "network",
-        "stages: epochs at rate",
-        "seed",
-        "examples",
-        "loss in its last epoch",
-    ]
+    titles = ["task", "model", "network", "stages: epochs at rate", "seed", "examples", "loss in its last epoch"]
     return titles, [row(run) for run in runs]
 
 
