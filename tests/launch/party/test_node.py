@@ -32,7 +32,7 @@ async def test_a_greeting_that_is_cancelled_ends_its_channel(monkeypatch: pytest
 
 
 async def test_everybody_who_is_waited_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not only who was last said to be missing: he may be the first to come."""
+    """Not only the peer that was last said to be missing: it may be the first to come."""
 
     async def greeted(channel: Any, *_: object) -> Any:
         return Peer(channel, "server1", b"", (b"", b""))

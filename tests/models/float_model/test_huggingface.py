@@ -185,3 +185,17 @@ def test_sentence_transformers_says_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(pipelines, "installed", lambda: True)
     theirs = published(load_checkpoint(tmp_path))
     assert theirs.by == "sentence-transformers" and (theirs(TEXTS) - mine).abs().max() < 1e-6
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("sentence_transformers") is None, reason="sentence-transformers is optional"
+)
+@pytest.mark.parametrize("softmax", ["exact", "2quad"])
+def test_sentence_transformers_with_another_softmax_of_an_mpnet(tmp_path, monkeypatch, softmax):
+    save_small_mpnet(tmp_path)
+    layout(tmp_path, "Normalize")
+    texts = ["the film", "its music was fine"]
+    mine = published(load_checkpoint(tmp_path), softmax)(texts)
+    monkeypatch.setattr(pipelines, "installed", lambda: True)
+    theirs = published(load_checkpoint(tmp_path), softmax)
+    assert theirs.by == "sentence-transformers" and (theirs(texts) - mine).abs().max() < 1e-6
