@@ -44,7 +44,7 @@ async def main(node: Node, checkpoint: Checkpoint, *, once: bool) -> int:
     if text := check_weights(node.config, checkpoint.sha256, node.settings.folder):
         node.say(text, "warning")
     words = await asyncio.to_thread(_encoded, node, checkpoint)
-    del checkpoint  # as large as the shares of one server are to be
+    del checkpoint  # its ring words are all that is asked for from here on
     return await together(_serve(node, words, once), tell_expiry(node))
 
 
