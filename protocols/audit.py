@@ -40,16 +40,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
 from math import sqrt
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcnet.arrays import ring
 from mpcnet.arrays.shapes import ShapeOnly
+from mpcnet.arrays.splitmix import Words, splitmix
 from mpcnet.protocols.arith import lift, product, square
 from mpcnet.protocols.intervals import between, digit
 from mpcnet.protocols.party import UNAUDITED, Check, Party
@@ -69,7 +68,6 @@ SIGNIFICANT = 10  # bits of the least value of a factor of it
 
 HASH_BITS = 40
 MODULUS = (1 << 40) | 0b111001  # x^40 + x^5 + x^4 + x^3 + 1 is irreducible: GF(2^40)
-Words = NDArray[np.uint64]
 
 
 def out_of_range(p: Party, x: Masked, limit: int, centre: int = 0) -> Iterator[Bits]:
@@ -134,7 +132,7 @@ class Audit:
         if isinstance(bits.packed, ShapeOnly):
             return
         counted = self._counted(bits, keep).reshape(len(self.keep), -1).numpy()
-        added = np.bitwise_xor.reduce(np.where(counted, _coefficients(counted.shape[1]), np.uint64(0)), axis=1)
+        added = np.bitwise_xor.reduce(np.where(counted, splitmix(counted.shape[1]), np.uint64(0)), axis=1)
         carried = (self._hash >> np.uint64(63)) * np.uint64(0x1B)
         self._hash = self._hash << np.uint64(1) ^ carried ^ added
 
@@ -275,17 +273,4 @@ def _elements(x: Tensor, shape: tuple[int, ...]) -> Words:
     """Rows of bits as words."""
     bits = ring.unpack_bits(x, shape).numpy().astype(np.uint64)
     words: Words = (bits << np.arange(HASH_BITS, dtype=np.uint64)).sum(1, dtype=np.uint64)
-    return words
-
-
-@cache
-def _coefficients(count: int) -> Words:
-    """Different words, without a pattern: those of SplitMix64.
-
-    Source   [Steele14]
-    """
-    x = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    words: Words = x ^ x >> np.uint64(31)
     return words
