@@ -18,7 +18,7 @@ from torch import Tensor
 from mpcnet.arrays.native import structures
 from mpcnet.errors import LocalStateError
 
-ABI = 12  # MPC_ABI of csrc/kernels.h
+ABI = 13  # MPC_ABI of csrc/kernels.h
 LEVELS = ("portable", "avx2", "avx512", "avx512ifma", "amx")  # by their number in csrc/kernels.h
 FALLBACK = "torch"
 MISSING = "native kernels: not built, so torch does their work, more slowly; install a C compiler and reinstall mpcnet"

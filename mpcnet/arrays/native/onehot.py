@@ -12,7 +12,7 @@ from mpcnet.arrays.native.library import INT, POINTER, SIZE, Kernel, check, usab
 _tables = Kernel("mpc_onehot_tables", POINTER, SIZE, POINTER, INT, INT, POINTER)
 _read = Kernel("mpc_onehot_read", POINTER, POINTER, SIZE, SIZE, POINTER, INT, INT, POINTER)
 
-LEAST, MOST = 3, 8  # bits of a digit: whole bytes of table, and few of them
+LEAST, MOST = 3, 9  # bits of a digit: whole bytes of table, and few of them
 DIGITS = 16
 
 

@@ -22,6 +22,7 @@ from mpcnet.arrays.native import (
     matmul,
     onehot,
     packing,
+    parity,
     series,
 )
 from mpcnet.arrays.native.matmul import Packed
@@ -116,15 +117,29 @@ def test_exponential(level: str, side: str) -> None:
 
 
 @both_sides
-@pytest.mark.parametrize("kind", histogram.COUNTS, ids=str)
 @pytest.mark.parametrize("buckets", histogram.BUCKETS)
-def test_histogram(level: str, buckets: int, kind: torch.dtype, side: str) -> None:
+def test_histogram(level: str, buckets: int, side: str) -> None:
     opened, keep = words((9, 7), torch.int16), words((9, 7), torch.uint8) & 1
-    tables = words((9, 7, buckets), kind)
+    tables = words((9, 7, buckets), torch.uint8)
 
     def call(place: Place) -> tuple[Tensor, ...]:
         counts = histogram.counts(place(opened), place(keep), place(tables), level)
-        return counts, histogram.rows(place(opened), buckets, kind, level)
+        return counts, histogram.rows(place(opened), buckets, level)
+
+    same(call, side)
+
+
+@both_sides
+@pytest.mark.parametrize("buckets", histogram.BUCKETS)
+def test_parity(level: str, buckets: int, side: str) -> None:
+    opened, keep = words((9, 37), torch.int16), words((9, 37), torch.uint8) & 1
+    tables, coefficients = words((9 * 37 * buckets // 8,), torch.uint8), words((37, buckets))
+
+    def call(place: Place) -> tuple[Tensor, ...]:
+        return tuple(
+            parity.parities(place(opened), place(keep), place(tables), place(coefficients), nbytes, level)
+            for nbytes in (1, 5, 8)
+        )
 
     same(call, side)
 

@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Goes up with every change of an exported function; mpcnet/arrays/native/library.py wants the same number. */
-#define MPC_ABI 12
+#define MPC_ABI 13
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "words are read as bytes, lowest first"
