@@ -10,7 +10,7 @@ Source   [RoFormer] (Su et al. 2021), in the form of transformers' rotate_half
 from __future__ import annotations
 
 from decimal import Context, Decimal
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from mpcnet.protocols.series import TRIG_FRAC, turned
 FRAC = 13  # fraction bits of cosines and sines
 ANGLE_BITS = 20  # of a turn: its rounding is 6e-6
 STEP_BITS = 44  # of a turn, of the angle from one place to the next: up to 2^19 places fit an int64
+KEPT = 8  # lengths whose waves are kept: clients choose lengths, and 2048 places take a megabyte
 DIGITS = Context(prec=50)
 PI = Decimal("3.14159265358979323846264338327950288419716939937511")
 
@@ -31,7 +32,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def waves(length: int, columns: int, base: float) -> tuple[Tensor, Tensor]:
     """cos and sin of every place and pair of columns, int64 [length, columns / 2] with `FRAC` fraction bits."""
     exact = turned(_angles(length, columns, base), ANGLE_BITS)
@@ -40,7 +41,7 @@ def waves(length: int, columns: int, base: float) -> tuple[Tensor, Tensor]:
     return cos, sin
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def float_waves(length: int, columns: int, base: float) -> tuple[Tensor, Tensor]:
     """The same in float64, not rounded."""
     steps = torch.tensor([float(_step(j, columns, base)) for j in range(columns // 2)], dtype=torch.float64)

@@ -57,3 +57,11 @@ def test_known_words() -> None:
         [-2289, 1545],
         [5382, 1799],
     ]
+
+
+def test_many_lengths_keep_the_waves_of_a_few() -> None:
+    """A server sees texts of all lengths, for months."""
+    for made in (rotary.waves, rotary.float_waves):
+        for length in range(1, 40):
+            made(length, 4, 10_000.0)
+        assert made.cache_info().currsize == rotary.KEPT
