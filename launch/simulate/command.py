@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -123,13 +124,18 @@ def _verdict(outcome: Outcome) -> None:
     if wrong := document["wrong"]:
         console.print(
             f"[bold red]mpcnet[/bold red]  {listed(wrong)}: want the answers of {escape(document['compared_with'])}, "
-            f"got other ones, in {len(wrong)} of {document['sentences']} texts", soft_wrap=True,
+            f"got other ones{_off_by(document)}, in {len(wrong)} of {document['sentences']} texts", soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(1)
     errors = [row["error"] for row in document["answers"] if "error" in row]
     if errors:
         console.print(f"[bold red]mpcnet[/bold red]  {escape(listed(errors, '; '))}", soft_wrap=True)
         raise typer.Exit(LocalInputError.exit_code)
+
+
+def _off_by(document: Mapping[str, Any]) -> str:
+    error = document.get("max_abs_error")
+    return "" if error is None else f" (largest error {error:.3g})"
 
 
 def _show(outcome: Outcome) -> None:

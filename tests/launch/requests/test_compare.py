@@ -45,7 +45,7 @@ def test_embeddings(private: list[float], wrong: bool) -> None:
     [
         ([0.01, 0.0], [0.0, 0.01], False),  # the other label, by rounding
         ([0.0, 1.0], [1.0, 0.0], True),
-        ([0.03, 0.5], [0.0, 0.5], True),  # the same label, and no rounding
+        ([0.06, 0.5], [0.0, 0.5], True),  # the same label, and no rounding
         ([10.15, -10.0], [10.0, -10.0], False),
         ([float("nan"), 0.5], [0.0, 0.5], True),
     ],
@@ -60,7 +60,7 @@ def test_a_score_is_more_than_its_sign() -> None:
 
 def test_labels() -> None:
     hot = rows([1.0, 0.0], [1.0, 0.0], [1.0, 0.0])
-    assert differing(hot, rows([2.0, 1.0], [0.0, 0.03], [0.0, 0.05]), "label", True) == [2]
+    assert differing(hot, rows([2.0, 1.0], [0.0, 0.09], [0.0, 0.11]), "label", True) == [2]
 
 
 def test_findings_leave_out_what_is_out_of_range() -> None:
