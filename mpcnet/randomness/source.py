@@ -10,7 +10,7 @@ A program asks its `Source` for four things, in program order:
 * `points(secret, payload, cover)`: keys of a point function, a function of such a value that stands at the value's own
   place (:mod:`mpcnet.randomness.fss`). Each server expands its seed, and both receive the same corrections.
 * `common(shape, bits)`: fresh uniform words that both servers know and nobody else, not even the dealer: they expand a
-  seed that they agreed with each other. What clients are sent is refreshed by them.
+  seed that they agreed with each other. They refresh what clients are sent, and weigh what is tested for zero.
 
 | source | `Secret.share` | `Secret.plain` | `common` |
 |---|---|---|---|

@@ -5,7 +5,7 @@
 
 #include "buckets.h"
 
-enum { ROWS = 8, BLOCK = 512, MOST = 512 }; /* rows of keys, and words, that a thread takes at a time; buckets */
+enum { ROWS = 8, BLOCK = 512, MOST = 512 }; /* rows of keys, and words, that a thread takes; most buckets */
 
 struct count {
     int64_t keys;
