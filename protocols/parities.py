@@ -2,7 +2,8 @@
 
 A count of more than 255 scores would take two dealt bytes for every score and bucket. A parity takes a bit: what is
 dealt for a score is its bucket, one-hot, in shares of bits. For each bucket the scores in it or above are those whose
-bits add up to 1, and a sum of public random words over them is 0 if there are none, and uniform otherwise.
+bits add up to 1. Each has a random word that both servers know. The xor of these words is 0 if there is no such score,
+and uniform otherwise.
 
 Source   docs/protocol.md, "Row maximum"
 """

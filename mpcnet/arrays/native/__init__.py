@@ -15,6 +15,7 @@ One C file and one module here for each idea:
 | :mod:`mpcnet.arrays.native.matmul` | matrix products |
 | :mod:`mpcnet.arrays.native.onehot` | tables of digits: made, and read at public digits |
 | :mod:`mpcnet.arrays.native.packing` | the wire form of words, with sums and differences |
+| :mod:`mpcnet.arrays.native.parity` | parities of buckets from rotated one-hot rows of bits |
 | :mod:`mpcnet.arrays.native.series` | trigonometric series |
 | :mod:`mpcnet.arrays.native.structures` | C structures that kernels take by address |
 
